@@ -1,0 +1,98 @@
+// Names and shapes: the tensors of a Llama-family model and where each one lies in the model's file.
+#ifndef THIMBLE_ENGINE_BASE_TENSOR_H_
+#define THIMBLE_ENGINE_BASE_TENSOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace thimble {
+
+using TokenId = uint32_t;
+
+// Matrices are [rows, cols] = [out, in], row-major, so that one row is one dot product with the input.
+enum class TensorKind : uint8_t {
+  kNone,       // not a tensor; the TensorId of errors that are not about one
+  kTokenEmbd,  // [vocab_size, hidden_size]
+  kAttnNorm,   // [1, hidden_size]
+  kAttnQ,      // [num_attention_heads * head_dim, hidden_size]
+  kAttnK,      // [num_key_value_heads * head_dim, hidden_size]
+  kAttnV,      // [num_key_value_heads * head_dim, hidden_size]
+  kAttnO,      // [hidden_size, num_attention_heads * head_dim]
+  kFfnNorm,    // [1, hidden_size]
+  kFfnGate,    // [intermediate_size, hidden_size]
+  kFfnUp,      // [intermediate_size, hidden_size]
+  kFfnDown,    // [hidden_size, intermediate_size]
+  kFinalNorm,  // [1, hidden_size]
+  kLmHead,     // [vocab_size, hidden_size]; lies where kTokenEmbd lies when the model ties them
+};
+
+struct TensorId {
+  TensorKind kind = TensorKind::kNone;
+  uint16_t layer = 0;  // 0 for tensors that belong to no layer
+  friend bool operator==(const TensorId&, const TensorId&) = default;
+};
+
+// Writes the tensor's name as GGUF spells it ("blk.0.attn_q.weight") into `out`, NUL-terminated, cut to fit.
+// Returns the length without the NUL. `out` must not be empty.
+size_t FormatTensorName(TensorId id, std::span<char> out);
+
+// How an element is stored. The engine computes in float32 whatever the storage.
+enum class DType : uint8_t { kF32 };
+
+// Bytes of one stored element.
+constexpr uint32_t ElementBytes(DType) { return 4; }
+
+// Order of the rows of one attention head in q and k. The engine works in kHalfSplit, Hugging Face's order, where
+// rotary pair i is (row i, row i + head_dim/2). GGUF and llama2.c store kInterleaved, pair i = (row 2i, row 2i+1).
+enum class RowOrder : uint8_t { kHalfSplit, kInterleaved };
+
+// The hyper-parameters, under the names of Hugging Face's config.json.
+struct ModelShape {
+  uint32_t vocab_size = 0;
+  uint32_t hidden_size = 0;
+  uint32_t intermediate_size = 0;
+  uint32_t num_hidden_layers = 0;
+  uint32_t num_attention_heads = 0;
+  uint32_t num_key_value_heads = 0;
+  uint32_t head_dim = 0;
+  uint32_t max_position_embeddings = 0;
+  float rms_norm_eps = 0;
+  float rope_theta = 0;
+
+  uint32_t q_dim() const { return num_attention_heads * head_dim; }
+  uint32_t kv_dim() const { return num_key_value_heads * head_dim; }
+  friend bool operator==(const ModelShape&, const ModelShape&) = default;
+};
+
+// One tensor, resolved: everything that is needed to stream it.
+struct TensorRef {
+  uint64_t offset = 0;  // bytes from the start of the model file; a multiple of 4
+  uint32_t rows = 0;
+  uint32_t cols = 0;
+  TensorId id = {};
+  DType type = DType::kF32;
+  RowOrder order = RowOrder::kHalfSplit;
+
+  uint64_t row_bytes() const { return uint64_t{cols} * ElementBytes(type); }
+  uint64_t size_bytes() const { return row_bytes() * rows; }
+};
+
+// [rows, cols] of a tensor of a model with this shape.
+struct TensorDims {
+  uint32_t rows, cols;
+};
+TensorDims DimsOf(TensorKind kind, const ModelShape& shape);
+
+// The tensors of a model as one table: entry TensorIndex(id), TensorCount(shape) entries in all.
+inline constexpr uint32_t kTensorsPerLayer = 9;
+inline constexpr uint32_t kTensorsOutsideLayers = 3;  // token embedding, final norm, LM head: the first three entries
+constexpr uint32_t TensorCount(const ModelShape& shape) {
+  return kTensorsOutsideLayers + shape.num_hidden_layers * kTensorsPerLayer;
+}
+uint32_t TensorIndex(TensorId id);
+TensorId TensorIdAt(uint32_t index);  // inverse of TensorIndex
+
+}  // namespace thimble
+
+#endif  // THIMBLE_ENGINE_BASE_TENSOR_H_
