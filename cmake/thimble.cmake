@@ -16,11 +16,14 @@ if(THIMBLE_TESTS)
   add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL SYSTEM)
 endif()
 
-# thimble_test(NAME SOURCES... LIBS...): one GoogleTest binary, one ctest entry of the same name.
+# thimble_test(NAME SOURCES... LIBS...): one GoogleTest binary; each of its tests is a ctest entry NAME/Suite.Test, so that
+# a skipped one is counted as skipped. Tests run in the root of the tree.
+include(GoogleTest)
 function(thimble_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE thimble_flags ${arg_LIBS} gmock gtest_main)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES SKIP_REGULAR_EXPRESSION "^SKIP")
+  gtest_discover_tests(${name}
+    TEST_PREFIX ${name}/ WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
+    PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
