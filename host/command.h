@@ -1,0 +1,33 @@
+// The subcommands of the tool. Each one lives in host/NAME_command.cc, declares its options and does its work in the
+// callback that it hands to CLI11. A new one adds a line here and a line in main.cc.
+#ifndef THIMBLE_HOST_COMMAND_H_
+#define THIMBLE_HOST_COMMAND_H_
+
+#include <string_view>
+
+namespace CLI {
+class App;
+}
+
+namespace thimble::host {
+
+// Exit codes of the tool: 0 done, kExitFailed the input or the machine did not allow it, kExitUsage the command line is
+// not one, 128 + N ended by signal N.
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+// Writes "thimble: SENTENCE" as one line to stderr and returns kExitFailed. Control characters of the sentence, which
+// may quote names from files, come out as '?'.
+int ReportFailure(std::string_view sentence);
+
+// Writes "note: SENTENCE" as one line to stderr, cleaned as above.
+void ReportNote(std::string_view sentence);
+
+// Each adds one subcommand to `app`. Its callback runs while main() parses and stores the exit code in `exit_code`,
+// which must outlive `app`.
+void AddConvertCommand(CLI::App& app, int& exit_code);
+void AddSynthCommand(CLI::App& app, int& exit_code);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_COMMAND_H_
