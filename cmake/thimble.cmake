@@ -9,6 +9,10 @@ if(THIMBLE_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()
+if(THIMBLE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  set(THIMBLE_FUZZ_SECONDS 20 CACHE STRING "How long ctest lets each fuzz target run")
+endif()
 
 # GoogleTest comes as source, so that it is built with the same flags (32-bit, sanitizers) as what it tests.
 if(THIMBLE_TESTS)
@@ -26,4 +30,23 @@ function(thimble_test name)
   gtest_discover_tests(${name}
     TEST_PREFIX ${name}/ WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
     PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+endfunction()
+
+# thimble_fuzz(NAME SOURCES... LIBS...): one libFuzzer target and its ctest entry, a run of THIMBLE_FUZZ_SECONDS that
+# starts from fuzz/corpus/NAME, where there is one, and keeps what it finds in the build folder.
+function(thimble_fuzz name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE thimble_flags ${arg_LIBS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set(found ${CMAKE_CURRENT_BINARY_DIR}/corpus/${name})
+  file(MAKE_DIRECTORY ${found})
+  set(seeds ${PROJECT_SOURCE_DIR}/fuzz/corpus/${name})
+  if(NOT EXISTS ${seeds})
+    set(seeds "")
+  endif()
+  add_test(NAME ${name} COMMAND ${name} -max_total_time=${THIMBLE_FUZZ_SECONDS} -seed=1 -timeout=10 -rss_limit_mb=2048
+    -print_final_stats=1 -artifact_prefix=${CMAKE_CURRENT_BINARY_DIR}/ ${found} ${seeds})
+  math(EXPR timeout "${THIMBLE_FUZZ_SECONDS} + 120")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout})
 endfunction()
