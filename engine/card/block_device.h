@@ -12,7 +12,7 @@ namespace thimble::card {
 
 struct BlockGeometry {
   uint32_t block_bytes = 512;  // power of two; offsets and sizes of reads are multiples of it
-  uint32_t buffer_align = 4;   // power of two; destination addresses are multiples of it
+  uint32_t buffer_align = 4;   // power of two, at most block_bytes; destination addresses are multiples of it
   uint64_t size_bytes = 0;     // multiple of block_bytes
 };
 

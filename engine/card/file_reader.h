@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
@@ -62,10 +63,13 @@ class FileReader {
   struct Piece {
     uint64_t device_offset_bytes = 0;
     std::span<std::byte> dst;
+    Result<void> started = {};  // what StartRead() said; a failure is retried when it is waited for
   };
 
+  Result<void> CheckCancel() const;
   Result<void> StartPiece();
   Result<void> FinishPiece();
+  ZoneCounts& counts() { return ledger_->zones[static_cast<size_t>(zone_)]; }
 
   BlockDevice* device_;
   FileMap file_;
@@ -74,6 +78,7 @@ class FileReader {
   BlockGeometry geometry_;
 
   bool in_flight_ = false;
+  Zone zone_ = Zone::kOpen;        // of the range: its later device reads count where its first one does
   Piece piece_;                    // the device read in flight
   uint64_t next_file_offset_ = 0;  // where the piece after it begins
   uint64_t end_file_offset_ = 0;   // block-rounded end of the range
@@ -107,6 +112,9 @@ class ByteReader {
   }
 
  private:
+  Result<void> CheckLeft(uint64_t bytes) const;
+  Result<void> Fill();
+
   FileReader* file_;
   std::span<std::byte> buffer_;
   std::span<const std::byte> window_;  // file bytes [window_offset_, + size) now in buffer_

@@ -19,6 +19,10 @@ struct Tile {
   uint32_t num_rows = 0;
 };
 
+// Rows of one tile of this tensor: the most whole rows whose covering blocks fit the buffer, rounded down to a whole
+// number of blocks where that wastes nothing. 0 if not even one row fits.
+uint32_t TileRows(const TensorRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes);
+
 // Double-buffered: while the caller computes on one tile, the read of the following one is in flight.
 //
 //   THIMBLE_TRY(stream.Begin(tensor, 0, tensor.rows, tile_rows));

@@ -1,0 +1,144 @@
+#include "engine/card/tile_stream.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "host/devices/faulty_device.h"
+#include "host/devices/ram_device.h"
+
+namespace thimble::card {
+namespace {
+
+using host::Fault;
+using host::FaultyDevice;
+using host::RamDevice;
+
+class TileStreamTest : public testing::Test {
+ protected:
+  static constexpr size_t kBufferBytes = 4096;
+
+  TileStreamTest() : contents_(40000) {
+    std::mt19937 random(3);
+    for (std::byte& b : contents_) b = static_cast<std::byte>(random());
+  }
+
+  std::span<std::byte> buffer(size_t i) { return std::span(memory_[i]); }
+
+  std::vector<std::byte> contents_;
+  RamDevice ram_{contents_};
+  Extent extent_{0, 0, 40000};
+  FileMap map_{{&extent_, 1}, 40000};
+  Ledger ledger_;
+  alignas(64) std::byte memory_[2][kBufferBytes];
+};
+
+TEST_F(TileStreamTest, HandsOutEveryRowOnceInOrder) {
+  ram_ = RamDevice(contents_);
+  FileReader reader(ram_, map_, ledger_);
+  TileStream stream(reader, buffer(0), buffer(1));
+  std::mt19937 random(4);
+  for (int round = 0; round < 500; ++round) {
+    TensorRef tensor = {.offset = random() % 100 * 4, .rows = 1 + static_cast<uint32_t>(random() % 50), .cols = 0};
+    tensor.cols = 1 + static_cast<uint32_t>(random() % 190);
+    const uint32_t first = static_cast<uint32_t>(random() % (tensor.rows + 1));
+    const uint32_t rows = static_cast<uint32_t>(random() % (tensor.rows - first + 1));
+    const uint32_t most = static_cast<uint32_t>((kBufferBytes - 1024) / tensor.row_bytes());
+    const uint32_t tile_rows = 1 + static_cast<uint32_t>(random() % most);
+    ram_.ClearReads();
+    ASSERT_TRUE(stream.Begin(tensor, first, rows, tile_rows));
+    EXPECT_EQ(ram_.reads().size(), rows == 0 ? 0u : 1u) << "the first read starts in Begin()";
+    uint32_t row = first;
+    const uint32_t tiles = (rows + tile_rows - 1) / tile_rows;
+    for (uint32_t tile_index = 0; !stream.done(); ++tile_index) {
+      const Result<Tile> tile = stream.Next();
+      ASSERT_TRUE(tile);
+      EXPECT_EQ(ram_.reads().size(), std::min(tile_index + 2, tiles)) << "one read ahead of the caller";
+      ASSERT_EQ(tile->first_row, row);
+      ASSERT_EQ(tile->num_rows, std::min(tile_rows, first + rows - row));
+      ASSERT_EQ(tile->rows.size(), tile->num_rows * tensor.row_bytes());
+      ASSERT_EQ(reinterpret_cast<uintptr_t>(tile->rows.data()) % 4, 0u);
+      ASSERT_EQ(std::memcmp(tile->rows.data(), contents_.data() + tensor.offset + row * tensor.row_bytes(),
+                            tile->rows.size()),
+                0);
+      row += tile->num_rows;
+    }
+    EXPECT_EQ(row, first + rows);
+    EXPECT_EQ(stream.Next().error().code, Code::kInvalidArgument);
+  }
+}
+
+TEST_F(TileStreamTest, TileRowsAlwaysFitAndWasteNothingOnBlocks) {
+  FileReader reader(ram_, map_, ledger_);
+  std::mt19937 random(5);
+  for (int round = 0; round < 2000; ++round) {
+    TensorRef tensor = {.offset = random() % 2 * 512 + random() % 3 * 4, .rows = 0, .cols = 0};
+    tensor.rows = 1 + static_cast<uint32_t>(random() % 40);
+    tensor.cols = 1 + static_cast<uint32_t>(random() % 200);
+    const uint32_t buffer_bytes = 512 * (1 + static_cast<uint32_t>(random() % 8));
+    const uint32_t tile_rows = TileRows(tensor, buffer_bytes, 512);
+    ASSERT_LE(tile_rows, tensor.rows);
+    if (tile_rows == 0) {
+      EXPECT_GT(reader.BufferBytes(tensor.row_bytes()), buffer_bytes);
+      continue;
+    }
+    TileStream stream(reader, buffer(0).first(buffer_bytes), buffer(1).first(buffer_bytes));
+    ASSERT_TRUE(stream.Begin(tensor, 0, tensor.rows, tile_rows));
+    while (!stream.done()) ASSERT_TRUE(stream.Next());
+  }
+  // 2 rows of 768 bytes are 3 blocks: 4096 bytes hold 5 rows, 4 of which are whole blocks.
+  EXPECT_EQ(TileRows({.offset = 1024, .rows = 100, .cols = 192}, 4096, 512), 4u);
+  EXPECT_EQ(TileRows({.offset = 1024, .rows = 3, .cols = 192}, 4096, 512), 3u);
+  EXPECT_EQ(TileRows({.offset = 1028, .rows = 100, .cols = 192}, 4096, 512), 4u);
+  EXPECT_EQ(TileRows({.offset = 1028, .rows = 100, .cols = 1024}, 4096, 512), 0u);
+}
+
+TEST_F(TileStreamTest, RefusesRowsThatAreNotThereAndTilesThatDoNotFit) {
+  FileReader reader(ram_, map_, ledger_);
+  TileStream stream(reader, buffer(0), buffer(1));
+  const TensorRef tensor = {.offset = 0, .rows = 20, .cols = 100, .id = {TensorKind::kFfnUp, 3}};
+  for (const auto& [first, rows, tile_rows] : {std::tuple(0u, 21u, 1u), std::tuple(21u, 0u, 1u), std::tuple(0u, 4u, 0u),
+                                               std::tuple(1u, ~0u, 1u), std::tuple(0u, 20u, 20u)}) {
+    const Result<void> result = stream.Begin(tensor, first, rows, tile_rows);
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code, Code::kInvalidArgument);
+    EXPECT_EQ(result.error().tensor, tensor.id);
+  }
+  TensorRef outside = tensor;
+  outside.offset = 39000;
+  const Result<void> result = stream.Begin(outside, 0, 20, 5);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::kCorrupt);
+}
+
+TEST_F(TileStreamTest, AFailureNamesTheTensorAndTheStreamWorksAgainAfterIt) {
+  FaultyDevice faulty(ram_, {{.first_read = 2, .times = kReadRetries + 2}});
+  FileReader reader(faulty, map_, ledger_);
+  TileStream stream(reader, buffer(0), buffer(1));
+  const TensorRef tensor = {.offset = 64, .rows = 20, .cols = 100, .id = {TensorKind::kLmHead, 0}};
+  ASSERT_TRUE(stream.Begin(tensor, 0, 20, 5));
+  ASSERT_TRUE(stream.Next());
+  ASSERT_TRUE(stream.Next());
+  const Result<Tile> failed = stream.Next();
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::kIo);
+  EXPECT_EQ(failed.error().tensor, tensor.id);
+  EXPECT_EQ(ledger_.retries, kReadRetries + 1u);
+
+  ASSERT_TRUE(stream.Begin(tensor, 0, 20, 5));
+  uint32_t rows = 0;
+  while (!stream.done()) {
+    const Result<Tile> tile = stream.Next();
+    ASSERT_TRUE(tile);
+    rows += tile->num_rows;
+  }
+  EXPECT_EQ(rows, 20u);
+}
+
+}  // namespace
+}  // namespace thimble::card
