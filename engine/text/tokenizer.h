@@ -3,10 +3,11 @@
 // Gives the ids that SentencePiece's BPE model gives (T. Kudo, J. Richardson, "SentencePiece", EMNLP 2018; the merge
 // loop is that of R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, with the
 // highest score first and, among equal scores, the leftmost pair). Identity normalisation, whitespace escaped as
-// U+2581, dummy prefix, byte fallback. Control tokens are never produced from text.
+// U+2581, dummy prefix, byte fallback. docs/tokenizer.md has the tables, byte by byte, and why the ids are the same.
 #ifndef THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 #define THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -21,43 +22,118 @@
 namespace thimble::text {
 
 // GGUF's tokenizer.ggml.token_type.
+//   kNormal       made by merges
+//   kUnknown      stands for what no other piece covers; never made from text by its name
+//   kControl      "<s>", "</s>", ...: never made from text
+//   kUserDefined  matched before any merge, longest match first, and never split or merged
+//   kUnused       may be merged through, but is split again where it would be in the result
+//   kByte         "<0x00>" to "<0xFF>": one byte of a character that no piece covers
 enum class TokenType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
+// Longest token, in bytes of the file. No tokenizer comes near it.
+inline constexpr uint32_t kMaxTokenBytes = 65535;
+
+// A vocabulary, ready to encode and decode. A small value that points into the arena it was loaded into, which must
+// outlive it and its copies. Nothing in it changes after Load(): any number of threads may use it at once.
 class Tokenizer {
  public:
-  // Bytes that Load() takes from its arena: a pure function of the reference, for the plan.
+  // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
   static uint64_t TableBytes(const card::TokenizerRef& ref);
 
-  // Bytes of workspace that Encode() needs for a text of this many bytes.
+  // Bytes of workspace that Encode() needs for a text of this many bytes: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
 
-  // An empty tokenizer: encodes nothing; every id is unknown.
+  // An empty tokenizer: it has no tokens and encodes nothing.
   Tokenizer() = default;
 
-  // Reads the vocabulary through `reader` into `arena`. kCorrupt for impossible token types, malformed byte tokens,
-  // scores that are NaN, special ids outside the vocabulary.
+  // Reads the vocabulary through `reader` into `arena`; one pass over each of the three arrays. A reference with
+  // present = false gives the empty tokenizer. Of pieces that are spelled the same the lowest id is used; of a
+  // user-defined piece and another with its spelling, the user-defined one. Empty pieces and pieces that are not UTF-8
+  // never match text. The unknown token is ref.unk or, without it, the first of type kUnknown.
+  // Fails, with the token's number in `have` and the place in the file in `offset`, with
+  //   kCorrupt        impossible token types, byte tokens other than "<0xNN>", scores that are NaN, special ids outside
+  //                   the vocabulary, tokens that are not as long as the reference says, a file that ends too early
+  //   kUnsupported    a token longer than kMaxTokenBytes; neither all 256 byte tokens nor an unknown token
+  //   kOutOfMemory    the arena has no room
+  // and as `reader` fails. What was taken from the arena is then given back.
   static Result<Tokenizer> Load(const card::TokenizerRef& ref, card::ByteReader& reader, Arena& arena);
 
-  // Encodes `text` (any bytes; what is not UTF-8 is treated as SentencePiece does, each bad byte as U+FFFD) into `ids`
-  // and returns how many there are. Puts bos first if `add_bos` and the vocabulary has one. kContextFull (have =
-  // ids.size(), need = ids wanted) when they do not fit, kInvalidArgument when `workspace` is smaller than
-  // WorkspaceBytes(text.size()). Time is O(n log n).
+  // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
+  // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
+  // vocabulary has one; an empty text has no ids of its own. kContextFull (have = ids.size(), need = ids wanted) when
+  // they do not fit, kInvalidArgument when `workspace` is smaller than WorkspaceBytes(text.size()) or the text is 2 GiB
+  // or larger. `workspace` needs no alignment. Time is O(n log n) for a given vocabulary.
   Result<size_t> Encode(std::string_view text, bool add_bos, std::span<TokenId> ids,
                         std::span<std::byte> workspace) const;
 
-  // The bytes a token stands for: U+2581 as a space, a byte token as its byte, control and unknown tokens as nothing.
+  // The bytes a token stands for: U+2581 as a space, U+FFFD as the byte FF (no other text has it, and Detokenizer makes
+  // it U+FFFD again), a byte token as its byte, control and unknown tokens and ids outside the vocabulary as nothing.
   // Points into the arena.
   std::string_view Piece(TokenId id) const;
+
+  // kUnknown for ids outside the vocabulary.
   TokenType Type(TokenId id) const;
 
-  uint32_t size() const;
+  uint32_t size() const { return ref_.num_tokens; }
   TokenId bos() const { return ref_.bos; }
   TokenId eos() const { return ref_.eos; }
+  TokenId unk() const { return ref_.unk; }
   bool add_bos() const { return ref_.add_bos; }
   bool add_space_prefix() const { return ref_.add_space_prefix; }
 
  private:
+  struct Layout;
+  class Loader;
+  class Merger;
+
+  // Numbers of `width` bytes, 2 or 4 (1 or 2 for lengths), in the arena.
+  struct Table {
+    std::byte* data = nullptr;
+    uint32_t width = 0;
+
+    uint32_t Get(size_t i) const {
+      if (width == 1) return static_cast<uint8_t>(data[i]);
+      if (width == 2) return reinterpret_cast<const uint16_t*>(data)[i];
+      return reinterpret_cast<const uint32_t*>(data)[i];
+    }
+    void Set(size_t i, uint32_t value) {
+      if (width == 1) {
+        data[i] = static_cast<std::byte>(value);
+      } else if (width == 2) {
+        reinterpret_cast<uint16_t*>(data)[i] = static_cast<uint16_t>(value);
+      } else {
+        reinterpret_cast<uint32_t*>(data)[i] = value;
+      }
+    }
+  };
+
+  // Two bits a token; what is none of the first three is told apart by its entry in ranks_.
+  enum class Kind : uint8_t { kNormal, kUserDefined, kUnused, kOther };
+
+  Kind KindOf(TokenId id) const { return static_cast<Kind>(static_cast<uint8_t>(kinds_[id / 4]) >> (id % 4 * 2) & 3); }
+  uint32_t Bucket(std::string_view piece) const;
+  TokenId Find(std::string_view piece) const;
+  uint32_t MatchUserDefined(std::string_view text, TokenId* id) const;
+  bool StartsUserDefined(char c) const {
+    const uint8_t byte = static_cast<uint8_t>(c);
+    return (user_defined_starts_[byte / 32] >> (byte % 32) & 1) != 0;
+  }
+
   card::TokenizerRef ref_;
+  Table ranks_;    // [num_tokens] 0 for the highest score; what cannot be merged has none
+  Table index_;    // [num_tokens] ids by bucket, within one by (length, bytes, id); then user-defined by bytes
+  Table buckets_;  // [num_buckets_ + 1] where each bucket begins in index_
+  Table bytes_;    // [256] ids of the byte tokens
+  Table bases_;    // [num_tokens / 32, rounded up] where every 32nd piece begins in text_
+  Table lengths_;  // [num_tokens]
+  std::byte* kinds_ = nullptr;
+  char* text_ = nullptr;  // the pieces, one after the other
+  uint32_t num_buckets_ = 0;
+  uint32_t num_hashed_ = 0;        // entries of index_ that are in buckets
+  uint32_t num_user_defined_ = 0;  // entries of index_ after those
+  uint32_t longest_piece_bytes_ = 0;
+  bool byte_fallback_ = false;
+  std::array<uint32_t, 8> user_defined_starts_ = {};  // one bit for each first byte
 };
 
 }  // namespace thimble::text

@@ -1,0 +1,32 @@
+#include "engine/base/board.h"
+
+namespace thimble {
+
+// sram_dma: two 64 KiB buffers. 64 KiB is the read size that ESP-IDF's own benchmark uses for its best figure
+//   (espressif/esp-idf, examples/storage/perf_benchmark/README.md); the two fit as internal DMA-capable memory when
+//   they are taken first, before the heap is in pieces.
+// sram: about 300 KB of internal heap at boot without Wi-Fi (ESP-IDF Programming Guide, "Heap Memory Allocation", and
+// boot
+//   logs), less the 128 KiB above and 40 KiB for stacks, FATFS and the card driver; an estimate until it is measured on
+//   a board.
+// psram: the 4 MiB that the ESP32 can map (ESP32 Technical Reference Manual, "System and Memory").
+// flash: 4 MB less bootloader, partition table, settings and an application of 1.1 MiB.
+const Board kEsp32Cam = {
+    .name = "esp32-cam",
+    .description = "AI-Thinker ESP32-CAM, 520 KB SRAM, 4 MiB PSRAM, microSD",
+    .capacity_bytes = {128 * 1024, 120 * 1024, 4096 * 1024, 2816 * 1024},
+    .tile_buffer_bytes = 64 * 1024,
+    .dma_align = 16,
+};
+
+Board HostBoard(uint64_t memory_bytes) {
+  return Board{
+      .name = "host",
+      .description = "this computer",
+      .capacity_bytes = {2 * 1024 * 1024, 64 * 1024 * 1024, memory_bytes, 0},
+      .tile_buffer_bytes = 1024 * 1024,
+      .dma_align = 16,
+  };
+}
+
+}  // namespace thimble

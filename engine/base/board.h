@@ -1,0 +1,33 @@
+// Boards as plain numbers: what memory a target has for the engine, and how its card wants to be read.
+#ifndef THIMBLE_ENGINE_BASE_BOARD_H_
+#define THIMBLE_ENGINE_BASE_BOARD_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "engine/base/arena.h"
+
+namespace thimble {
+
+// What the engine may use of a board. Sources of the figures stand at the definitions in board.cc.
+struct Board {
+  const char* name = "";
+  const char* description = "";
+  std::array<uint64_t, kNumRegions> capacity_bytes = {};  // indexed by Region; what is left for the engine
+  uint32_t tile_buffer_bytes = 0;  // each of the two DMA buffers, unless the plan is told otherwise
+  uint32_t dma_align = 0;          // alignment the card's DMA wants of a buffer
+
+  uint64_t capacity(Region region) const { return capacity_bytes[static_cast<size_t>(region)]; }
+};
+
+// AI-Thinker ESP32-CAM: ESP32, 520 KB SRAM, 4 MiB mappable PSRAM, 4 MB flash, microSD on SDMMC slot 1.
+extern const Board kEsp32Cam;
+
+// This computer: tiles of 1 MiB, as much memory as it has (given by the caller).
+Board HostBoard(uint64_t memory_bytes);
+
+}  // namespace thimble
+
+#endif  // THIMBLE_ENGINE_BASE_BOARD_H_

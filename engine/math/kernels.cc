@@ -1,0 +1,30 @@
+#include "engine/math/kernels.h"
+
+#include "engine/math/kernels-inl.h"
+
+namespace thimble::math {
+
+const Kernels kReferenceKernels = KernelsOver<BaselineOps>::Table("reference");
+
+#ifdef THIMBLE_X86_FMA
+extern const Kernels kX86FmaKernels;
+
+namespace {
+const Kernels* const kBoth[] = {&kReferenceKernels, &kX86FmaKernels, nullptr};
+bool HasFma() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+}  // namespace
+
+const Kernels& BestKernels() { return HasFma() ? kX86FmaKernels : kReferenceKernels; }
+const Kernels* const* AvailableKernels() {
+  static const Kernels* const kOne[] = {&kReferenceKernels, nullptr};
+  return HasFma() ? kBoth : kOne;
+}
+#else
+const Kernels& BestKernels() { return kReferenceKernels; }
+const Kernels* const* AvailableKernels() {
+  static const Kernels* const kOne[] = {&kReferenceKernels, nullptr};
+  return kOne;
+}
+#endif
+
+}  // namespace thimble::math

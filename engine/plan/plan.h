@@ -1,0 +1,95 @@
+// Where everything will be, before anything runs: a pure function of the model, the board and a few choices.
+//
+// The plan is obeyed by the session, which takes exactly these buffers from the board's arenas; each arena's peak
+// equals the plan's total for its region.
+#ifndef THIMBLE_ENGINE_PLAN_PLAN_H_
+#define THIMBLE_ENGINE_PLAN_PLAN_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/base/arena.h"
+#include "engine/base/board.h"
+#include "engine/base/error.h"
+#include "engine/base/tensor.h"
+#include "engine/card/gguf.h"
+
+namespace thimble::plan {
+
+// What may be chosen; everything else follows.
+struct PlanOptions {
+  uint32_t n_ctx = 0;              // positions in the KV cache; 0: max_position_embeddings of the model
+  uint32_t tile_buffer_bytes = 0;  // each of the two; a multiple of the card's block size; 0: the board's
+};
+
+// What the tokenizer wants, told by the layer that knows it: this one does not.
+struct TokenizerNeeds {
+  uint64_t table_bytes = 0;                               // the loaded vocabulary
+  uint64_t (*work_bytes)(uint64_t text_bytes) = nullptr;  // workspace to encode a text; null: no tokenizer
+  uint64_t text_bytes = 0;                                // to hold text back while it is generated
+};
+
+enum class BufferId : uint8_t {
+  kTiles,          // two DMA buffers that weights stream through
+  kTensorTable,    // where each tensor lies in the file
+  kSession,        // the session object
+  kNorms,          // all norm weights, float32, resident
+  kActivations,    // x, norm output, q, k, v, attention output, gate, up of one position
+  kRotary,         // inverse frequencies, cosines, sines
+  kScores,         // attention scores of one head [n_ctx]
+  kTokens,         // ids of the prompt [n_ctx]
+  kTokenizer,      // vocabulary
+  kTokenizerWork,  // workspace of encoding, sized for max_prompt_bytes
+  kText,           // the detokenizer's and the stop matcher's held-back text
+  kLogits,         // [vocab_size]
+  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
+};
+inline constexpr size_t kNumBuffers = 13;
+const char* BufferName(BufferId id);  // "KV cache"; static lifetime
+
+struct Buffer {
+  Region region = Region::kSram;
+  uint64_t bytes = 0;  // as taken from the arena
+};
+
+// What one generated token reads, from its embedding row to the logits: every weight but the norms once. The same at
+// every position; an embedding row that straddles blocks is counted at its worst.
+struct TokenCost {
+  uint64_t payload_bytes = 0;
+  uint64_t card_bytes = 0;  // whole blocks
+  uint64_t reads = 0;       // if the file is one extent
+};
+
+struct Plan {
+  uint32_t n_ctx = 0;
+  uint32_t tile_buffer_bytes = 0;
+  uint32_t block_bytes = 0;
+  uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
+  std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
+  TokenCost token_cost;
+
+  const Buffer& buffer(BufferId id) const { return buffers[static_cast<size_t>(id)]; }
+  uint64_t region_bytes(Region region) const;
+};
+
+// Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
+inline constexpr uint32_t kPromptBytesPerPosition = 8;
+
+// Bytes reserved for the session object: the same on every target.
+inline constexpr uint64_t kSessionBytes = 2048;
+
+// Plans `model` on `board`. Buffers the step touches most go to SRAM while it lasts, then to PSRAM; the KV cache, the
+// tokenizer and the logits go to PSRAM, then to SRAM. Fails with kOutOfMemory (the region in `{name}`, need and have in
+// bytes) when something fits nowhere, kInvalidArgument for options out of range.
+Result<Plan> MakePlan(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Board& board,
+                      uint32_t block_bytes, const PlanOptions& options);
+
+// The largest n_ctx up to the model's that MakePlan accepts with these options, 0 if none.
+uint32_t LargestContext(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Board& board,
+                        uint32_t block_bytes, PlanOptions options);
+
+}  // namespace thimble::plan
+
+#endif  // THIMBLE_ENGINE_PLAN_PLAN_H_

@@ -1,0 +1,195 @@
+#include "engine/session.h"
+
+#include <new>
+
+#include "engine/text/detokenizer.h"
+
+namespace thimble {
+namespace {
+
+using plan::BufferId;
+
+// For stop texts, beside room for what the detokenizer hands out (engine/generate.h).
+constexpr uint64_t kStopTextBytes = 2048;
+
+plan::TokenizerNeeds NeedsOf(const card::TokenizerRef& tokenizer) {
+  if (!tokenizer.present) return {};
+  return {.table_bytes = text::Tokenizer::TableBytes(tokenizer),
+          .work_bytes = text::Tokenizer::WorkspaceBytes,
+          .text_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(tokenizer)};
+}
+
+// Takes one buffer where the plan put it.
+template <class T>
+Result<std::span<T>> Take(const plan::Plan& plan, BufferId id, Arenas arenas) {
+  const plan::Buffer& buffer = plan.buffer(id);
+  return ArenaOf(arenas, buffer.region).Take<T>(buffer.bytes / sizeof(T));
+}
+
+// Cuts a buffer into consecutive spans.
+class Cutter {
+ public:
+  explicit Cutter(std::span<float> memory) : rest_(memory) {}
+  std::span<float> Cut(size_t n) {
+    const std::span<float> piece = rest_.first(n);
+    rest_ = rest_.subspan(n);
+    return piece;
+  }
+
+ private:
+  std::span<float> rest_;
+};
+
+}  // namespace
+
+Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
+                               const plan::PlanOptions& options) {
+  return plan::MakePlan(model, NeedsOf(model.tokenizer), board, block_bytes, options);
+}
+
+uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
+                        const plan::PlanOptions& options) {
+  return plan::LargestContext(model, NeedsOf(model.tokenizer), board, block_bytes, options);
+}
+
+Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
+  static_assert(sizeof(Session) <= plan::kSessionBytes && alignof(Session) <= kArenaAlign);
+  parts.reader->ledger().zone = Zone::kOpen;
+  THIMBLE_ASSIGN(const std::span<std::byte> tiles, Take<std::byte>(*parts.plan, BufferId::kTiles, arenas));
+  THIMBLE_ASSIGN(const std::span<std::byte> place, Take<std::byte>(*parts.plan, BufferId::kSession, arenas));
+  auto* session = new (place.data()) Session(parts, tiles);
+  THIMBLE_TRY(session->TakeBuffers(arenas));
+  THIMBLE_TRY(session->LoadTokenizer(arenas, tiles));
+  session->transformer_.emplace(*parts.model, *parts.kernels, session->stream_, parts.reader->ledger(),
+                                session->memory_, parts.plan->n_ctx, parts.plan->tile_buffer_bytes,
+                                parts.plan->block_bytes);
+  THIMBLE_TRY(session->transformer_->Load());
+  return session;
+}
+
+Session::Session(const SessionParts& parts, std::span<std::byte> tiles)
+    : model_(parts.model),
+      plan_(parts.plan),
+      kernels_(parts.kernels),
+      reader_(parts.reader),
+      stream_(*parts.reader, tiles.first(tiles.size() / 2), tiles.subspan(tiles.size() / 2)) {}
+
+Result<void> Session::TakeBuffers(Arenas arenas) {
+  const ModelShape& s = model_->shape;
+  THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
+  THIMBLE_ASSIGN(const std::span<float> activations, Take<float>(*plan_, BufferId::kActivations, arenas));
+  Cutter cut(activations);
+  memory_.x = cut.Cut(s.hidden_size);
+  memory_.normed = cut.Cut(s.hidden_size);
+  memory_.q = cut.Cut(s.q_dim());
+  memory_.attended = cut.Cut(s.q_dim());
+  memory_.k = cut.Cut(s.kv_dim());
+  memory_.v = cut.Cut(s.kv_dim());
+  memory_.gate = cut.Cut(s.intermediate_size);
+  memory_.up = cut.Cut(s.intermediate_size);
+  THIMBLE_ASSIGN(const std::span<float> rotary, Take<float>(*plan_, BufferId::kRotary, arenas));
+  Cutter cut_rotary(rotary);
+  memory_.inv_freq = cut_rotary.Cut(s.head_dim / 2);
+  memory_.cos = cut_rotary.Cut(s.head_dim / 2);
+  memory_.sin = cut_rotary.Cut(s.head_dim / 2);
+  THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
+  THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
+  THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
+  THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
+  memory_.logits = logits_;
+  THIMBLE_ASSIGN(tokenizer_work_, Take<std::byte>(*plan_, BufferId::kTokenizerWork, arenas));
+  THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
+  memory_.k_cache = kv.first(kv.size() / 2);
+  memory_.v_cache = kv.subspan(kv.size() / 2);
+  return {};
+}
+
+Result<void> Session::LoadTokenizer(Arenas arenas, std::span<std::byte> buffer) {
+  if (!model_->tokenizer.present) return {};
+  card::ByteReader bytes(*reader_, buffer);
+  THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(model_->tokenizer, bytes,
+                                                   ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region)));
+  return {};
+}
+
+Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
+  if (!model_->tokenizer.present) {
+    return Fail({.code = Code::kInvalidArgument, .what = "this model has no tokenizer: give the prompt as ids"});
+  }
+  if (text.size() > plan_->max_prompt_bytes) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what =
+                     "a prompt of {need} bytes is longer than the {have} that this context has room for: shorten it, "
+                     "or give a larger -c",
+                 .have = plan_->max_prompt_bytes,
+                 .need = text.size()});
+  }
+  THIMBLE_ASSIGN(const size_t n, tokenizer_.Encode(text, tokenizer_.add_bos(), prompt_ids_, tokenizer_work_));
+  return prompt_ids_.first(n);
+}
+
+Result<void> Session::Prefill(std::span<const TokenId> tokens) {
+  const uint32_t left = plan_->n_ctx - n_past_;
+  const uint64_t need = tokens.size() + (pending_ ? 1 : 0);
+  if (tokens.empty()) {
+    return Fail({.code = Code::kInvalidArgument, .what = "the prompt is empty: give at least one token"});
+  }
+  if (need > left) {
+    return Fail({.code = Code::kContextFull,
+                 .what =
+                     "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a "
+                     "larger -c",
+                 .have = left,
+                 .need = need});
+  }
+  for (TokenId token : tokens) {
+    if (token >= model_->shape.vocab_size) {
+      return Fail({.code = Code::kInvalidArgument,
+                   .what = "token id {have} is outside the vocabulary of {need}",
+                   .have = token,
+                   .need = model_->shape.vocab_size});
+    }
+  }
+  if (pending_) {
+    THIMBLE_TRY(Run(*pending_, false));
+    pending_.reset();
+  }
+  for (TokenId token : tokens.first(tokens.size() - 1)) THIMBLE_TRY(Run(token, false));
+  return Run(tokens.back(), true);
+}
+
+Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
+  if (pending_) {
+    if (n_past_ == plan_->n_ctx) {
+      return Fail({.code = Code::kContextFull,
+                   .what = "the context of {have} positions is full: give a larger -c for longer texts",
+                   .have = plan_->n_ctx});
+    }
+    THIMBLE_TRY(Run(*pending_, true));
+    pending_.reset();
+  }
+  if (!have_logits_) {
+    return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
+  }
+  for (uint32_t id = 0; id < logits_.size(); ++id) {
+    if (!(logits_[id] - logits_[id] == 0.0f)) {
+      return Fail({.code = Code::kCorrupt,
+                   .what = "the logit of token {have} is not a finite number: the model's weights are damaged, convert "
+                           "it again",
+                   .have = id});
+    }
+  }
+  pending_ = text::Sample(logits_, sampler, n_past_);
+  has_text_ |= *pending_ != model_->tokenizer.bos;
+  return *pending_;
+}
+
+Result<void> Session::Run(TokenId token, bool want_logits) {
+  THIMBLE_TRY(transformer_->Step(token, n_past_, want_logits));
+  ++n_past_;
+  have_logits_ = want_logits;
+  has_text_ |= token != model_->tokenizer.bos;
+  return {};
+}
+
+}  // namespace thimble

@@ -1,0 +1,109 @@
+// The public face of the engine: a model, opened inside a board's memory, that reads a prompt and gives tokens.
+//
+//   OpenGguf() -> PlanSession() -> Session::Open() -> Tokenize() -> Prefill() -> Next(), Next(), ...
+//
+// or, for text as it is made, Generate() (engine/generate.h).
+#ifndef THIMBLE_ENGINE_SESSION_H_
+#define THIMBLE_ENGINE_SESSION_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "engine/base/arena.h"
+#include "engine/base/board.h"
+#include "engine/base/error.h"
+#include "engine/card/file_reader.h"
+#include "engine/card/gguf.h"
+#include "engine/card/tile_stream.h"
+#include "engine/math/kernels.h"
+#include "engine/model/transformer.h"
+#include "engine/plan/plan.h"
+#include "engine/text/sampler.h"
+#include "engine/text/tokenizer.h"
+
+namespace thimble {
+
+// Plans `model` on `board` with what the tokenizer needs. As plan::MakePlan(), pure.
+Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
+                               const plan::PlanOptions& options);
+// As plan::LargestContext().
+uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
+                        const plan::PlanOptions& options);
+
+// What a session refers to and does not own; all of it outlives the session.
+struct SessionParts {
+  const card::ModelFile* model = nullptr;  // its tensor table lies in arenas[kSram], taken by OpenGguf()
+  const plan::Plan* plan = nullptr;        // of this model and these arenas
+  card::FileReader* reader = nullptr;      // of the model's file; no read in flight
+  const math::Kernels* kernels = nullptr;
+};
+
+// One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
+// cancellation or a full context.
+class Session {
+ public:
+  // Takes the plan's buffers from the arenas, reads norms and tokenizer. Afterwards used_bytes() of each arena equals
+  // the plan's region_bytes(). Fails with kOutOfMemory when the arenas are smaller than the plan, kIo, and kCorrupt for
+  // a bad tokenizer. The session lies in arenas[kSram] and needs no destruction.
+  static Result<Session*> Open(const SessionParts& parts, Arenas arenas);
+
+  // The ids of `text`, bos first if the vocabulary says so; valid until the next call. kInvalidArgument if the model
+  // has no tokenizer or the text is longer than the plan's max_prompt_bytes, kContextFull if there are more ids than
+  // n_ctx.
+  Result<std::span<const TokenId>> Tokenize(std::string_view text);
+
+  // Appends tokens to the context and computes the logits of the last. kInvalidArgument for an empty span or an id
+  // outside the vocabulary, kContextFull (have: positions left) when they do not fit; nothing was run then. After
+  // another failure the context is as long as what was run.
+  Result<void> Prefill(std::span<const TokenId> tokens);
+
+  // Chooses the next token from the logits. It is run when the one after it is asked for, so the last token of a text
+  // costs nothing. kInvalidArgument before the first Prefill(), kContextFull when no position is left for the token
+  // before it, kCorrupt if a logit is not a finite number (the weights are damaged). After an I/O error the call can be
+  // made again.
+  Result<TokenId> Next(const text::SamplerOptions& sampler);
+
+  // Of the last position run with logits: [vocab_size]. Empty before the first Prefill().
+  std::span<const float> logits() const { return have_logits_ ? logits_ : std::span<const float>(); }
+
+  // Positions in the KV cache so far, and the most there can be.
+  uint32_t n_past() const { return n_past_; }
+  uint32_t n_ctx() const { return plan_->n_ctx; }
+
+  // True once a token other than bos was run or chosen: what comes next continues a text.
+  bool has_text() const { return has_text_; }
+
+  const text::Tokenizer& tokenizer() const { return tokenizer_; }
+  const card::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
+  const ModelShape& shape() const { return model_->shape; }
+  std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
+
+ private:
+  Session(const SessionParts& parts, std::span<std::byte> tiles);
+  Result<void> TakeBuffers(Arenas arenas);
+  Result<void> LoadTokenizer(Arenas arenas, std::span<std::byte> buffer);
+  Result<void> Run(TokenId token, bool want_logits);
+
+  const card::ModelFile* model_;
+  const plan::Plan* plan_;
+  const math::Kernels* kernels_;
+  card::FileReader* reader_;
+  card::TileStream stream_;
+  text::Tokenizer tokenizer_;
+  std::optional<model::Transformer> transformer_;
+  model::Memory memory_;
+  std::span<float> logits_;
+  std::span<TokenId> prompt_ids_;
+  std::span<std::byte> tokenizer_work_;
+  std::span<std::byte> text_memory_;
+  std::optional<TokenId> pending_;  // chosen, not yet run
+  uint32_t n_past_ = 0;
+  bool have_logits_ = false;
+  bool has_text_ = false;
+};
+
+}  // namespace thimble
+
+#endif  // THIMBLE_ENGINE_SESSION_H_

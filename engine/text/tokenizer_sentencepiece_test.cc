@@ -1,0 +1,181 @@
+// The tokenizer against libsentencepiece.
+#include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tests/support/test_vocabulary.h"
+
+namespace thimble::text {
+namespace {
+
+using tests::LoadedTokenizer;
+using tests::TestPiece;
+using tests::TestVocabulary;
+
+std::string ReadFile(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+std::filesystem::path RealModels() {
+  const char* folder = std::getenv("THIMBLE_REAL_MODELS");
+  return folder == nullptr ? std::filesystem::path() : std::filesystem::path(folder);
+}
+
+// Both tokenizers of one vocabulary.
+struct Pair {
+  explicit Pair(const std::string& model) : Pair(model, tests::ParseModelProto(model)) {}
+  explicit Pair(const TestVocabulary& vocabulary) : Pair(tests::SerializeModelProto(vocabulary), vocabulary) {}
+  Pair(const std::string& model, TestVocabulary v) : vocabulary(std::move(v)), ours(vocabulary) {
+    const auto status = theirs.LoadFromSerializedProto(model);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    EXPECT_TRUE(ours.result().has_value());
+  }
+
+  std::vector<TokenId> Expected(std::string_view text) const {
+    std::vector<int> ids;
+    EXPECT_TRUE(theirs.Encode(text, &ids).ok());
+    return {ids.begin(), ids.end()};
+  }
+
+  TestVocabulary vocabulary;
+  LoadedTokenizer ours;
+  sentencepiece::SentencePieceProcessor theirs;
+};
+
+std::string Escaped(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    char hex[8];
+    std::snprintf(hex, sizeof(hex), "\\x%02x", static_cast<uint8_t>(c));
+    out += c >= 0x20 && c < 0x7f && c != '\\' ? std::string(1, c) : hex;
+  }
+  return out;
+}
+
+void AppendUtf8(std::string& out, char32_t c) {
+  if (c < 0x80) {
+    out += static_cast<char>(c);
+  } else if (c < 0x800) {
+    out += static_cast<char>(0xC0 | c >> 6);
+    out += static_cast<char>(0x80 | (c & 63));
+  } else if (c < 0x10000) {
+    out += static_cast<char>(0xE0 | c >> 12);
+    out += static_cast<char>(0x80 | (c >> 6 & 63));
+    out += static_cast<char>(0x80 | (c & 63));
+  } else {
+    out += static_cast<char>(0xF0 | c >> 18);
+    out += static_cast<char>(0x80 | (c >> 12 & 63));
+    out += static_cast<char>(0x80 | (c >> 6 & 63));
+    out += static_cast<char>(0x80 | (c & 63));
+  }
+}
+
+// Texts that mix what a tokenizer can trip over.
+class RandomText {
+ public:
+  RandomText(const TestVocabulary& vocabulary, uint32_t seed) : vocabulary_(vocabulary), random_(seed) {}
+
+  // `valid`: only well-formed UTF-8.
+  std::string Next(bool valid) {
+    std::string text;
+    for (size_t parts = Below(20); parts != 0; --parts) AppendPart(text, valid);
+    return text;
+  }
+
+ private:
+  size_t Below(size_t n) { return random_() % n; }
+
+  void AppendPart(std::string& text, bool valid) {
+    static constexpr std::pair<char32_t, char32_t> kScripts[] = {
+        {'a', 'z'},         {'A', 'Z'},         {'0', '9'},         {'!', '/'},         {0xC0, 0x17F},
+        {0x370, 0x3FF},     {0x400, 0x45F},     {0x5D0, 0x5EA},     {0x621, 0x64A},     {0x905, 0x939},
+        {0xE01, 0xE30},     {0x3041, 0x3096},   {0x30A1, 0x30FA},   {0x4E00, 0x9FFF},   {0xAC00, 0xD7A3},
+        {0x300, 0x36F},     {0x1F300, 0x1F64F}, {0x1F1E6, 0x1F1FF}, {0x200B, 0x200F},   {0xFE00, 0xFE0F},
+        {0x0, 0x1F},        {0x7F, 0xA0},       {0xE000, 0xE010},   {0xFFF0, 0xFFFF},   {0x10FFF0, 0x10FFFF},
+        {0xD7F0, 0xD7FF},   {0x2580, 0x2582},   {0x20000, 0x20100},
+    };
+    static constexpr const char* kOddities[] = {
+        "\xE2\x96\x81", "\xEF\xBF\xBD", "<s>", "</s>", "<unk>", "<0x0A>", "<0xE2>", " \xE2\x96\x81 ", "\t", "\n", "\r\n", "\xE2\x81\x87",
+        "\xEF\xBB\xBF", "\xC2\xA0", "\xE3\x80\x80", "the", " and", "ing ", "Once upon a time", "1234.5", "e\xCC\x81",
+        "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA7",
+    };
+    static constexpr std::string_view kIllFormed[] = {
+        "\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC3", "\xE0\x80\x80", "\xE0\x9F\xBF", "\xE2\x96", "\xE2", "\xED\xA0\x80",
+        "\xED\xBF\xBF", "\xF0\x80\x80\x80", "\xF0\x9F\x98", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xF8\x88\x80\x80\x80",
+        "\xFE", "\xFF", "\xEF\xBF", "\xFF\xFF\xFF",
+    };
+    switch (Below(10)) {
+      case 0:
+        text += std::string(1 + Below(20), ' ');
+        break;
+      case 1:
+        text += kOddities[Below(std::size(kOddities))];
+        break;
+      case 2:
+        if (valid) {
+          text.push_back('\0');
+        } else if (Below(2) == 0) {
+          text += kIllFormed[Below(std::size(kIllFormed))];
+        } else {
+          for (size_t n = 1 + Below(4); n != 0; --n) text += static_cast<char>(random_());
+        }
+        break;
+      case 3:
+      case 4:
+      case 5: {
+        const std::string& piece = vocabulary_.pieces[Below(vocabulary_.pieces.size())].piece;
+        text += piece.substr(0, valid ? piece.npos : 1 + Below(piece.size() + 4));
+        break;
+      }
+      case 6: {
+        const std::string& piece = vocabulary_.pieces[Below(vocabulary_.pieces.size())].piece;
+        for (size_t n = 2 + Below(6); n != 0; --n) text += piece;
+        break;
+      }
+      default: {
+        const auto [first, last] = kScripts[Below(std::size(kScripts))];
+        for (size_t n = 1 + Below(12); n != 0; --n) {
+          if (Below(5) == 0) text += ' ';
+          AppendUtf8(text, first + static_cast<char32_t>(Below(last - first + 1)));
+        }
+      }
+    }
+  }
+
+  const TestVocabulary& vocabulary_;
+  std::mt19937 random_;
+};
+
+void ExpectSameIds(const Pair& pair, std::string_view text) {
+  ASSERT_EQ(pair.ours.Encode(text), pair.Expected(text)) << '"' << Escaped(text) << '"';
+}
+
+void ExpectSameIdsForRandomTexts(const Pair& pair, uint32_t seed, int n) {
+  RandomText texts(pair.vocabulary, seed);
+  for (int i = 0; i < n; ++i) {
+    ExpectSameIds(pair, texts.Next(i % 2 == 0));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+TEST(TokenizerSentencePieceTest, RealLlama2) {
+  const auto folder = RealModels();
+  if (folder.empty()) GTEST_SKIP() << "THIMBLE_REAL_MODELS is not set";
+  const Pair pair(ReadFile(folder / "tokenizer-llama2-32000/tokenizer.model"));
+  ASSERT_EQ(pair.vocabulary.pieces.size(), 32000u);
+  ExpectSameIdsForRandomTexts(pair, 1, 20000);
+}
+
+}  // namespace
+}  // namespace thimble::text
