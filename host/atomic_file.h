@@ -1,0 +1,80 @@
+// A file that appears whole or not at all.
+#ifndef THIMBLE_HOST_ATOMIC_FILE_H_
+#define THIMBLE_HOST_ATOMIC_FILE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host/expected.h"
+
+namespace thimble::host {
+
+// Bytes written one after the other to an open file descriptor.
+class FileSink {
+ public:
+  // `name` stands in error sentences. Does not own `fd`.
+  FileSink(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+
+  Status Write(std::span<const std::byte> bytes);
+  uint64_t written_bytes() const { return written_bytes_; }
+
+ private:
+  int fd_;
+  std::string name_;
+  uint64_t written_bytes_ = 0;
+};
+
+// Writes beside `path` and renames at Commit(). Until then nothing stands under `path`, or what stood there before;
+// a destructor without Commit(), SIGINT, SIGTERM and SIGHUP remove what was written. One at a time; not thread-safe.
+class AtomicFile {
+ public:
+  // Refuses a `path` that names a folder or a device, and one that is the same file as one of `inputs`.
+  static Expected<AtomicFile> Create(const std::string& path, std::span<const std::string> inputs);
+
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  FileSink& sink() { return sink_; }
+
+  // Flushes to the disk and gives the file its name, replacing one that stands there.
+  Status Commit();
+
+ private:
+  AtomicFile(std::string path, std::string temporary_path, int fd);
+
+  std::string path_;
+  std::string temporary_path_;
+  int fd_;
+  FileSink sink_;
+};
+
+// A nameless temporary file that is gone when its descriptor is closed, however the process ends.
+class TemporaryFile {
+ public:
+  // In $TMPDIR, or /tmp when that is not set.
+  static Expected<TemporaryFile> Create();
+
+  TemporaryFile(TemporaryFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)), sink_(other.sink_) {}
+  TemporaryFile& operator=(TemporaryFile&&) = delete;
+  ~TemporaryFile();
+
+  FileSink& sink() { return sink_; }
+
+  // A path that this process can open as long as this object lives.
+  std::string path() const;
+
+ private:
+  explicit TemporaryFile(int fd);
+
+  int fd_;
+  FileSink sink_;
+};
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_ATOMIC_FILE_H_

@@ -1,0 +1,39 @@
+// A model on its way from one file format to another: what every reader hands to the GGUF writer.
+#ifndef THIMBLE_HOST_CHECKPOINT_H_
+#define THIMBLE_HOST_CHECKPOINT_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/tensor.h"
+#include "host/expected.h"
+#include "host/vocabulary.h"
+
+namespace thimble::host {
+
+// The numbers of a model, read piece by piece.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // Fills `out`, whole rows of DimsOf(id.kind) from `first_row`, with float32 values that equal the stored ones
+  // exactly. Rows of q and k come interleaved, as GGUF keeps them. Fails when the disk does, and on a value that is NaN
+  // or infinite, naming the tensor as its source does.
+  virtual Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) = 0;
+};
+
+struct Checkpoint {
+  std::string name;  // general.name
+  ModelShape shape;
+  bool tied = false;  // the LM head is the token embedding; kLmHead is never asked for
+  Vocabulary vocabulary;
+  std::unique_ptr<WeightSource> weights;
+  std::vector<std::string> notes;  // what the user should know, one sentence each
+};
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_CHECKPOINT_H_

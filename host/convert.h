@@ -1,0 +1,23 @@
+// From any checkpoint that is read to one GGUF file.
+#ifndef THIMBLE_HOST_CONVERT_H_
+#define THIMBLE_HOST_CONVERT_H_
+
+#include <string>
+#include <vector>
+
+#include "host/checkpoint.h"
+#include "host/expected.h"
+
+namespace thimble::host {
+
+// Opens the checkpoint at `source`: a Hugging Face folder or a llama2.c .bin file. `tokenizer` names a tokenizer file
+// that goes before the one the source brings, or is empty. What cannot be represented is refused by name.
+Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string& tokenizer);
+
+// Writes `source` as the GGUF file `out`, which appears whole or not at all. Returns the notes for the user.
+Expected<std::vector<std::string>> Convert(const std::string& source, const std::string& tokenizer,
+                                           const std::string& out);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_CONVERT_H_

@@ -1,0 +1,372 @@
+#include "host/hf_folder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <utility>
+
+#include "host/hf_config.h"
+#include "host/input_file.h"
+#include "host/safetensors.h"
+#include "host/sentencepiece_model.h"
+#include "host/weights.h"
+
+namespace thimble::host {
+namespace {
+
+constexpr uint64_t kMaxJsonBytes = 16 << 20;
+constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
+constexpr char kEmbedding[] = "model.embed_tokens.weight";
+constexpr char kHead[] = "lm_head.weight";
+
+std::string HfName(TensorId id) {
+  const auto in_layer = [&](std::string_view rest) { return fmt::format("model.layers.{}.{}.weight", id.layer, rest); };
+  switch (id.kind) {
+    case TensorKind::kNone:
+      return "";
+    case TensorKind::kTokenEmbd:
+      return kEmbedding;
+    case TensorKind::kAttnNorm:
+      return in_layer("input_layernorm");
+    case TensorKind::kAttnQ:
+      return in_layer("self_attn.q_proj");
+    case TensorKind::kAttnK:
+      return in_layer("self_attn.k_proj");
+    case TensorKind::kAttnV:
+      return in_layer("self_attn.v_proj");
+    case TensorKind::kAttnO:
+      return in_layer("self_attn.o_proj");
+    case TensorKind::kFfnNorm:
+      return in_layer("post_attention_layernorm");
+    case TensorKind::kFfnGate:
+      return in_layer("mlp.gate_proj");
+    case TensorKind::kFfnUp:
+      return in_layer("mlp.up_proj");
+    case TensorKind::kFfnDown:
+      return in_layer("mlp.down_proj");
+    case TensorKind::kFinalNorm:
+      return "model.norm.weight";
+    case TensorKind::kLmHead:
+      return kHead;
+  }
+  return "";
+}
+
+bool IsNorm(TensorKind kind) {
+  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
+}
+
+class HfWeights : public WeightSource {
+ public:
+  HfWeights(InputFile file, SafetensorsEntries entries, const ModelShape& shape)
+      : file_(std::move(file)), entries_(std::move(entries)), shape_(shape) {}
+
+  const std::string& path() const { return file_.path(); }
+  const SafetensorsEntries& entries() const { return entries_; }
+
+  // The token embedding is read from `name`.
+  void SetEmbedding(std::string name) { embedding_ = std::move(name); }
+
+  Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
+    const std::string name = id.kind == TensorKind::kTokenEmbd ? embedding_ : HfName(id);
+    const uint32_t cols = DimsOf(id.kind, shape_).cols;
+    if (id.kind != TensorKind::kAttnQ && id.kind != TensorKind::kAttnK) {
+      return ReadElements(name, uint64_t{first_row} * cols, out);
+    }
+    for (uint32_t row = first_row; !out.empty(); ++row, out = out.subspan(cols)) {
+      THIMBLE_TRY(ReadElements(name, uint64_t{HalfSplitRow(row, shape_.head_dim)} * cols, out.first(cols)));
+    }
+    return {};
+  }
+
+  // Whether the two tensors, which have the same shape, hold the same numbers.
+  Expected<bool> Equal(const std::string& a, const std::string& b) {
+    const uint64_t elements = uint64_t{shape_.vocab_size} * shape_.hidden_size;
+    std::vector<float> of_a(size_t{1} << 16);
+    std::vector<float> of_b(of_a.size());
+    for (uint64_t first = 0; first < elements; first += of_a.size()) {
+      const auto n = static_cast<size_t>(std::min<uint64_t>(of_a.size(), elements - first));
+      THIMBLE_TRY(ReadElements(a, first, std::span(of_a).first(n)));
+      THIMBLE_TRY(ReadElements(b, first, std::span(of_b).first(n)));
+      if (!std::equal(of_a.begin(), of_a.begin() + static_cast<ptrdiff_t>(n), of_b.begin())) return false;
+    }
+    return true;
+  }
+
+ private:
+  Status ReadElements(const std::string& name, uint64_t first, std::span<float> out) {
+    const SafetensorsEntry& entry = entries_.find(name)->second;
+    if (entry.dtype == "F32") {
+      THIMBLE_TRY(file_.ReadAt(entry.offset + first * sizeof(float), std::as_writable_bytes(out)));
+    } else {
+      halves_.resize(out.size());
+      THIMBLE_TRY(file_.ReadAt(entry.offset + first * sizeof(uint16_t), std::as_writable_bytes(std::span(halves_))));
+      std::ranges::transform(halves_, out.begin(), entry.dtype == "F16" ? FromF16 : FromBf16);
+    }
+    return CheckFinite(out, file_.path(), name, first);
+  }
+
+  InputFile file_;
+  SafetensorsEntries entries_;
+  ModelShape shape_;
+  std::string embedding_ = kEmbedding;
+  std::vector<uint16_t> halves_;
+};
+
+Expected<InputFile> OpenWeights(const std::string& folder) {
+  const std::string path = folder + "/model.safetensors";
+  if (!Exists(path)) {
+    if (const std::string index = path + ".index.json"; Exists(index)) {
+      return Sentence(
+          fmt::format("{}: sharded checkpoints are not read yet; save the model as one file (save_pretrained with a "
+                      "max_shard_size above its size).",
+                      index));
+    }
+    if (Exists(folder + "/pytorch_model.bin")) {
+      return Sentence(fmt::format("{}/pytorch_model.bin is not read; save the model as safetensors.", folder));
+    }
+    return Sentence(fmt::format("{} has no model.safetensors.", folder));
+  }
+  return InputFile::Open(path);
+}
+
+std::string ShapeText(const std::vector<uint64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+// Checks one tensor's shape and dtype. A missing one is `required` or not.
+Expected<bool> CheckTensor(const HfWeights& weights, TensorId id, const ModelShape& shape, bool required) {
+  const std::string name = HfName(id);
+  const auto it = weights.entries().find(name);
+  if (it == weights.entries().end()) {
+    if (!required) return false;
+    return Sentence(fmt::format("{} has no tensor {}, which config.json calls for.", weights.path(), name));
+  }
+  const TensorDims dims = DimsOf(id.kind, shape);
+  std::vector<uint64_t> wanted = {dims.rows, dims.cols};
+  if (IsNorm(id.kind)) wanted.erase(wanted.begin());
+  if (it->second.shape != wanted) {
+    return Sentence(fmt::format("{}: tensor {} has the shape {}, but config.json makes it {}.", weights.path(), name,
+                                ShapeText(it->second.shape), ShapeText(wanted)));
+  }
+  if (it->second.dtype != "F32" && it->second.dtype != "F16" && it->second.dtype != "BF16") {
+    return Sentence(fmt::format("{}: tensor {} is stored as {}; F32, F16 and BF16 are read.", weights.path(), name,
+                                it->second.dtype));
+  }
+  return true;
+}
+
+bool IsInvFreq(const std::string& name) {
+  return name.starts_with("model.layers.") && name.ends_with(".self_attn.rotary_emb.inv_freq");
+}
+
+// Checks all tensors and settles what the head is.
+Status ResolveTensors(HfWeights& weights, const HfConfig& config, Checkpoint& checkpoint) {
+  const ModelShape& shape = config.shape;
+  std::set<std::string> known;
+  for (uint32_t i = 0; i < TensorCount(shape); ++i) {
+    const TensorId id = TensorIdAt(i);
+    known.insert(HfName(id));
+    if (id.kind == TensorKind::kTokenEmbd || id.kind == TensorKind::kLmHead) continue;
+    THIMBLE_TRY(CheckTensor(weights, id, shape, true));
+  }
+  for (const auto& [name, entry] : weights.entries()) {
+    if (known.contains(name) || IsInvFreq(name)) continue;
+    return Sentence(fmt::format("{}: tensor {} has no place in a Llama model of {} layers.", weights.path(),
+                                Quote(name), shape.num_hidden_layers));
+  }
+
+  THIMBLE_ASSIGN(const bool has_head, CheckTensor(weights, {TensorKind::kLmHead, 0}, shape, false));
+  THIMBLE_ASSIGN(const bool has_embedding, CheckTensor(weights, {TensorKind::kTokenEmbd, 0}, shape, !has_head));
+  if (!has_head || !has_embedding) {
+    if (!has_embedding) weights.SetEmbedding(kHead);
+    if (!config.tie_word_embeddings) {
+      checkpoint.notes.push_back(
+          fmt::format("{} has no {}; {} serves as both, although config.json does not say "
+                      "tie_word_embeddings.",
+                      weights.path(), has_head ? kEmbedding : kHead, has_head ? kHead : kEmbedding));
+    }
+    checkpoint.tied = true;
+  } else if (config.tie_word_embeddings) {
+    THIMBLE_ASSIGN(checkpoint.tied, weights.Equal(kEmbedding, kHead));
+    if (!checkpoint.tied) {
+      checkpoint.notes.push_back(
+          fmt::format("config.json says tie_word_embeddings, but {} and {} differ; both are "
+                      "used, as transformers does.",
+                      kEmbedding, kHead));
+    }
+  }
+  return {};
+}
+
+// The id of the token spelt `name`.
+std::optional<TokenId> FindToken(const Vocabulary& vocabulary, const std::string& name) {
+  const auto it = std::ranges::find(vocabulary.tokens, name);
+  if (it == vocabulary.tokens.end()) return std::nullopt;
+  return static_cast<TokenId>(it - vocabulary.tokens.begin());
+}
+
+std::string WithSpaces(std::string_view text) {
+  constexpr std::string_view kEscapedSpace = "\u2581";
+  std::string out;
+  while (!text.empty()) {
+    const bool is_space = text.starts_with(kEscapedSpace);
+    out += is_space ? ' ' : text.front();
+    text.remove_prefix(is_space ? kEscapedSpace.size() : 1);
+  }
+  return out;
+}
+
+Status AddTokens(const std::map<TokenId, HfAddedToken>& added, uint32_t vocab_size, const std::string& folder,
+                 Vocabulary& vocabulary) {
+  constexpr float kAddedScore = -1000;
+  for (const auto& [id, token] : added) {
+    const TokenType type = token.special ? TokenType::kControl : TokenType::kUserDefined;
+    if (id < vocabulary.tokens.size()) {
+      if (WithSpaces(vocabulary.tokens[id]) != WithSpaces(token.content)) {
+        return Sentence(fmt::format("{}: added token {} is \"{}\", but in tokenizer.model it is \"{}\".", folder, id,
+                                    Quote(token.content), Quote(vocabulary.tokens[id])));
+      }
+      if (vocabulary.types[id] == TokenType::kNormal) vocabulary.types[id] = type;
+    } else if (id >= vocab_size) {
+      return Sentence(
+          fmt::format("{}: added token {} is beyond the vocab_size {} of config.json.", folder, id, vocab_size));
+    } else {
+      while (vocabulary.tokens.size() < id) {
+        vocabulary.Add(fmt::format("[PAD{}]", vocabulary.tokens.size()), -10000, TokenType::kUnused);
+      }
+      vocabulary.Add(token.special ? token.content : WithSpaces(token.content), kAddedScore, type);
+    }
+  }
+  return {};
+}
+
+Expected<std::string> ReadOptional(const std::string& path) {
+  if (!Exists(path)) return "";
+  THIMBLE_ASSIGN(std::string text, ReadWholeFile(path, kMaxJsonBytes));
+  if (text.empty()) return Sentence(fmt::format("{} is empty.", path));
+  return text;
+}
+
+// What config.json, tokenizer_config.json and tokenizer.model say about bos, eos and unk, in that order of weight for
+// eos and unk (generation stops where the model's configuration says); for bos the tokenizer goes first, because it is
+// the tokenizer that puts bos before a prompt.
+Status SettleSpecialTokens(const HfConfig& config, const HfTokenizerConfig& tokenizer, const std::string& folder,
+                           Checkpoint& checkpoint) {
+  Vocabulary& vocabulary = checkpoint.vocabulary;
+  const auto named = [&](const std::optional<std::string>& name, const char* key) -> Expected<std::optional<TokenId>> {
+    if (!name) return std::nullopt;
+    const std::optional<TokenId> id = FindToken(vocabulary, *name);
+    if (!id) {
+      return Sentence(
+          fmt::format("{}/tokenizer_config.json: {} is \"{}\", which is no token.", folder, key, Quote(*name)));
+    }
+    return id;
+  };
+  THIMBLE_ASSIGN(const std::optional<TokenId> bos, named(tokenizer.bos_token, "bos_token"));
+  THIMBLE_ASSIGN(const std::optional<TokenId> eos, named(tokenizer.eos_token, "eos_token"));
+  THIMBLE_ASSIGN(const std::optional<TokenId> unk, named(tokenizer.unk_token, "unk_token"));
+  if (unk) vocabulary.unk = unk;
+  if (bos) vocabulary.bos = bos;
+  if (!vocabulary.bos) vocabulary.bos = config.bos;
+  if (config.bos && vocabulary.bos != config.bos) {
+    checkpoint.notes.push_back(
+        fmt::format("config.json has the bos_token_id {}, the tokenizer {}; the tokenizer's is used.", *config.bos,
+                    *vocabulary.bos));
+  }
+  if (eos) vocabulary.eos = eos;
+  if (config.eos && vocabulary.eos && vocabulary.eos != config.eos) {
+    checkpoint.notes.push_back(fmt::format(
+        "config.json has the eos_token_id {}, the tokenizer {}; config.json's is used.", *config.eos, *vocabulary.eos));
+  }
+  if (config.eos) vocabulary.eos = config.eos;
+  return {};
+}
+
+Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, const HfConfig& config,
+                      Checkpoint& checkpoint) {
+  Vocabulary& vocabulary = checkpoint.vocabulary;
+  const std::string path = tokenizer.empty() ? folder + "/tokenizer.model" : tokenizer;
+  if (tokenizer.empty() && !Exists(path)) {
+    if (Exists(folder + "/tokenizer.json")) {
+      return Sentence(
+          fmt::format("{}/tokenizer.json is not read, and there is no tokenizer.model; pass one with "
+                      "--tokenizer.",
+                      folder));
+    }
+    checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only.", folder));
+    vocabulary.bos = config.bos;
+    vocabulary.eos = config.eos;
+    return {};
+  }
+  THIMBLE_ASSIGN(const std::string model, ReadWholeFile(path, kMaxTokenizerBytes));
+  THIMBLE_ASSIGN(vocabulary, ParseSentencePieceModel(model, path));
+  const uint32_t vocab_size = config.shape.vocab_size;
+  if (vocabulary.tokens.size() > vocab_size) {
+    return Sentence(fmt::format("{} has {} pieces, but config.json has the vocab_size {}.", path,
+                                vocabulary.tokens.size(), vocab_size));
+  }
+
+  THIMBLE_ASSIGN(const std::string tokenizer_config_text, ReadOptional(folder + "/tokenizer_config.json"));
+  THIMBLE_ASSIGN(const std::string added_tokens_text, ReadOptional(folder + "/added_tokens.json"));
+  THIMBLE_ASSIGN(const HfTokenizerConfig flags,
+                 ParseHfTokenizerConfig(tokenizer_config_text, added_tokens_text, folder));
+  THIMBLE_TRY(AddTokens(flags.added_tokens, vocab_size, folder, vocabulary));
+  if (vocabulary.tokens.size() < vocab_size) {
+    checkpoint.notes.push_back(
+        fmt::format("the tokenizer has {} tokens, config.json the vocab_size {}; the rest are "
+                    "filled up as unused.",
+                    vocabulary.tokens.size(), vocab_size));
+  }
+  while (vocabulary.tokens.size() < vocab_size) {
+    vocabulary.Add(fmt::format("[PAD{}]", vocabulary.tokens.size()), -10000, TokenType::kUnused);
+  }
+  THIMBLE_TRY(SettleSpecialTokens(config, flags, folder, checkpoint));
+  vocabulary.add_bos = flags.add_bos_token.value_or(true);
+  if (flags.add_prefix_space && *flags.add_prefix_space != vocabulary.add_space_prefix) {
+    checkpoint.notes.push_back(
+        fmt::format("tokenizer_config.json has add_prefix_space {}, tokenizer.model {}; the "
+                    "first is used.",
+                    *flags.add_prefix_space, vocabulary.add_space_prefix));
+    vocabulary.add_space_prefix = *flags.add_prefix_space;
+  }
+  if (flags.add_eos_token.value_or(false)) {
+    checkpoint.notes.push_back("tokenizer_config.json asks for add_eos_token; no end is put behind a prompt.");
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<Checkpoint> OpenHfFolder(const std::string& folder, const std::string& tokenizer) {
+  const std::string config_path = folder + "/config.json";
+  THIMBLE_ASSIGN(const std::string config_text, ReadWholeFile(config_path, kMaxJsonBytes));
+  THIMBLE_ASSIGN(HfConfig config, ParseHfConfig(config_text, config_path));
+  THIMBLE_ASSIGN(InputFile file, OpenWeights(folder));
+  THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
+
+  Checkpoint checkpoint;
+  const std::filesystem::path absolute = std::filesystem::absolute(folder).lexically_normal();
+  checkpoint.name = (absolute.has_filename() ? absolute : absolute.parent_path()).filename().string();
+  checkpoint.shape = config.shape;
+  checkpoint.notes = std::move(config.notes);
+  auto weights = std::make_unique<HfWeights>(std::move(file), std::move(entries), config.shape);
+  THIMBLE_TRY(ResolveTensors(*weights, config, checkpoint));
+  THIMBLE_TRY(ReadVocabulary(folder, tokenizer, config, checkpoint));
+  checkpoint.weights = std::move(weights);
+  return checkpoint;
+}
+
+std::vector<std::string> HfFolderFiles(const std::string& folder) {
+  std::vector<std::string> files;
+  for (const char* name :
+       {"config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json", "added_tokens.json"}) {
+    files.push_back(folder + "/" + name);
+  }
+  return files;
+}
+
+}  // namespace thimble::host

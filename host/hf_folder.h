@@ -1,0 +1,26 @@
+// Reading a Hugging Face folder: config.json, model.safetensors, tokenizer.model.
+#ifndef THIMBLE_HOST_HF_FOLDER_H_
+#define THIMBLE_HOST_HF_FOLDER_H_
+
+#include <string>
+
+#include "host/checkpoint.h"
+#include "host/expected.h"
+
+namespace thimble::host {
+
+// Opens the folder and checks all but the numbers: every tensor that the configuration calls for is there with its
+// shape in F32, F16 or BF16, and none that it does not call for (rotary_emb.inv_freq of old checkpoints, which the
+// configuration determines, is skipped). `tokenizer` is the tokenizer.model to read instead of the folder's, or empty.
+//
+// Tied heads follow transformers: with tie_word_embeddings, one of model.embed_tokens.weight and lm_head.weight is
+// enough, two equal ones are one, and two that differ are both used. Where only one is stored without
+// tie_word_embeddings it serves as both too, with a note.
+Expected<Checkpoint> OpenHfFolder(const std::string& folder, const std::string& tokenizer);
+
+// The files that OpenHfFolder() may read.
+std::vector<std::string> HfFolderFiles(const std::string& folder);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_HF_FOLDER_H_

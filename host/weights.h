@@ -1,0 +1,46 @@
+// Stored numbers to float32, exactly.
+#ifndef THIMBLE_HOST_WEIGHTS_H_
+#define THIMBLE_HOST_WEIGHTS_H_
+
+#include <bit>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "host/expected.h"
+
+namespace thimble::host {
+
+// bfloat16 is the upper half of a float32.
+constexpr float FromBf16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+// IEEE 754 binary16; every value of it, subnormals, infinities and NaNs included, has a float32 counterpart.
+constexpr float FromF16(uint16_t bits) {
+  const uint32_t sign = uint32_t{bits & 0x8000u} << 16;
+  const uint32_t exponent = bits >> 10 & 0x1fu;
+  uint32_t fraction = bits & 0x3ffu;
+  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000u | fraction << 13);
+  if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
+  if (fraction == 0) return std::bit_cast<float>(sign);
+  uint32_t shift = 0;
+  while ((fraction & 0x400u) == 0) {
+    fraction <<= 1;
+    ++shift;
+  }
+  return std::bit_cast<float>(sign | (113 - shift) << 23 | (fraction & 0x3ffu) << 13);
+}
+
+// Fails on the first NaN or infinity of `values`, which are the elements of tensor `name` of file `path` from
+// `first_element` on.
+Status CheckFinite(std::span<const float> values, std::string_view path, std::string_view name, uint64_t first_element);
+
+// The row of a head in Hugging Face's order (all first halves of the rotary pairs, then all second halves) that
+// stands at row `row` of the same matrix in GGUF's order (pair by pair).
+constexpr uint32_t HalfSplitRow(uint32_t row, uint32_t head_dim) {
+  const uint32_t in_head = row % head_dim;
+  return row - in_head + in_head / 2 + (in_head % 2) * (head_dim / 2);
+}
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_WEIGHTS_H_
