@@ -1,0 +1,151 @@
+#include "engine/plan/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/card/tile_stream.h"
+
+namespace thimble::plan {
+namespace {
+
+constexpr ModelShape kTinyLlm = {.vocab_size = 32000,
+                                 .hidden_size = 192,
+                                 .intermediate_size = 1024,
+                                 .num_hidden_layers = 1,
+                                 .num_attention_heads = 2,
+                                 .num_key_value_heads = 1,
+                                 .head_dim = 96,
+                                 .max_position_embeddings = 1024,
+                                 .rms_norm_eps = 1e-5f,
+                                 .rope_theta = 10000.0f};
+
+// A model whose tensors follow each other at multiples of `alignment`, from `start` on.
+class Model {
+ public:
+  explicit Model(const ModelShape& shape, uint64_t start = 4096, uint64_t alignment = 4096) {
+    uint64_t offset = start;
+    for (uint32_t i = 0; i < TensorCount(shape); ++i) {
+      const TensorId id = TensorIdAt(i);
+      const TensorDims dims = DimsOf(id.kind, shape);
+      tensors_.push_back({.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id});
+      offset += (tensors_.back().size_bytes() + alignment - 1) / alignment * alignment;
+    }
+    file_.shape = shape;
+    file_.tensors = tensors_;
+  }
+  const card::ModelFile& file() const { return file_; }
+
+ private:
+  std::vector<TensorRef> tensors_;
+  card::ModelFile file_;
+};
+
+constexpr TokenizerNeeds kTokenizer = {
+    .table_bytes = 500'000, .work_bytes = [](uint64_t n) { return 11 * n + 14; }, .text_bytes = 3000};
+
+std::string Text(const Error& error) {
+  char out[400];
+  return std::string(out, FormatError(error, out));
+}
+
+TEST(Plan, TinyLlmOnTheEsp32CamReadsEveryWeightOnce) {
+  const Model model(kTinyLlm);
+  const auto plan = MakePlan(model.file(), kTokenizer, kEsp32Cam, 512, {});
+  ASSERT_TRUE(plan) << Text(plan.error());
+  EXPECT_EQ(plan->n_ctx, 1024u);
+  // Embedding row, attention, MLP, LM head (float32).
+  EXPECT_EQ(plan->token_cost.payload_bytes, 768u + 442'368 + 2'359'296 + 24'576'000);
+  // Whole-block tiles waste nothing; the embedding row touches two blocks.
+  EXPECT_EQ(plan->token_cost.card_bytes, plan->token_cost.payload_bytes - 768 + 1024);
+  // Tiles of 84 rows of 768 bytes or 16 rows of 4096: row, q 3, k 2, v 2, o 3, gate and up 13 each, down 12, head 381.
+  EXPECT_EQ(plan->token_cost.reads, 1u + 3 + 2 + 2 + 3 + 13 + 13 + 12 + 381);
+  EXPECT_EQ(plan->buffer(BufferId::kTiles).bytes, 131'072u);
+  EXPECT_EQ(plan->buffer(BufferId::kKvCache).bytes, 786'432u);
+  EXPECT_EQ(plan->buffer(BufferId::kKvCache).region, Region::kPsram);
+  EXPECT_EQ(plan->buffer(BufferId::kLogits).bytes, 128'000u);
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    EXPECT_LE(plan->region_bytes(region), kEsp32Cam.capacity(region)) << RegionName(region);
+  }
+}
+
+TEST(Plan, EveryBufferHasAName) {
+  std::set<std::string> names;
+  for (size_t i = 0; i < kNumBuffers; ++i) names.insert(BufferName(static_cast<BufferId>(i)));
+  EXPECT_EQ(names.size(), kNumBuffers);
+  EXPECT_EQ(names.count(""), 0u);
+}
+
+TEST(Plan, FallsBackToTheOtherMemoryAndRefusesWhenBothAreFull) {
+  const Model model(kTinyLlm);
+  Board board = kEsp32Cam;
+  board.capacity_bytes = {131'072, 0x100000, 0, 0};
+  const auto small = MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = 128});
+  ASSERT_TRUE(small) << Text(small.error());
+  EXPECT_EQ(small->buffer(BufferId::kKvCache).region, Region::kSram);
+  const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kOutOfMemory);
+  EXPECT_NE(Text(refused.error()).find("lower -c"), std::string::npos) << Text(refused.error());
+  const uint32_t fits = LargestContext(model.file(), kTokenizer, board, 512, {});
+  EXPECT_GT(fits, 128u);
+  EXPECT_TRUE(MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = fits}));
+  EXPECT_FALSE(MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = fits + 1}));
+}
+
+TEST(Plan, RefusesWhatNoBoardHasRoomFor) {
+  ModelShape wide = kTinyLlm;
+  wide.hidden_size = 32768;
+  const Model model(wide);
+  const auto refused = MakePlan(model.file(), {}, kEsp32Cam, 512, {});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(Text(refused.error()).find("token_embd.weight"), std::string::npos) << Text(refused.error());
+  EXPECT_EQ(LargestContext(model.file(), {}, kEsp32Cam, 512, {}), 0u);
+
+  ModelShape deep = kTinyLlm;
+  deep.num_hidden_layers = 1000;
+  const auto too_deep = MakePlan(Model(deep).file(), {}, kEsp32Cam, 512, {});
+  ASSERT_FALSE(too_deep);
+  EXPECT_EQ(too_deep.error().code, Code::kOutOfMemory);
+}
+
+TEST(Plan, RefusesOptionsOutOfRange) {
+  const Model model(kTinyLlm);
+  EXPECT_FALSE(MakePlan(model.file(), {}, kEsp32Cam, 512, {.n_ctx = 1025}));
+  EXPECT_FALSE(MakePlan(model.file(), {}, kEsp32Cam, 512, {.tile_buffer_bytes = 1000}));
+  EXPECT_FALSE(MakePlan(model.file(), {}, kEsp32Cam, 0, {}));
+  EXPECT_FALSE(MakePlan(model.file(), {}, kEsp32Cam, 384, {}));
+  ModelShape endless = kTinyLlm;
+  endless.max_position_embeddings = 0xffffffff;
+  const Model long_model(endless);
+  EXPECT_FALSE(MakePlan(long_model.file(), {}, HostBoard(uint64_t{1} << 62), 512, {}));
+  EXPECT_LE(LargestContext(long_model.file(), {}, HostBoard(uint64_t{1} << 62), 512, {}), 1u << 20);
+}
+
+// Whatever the alignment and the tile size, a tile with the blocks around it fits the buffer.
+TEST(TileRows, CoveringBlocksAlwaysFit) {
+  for (uint32_t cols : {1u, 3u, 10u, 36u, 127u, 128u, 192u, 1000u, 1024u}) {
+    for (uint64_t offset : {0u, 4u, 28u, 512u, 516u, 4096u}) {
+      for (uint32_t buffer : {1024u, 4096u, 5120u, 65536u}) {
+        const TensorRef tensor = {.offset = offset, .rows = 5000, .cols = cols};
+        const uint64_t rows = card::TileRows(tensor, buffer, 512);
+        if (rows == 0) {
+          EXPECT_GT(tensor.row_bytes() + 1022, buffer);
+          continue;
+        }
+        for (uint64_t row = 0; row + rows <= tensor.rows; row += rows) {
+          const uint64_t begin = (offset + row * tensor.row_bytes()) / 512 * 512;
+          const uint64_t end = (offset + (row + rows) * tensor.row_bytes() + 511) / 512 * 512;
+          ASSERT_LE(end - begin, buffer) << cols << ' ' << offset << ' ' << buffer;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thimble::plan
