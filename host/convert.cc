@@ -27,6 +27,9 @@ Status RefuseOthers(const std::string& source) {
   if (source.ends_with(".safetensors") || source.ends_with(".json")) {
     return Sentence(fmt::format("{} is one file of a Hugging Face folder; give the folder.", source));
   }
+  if (file.size_bytes() < kLlama2cHeaderBytes) {
+    return Sentence(fmt::format("{} is neither a Hugging Face folder nor a llama2.c checkpoint.", source));
+  }
   return {};
 }
 

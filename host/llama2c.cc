@@ -216,10 +216,6 @@ Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t voca
 Expected<Checkpoint> OpenLlama2c(const std::string& path, const std::string& tokenizer) {
   THIMBLE_ASSIGN(InputFile file, InputFile::Open(path));
   std::array<std::byte, kLlama2cHeaderBytes> bytes;
-  if (file.size_bytes() < bytes.size()) {
-    return Sentence(
-        fmt::format("{} has {} bytes, less than the header of a llama2.c checkpoint.", path, file.size_bytes()));
-  }
   THIMBLE_TRY(file.ReadAt(0, bytes));
   THIMBLE_ASSIGN(const Llama2cHeader header, ParseLlama2cHeader(bytes, file.size_bytes(), path));
   Checkpoint checkpoint;

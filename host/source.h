@@ -1,0 +1,37 @@
+// What a user may name as a model, made into one file that the engine reads.
+#ifndef THIMBLE_HOST_SOURCE_H_
+#define THIMBLE_HOST_SOURCE_H_
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "host/atomic_file.h"
+#include "host/expected.h"
+
+namespace thimble::host {
+
+class ModelSource {
+ public:
+  explicit ModelSource(std::string path) : path_(std::move(path)) {}
+  explicit ModelSource(TemporaryFile converted) : path_(converted.path()), converted_(std::move(converted)) {}
+
+  // What to open: valid while this object lives.
+  const std::string& path() const { return path_; }
+
+  // Whether path() is a conversion that nobody else sees, gone with this object.
+  bool is_converted() const { return converted_.has_value(); }
+
+ private:
+  std::string path_;
+  std::optional<TemporaryFile> converted_;
+};
+
+// A Hugging Face folder or a llama2.c checkpoint is converted into a nameless temporary file, with a progress line and
+// its notes on stderr. Whatever else there is, a GGUF file, a card's image, a device, is handed on as it is, unread but
+// for its first sector. `tokenizer` as for Convert(); refused where there is nothing to convert.
+Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_SOURCE_H_
