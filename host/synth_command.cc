@@ -1,13 +1,57 @@
-#include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "host/atomic_file.h"
 #include "host/command.h"
+#include "host/gguf_writer.h"
+#include "host/synth.h"
 
 namespace thimble::host {
+namespace {
+
+struct Options {
+  std::string preset, out, shape;
+  uint64_t seed = 1;
+};
+
+Expected<Checkpoint> Write(const Options& options) {
+  THIMBLE_ASSIGN(const SynthPreset preset, SynthShape(options.preset, options.shape));
+  Checkpoint checkpoint = MakeSynth(preset, options.seed);
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, {}));
+  THIMBLE_TRY(WriteGguf(checkpoint, "synth", file.sink()));
+  THIMBLE_TRY(file.Commit());
+  return checkpoint;
+}
+
+}  // namespace
 
 void AddSynthCommand(CLI::App& app, int& exit_code) {
-  CLI::App* command =
-      app.add_subcommand("synth", "Write a seeded model of a given shape, for tests and demonstrations");
-  command->callback([&exit_code] { exit_code = ReportFailure("synth is not there yet."); });
+  auto options = std::make_shared<Options>();
+  std::string presets;
+  for (const SynthPreset& preset : SynthPresets()) presets += fmt::format("\n{}: {}", preset.name, preset.description);
+  CLI::App* command = app.add_subcommand(
+      "synth", "Write a seeded model of a given shape: its text is noise, its sizes and its work are a real model's");
+  command->add_option("PRESET", options->preset, "The shape to start from:" + presets)->required();
+  command->add_option("-o,--output", options->out, "The file to write; replaced if it is there")
+      ->required()
+      ->type_name("OUT.gguf");
+  command->add_option("-s,--seed", options->seed, "The same seed gives the same file on every computer")
+      ->capture_default_str();
+  command
+      ->add_option("--shape", options->shape,
+                   "Changes to the preset, named as in config.json: vocab_size=512,hidden_size=64,head_dim=16, ...")
+      ->type_name("KEY=N,...");
+  command->callback([options, &exit_code] {
+    const auto checkpoint = Write(*options);
+    if (!checkpoint) {
+      exit_code = ReportFailure(checkpoint.error());
+      return;
+    }
+    for (const std::string& note : checkpoint->notes) ReportNote(note);
+  });
 }
 
 }  // namespace thimble::host
