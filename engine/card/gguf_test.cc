@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "host/devices/ram_device.h"
-#include "tests/gguf_builder.h"
+#include "tests/support/gguf_builder.h"
 
 namespace thimble::card {
 namespace {

@@ -1,6 +1,6 @@
 // GGUF files for tests, byte by byte: valid ones and every kind of broken one. Knows nothing of the engine's reader.
-#ifndef THIMBLE_TESTS_GGUF_BUILDER_H_
-#define THIMBLE_TESTS_GGUF_BUILDER_H_
+#ifndef THIMBLE_TESTS_SUPPORT_GGUF_BUILDER_H_
+#define THIMBLE_TESTS_SUPPORT_GGUF_BUILDER_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -202,4 +202,4 @@ struct GgufBuilder {
 
 }  // namespace thimble
 
-#endif  // THIMBLE_TESTS_GGUF_BUILDER_H_
+#endif  // THIMBLE_TESTS_SUPPORT_GGUF_BUILDER_H_
