@@ -1,0 +1,30 @@
+// What a user may name as a model, opened: a GGUF file, a card's image, or a card in a reader.
+#ifndef THIMBLE_HOST_CARD_OPEN_H_
+#define THIMBLE_HOST_CARD_OPEN_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/card/file_reader.h"
+#include "host/devices/file_device.h"
+#include "host/expected.h"
+
+namespace thimble::host {
+
+// A model file and what its bytes are read from. May be moved; `file` refers to `extents`.
+struct OpenedModel {
+  std::unique_ptr<FileDevice> device;
+  std::vector<card::Extent> extents;
+  card::FileMap file;
+  std::string description;  // for people: "tiny-llm.gguf on the card card.img (FAT32, 1 extent)"
+};
+
+// Opens `path`: a GGUF file by its first letters, anything else as a FAT32 card. Of a card the file `file_on_card` of
+// its root folder is taken (letter case does not matter), or, when that is empty, its only .gguf file; several are an
+// error that names them. The model itself is not looked at. Fails with one sentence that names the path.
+Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_CARD_OPEN_H_
