@@ -1,0 +1,195 @@
+#include "tests/support/test_vocabulary.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "engine/text/detokenizer.h"
+
+namespace thimble::tests {
+namespace {
+
+using text::TokenType;
+
+// Field numbers of sentencepiece_model.proto.
+constexpr uint32_t kPieces = 1, kTrainerSpec = 2, kNormalizerSpec = 3;
+constexpr uint32_t kPieceText = 1, kPieceScore = 2, kPieceType = 3;
+constexpr uint32_t kModelType = 3, kByteFallback = 35;
+constexpr uint32_t kNormalizerName = 1, kAddDummyPrefix = 3, kRemoveExtraWhitespaces = 4;
+
+struct Field {
+  uint32_t number = 0;
+  uint64_t varint = 0;
+  std::string_view bytes;
+};
+
+uint64_t TakeVarint(std::string_view& rest) {
+  uint64_t value = 0;
+  for (int shift = 0;; shift += 7) {
+    const uint8_t byte = static_cast<uint8_t>(rest.at(0));
+    rest.remove_prefix(1);
+    value |= uint64_t{byte & 127u} << shift;
+    if (byte < 128) return value;
+  }
+}
+
+Field TakeField(std::string_view& rest) {
+  const uint64_t tag = TakeVarint(rest);
+  Field field{.number = static_cast<uint32_t>(tag >> 3), .bytes = {}};
+  if ((tag & 7) == 0) {
+    field.varint = TakeVarint(rest);
+    return field;
+  }
+  const size_t size = (tag & 7) == 2 ? static_cast<size_t>(TakeVarint(rest)) : (tag & 7) == 5 ? 4 : 8;
+  field.bytes = rest.substr(0, size);
+  rest.remove_prefix(size);
+  return field;
+}
+
+void PutVarint(std::string& out, uint64_t value) {
+  for (; value >= 128; value >>= 7) out.push_back(static_cast<char>(value | 128));
+  out.push_back(static_cast<char>(value));
+}
+
+void PutNumber(std::string& out, uint32_t field, uint64_t value) {
+  PutVarint(out, field << 3);
+  PutVarint(out, value);
+}
+
+void PutBytes(std::string& out, uint32_t field, std::string_view bytes) {
+  PutVarint(out, field << 3 | 2);
+  PutVarint(out, bytes.size());
+  out.append(bytes);
+}
+
+template <class T>
+void Append(std::vector<std::byte>& out, T value) {
+  const auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+}  // namespace
+
+void TestVocabulary::AddSpecial(bool byte_tokens) {
+  Add("<unk>", 0, TokenType::kUnknown);
+  Add("<s>", 0, TokenType::kControl);
+  Add("</s>", 0, TokenType::kControl);
+  for (unsigned byte = 0; byte_tokens && byte < 256; ++byte) {
+    constexpr char kDigits[] = "0123456789ABCDEF";
+    Add(std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + ">", 0, TokenType::kByte);
+  }
+}
+
+bool TestVocabulary::byte_fallback() const {
+  return std::any_of(pieces.begin(), pieces.end(), [](const TestPiece& p) { return p.type == TokenType::kByte; });
+}
+
+TestVocabulary ParseModelProto(std::string_view bytes) {
+  TestVocabulary vocabulary;
+  while (!bytes.empty()) {
+    const Field field = TakeField(bytes);
+    std::string_view rest = field.bytes;
+    if (field.number == kPieces) {
+      TestPiece& piece = vocabulary.pieces.emplace_back();
+      while (!rest.empty()) {
+        const Field part = TakeField(rest);
+        if (part.number == kPieceText) piece.piece = part.bytes;
+        if (part.number == kPieceScore) std::memcpy(&piece.score, part.bytes.data(), sizeof(piece.score));
+        if (part.number == kPieceType) piece.type = static_cast<TokenType>(part.varint);
+      }
+    } else if (field.number == kNormalizerSpec) {
+      while (!rest.empty()) {
+        const Field part = TakeField(rest);
+        if (part.number == kAddDummyPrefix) vocabulary.add_space_prefix = part.varint != 0;
+      }
+    }
+  }
+  return vocabulary;
+}
+
+std::string SerializeModelProto(const TestVocabulary& vocabulary) {
+  std::string model;
+  for (const TestPiece& piece : vocabulary.pieces) {
+    std::string message;
+    PutBytes(message, kPieceText, piece.piece);
+    PutVarint(message, kPieceScore << 3 | 5);
+    const auto score = std::bit_cast<std::array<char, 4>>(piece.score);
+    message.append(score.data(), score.size());
+    PutNumber(message, kPieceType, static_cast<uint64_t>(piece.type));
+    PutBytes(model, kPieces, message);
+  }
+  std::string trainer;
+  PutNumber(trainer, kModelType, 2);  // BPE
+  PutNumber(trainer, kByteFallback, vocabulary.byte_fallback());
+  PutBytes(model, kTrainerSpec, trainer);
+  std::string normalizer;
+  PutBytes(normalizer, kNormalizerName, "identity");
+  PutNumber(normalizer, kAddDummyPrefix, vocabulary.add_space_prefix);
+  PutNumber(normalizer, kRemoveExtraWhitespaces, 0);
+  PutBytes(model, kNormalizerSpec, normalizer);
+  return model;
+}
+
+TokenizerFile::TokenizerFile(const TestVocabulary& vocabulary) {
+  bytes.resize(13);
+  ref.present = true;
+  ref.num_tokens = static_cast<uint32_t>(vocabulary.pieces.size());
+  ref.add_space_prefix = vocabulary.add_space_prefix;
+  ref.tokens_offset = bytes.size();
+  for (const TestPiece& piece : vocabulary.pieces) {
+    const uint32_t size = static_cast<uint32_t>(piece.piece.size());
+    Append(bytes, uint64_t{size});
+    for (char c : piece.piece) Append(bytes, c);
+    ref.tokens_bytes += size;
+    ref.longest_token_bytes = std::max(ref.longest_token_bytes, size);
+    const TokenId id = static_cast<TokenId>(&piece - vocabulary.pieces.data());
+    if (piece.piece == "<s>") ref.bos = id;
+    if (piece.piece == "</s>") ref.eos = id;
+    if (piece.piece == "<unk>") ref.unk = id;
+  }
+  bytes.resize(bytes.size() + 5);
+  ref.scores_offset = bytes.size();
+  for (const TestPiece& piece : vocabulary.pieces) Append(bytes, piece.score);
+  bytes.resize(bytes.size() + 3);
+  ref.types_offset = bytes.size();
+  for (const TestPiece& piece : vocabulary.pieces) Append(bytes, static_cast<int32_t>(piece.type));
+}
+
+LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64_t> capacity_bytes) : ref_(file.ref) {
+  const uint64_t capacity = capacity_bytes.value_or(text::Tokenizer::TableBytes(file.ref));
+  memory_.resize(static_cast<size_t>(capacity / kArenaAlign));
+  arena_ = Arena(Region::kPsram, std::as_writable_bytes(std::span(memory_)));
+  host::RamDevice device(file.bytes);
+  const card::Extent extent{.size_bytes = file.bytes.size()};
+  Ledger ledger;
+  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
+  alignas(16) std::array<std::byte, 1024> buffer;
+  card::ByteReader byte_reader(reader, buffer);
+  result_ = text::Tokenizer::Load(file.ref, byte_reader, arena_);
+}
+
+std::vector<TokenId> LoadedTokenizer::Encode(std::string_view text, bool add_bos) const {
+  // Of their own, so that a sanitizer sees each byte too far; at an odd address, which is allowed.
+  const size_t workspace_bytes = static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size()));
+  const auto workspace = std::make_unique<std::byte[]>(workspace_bytes + 1);
+  std::vector<TokenId> ids(3 * text.size() + 4);
+  const Result<size_t> n = result_->Encode(text, add_bos, ids, {workspace.get() + 1, workspace_bytes});
+  EXPECT_TRUE(n.has_value());
+  ids.resize(n.value_or(0));
+  return ids;
+}
+
+std::string LoadedTokenizer::Decode(std::span<const TokenId> ids, bool at_start) const {
+  const size_t memory_bytes = static_cast<size_t>(text::Detokenizer::MemoryBytes(ref_));
+  const auto memory = std::make_unique<char[]>(memory_bytes);
+  text::Detokenizer detokenizer(*result_, at_start, {memory.get(), memory_bytes});
+  std::string out;
+  for (TokenId id : ids) out += detokenizer.Push(id);
+  out += detokenizer.Flush();
+  return out;
+}
+
+}  // namespace thimble::tests

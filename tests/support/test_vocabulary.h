@@ -1,0 +1,87 @@
+// SentencePiece vocabularies for tests: read from and written as tokenizer.model, and loaded from a RamDevice as the
+// engine loads them from a card.
+#ifndef THIMBLE_TESTS_SUPPORT_TEST_VOCABULARY_H_
+#define THIMBLE_TESTS_SUPPORT_TEST_VOCABULARY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/arena.h"
+#include "engine/base/error.h"
+#include "engine/base/ledger.h"
+#include "engine/card/file_reader.h"
+#include "engine/card/gguf.h"
+#include "engine/text/tokenizer.h"
+#include "host/devices/ram_device.h"
+
+namespace thimble::tests {
+
+struct TestPiece {
+  std::string piece;  // a space as U+2581
+  float score = 0;
+  text::TokenType type = text::TokenType::kNormal;
+};
+
+struct TestVocabulary {
+  std::vector<TestPiece> pieces;
+  bool add_space_prefix = true;
+
+  void Add(std::string_view piece, float score, text::TokenType type = text::TokenType::kNormal) {
+    pieces.push_back({std::string(piece), score, type});
+  }
+  // "<unk>", "<s>", "</s>" and, if wanted, the 256 byte tokens.
+  void AddSpecial(bool byte_tokens);
+  bool byte_fallback() const;
+};
+
+// The pieces of a tokenizer.model, a protocol buffer: google/sentencepiece, src/sentencepiece_model.proto.
+TestVocabulary ParseModelProto(std::string_view bytes);
+
+// A BPE tokenizer.model that libsentencepiece loads.
+std::string SerializeModelProto(const TestVocabulary& vocabulary);
+
+// The arrays of a GGUF file, at odd places of a device, and the reference to them. Fields may be changed before Load().
+struct TokenizerFile {
+  explicit TokenizerFile(const TestVocabulary& vocabulary);
+
+  std::vector<std::byte> bytes;
+  card::TokenizerRef ref;
+};
+
+// A loaded tokenizer with the memory it lives in.
+class LoadedTokenizer {
+ public:
+  // `capacity_bytes`: of the arena; as much as is needed unless said otherwise.
+  explicit LoadedTokenizer(const TokenizerFile& file, std::optional<uint64_t> capacity_bytes = {});
+  explicit LoadedTokenizer(const TestVocabulary& vocabulary) : LoadedTokenizer(TokenizerFile(vocabulary)) {}
+
+  const Result<text::Tokenizer>& result() const { return result_; }
+  const text::Tokenizer& tokenizer() const { return *result_; }
+  const Arena& arena() const { return arena_; }
+
+  // Encodes with exactly the workspace that is asked for.
+  std::vector<TokenId> Encode(std::string_view text, bool add_bos = false) const;
+
+  // What a Detokenizer makes of the ids, with exactly the memory it asks for.
+  std::string Decode(std::span<const TokenId> ids, bool at_start = true) const;
+
+ private:
+  struct alignas(kArenaAlign) Line {
+    std::byte bytes[kArenaAlign];
+  };
+
+  card::TokenizerRef ref_;
+  std::vector<Line> memory_;
+  Arena arena_;
+  Result<text::Tokenizer> result_;
+};
+
+}  // namespace thimble::tests
+
+#endif  // THIMBLE_TESTS_SUPPORT_TEST_VOCABULARY_H_
