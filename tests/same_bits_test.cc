@@ -1,0 +1,128 @@
+// Same model, same prompt: same bits, whatever the tiles, the board, the kernels, the place on the card and the target.
+// The hashes below were printed by one build; every other must give the same, the 32-bit one too.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "engine/base/board.h"
+#include "engine/math/kernels.h"
+#include "host/devices/ram_device.h"
+#include "tests/support/open_model.h"
+#include "tests/support/test_gguf.h"
+
+namespace thimble::tests {
+namespace {
+
+// Grouped-query attention, nothing divisible by 8, rows that straddle blocks.
+constexpr ModelShape kOddShape = {
+    .vocab_size = 347,
+    .hidden_size = 60,
+    .intermediate_size = 131,
+    .num_hidden_layers = 3,
+    .num_attention_heads = 6,
+    .num_key_value_heads = 2,
+    .head_dim = 14,
+    .max_position_embeddings = 96,
+    .rms_norm_eps = 1e-5f,
+    .rope_theta = 500000.0f,
+};
+constexpr std::array<TokenId, 9> kPrompt = {1, 57, 300, 4, 128, 346, 42, 42, 0};
+constexpr int kGreedy = 80;
+constexpr uint64_t kOddHash = 0x4bcad6ba60fbec9;
+constexpr uint64_t kTinyLlmHash = 0x431b8a945ec4334;
+
+GreedyRun Greedy(const std::vector<std::byte>& gguf, const OpenModel::Options& options, uint32_t block_bytes = 512) {
+  host::RamDevice device(gguf, block_bytes, 16);
+  OpenModel model(device, options);
+  if (model.session() == nullptr) {
+    ADD_FAILURE() << model.error();
+    return {};
+  }
+  return RunGreedy(*model.session(), kPrompt, kGreedy);
+}
+
+class SameBits : public testing::Test {
+ protected:
+  const std::vector<std::byte> gguf_ = MakeGguf({.shape = kOddShape});
+};
+
+TEST_F(SameBits, OnEveryTarget) {
+  const GreedyRun run = Greedy(gguf_, {});
+  EXPECT_EQ(run.logits_hash, kOddHash) << "0x" << std::hex << run.logits_hash;
+  std::vector<TokenId> ids = run.ids;
+  std::ranges::sort(ids);
+  EXPECT_GT(std::ranges::unique(ids).begin() - ids.begin(), 10) << "too dull a text to tell anything";
+}
+
+TEST_F(SameBits, AtTinyLlmsShape) {
+  host::RamDevice device(MakeGguf({.shape = kTinyLlm}), 512, 16);
+  OpenModel model(device, {});
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  const GreedyRun run = RunGreedy(*model.session(), kPrompt, 4);
+  EXPECT_EQ(run.logits_hash, kTinyLlmHash) << "0x" << std::hex << run.logits_hash;
+}
+
+TEST_F(SameBits, ForEveryTileSize) {
+  const GreedyRun run = Greedy(gguf_, {});
+  for (uint32_t bytes = 1536; bytes <= 64 * 1024; bytes += bytes < 8192 ? 512 : 7680) {
+    EXPECT_EQ(Greedy(gguf_, {.plan = {.tile_buffer_bytes = bytes}}), run) << bytes << " bytes a tile";
+  }
+}
+
+TEST_F(SameBits, ForEveryContextSize) {
+  const GreedyRun run = Greedy(gguf_, {});
+  EXPECT_EQ(Greedy(gguf_, {.plan = {.n_ctx = 89}}), run);
+}
+
+TEST_F(SameBits, OnEveryBoard) {
+  EXPECT_EQ(Greedy(gguf_, {.board = HostBoard(uint64_t{16} << 20)}), Greedy(gguf_, {.board = kEsp32Cam}));
+}
+
+TEST_F(SameBits, ForEveryKernelTable) {
+  const GreedyRun run = Greedy(gguf_, {});
+  for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
+    EXPECT_EQ(Greedy(gguf_, {.kernels = *kernels}), run) << (*kernels)->name;
+  }
+}
+
+TEST_F(SameBits, ForEveryBlockSizeAndAlignmentOfTensors) {
+  const GreedyRun run = Greedy(gguf_, {});
+  EXPECT_EQ(Greedy(gguf_, {}, 4096), run);
+  EXPECT_EQ(Greedy(MakeGguf({.shape = kOddShape, .alignment = 32}), {}), run);
+}
+
+TEST_F(SameBits, FromAFileInPieces) {
+  // The file's blocks lie on the device last block first.
+  constexpr uint64_t kPiece = 1536;
+  const uint64_t pieces = (gguf_.size() + kPiece - 1) / kPiece;
+  std::vector<std::byte> contents(pieces * kPiece);
+  std::vector<card::Extent> extents;
+  for (uint64_t i = 0; i < pieces; ++i) {
+    const uint64_t size = std::min(kPiece, gguf_.size() - i * kPiece);
+    const uint64_t at = (pieces - 1 - i) * kPiece;
+    std::copy_n(gguf_.begin() + static_cast<ptrdiff_t>(i * kPiece), size,
+                contents.begin() + static_cast<ptrdiff_t>(at));
+    extents.push_back({.file_offset_bytes = i * kPiece, .device_offset_bytes = at, .size_bytes = size});
+  }
+  host::RamDevice device(contents, 512, 16);
+  OpenModel model(device, {}, extents);
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  EXPECT_EQ(RunGreedy(*model.session(), kPrompt, kGreedy), Greedy(gguf_, {}));
+}
+
+TEST_F(SameBits, HoweverThePromptIsCut) {
+  const GreedyRun whole = Greedy(gguf_, {});
+  host::RamDevice device(gguf_, 512, 16);
+  OpenModel model(device, {});
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  ASSERT_TRUE(model.session()->Prefill(std::span(kPrompt).first(3)));
+  ASSERT_TRUE(model.session()->Prefill(std::span(kPrompt).subspan(3, 1)));
+  EXPECT_EQ(RunGreedy(*model.session(), std::span(kPrompt).subspan(4), kGreedy), whole);
+}
+
+}  // namespace
+}  // namespace thimble::tests

@@ -1,0 +1,65 @@
+#include "tests/support/open_model.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+
+namespace thimble::tests {
+
+OpenModel::OpenModel(card::BlockDevice& device, const Options& options, std::span<const card::Extent> extents)
+    : extents_(extents.begin(), extents.end()) {
+  if (extents_.empty()) extents_.push_back({.size_bytes = device.geometry().size_bytes});
+  const Result<void> opened = Open(device, options);
+  if (opened) return;
+  session_ = nullptr;
+  std::array<char, 512> text;
+  error_.assign(text.data(), FormatError(opened.error(), text));
+}
+
+Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) {
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto bytes = static_cast<size_t>(options.board.capacity_bytes[i]);
+    memory_[i] = std::make_unique_for_overwrite<std::byte[]>(bytes + kArenaAlign);
+    const size_t skip = -reinterpret_cast<uintptr_t>(memory_[i].get()) % kArenaAlign;
+    arenas_[i] = Arena(static_cast<Region>(i), {memory_[i].get() + skip, bytes});
+  }
+  const card::Extent& last = extents_.back();
+  reader_ = std::make_unique<card::FileReader>(
+      device, card::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_);
+  Arena& dma = arena(Region::kSramDma);
+  THIMBLE_ASSIGN(const std::span<std::byte> scratch, dma.Take<std::byte>(4096));
+  card::ByteReader bytes(*reader_, scratch);
+  THIMBLE_ASSIGN(model_, card::OpenGguf(bytes, arena(Region::kSram)));
+  dma.Release(0);
+  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), options.plan));
+  THIMBLE_ASSIGN(
+      session_,
+      Session::Open({.model = &model_, .plan = &plan_, .reader = reader_.get(), .kernels = options.kernels}, arenas_));
+  return {};
+}
+
+uint64_t HashBits(std::span<const float> values, uint64_t hash) {
+  for (float value : values) {
+    for (auto byte : std::bit_cast<std::array<uint8_t, 4>>(value)) hash = (hash ^ byte) * 0x100000001b3;
+  }
+  return hash;
+}
+
+GreedyRun RunGreedy(Session& session, std::span<const TokenId> prompt, int n) {
+  GreedyRun run;
+  const Result<void> prefilled = session.Prefill(prompt);
+  EXPECT_TRUE(prefilled) << prefilled.error().what;
+  run.logits_hash = HashBits(session.logits());
+  for (int i = 0; i < n; ++i) {
+    const Result<TokenId> id = session.Next({.temperature = 0});
+    if (!id) {
+      ADD_FAILURE() << id.error().what;
+      break;
+    }
+    if (i > 0) run.logits_hash = HashBits(session.logits(), run.logits_hash);
+    run.ids.push_back(*id);
+  }
+  return run;
+}
+
+}  // namespace thimble::tests

@@ -1,0 +1,76 @@
+// A model on a block device, opened inside a board's memory: what the tool does before it generates, for tests.
+#ifndef THIMBLE_TESTS_SUPPORT_OPEN_MODEL_H_
+#define THIMBLE_TESTS_SUPPORT_OPEN_MODEL_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/arena.h"
+#include "engine/base/board.h"
+#include "engine/base/ledger.h"
+#include "engine/card/block_device.h"
+#include "engine/card/file_reader.h"
+#include "engine/card/gguf.h"
+#include "engine/math/kernels.h"
+#include "engine/plan/plan.h"
+#include "engine/session.h"
+
+namespace thimble::tests {
+
+// A model and all it needs but the device, which must outlive it. Stays where it is: the session points into it.
+class OpenModel {
+ public:
+  struct Options {
+    Board board = kEsp32Cam;
+    plan::PlanOptions plan = {};
+    const math::Kernels* kernels = &math::BestKernels();
+  };
+
+  // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is
+  // null and error() says why.
+  OpenModel(card::BlockDevice& device, const Options& options, std::span<const card::Extent> extents = {});
+  OpenModel(const OpenModel&) = delete;
+  OpenModel& operator=(const OpenModel&) = delete;
+
+  Session* session() { return session_; }
+  const std::string& error() const { return error_; }
+
+  const card::ModelFile& model() const { return model_; }
+  const plan::Plan& plan() const { return plan_; }
+  Ledger& ledger() { return ledger_; }
+  Arena& arena(Region region) { return arenas_[static_cast<size_t>(region)]; }
+
+ private:
+  Result<void> Open(card::BlockDevice& device, const Options& options);
+
+  std::array<std::unique_ptr<std::byte[]>, kNumRegions> memory_;
+  std::array<Arena, kNumRegions> arenas_;
+  std::vector<card::Extent> extents_;
+  Ledger ledger_;
+  std::unique_ptr<card::FileReader> reader_;
+  card::ModelFile model_;
+  plan::Plan plan_;
+  Session* session_ = nullptr;
+  std::string error_;
+};
+
+// 64-bit FNV-1a (Fowler, Noll, Vo) over the bits of floats, to be carried on.
+uint64_t HashBits(std::span<const float> values, uint64_t hash = 0xcbf29ce484222325);
+
+// Feeds `prompt` and then `n` greedy ids, and hashes the logits of every position from the prompt's last on. Expects no
+// failure.
+struct GreedyRun {
+  std::vector<TokenId> ids;
+  uint64_t logits_hash = 0;
+  friend bool operator==(const GreedyRun&, const GreedyRun&) = default;
+};
+GreedyRun RunGreedy(Session& session, std::span<const TokenId> prompt, int n);
+
+}  // namespace thimble::tests
+
+#endif  // THIMBLE_TESTS_SUPPORT_OPEN_MODEL_H_

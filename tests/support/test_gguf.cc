@@ -1,0 +1,83 @@
+#include "tests/support/test_gguf.h"
+
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "tests/support/gguf_builder.h"
+
+namespace thimble::tests {
+namespace {
+
+// splitmix64 (G. Steele, D. Lea, C. Flood, OOPSLA 2014).
+uint64_t Mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+// Evenly spread over [-1, 1], in exact steps of 2^-23.
+float Uniform(uint64_t key) { return static_cast<float>(static_cast<int32_t>(Mix(key) >> 40) - (1 << 23)) * 0x1p-23f; }
+
+bool IsNorm(TensorKind kind) {
+  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
+}
+
+// A power of two, so that a row of such weights times x keeps about the size of x; more where attention and what the
+// layers add to the residual stream shall count.
+float Gain(TensorKind kind, uint32_t cols) {
+  if (kind == TensorKind::kTokenEmbd) return 1.0f;
+  float gain = 2.0f;
+  while (gain * gain * static_cast<float>(cols) > 3.0f) gain *= 0.5f;
+  return (kind == TensorKind::kLmHead ? 1.0f : 2.0f) * gain;
+}
+
+TensorId IdOf(const std::string& name, const ModelShape& shape) {
+  for (uint32_t i = 0; i < TensorCount(shape); ++i) {
+    char text[48];
+    const size_t length = FormatTensorName(TensorIdAt(i), text);
+    if (name == std::string_view(text, length)) return TensorIdAt(i);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::byte> MakeGguf(const TestModel& model) {
+  const ModelShape& s = model.shape;
+  GgufBuilder file = GgufBuilder::Llama(s.num_hidden_layers, s.vocab_size, s.hidden_size, s.intermediate_size,
+                                        s.num_attention_heads, s.num_key_value_heads, s.head_dim, model.tied);
+  file.alignment = model.alignment;
+  for (const char* key : {"model", "tokens", "scores", "token_type"}) file.Remove(std::string("tokenizer.ggml.") + key);
+  file.Set("general.alignment", GgufValue::Of(model.alignment));
+  file.Set("llama.vocab_size", GgufValue::Of(s.vocab_size));
+  file.Set("llama.context_length", GgufValue::Of(s.max_position_embeddings));
+  file.Set("llama.attention.layer_norm_rms_epsilon", GgufValue::Of(s.rms_norm_eps));
+  file.Set("llama.rope.freq_base", GgufValue::Of(s.rope_theta));
+  const std::string text = file.Build();
+  std::vector<std::byte> out(text.size());
+  std::memcpy(out.data(), text.data(), text.size());
+
+  // Build() puts the tensors in a fixed order; each takes its weights by what it is, not by where it lies.
+  size_t end = out.size();
+  for (size_t t = file.tensors.size(); t-- > 0;) {
+    const TensorId id = IdOf(file.tensors[t].name, s);
+    const TensorDims dims = DimsOf(id.kind, s);
+    const size_t count = size_t{dims.rows} * dims.cols;
+    // What lies behind the last tensor is not padded.
+    const size_t stride = (count * 4 + model.alignment - 1) / model.alignment * model.alignment;
+    const size_t begin = t + 1 == file.tensors.size() ? end - count * 4 : end - stride;
+    const float gain = Gain(id.kind, dims.cols);
+    const uint64_t key = Mix(model.seed) + (uint64_t{TensorIndex(id)} << 40);
+    for (size_t i = 0; i < count; ++i) {
+      const float u = Uniform(key + i);
+      const float weight = IsNorm(id.kind) ? 1.0f + 0.5f * u : gain * u;
+      std::memcpy(out.data() + begin + 4 * i, &weight, 4);
+    }
+    end = begin;
+  }
+  return out;
+}
+
+}  // namespace thimble::tests
