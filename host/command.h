@@ -15,6 +15,7 @@ namespace thimble::host {
 // not one, 128 + N ended by signal N.
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitInterrupted = 128 + 2;  // SIGINT, where a command ends in order all the same
 
 // Writes "thimble: SENTENCE" as one line to stderr and returns kExitFailed. Control characters of the sentence, which
 // may quote names from files, come out as '?'.
@@ -25,6 +26,7 @@ void ReportNote(std::string_view sentence);
 
 // Each adds one subcommand to `app`. Its callback runs while main() parses and stores the exit code in `exit_code`,
 // which must outlive `app`.
+void AddRunCommand(CLI::App& app, int& exit_code);
 void AddConvertCommand(CLI::App& app, int& exit_code);
 void AddSynthCommand(CLI::App& app, int& exit_code);
 

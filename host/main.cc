@@ -9,6 +9,7 @@ namespace {
 
 constexpr char kExamples[] =
     "Examples:\n"
+    "  thimble run -m card.img -p \"Once upon a time\"            a story, inside an ESP32-CAM's memory\n"
     "  thimble convert Tiny-LLM -o tiny-llm.gguf                  a Hugging Face folder becomes one file\n"
     "  thimble convert stories15M.bin -o stories.gguf --tokenizer tokenizer.bin\n"
     "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
   CLI::App app("Thimble runs language models that are larger than a microcontroller's memory, off its SD card.",
                "thimble");
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
+  AddRunCommand(app, exit_code);
   AddConvertCommand(app, exit_code);
   AddSynthCommand(app, exit_code);
   app.footer(kExamples);  // last, because subcommands inherit it

@@ -1,0 +1,166 @@
+#include "engine/session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "host/devices/faulty_device.h"
+#include "host/devices/ram_device.h"
+#include "tests/support/open_model.h"
+#include "tests/support/test_gguf.h"
+
+namespace thimble {
+namespace {
+
+using tests::OpenModel;
+
+constexpr ModelShape kSmall = {.vocab_size = 61,
+                               .hidden_size = 36,
+                               .intermediate_size = 50,
+                               .num_hidden_layers = 2,
+                               .num_attention_heads = 4,
+                               .num_key_value_heads = 2,
+                               .head_dim = 10,
+                               .max_position_embeddings = 32,
+                               .rms_norm_eps = 1e-5f,
+                               .rope_theta = 10000.0f};
+
+std::vector<float> Copy(std::span<const float> values) { return {values.begin(), values.end()}; }
+
+class SessionTest : public testing::Test {
+ protected:
+  SessionTest() : device_(tests::MakeGguf({.shape = kSmall})) {}
+
+  std::unique_ptr<OpenModel> Open(card::BlockDevice& device, plan::PlanOptions options = {}) {
+    auto model = std::make_unique<OpenModel>(device, OpenModel::Options{.plan = options});
+    EXPECT_NE(model->session(), nullptr) << model->error();
+    return model;
+  }
+
+  host::RamDevice device_;
+};
+
+TEST_F(SessionTest, TakesExactlyWhatThePlanSays) {
+  const auto model = Open(device_);
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    EXPECT_EQ(model->arena(region).used_bytes(), model->plan().region_bytes(region)) << RegionName(region);
+    EXPECT_EQ(model->arena(region).peak_bytes(), model->plan().region_bytes(region)) << RegionName(region);
+  }
+}
+
+TEST_F(SessionTest, PrefillInPiecesGivesTheSameBits) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5};
+  const auto whole = Open(device_);
+  ASSERT_TRUE(whole->session()->Prefill(prompt));
+  const std::vector<float> want = Copy(whole->session()->logits());
+  for (size_t cut = 1; cut < prompt.size(); ++cut) {
+    const auto pieces = Open(device_);
+    ASSERT_TRUE(pieces->session()->Prefill(std::span(prompt).first(cut)));
+    ASSERT_TRUE(pieces->session()->Prefill(std::span(prompt).subspan(cut)));
+    EXPECT_EQ(Copy(pieces->session()->logits()), want);
+    EXPECT_EQ(pieces->session()->n_past(), prompt.size());
+  }
+}
+
+TEST_F(SessionTest, ATokenChosenIsRunBeforeTheNextPrompt) {
+  const auto generated = Open(device_);
+  ASSERT_TRUE(generated->session()->Prefill(std::vector<TokenId>{1, 2}));
+  const auto token = generated->session()->Next({.temperature = 0.0f});
+  ASSERT_TRUE(token);
+  ASSERT_TRUE(generated->session()->Prefill(std::vector<TokenId>{9}));
+  const auto given = Open(device_);
+  ASSERT_TRUE(given->session()->Prefill(std::vector<TokenId>{1, 2, *token, 9}));
+  EXPECT_EQ(Copy(generated->session()->logits()), Copy(given->session()->logits()));
+}
+
+TEST_F(SessionTest, OnlyTheLastPositionOfAPromptReadsTheHead) {
+  const auto model = Open(device_);
+  ASSERT_TRUE(model->session()->Prefill(std::vector<TokenId>{1, 2, 3, 4, 5}));
+  const auto& head = model->ledger().zones[static_cast<size_t>(Zone::kHead)];
+  EXPECT_EQ(head.payload_bytes, uint64_t{61} * 36 * 4);
+  EXPECT_EQ(head.macs, uint64_t{61} * 36);
+}
+
+TEST_F(SessionTest, RefusesWhatItCannotRunAndRunsNothing) {
+  const auto model = Open(device_);
+  Session& s = *model->session();
+  device_.ClearReads();
+  EXPECT_EQ(s.Next({}).error().code, Code::kInvalidArgument);
+  EXPECT_EQ(s.Prefill({}).error().code, Code::kInvalidArgument);
+  EXPECT_EQ(s.Prefill(std::vector<TokenId>{1, 61}).error().code, Code::kInvalidArgument);
+  EXPECT_EQ(s.Prefill(std::vector<TokenId>(33, 1)).error().code, Code::kContextFull);
+  EXPECT_EQ(s.Tokenize("text").error().code, Code::kInvalidArgument);
+  EXPECT_TRUE(device_.reads().empty());
+  EXPECT_EQ(s.n_past(), 0u);
+  EXPECT_TRUE(s.logits().empty());
+}
+
+TEST_F(SessionTest, StopsWhenTheContextIsFull) {
+  const auto model = Open(device_, {.n_ctx = 6});
+  Session& s = *model->session();
+  ASSERT_TRUE(s.Prefill(std::vector<TokenId>{1, 2, 3, 4}));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(s.Next({.temperature = 0.0f})) << i;
+  EXPECT_EQ(s.n_past(), 6u);
+  EXPECT_EQ(s.Next({.temperature = 0.0f}).error().code, Code::kContextFull);
+  EXPECT_EQ(s.Prefill(std::vector<TokenId>{1}).error().code, Code::kContextFull);
+}
+
+TEST_F(SessionTest, AFailedReadIsReportedAndTheStepCanBeMadeAgain) {
+  const auto sound = Open(device_);
+  ASSERT_TRUE(sound->session()->Prefill(std::vector<TokenId>{1, 2, 3}));
+  const auto want_token = sound->session()->Next({.temperature = 0.0f});
+  ASSERT_TRUE(want_token);
+  ASSERT_TRUE(sound->session()->Next({.temperature = 0.0f}));
+  const std::vector<float> want = Copy(sound->session()->logits());
+
+  for (uint64_t fail_after = 0; fail_after < 16; ++fail_after) {
+    host::FaultyDevice faulty(device_);
+    const auto model = Open(faulty);
+    Session& s = *model->session();
+    ASSERT_TRUE(s.Prefill(std::vector<TokenId>{1, 2, 3}));
+    ASSERT_EQ(s.Next({.temperature = 0.0f}).value(), *want_token);
+    // First try, retries, one more after re-initialisation: all fail.
+    faulty.Add({.first_read = faulty.starts() + fail_after, .times = card::kReadRetries + 2});
+    const auto failed = s.Next({.temperature = 0.0f});
+    if (!failed) {
+      EXPECT_EQ(failed.error().code, Code::kIo);
+      EXPECT_EQ(s.n_past(), 3u);
+      ASSERT_TRUE(s.Next({.temperature = 0.0f}));
+    }
+    EXPECT_EQ(Copy(s.logits()), want) << fail_after;
+    EXPECT_GT(model->ledger().retries, 0u);
+  }
+}
+
+TEST_F(SessionTest, AReadThatFailsOnceIsRetriedUnseen) {
+  const auto sound = Open(device_);
+  ASSERT_TRUE(sound->session()->Prefill(std::vector<TokenId>{1, 2, 3}));
+  host::FaultyDevice faulty(device_, {{.first_read = 30, .times = 2}});
+  const auto model = Open(faulty);
+  ASSERT_TRUE(model->session()->Prefill(std::vector<TokenId>{1, 2, 3}));
+  EXPECT_EQ(Copy(model->session()->logits()), Copy(sound->session()->logits()));
+  EXPECT_EQ(model->ledger().retries, 2u);
+}
+
+TEST_F(SessionTest, DamagedWeightsAreReportedNotSampled) {
+  const auto model = Open(device_);
+  Session& s = *model->session();
+  const TensorRef& head = model->model().tensor({TensorKind::kLmHead, 0});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(device_.bytes().data() + head.offset + 17 * head.row_bytes() + 4, &nan, sizeof(nan));
+  ASSERT_TRUE(s.Prefill(std::vector<TokenId>{1}));
+  const auto refused = s.Next({.temperature = 0.0f});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kCorrupt);
+  EXPECT_EQ(refused.error().have, 17u);
+}
+
+}  // namespace
+}  // namespace thimble

@@ -1,0 +1,351 @@
+// thimble run: a prompt, a text, and what it took.
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "engine/card/gguf.h"
+#include "engine/generate.h"
+#include "engine/session.h"
+#include "host/board_memory.h"
+#include "host/card_open.h"
+#include "host/command.h"
+#include "host/source.h"
+
+namespace thimble::host {
+namespace {
+
+struct RunOptions {
+  std::string model;
+  std::string tokenizer;
+  std::string file_on_card;
+  std::optional<std::string> prompt;
+  std::string prompt_file;
+  std::optional<std::string> ids;
+  std::string board = "esp32-cam";
+  std::vector<std::string> stops;
+  int64_t n_predict = -1;
+  uint32_t n_ctx = 0;
+  int64_t seed = -1;
+  float temperature = 0.8f;
+  bool json = false;
+
+  bool by_ids() const { return ids.has_value(); }
+};
+
+// Bytes the header of a model file is read through, before the plan says where the tiles are.
+constexpr size_t kHeaderBufferBytes = 16 * 1024;
+
+std::atomic<bool> interrupted = false;
+
+// The first Ctrl-C ends the text, the second the program.
+class InterruptHandler {
+ public:
+  InterruptHandler() {
+    struct sigaction action = {};
+    action.sa_handler = [](int) { interrupted.store(true); };
+    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+    sigaction(SIGINT, &action, &previous_);
+  }
+  ~InterruptHandler() { sigaction(SIGINT, &previous_, nullptr); }
+
+ private:
+  struct sigaction previous_ = {};
+};
+
+std::string Text(const Error& error) {
+  char sentence[512];
+  return std::string(sentence, FormatError(error, sentence));
+}
+
+// "4 194 304"
+std::string Grouped(uint64_t n) {
+  std::string digits = fmt::format("{}", n);
+  for (size_t i = digits.size(); i > 3;) digits.insert(i -= 3, " ");
+  return digits;
+}
+
+Expected<std::vector<TokenId>> ParseIds(const std::string& list) {
+  std::vector<TokenId> ids;
+  std::stringstream items(list);
+  for (std::string item; std::getline(items, item, ',');) {
+    const size_t first = item.find_first_not_of(" []");
+    const size_t last = item.find_last_not_of(" []");
+    item = first == item.npos ? "" : item.substr(first, last - first + 1);
+    if (item.empty() || item.size() > 9 || item.find_first_not_of("0123456789") != item.npos) {
+      return Sentence(
+          fmt::format("--ids: '{}' is not a token id: give numbers separated by commas, as in 1,57,300", Quote(item)));
+    }
+    ids.push_back(static_cast<TokenId>(std::stoul(item)));
+  }
+  return ids;
+}
+
+Expected<std::string> ReadPrompt(const RunOptions& options) {
+  if (options.prompt_file.empty()) return options.prompt.value_or("");
+  std::ifstream file(options.prompt_file, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf() || file.peek() == EOF)) {
+    return Sentence(fmt::format("{}: cannot be read", options.prompt_file));
+  }
+  return std::move(text).str();
+}
+
+// Shows text or ids as they come, and keeps both.
+class Output final : public TextSink {
+ public:
+  Output(bool show_text, bool show_ids) : show_text_(show_text), show_ids_(show_ids) {}
+
+  void OnToken(TokenId id) override {
+    if (show_ids_) Write(fmt::format("{}{}", ids_.empty() ? "" : " ", id));
+    ids_.push_back(id);
+  }
+  void OnText(std::string_view text) override {
+    text_ += text;
+    if (show_text_) Write(text);
+  }
+  static void Write(std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+  }
+
+  const std::vector<TokenId>& ids() const { return ids_; }
+  const std::string& text() const { return text_; }
+
+ private:
+  bool show_text_;
+  bool show_ids_;
+  std::vector<TokenId> ids_;
+  std::string text_;
+};
+
+struct Timings {
+  uint64_t prompt_n = 0;
+  double prompt_ms = 0;
+  uint64_t predicted_n = 0;
+  double predicted_ms = 0;
+};
+
+double MillisecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+double PerSecond(uint64_t n, double ms) { return ms > 0 ? static_cast<double>(n) * 1000.0 / ms : 0.0; }
+
+nlohmann::ordered_json ToJson(const Timings& t) {
+  return {{"prompt_n", t.prompt_n},
+          {"prompt_ms", t.prompt_ms},
+          {"predicted_n", t.predicted_n},
+          {"predicted_ms", t.predicted_ms}};
+}
+
+nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
+  nlohmann::ordered_json json;
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const Arena& arena = memory.arena(static_cast<Region>(i));
+    json[RegionName(arena.region())] = {{"peak_bytes", arena.peak_bytes()}, {"capacity_bytes", arena.capacity_bytes()}};
+  }
+  return json;
+}
+
+void PrintSummary(const BoardMemory& memory, const Ledger& ledger, const Timings& t, const std::string& stop) {
+  std::string out = fmt::format("\nstopped   {}\n", stop);
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const Arena& arena = memory.arena(static_cast<Region>(i));
+    if (arena.capacity_bytes() == 0) continue;
+    out += fmt::format("{:9} {:9} {:>15} of {:>15} bytes at peak\n", i == 0 ? "memory" : "", RegionName(arena.region()),
+                       Grouped(arena.peak_bytes()), Grouped(arena.capacity_bytes()));
+  }
+  const ZoneCounts total = ledger.total();
+  out += fmt::format("card      {} bytes in {} reads, {} retries\n", Grouped(total.card_bytes), Grouped(total.reads),
+                     ledger.retries);
+  out += fmt::format("prompt    {} tokens, {:.1f} tokens/s on this computer\n", t.prompt_n,
+                     PerSecond(t.prompt_n, t.prompt_ms));
+  out += fmt::format("text      {} tokens, {:.1f} tokens/s on this computer\n", t.predicted_n,
+                     PerSecond(t.predicted_n, t.predicted_ms));
+  std::fputs(out.c_str(), stderr);
+}
+
+std::string SamplerText(const text::SamplerOptions& sampler) {
+  if (sampler.temperature == 0.0f) return "greedy";
+  return fmt::format("temperature {:g}, seed {}", sampler.temperature, sampler.seed);
+}
+
+std::string StopText(StopReason reason, const Session& session, const RunOptions& options) {
+  switch (reason) {
+    case StopReason::kEndOfSequence:
+      return "at the model's end of text";
+    case StopReason::kLimit:
+      return fmt::format("after {} tokens (-n)", options.n_predict);
+    case StopReason::kStopText:
+      return "at a stop text";
+    case StopReason::kContextFull:
+      return fmt::format("with the context of {} positions full (-c)", session.n_ctx());
+    case StopReason::kCancelled:
+      return "at your interrupt";
+  }
+  return "";
+}
+
+Expected<text::SamplerOptions> SamplerOf(const RunOptions& options) {
+  if (!(options.temperature == 0.0f || (options.temperature >= 0.001f && options.temperature <= 1000.0f))) {
+    return Sentence(
+        fmt::format("--temp {:g}: give 0 for greedy, or a temperature from 0.001 to 1000", options.temperature));
+  }
+  text::SamplerOptions sampler = {.temperature = options.temperature, .seed = static_cast<uint64_t>(options.seed)};
+  if (options.seed < 0) sampler.seed = std::random_device()();
+  return sampler;
+}
+
+Expected<int> Run(const RunOptions& options) {
+  THIMBLE_ASSIGN(const Board board, FindBoard(options.board));
+  THIMBLE_ASSIGN(text::SamplerOptions sampler, SamplerOf(options));
+  THIMBLE_ASSIGN(const ModelSource source, OpenModelSource(options.model, options.tokenizer));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), options.file_on_card));
+  THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));
+  const auto in_model = [&](const Error& error) { return Sentence(fmt::format("{}: {}", options.model, Text(error))); };
+
+  InterruptHandler interrupt;
+  Ledger ledger;
+  card::FileReader reader(*opened.device, opened.file, ledger, &interrupted);
+
+  Arena& dma = ArenaOf(memory.arenas(), Region::kSramDma);
+  const uint64_t mark = dma.used_bytes();
+  auto header_buffer = dma.Take<std::byte>(kHeaderBufferBytes);
+  if (!header_buffer) return in_model(header_buffer.error());
+  card::ByteReader header(reader, *header_buffer);
+  auto model = card::OpenGguf(header, ArenaOf(memory.arenas(), Region::kSram));
+  if (!model) return in_model(model.error());
+  dma.Release(mark);
+
+  const plan::PlanOptions plan_options = {.n_ctx = options.n_ctx};
+  auto plan = PlanSession(*model, board, reader.block_bytes(), plan_options);
+  if (!plan) {
+    std::string sentence = Text(plan.error());
+    const uint32_t fits = LargestContext(*model, board, reader.block_bytes(), plan_options);
+    if (fits != 0 && plan.error().code == Code::kOutOfMemory) sentence += fmt::format(" (-c {} fits)", fits);
+    return Sentence(fmt::format("{}: {}", options.model, sentence));
+  }
+  auto session = Session::Open({.model = &*model, .plan = &*plan, .reader = &reader, .kernels = &math::BestKernels()},
+                               memory.arenas());
+  if (!session) return in_model(session.error());
+  Session& s = **session;
+
+  std::vector<TokenId> prompt_ids;
+  std::string prompt;
+  if (options.by_ids() && !options.ids->empty()) {
+    THIMBLE_ASSIGN(prompt_ids, ParseIds(*options.ids));
+  } else {
+    THIMBLE_ASSIGN(prompt, ReadPrompt(options));
+    const auto ids = s.Tokenize(prompt);
+    if (!ids)
+      return Sentence(fmt::format("{}{}", Text(ids.error()), model->tokenizer.present ? "" : " with --ids 1,2,3"));
+    prompt_ids.assign(ids->begin(), ids->end());
+  }
+
+  const bool show = !options.json;
+  if (show) {
+    const std::string header_text =
+        fmt::format("model     {}\nboard     {}: {}\ncontext   {} positions of the model's {}\nsampler   {}\n\n",
+                    opened.description, board.name, board.description, s.n_ctx(), model->shape.max_position_embeddings,
+                    SamplerText(sampler));
+    std::fputs(header_text.c_str(), stderr);
+  }
+
+  Timings timings;
+  timings.prompt_n = prompt_ids.size();
+  GenerateResult result = {.reason = StopReason::kCancelled};
+  Output output(show && !options.by_ids(), show && options.by_ids());
+  auto start = std::chrono::steady_clock::now();
+  const auto prefilled = s.Prefill(prompt_ids);
+  timings.prompt_ms = MillisecondsSince(start);
+  if (!prefilled && prefilled.error().code != Code::kCancelled) return in_model(prefilled.error());
+  if (prefilled) {
+    if (show && !options.by_ids()) Output::Write(prompt);
+    std::vector<std::string_view> stops(options.stops.begin(), options.stops.end());
+    start = std::chrono::steady_clock::now();
+    const auto generated = Generate(s, {.sampler = sampler, .n_predict = options.n_predict, .stops = stops}, output);
+    timings.predicted_ms = MillisecondsSince(start);
+    if (!generated) {
+      if (show) Output::Write("\n");
+      return in_model(generated.error());
+    }
+    result = *generated;
+    timings.predicted_n = result.n_predicted;
+  }
+  if (show) {
+    Output::Write("\n");
+    PrintSummary(memory, ledger, timings, StopText(result.reason, s, options));
+  } else {
+    const ZoneCounts total = ledger.total();
+    const nlohmann::ordered_json json = {
+        {"model", opened.description},
+        {"board", board.name},
+        {"n_ctx", s.n_ctx()},
+        {"sampler", {{"temp", std::stod(fmt::format("{}", sampler.temperature))}, {"seed", sampler.seed}}},
+        {"prompt_ids", prompt_ids},
+        {"ids", output.ids()},
+        {"text", output.text()},
+        {"stop", StopReasonName(result.reason)},
+        {"memory", MemoryJson(memory)},
+        {"card", {{"bytes", total.card_bytes}, {"reads", total.reads}, {"retries", ledger.retries}}},
+        {"timings", ToJson(timings)}};
+    Output::Write(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  }
+  return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
+}
+
+}  // namespace
+
+void AddRunCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* run =
+      app.add_subcommand("run", "Continue a prompt inside a board's memory, the weights streamed from the card.");
+  run->add_option("-m,--model", options->model,
+                  "a GGUF file, a card image, or anything 'thimble convert' reads (converted on the fly)")
+      ->required();
+  auto* prompt = run->add_option("-p,--prompt", options->prompt, "the text to continue (default: empty, a new text)");
+  auto* file = run->add_option("-f,--file", options->prompt_file, "read the prompt from this file")->excludes(prompt);
+  run->add_option("-n,--predict,--n-predict", options->n_predict,
+                  "tokens to make; -1: until the text or the context ends")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
+  run->add_option("-c,--ctx-size", options->n_ctx, "positions of context; 0: the model's")->capture_default_str();
+  run->add_option("-s,--seed", options->seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
+  run->add_option("--temp", options->temperature, "temperature; 0: greedy")->capture_default_str();
+  run->add_option("--board", options->board, "the memory to run in: esp32-cam or host")->capture_default_str();
+  run->add_option("--stop", options->stops, "end before this text; may be given several times")
+      ->allow_extra_args(false)
+      ->take_all();
+  run->add_option("--ids", options->ids,
+                  "show token ids instead of text; with a list (1,57,300) the prompt is these ids, nothing added")
+      ->expected(0, 1)
+      ->default_str("")
+      ->excludes(file);
+  run->add_option("--tokenizer", options->tokenizer, "the tokenizer, where a model to be converted lacks one");
+  run->add_option("--card-file", options->file_on_card, "which GGUF of a card with several");
+  run->add_flag("--json", options->json, "print one JSON object at the end instead");
+  run->footer(
+      "Examples:\n"
+      "  thimble run -m card.img -p \"Once upon a time\" -n 200\n"
+      "  thimble run -m stories.gguf --board host --temp 0 --stop \"The end\" --json\n"
+      "  thimble run -m model.gguf --ids 1,57,300 -n 16");
+  run->callback([options, &exit_code] {
+    const Expected<int> result = Run(*options);
+    exit_code = result ? *result : ReportFailure(result.error());
+  });
+}
+
+}  // namespace thimble::host
