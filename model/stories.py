@@ -102,7 +102,7 @@ LOST = Plot("lost", [
     column("hunt", "in the kitchen, in the hall, in the attic, on the porch, "
                    "on the shelf, by the door"),
     column("spot", "under the bed, behind the sofa, inside a boot, "
-                   "beneath a pillow, under the piano, behind a curtain, "
+                   "under a pillow, under the piano, behind a curtain, "
                    "below the stairs"),
 ], [
     ["One {sky} {part}, {N} could not find {his} {color} {thing}.",
@@ -114,8 +114,8 @@ LOST = Plot("lost", [
      "{N} was so sad that {he} began to cry.",
      "{N} sat down on the floor and sighed."],
     ['"What is wrong, {N}?" asked {H}.',
-     "{H} came in and asked what was wrong."],
-    ['"I lost my {color} {thing}," said {N}.',
+     "Just then {H} came in and asked what was wrong."],
+    ['"I lost my {color} {thing}," answered {N}.',
      '"My {color} {thing} is gone!" cried {N}.'],
     ['"Let us look for it together," said {H}.',
      '"Do not worry, we will find it," said {H}.'],
@@ -139,10 +139,10 @@ ANIMAL = Plot("animal", [
     animal | trouble | remedy | food | move
     bird | a hurt wing | wrapped the wing in a soft cloth | seeds | fly
     puppy | a thorn in its paw | pulled the thorn out | bones | run
-    duck | a string around its foot | cut the string with scissors | crumbs | swim
-    kitten | mud all over its fur | washed the mud off | milk | purr
+    duck | a string around its foot | cut the string | crumbs | swim
+    kitten | mud all over its fur | brushed the mud off | milk | purr
     pony | a pebble in its hoof | took the pebble from the hoof | oats | gallop
-    squirrel | glue on its tail | cleaned the glue away with soap | nuts | climb
+    squirrel | glue on its tail | washed the glue away | nuts | climb
     goat | a rope around its horns | untied the rope | grass | jump
     rabbit | a bite on its ear | put some cream on the ear | cabbage | hop
     """),
@@ -157,8 +157,8 @@ ANIMAL = Plot("animal", [
     ["",
      "The {animal} was scared and trembled.",
      "The poor {animal} looked up at {N} with sad eyes."],
-    ['"Do not be afraid, little {animal}," said {N}.',
-     '"I will help you," {N} whispered to the {animal}.'],
+    ['"Do not be afraid, little {animal}," whispered {N}.',
+     '"I will help you, little {animal}," promised {N}.'],
     ["Very gently, {he} {remedy}.",
      "{N} knelt down and {remedy}."],
     ["",
@@ -191,30 +191,30 @@ SHARE = Plot("share", [
     column("meet", "school, the park, the beach, the zoo, the lake, the fair"),
     column("seat", "under a tree, on a bench, on a blanket, on a wall, "
                    "in the shade"),
-    column("present", "drawing, shell, flower, feather, pencil, button"),
+    column("present", "shell, flower, feather, pencil, button"),
 ], [
     ["One {sky} {part}, {N} packed {count} {treats} and went to {meet}.",
      "One {sky} {part}, {N} took {count} {treats} to {meet}."],
     ["There {he} met {F}, who had forgotten to bring lunch.",
-     "{F} was there too, with an empty lunch box.",
+     "{His} friend {F} was there too, with an empty lunch box.",
      "There {he} saw {F} sitting all alone without any lunch."],
     ["",
-     "{F} looked very hungry.",
+     "Poor {F} looked very hungry.",
      '"My lunch is still at home," said {F} in a low voice.'],
     ["",
      "{N} looked at the {treats} and thought for a moment."],
-    ['"Would you like {treat}?" asked {N}.',
-     '"Please take {treat}," said {N}, "I have enough for both of us."'],
+    ['"Would you like {treat}?" offered {N}.',
+     '"Please take {treat}, I have enough for both of us," offered {N}.'],
     ['"Yes, please!" said {F}.',
-     "{F} smiled from ear to ear.",
+     "Then {F} smiled from ear to ear.",
      '"You are a true friend," said {F}.'],
     ["They sat {seat} and ate the {treats} together.",
      "The two friends shared the {treats} {seat}."],
     ["",
      "The {treats} were {taste}."],
     ["",
-     "The next day, {F} gave {N} a {present}.",
-     "Later, {F} made a {present} to say thank you."],
+     "The next day {F} gave {N} a {present}.",
+     "Later {F} made a {present} to say thank you."],
     ["{N} learned that sharing makes everything taste better.",
      "Sharing made {N} and {F} very happy.",
      "Ever since, {N} and {F} always share their snacks."],
@@ -245,10 +245,10 @@ STUCK = Plot("stuck", [
      "{N} was {upset} and wanted to give up."],
     ['"Can you help me get my {toy}?" {N} asked {H}.',
      "Just then {H} walked by and saw the {toy}.",
-     "{H} heard the noise and came to help with the {toy}."],
+     "Luckily {H} heard the noise and came to help with the {toy}."],
     ['"We need {tool}," said {H}.',
      '"I have an idea," said {H}, and brought {tool}.',
-     "{H} thought for a while and went to get {tool}."],
+     "Then {H} thought for a while and went to get {tool}."],
     ["Together they {got} the {toy}.",
      "With that, they {got} the {toy}."],
     ["",
@@ -287,19 +287,19 @@ WEATHER = Plot("weather", [
     ["Halfway there, {weather}.",
      "{He} had not gone far when {weather}."],
     ["Soon {he} was {bad} and wanted to turn back.",
-     "Poor {N} felt {bad} and stopped under an arch."],
-    ["Luckily, {H} had packed {gear}.",
-     "Then {N} remembered {gear} from {H}."],
+     "{N} felt {bad} and stopped under an arch."],
+    ["Luckily {H} had packed {gear}.",
+     "In the bag, {N} found {gear} from {H}."],
     ["{N} put it to use and felt {good} at once.",
      "It worked well, and soon {he} was {good} again."],
     ["",
      "{He} marched on and hummed a merry tune."],
     ["Before long, {N} reached the {dest}.",
-     "At noon, {he} came to the {dest} at last."],
+     "Some time later, {he} came to the {dest} at last."],
     ["",
      "It was lovely to {errand} after such a trip."],
     ["That night, {he} told {H} all about the {tale}.",
-     "Back home, {H} laughed about the {tale} and made cocoa."],
+     "Back home {H} laughed about the {tale} and made cocoa."],
     ["{N} learned to be ready for any weather.",
      "Now {N} never leaves home without {gear}."],
 ])
@@ -329,7 +329,7 @@ BUILD = Plot("build", [
     ["{N} took a deep breath and did not give up.",
      "{N} felt like crying, but {he} chose to try again."],
     ['"Start with a strong base," said {H}.',
-     "{H} showed {him} how to make it stronger.",
+     "Then {H} showed {him} how to make it stronger.",
      '"Take your time," said {H} with a wink.'],
     ["This time, the {build} stood firm.",
      "Piece by piece, the {build} grew, and now it held."],
@@ -351,7 +351,7 @@ FEAR = Plot("fear", [
     deep water | the class went to the pool | held the edge and kicked | The water carried every splash
     big dogs | a big dog ran up | let the dog sniff one finger | The dog only wagged its tail
     spiders | a spider sat on the wall | watched it spin a web | The web looked like silver lace
-    the slide | everyone ran to the slide | sat down and let go | The ride was over in a whoosh
+    the slide | everyone ran to the slide | sat down and let go | The ride was over in a moment
     bees | a bee buzzed past | stood as still as a statue | The bee just wanted a rose
     """),
 ], [
@@ -364,7 +364,7 @@ FEAR = Plot("fear", [
     ['"Everyone is scared sometimes," said {H}.',
      '"I am right here with you," said {H}.',
      '"You are braver than you think," said {H}.'],
-    ["So {N} {step}.",
+    ["Bravely, {N} {step}.",
      "Slowly, {he} {step}."],
     ["{truth}."],
     ["",
@@ -390,22 +390,22 @@ COOK = Plot("cook", [
     """),
 ], [
     ["One {sky} {part}, {N} and {H} decided to make {dish}.",
-     '"Shall we make {dish}?" {H} asked {N} one {part}.'],
+     '"Shall we make {dish}?" asked {H} one {sky} {part}.'],
     ["They needed {first} and {second}.",
-     "{H} put {first} and {second} on the table."],
+     "Soon {H} put {first} and {second} on the table."],
     ["",
      "{N} washed {his} hands and tied an apron.",
      "{N} stood on a box to see better."],
     ["First, {he} {act}.",
      "With a big spoon in {his} hand, {he} {act}."],
     ["But {mishap}.",
-     '"Oh dear, {mishap}!" said {N}.'],
+     '"Oh dear, {mishap}!" cried {N}.'],
     ['"We can fix that," said {H}.',
      '"That happens to the best cooks," said {H}.'],
     ["So {he} {fix}.",
      "{N} nodded and {fix}."],
     ["Now the {dish} was just right.",
-     "Soon the smell of {dish} filled the house."],
+     "A lovely smell of {dish} filled the house."],
     ["",
      "{N} and {H} shared the {dish} with the neighbors.",
      "They finished the {dish} in no time."],
@@ -427,7 +427,7 @@ GIFT = Plot("gift", [
     """),
 ], [
     ["Tomorrow was the birthday of {F}.",
-     "{F} was going to have a birthday party.",
+     "Soon {F} was going to have a birthday party.",
      "A letter came, and {F} invited {N} to a birthday party."],
     ["{N} wanted to bring a gift, but {he} had no money.",
      "But {N} had no gift, and {his} piggy bank was empty."],
@@ -441,7 +441,7 @@ GIFT = Plot("gift", [
     ["",
      "{He} put the {gift} in a {color} box.",
      "{He} tied a {color} ribbon around the {gift}."],
-    ["At the party, {F} opened the {gift} first.",
+    ["At the party {F} opened the {gift} first.",
      "The next day, {N} gave the {gift} to {F}."],
     ['"I love it!" said {F}, "Did you make it yourself?"',
      '"This {gift} is the best gift of all," said {F}.'],
@@ -449,7 +449,7 @@ GIFT = Plot("gift", [
      "{N} blushed and smiled.",
      "{N} nodded and felt very glad."],
     ["The best gifts come from the heart.",
-     "{F} kept the {gift} for many years.",
+     "And {F} kept the {gift} for many years.",
      "{N} learned that a gift does not have to cost money."],
 ])
 
@@ -459,23 +459,23 @@ GARDEN = Plot("garden", [
     plant | pest | fix
     pumpkins | snails nibbled the leaves | put eggshells around the stems
     sunflowers | the stems bent in the wind | tie the stems to sticks
-    peas | crows pecked at the sprouts | hang up shiny ribbons
+    cabbages | crows pecked at the sprouts | hang up shiny ribbons
     tulips | a mole dug under the roots | plant garlic beside the roots
     strawberries | slugs ate the first fruit | lay planks for the slugs
     """),
 ], [
     ["One {sky} {part}, {N} planted some {plant} behind the house.",
-     "One {sky} {part}, {H} gave {N} some seeds to grow {plant}."],
+     "One {sky} {part}, {N} got some seeds from {H} to grow {plant}."],
     ["{He} watered the soil and waited.",
      "{N} gave them water and a lot of sun."],
     ["",
      "After a week, the first tiny shoots came up.",
      "Soon there was a green row in the soil."],
-    ["But then {pest}.",
+    ["But sadly, {pest}.",
      "One night, {pest}."],
     ['"What can I do now?" {N} asked {H}.',
      "{N} ran to {H} for advice."],
-    ["{H} told {him} to {fix}.",
+    ["Then {H} told {him} to {fix}.",
      '"You should {fix}," said {H}.'],
     ["{N} did so, and the {plant} grew strong.",
      "It was hard work, but it saved the {plant}."],
@@ -483,7 +483,7 @@ GARDEN = Plot("garden", [
      "In autumn, {N} counted {count} fine {plant}."],
     ["",
      "{N} gave the biggest one to {H}.",
-     "{H} took a photo of {N} and the {plant}."],
+     "Proudly {H} took a photo of the {plant}."],
     ["Good things grow with care.",
      "{N} learned that a garden needs love every day.",
      "Next spring, {N} and {H} will plant even more {plant}."],
@@ -501,11 +501,11 @@ HONEST = Plot("honest", [
     bike | pumped up the tires
     """),
     column("game", "throwing a ball indoors, running too fast, "
-                   "spinning in circles, racing down the stairs, "
-                   "playing pirates, dancing with a broom, jumping like a frog"),
+                   "racing down the stairs, playing pirates, "
+                   "dancing with a broom, jumping like a frog"),
 ], [
     ["One {sky} {part}, {N} was {game}.",
-     "One {sky} {part}, {H} was away and {N} was {game}."],
+     "One {sky} {part}, {N} was {game} while {H} was away."],
     ["Bang, {he} bumped into the {item} and broke it.",
      "All at once, {he} hit the {item}, and it broke."],
     ["Nobody had seen it happen.",
@@ -516,9 +516,9 @@ HONEST = Plot("honest", [
     ["So {he} went to {H} and told the truth.",
      '"I broke the {item}, and I am sorry," {N} told {H}.'],
     ['"Thank you for being honest," said {H}.',
-     "{H} was not angry and hugged {him}."],
+     "Luckily {H} was not angry and hugged {him}."],
     ["Side by side, they {mend}.",
-     "{H} and {N} {mend}."],
+     "{N} and {H} {mend}."],
     ["Now the {item} was as good as new.",
      "The {item} looked almost new again."],
     ["",
@@ -554,7 +554,7 @@ ASTRAY = Plot("astray", [
     ["The sun sank, and the shadows grew long.",
      "It got late, and everything looked strange."],
     ['"How will I get home?" {N} wondered.',
-     '"I wish I were home," {N} said with a sob.'],
+     '"I wish I were home," {N} sobbed.'],
     ["{entry}."],
     ['"Follow me, I know the way," said the {guide}.',
      '"Are you lost?" asked the {guide}, "I will lead you."'],
@@ -565,8 +565,8 @@ ASTRAY = Plot("astray", [
      "They talked about {pick} as they went."],
     ["At last, {he} saw the lights of home.",
      "Then {he} could see the chimney of the house."],
-    ["{H} was waiting at the door with {drink}.",
-     "{H} ran out and gave {him} {drink}."],
+    ["There {H} was waiting at the door with {drink}.",
+     "Soon {H} ran out and gave {him} {drink}."],
     ["{N} never forgot the good {guide}.",
      "{N} told {H} about the {guide} and fell asleep.",
      "Since then, {N} never walks so far alone."],
@@ -577,7 +577,7 @@ PLOTS = [LOST, ANIMAL, SHARE, STUCK, WEATHER, BUILD, FEAR, COOK, GIFT, GARDEN,
 
 # The stories the model is trained on are corpus(TRAIN_SEED, TRAIN_STORIES).
 TRAIN_SEED = 1
-TRAIN_STORIES = 32_000
+TRAIN_STORIES = 24_000
 HELD_OUT_SEED = 2
 
 SLOT = re.compile(r"\{(\w+)\}")
