@@ -160,20 +160,43 @@ nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
   return json;
 }
 
-void PrintSummary(const BoardMemory& memory, const Ledger& ledger, const Timings& t, const std::string& stop) {
+// "6.30 MB"; MB = 10^6 bytes.
+std::string Megabytes(uint64_t bytes) { return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6); }
+
+std::string DescribeModel(const card::ModelFile& model, const Board& board) {
+  uint64_t parameters = 0;
+  uint64_t bytes = 0;
+  for (const TensorRef& tensor : model.tensors) {
+    if (tensor.id.kind == TensorKind::kLmHead && model.tied) continue;
+    parameters += uint64_t{tensor.rows} * tensor.cols;
+    bytes += tensor.size_bytes();
+  }
+  const ModelShape& s = model.shape;
+  std::string text = fmt::format("{} {}, hidden size {}, vocabulary {}; {} parameters, {} in float32",
+                                 s.num_hidden_layers, s.num_hidden_layers == 1 ? "layer" : "layers", s.hidden_size,
+                                 Grouped(s.vocab_size), Grouped(parameters), Megabytes(bytes));
+  const uint64_t psram = board.capacity(Region::kPsram);
+  if (bytes > psram)
+    text += fmt::format(", {:.1f} x the PSRAM", static_cast<double>(bytes) / static_cast<double>(psram));
+  return text;
+}
+
+void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledger& ledger, const Timings& t,
+                  const std::string& stop) {
   std::string out = fmt::format("\nstopped   {}\n", stop);
   for (size_t i = 0; i < kNumRegions; ++i) {
     const Arena& arena = memory.arena(static_cast<Region>(i));
     if (arena.capacity_bytes() == 0) continue;
-    out += fmt::format("{:9} {:9} {:>15} of {:>15} bytes at peak\n", i == 0 ? "memory" : "", RegionName(arena.region()),
+    out += fmt::format("{:9} {:9} {:>11} of {:>14} bytes at peak\n", i == 0 ? "memory" : "", RegionName(arena.region()),
                        Grouped(arena.peak_bytes()), Grouped(arena.capacity_bytes()));
   }
   const ZoneCounts total = ledger.total();
-  out += fmt::format("card      {} bytes in {} reads, {} retries\n", Grouped(total.card_bytes), Grouped(total.reads),
-                     ledger.retries);
-  out += fmt::format("prompt    {} tokens, {:.1f} tokens/s on this computer\n", t.prompt_n,
+  out += fmt::format("card      {} in {} reads, {} retries; a new token reads {} in {}\n", Megabytes(total.card_bytes),
+                     Grouped(total.reads), ledger.retries, Megabytes(plan.token_cost.card_bytes),
+                     Grouped(plan.token_cost.reads));
+  out += fmt::format("prompt    {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.prompt_n,
                      PerSecond(t.prompt_n, t.prompt_ms));
-  out += fmt::format("text      {} tokens, {:.1f} tokens/s on this computer\n", t.predicted_n,
+  out += fmt::format("text      {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.predicted_n,
                      PerSecond(t.predicted_n, t.predicted_ms));
   std::fputs(out.c_str(), stderr);
 }
@@ -257,10 +280,10 @@ Expected<int> Run(const RunOptions& options) {
 
   const bool show = !options.json;
   if (show) {
-    const std::string header_text =
-        fmt::format("model     {}\nboard     {}: {}\ncontext   {} positions of the model's {}\nsampler   {}\n\n",
-                    opened.description, board.name, board.description, s.n_ctx(), model->shape.max_position_embeddings,
-                    SamplerText(sampler));
+    const std::string header_text = fmt::format(
+        "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions\nsampler   {}\n\n",
+        opened.description, DescribeModel(*model, board), board.name, board.description, s.n_ctx(),
+        model->shape.max_position_embeddings, SamplerText(sampler));
     std::fputs(header_text.c_str(), stderr);
   }
 
@@ -287,7 +310,7 @@ Expected<int> Run(const RunOptions& options) {
   }
   if (show) {
     Output::Write("\n");
-    PrintSummary(memory, ledger, timings, StopText(result.reason, s, options));
+    PrintSummary(memory, *plan, ledger, timings, StopText(result.reason, s, options));
   } else {
     const ZoneCounts total = ledger.total();
     const nlohmann::ordered_json json = {
