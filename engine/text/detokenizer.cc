@@ -1,7 +1,6 @@
 #include "engine/text/detokenizer.h"
 
 #include <algorithm>
-#include <cassert>
 
 #include "engine/text/utf8.h"
 
@@ -22,7 +21,6 @@ std::string_view Detokenizer::Push(TokenId id) {
   }
   size_t size = 0;
   const auto append = [&](std::string_view bytes) {
-    assert(bytes.size() <= memory_.size() - size);
     const size_t n = std::min(bytes.size(), memory_.size() - size);
     std::copy_n(bytes.begin(), n, memory_.begin() + static_cast<ptrdiff_t>(size));
     size += n;

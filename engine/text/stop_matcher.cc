@@ -1,7 +1,6 @@
 #include "engine/text/stop_matcher.h"
 
 #include <algorithm>
-#include <cassert>
 
 namespace thimble::text {
 
@@ -33,7 +32,6 @@ std::string_view StopMatcher::Push(std::string_view text) {
             memory_.begin());
   end_ -= begin_;
   begin_ = 0;
-  assert(text.size() <= memory_.size() - end_);
   const size_t n = std::min(text.size(), memory_.size() - end_);
   std::copy_n(text.begin(), n, memory_.begin() + static_cast<ptrdiff_t>(end_));
   end_ += n;

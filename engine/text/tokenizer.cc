@@ -1,7 +1,6 @@
 #include "engine/text/tokenizer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -60,6 +59,9 @@ uint32_t CharacterBytes(char lead) {
   if (byte < 0xC0 || lead == kBadCharacter) return 1;
   return byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
+
+// Spaces belong to the word after them.
+bool BeginsWord(char before, char c) { return c == ' ' && before != ' '; }
 
 // -1 for what is not an upper-case hexadecimal digit, as SentencePiece writes them.
 int HexDigit(char c) {
@@ -196,7 +198,7 @@ class Tokenizer::Loader {
     THIMBLE_TRY(reader_.Seek(ref_.scores_offset));
     THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(scores, n))));
     for (uint32_t id = 0; id < n; ++id) {
-      if (std::isnan(scores[id])) {
+      if (scores[id] != scores[id]) {
         return Fail({.code = Code::kCorrupt,
                      .what = "the score of token {have} at byte {offset} is not a number",
                      .offset = ref_.scores_offset + uint64_t{id} * sizeof(float),
@@ -351,6 +353,7 @@ class Tokenizer::Loader {
       const uint32_t bucket = t_.Bucket(piece);
       t_.buckets_.Set(bucket, t_.buckets_.Get(bucket) + 1);
       t_.longest_piece_bytes_ = std::max(t_.longest_piece_bytes_, static_cast<uint32_t>(piece.size()));
+      for (size_t i = 1; i < piece.size(); ++i) t_.crosses_words_ |= BeginsWord(piece[i - 1], piece[i]);
     }
     uint32_t end = 0;
     for (uint32_t b = 0; b <= t_.num_buckets_; ++b) {
@@ -401,7 +404,13 @@ Result<Tokenizer> Tokenizer::Load(const card::TokenizerRef& ref, card::ByteReade
 std::string_view Tokenizer::Piece(TokenId id) const {
   if (id >= ref_.num_tokens) return {};
   size_t begin = bases_.Get(id / kPiecesPerBase);
-  for (TokenId i = id / kPiecesPerBase * kPiecesPerBase; i < id; ++i) begin += lengths_.Get(i);
+  const TokenId first = id / kPiecesPerBase * kPiecesPerBase;
+  if (lengths_.width == 1) {
+    const auto* lengths = reinterpret_cast<const uint8_t*>(lengths_.data);
+    for (TokenId i = first; i < id; ++i) begin += lengths[i];
+  } else {
+    for (TokenId i = first; i < id; ++i) begin += lengths_.Get(i);
+  }
   return {text_ + begin, lengths_.Get(id)};
 }
 
@@ -437,7 +446,9 @@ TokenId Tokenizer::Find(std::string_view piece) const {
   uint32_t last = end;
   while (first < last) {
     const uint32_t middle = first + (last - first) / 2;
-    if (ShorterOrBefore(Piece(index_.Get(middle)), piece)) {
+    const TokenId id = index_.Get(middle);
+    const uint32_t length = lengths_.Get(id);
+    if (length != piece.size() ? length < piece.size() : Piece(id) < piece) {
       first = middle + 1;
     } else {
       last = middle;
@@ -445,7 +456,7 @@ TokenId Tokenizer::Find(std::string_view piece) const {
   }
   if (first == end) return card::kNoToken;
   const TokenId id = index_.Get(first);
-  return Piece(id) == piece ? id : card::kNoToken;
+  return lengths_.Get(id) == piece.size() && Piece(id) == piece ? id : card::kNoToken;
 }
 
 // Bytes of the longest user-defined piece that `text` begins with, 0 for none.
@@ -486,8 +497,11 @@ uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id) const {
 // The text as symbols that merge. A symbol is known by the position of its first byte.
 //
 // At most one pair begins at a symbol, so a pair is known by its left symbol, and its rank is keys_[left]. A tournament
-// over all positions has the next pair to merge at its root. A symbol that was merged into its left neighbour keeps
-// in keys_ when that happened: undoing merges, latest first, gives an unused piece its parts.
+// over the positions has the next pair to merge at its root. A symbol that was merged into its left neighbour keeps in
+// keys_ when that happened: undoing merges, latest first, gives an unused piece its parts.
+//
+// Where no piece reaches from one word into the next, words do not see each other: one tournament for each is the same
+// and stays in the cache.
 class Tokenizer::Merger {
  public:
   Merger(const Tokenizer& tokenizer, uint64_t text_bytes, std::span<std::byte> workspace) : t_(tokenizer) {
@@ -509,19 +523,10 @@ class Tokenizer::Merger {
 
   void Merge() {
     Split();
-    for (uint32_t left = 0; left < size_; left = End(left)) keys_[left] = KeyOf(left);
-    if (size_ < 2) return;
-    for (uint32_t node = size_ - 1; node != 0; --node) winners_[node] = Play(node);
-    uint32_t num_merges = 0;
-    for (uint32_t left = winners_[1]; keys_[left] < kNoMerge; left = winners_[1]) {
-      const uint32_t right = End(left);
-      SetSymbol(left, End(right) - left);
-      SetKey(right, kNoMerge + ++num_merges);
-      SetKey(left, KeyOf(left));
-      if (left != 0) {
-        const uint32_t previous = left - links_[left - 1];
-        if (keys_[previous] != kFrozen) SetKey(previous, KeyOf(previous));
-      }
+    for (first_ = 0; first_ < size_; first_ = last_) {
+      last_ = End(first_);
+      while (last_ < size_ && (t_.crosses_words_ || !BeginsWord(text_[last_ - 1], text_[last_]))) last_ = End(last_);
+      MergeWord();
     }
   }
 
@@ -577,17 +582,36 @@ class Tokenizer::Merger {
     }
   }
 
+  // Merges in [first_, last_).
+  void MergeWord() {
+    if (End(first_) == last_) return;
+    for (uint32_t left = first_; left < last_; left = End(left)) keys_[left] = KeyOf(left);
+    num_players_ = last_ - first_;
+    for (uint32_t node = num_players_ - 1; node != 0; --node) winners_[node] = Play(node);
+    uint32_t num_merges = 0;
+    for (uint32_t left = winners_[1]; keys_[left] < kNoMerge; left = winners_[1]) {
+      const uint32_t right = End(left);
+      SetSymbol(left, End(right) - left);
+      SetKey(right, kNoMerge + ++num_merges);
+      SetKey(left, KeyOf(left));
+      if (left != first_) {
+        const uint32_t previous = left - links_[left - 1];
+        if (keys_[previous] != kFrozen) SetKey(previous, KeyOf(previous));
+      }
+    }
+  }
+
   // The key of a symbol, from what it and its right neighbour would merge into.
   uint32_t KeyOf(uint32_t left) const {
     if (keys_[left] == kFrozen) return kFrozen;
     const uint32_t right = End(left);
-    if (right == size_ || keys_[right] == kFrozen) return kNoMerge;
+    if (right == last_ || keys_[right] == kFrozen) return kNoMerge;
     const TokenId id = t_.Find({text_ + left, size_t{links_[left]} + links_[right]});
     return id == card::kNoToken ? kNoMerge : t_.ranks_.Get(id);
   }
 
-  // The tournament: node i plays the winners of nodes 2i and 2i + 1, node size_ + i is position i.
-  uint32_t Winner(uint32_t node) const { return node >= size_ ? node - size_ : winners_[node]; }
+  // The tournament: node i plays the winners of nodes 2i and 2i + 1, node num_players_ + i is position first_ + i.
+  uint32_t Winner(uint32_t node) const { return node >= num_players_ ? first_ + node - num_players_ : winners_[node]; }
   uint32_t Play(uint32_t node) const {
     const uint32_t a = Winner(2 * node);
     const uint32_t b = Winner(2 * node + 1);
@@ -596,7 +620,7 @@ class Tokenizer::Merger {
   }
   void SetKey(uint32_t position, uint32_t key) {
     keys_[position] = key;
-    for (uint32_t node = (size_ + position) / 2; node != 0; node /= 2) {
+    for (uint32_t node = (num_players_ + position - first_) / 2; node != 0; node /= 2) {
       const uint32_t winner = Play(node);
       if (winner == winners_[node] && winner != position) return;
       winners_[node] = winner;
@@ -615,7 +639,10 @@ class Tokenizer::Merger {
   }
 
   const Tokenizer& t_;
-  uint32_t size_ = 0;            // bytes of text_
+  uint32_t size_ = 0;   // bytes of text_
+  uint32_t first_ = 0;  // [first_, last_) is the word being merged
+  uint32_t last_ = 0;
+  uint32_t num_players_ = 0;     // last_ - first_
   uint32_t* keys_ = nullptr;     // [size_]
   uint32_t* winners_ = nullptr;  // [size_] entry 0 is not used
   uint16_t* links_ = nullptr;    // [size_] at a symbol's first and last byte its length

@@ -132,7 +132,8 @@ class Tokenizer {
   uint32_t num_hashed_ = 0;        // entries of index_ that are in buckets
   uint32_t num_user_defined_ = 0;  // entries of index_ after those
   uint32_t longest_piece_bytes_ = 0;
-  bool byte_fallback_ = false;
+  bool byte_fallback_ = false;                        // all 256 byte tokens are there
+  bool crosses_words_ = false;                        // a piece has a space after something else
   std::array<uint32_t, 8> user_defined_starts_ = {};  // one bit for each first byte
 };
 

