@@ -19,6 +19,10 @@ plan::TokenizerNeeds NeedsOf(const card::TokenizerRef& tokenizer) {
           .text_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(tokenizer)};
 }
 
+// What a model file's header is read through, before the plan says where the tiles are. The smallest tile buffers are
+// larger.
+constexpr size_t kHeaderBufferBytes = 4096;
+
 // Takes one buffer where the plan put it.
 template <class T>
 Result<std::span<T>> Take(const plan::Plan& plan, BufferId id, Arenas arenas) {
@@ -41,6 +45,16 @@ class Cutter {
 };
 
 }  // namespace
+
+Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas) {
+  Arena& dma = ArenaOf(arenas, Region::kSramDma);
+  const uint64_t mark = dma.used_bytes();
+  THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(kHeaderBufferBytes));
+  card::ByteReader header(reader, buffer);
+  Result<card::ModelFile> model = card::OpenGguf(header, ArenaOf(arenas, Region::kSram));
+  dma.Release(mark);
+  return model;
+}
 
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
                                const plan::PlanOptions& options) {

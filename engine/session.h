@@ -1,6 +1,6 @@
 // The public face of the engine: a model, opened inside a board's memory, that reads a prompt and gives tokens.
 //
-//   OpenGguf() -> PlanSession() -> Session::Open() -> Tokenize() -> Prefill() -> Next(), Next(), ...
+//   OpenModel() -> PlanSession() -> Session::Open() -> Tokenize() -> Prefill() -> Next(), Next(), ...
 //
 // or, for text as it is made, Generate() (engine/generate.h).
 #ifndef THIMBLE_ENGINE_SESSION_H_
@@ -25,6 +25,10 @@
 
 namespace thimble {
 
+// Reads the header of the model file behind `reader`: OpenGguf() with scratch that arenas[kSramDma] has back
+// afterwards. The tensor table stays in arenas[kSram].
+Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas);
+
 // Plans `model` on `board` with what the tokenizer needs. As plan::MakePlan(), pure.
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
                                const plan::PlanOptions& options);
@@ -34,7 +38,7 @@ uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32
 
 // What a session refers to and does not own; all of it outlives the session.
 struct SessionParts {
-  const card::ModelFile* model = nullptr;  // its tensor table lies in arenas[kSram], taken by OpenGguf()
+  const card::ModelFile* model = nullptr;  // its tensor table lies in arenas[kSram], taken by OpenModel()
   const plan::Plan* plan = nullptr;        // of this model and these arenas
   card::FileReader* reader = nullptr;      // of the model's file; no read in flight
   const math::Kernels* kernels = nullptr;

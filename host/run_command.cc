@@ -45,9 +45,6 @@ struct RunOptions {
   bool by_ids() const { return ids.has_value(); }
 };
 
-// Bytes the header of a model file is read through, before the plan says where the tiles are.
-constexpr size_t kHeaderBufferBytes = 16 * 1024;
-
 std::atomic<bool> interrupted = false;
 
 // The first Ctrl-C ends the text, the second the program.
@@ -244,15 +241,8 @@ Expected<int> Run(const RunOptions& options) {
   Ledger ledger;
   card::FileReader reader(*opened.device, opened.file, ledger, &interrupted);
 
-  Arena& dma = ArenaOf(memory.arenas(), Region::kSramDma);
-  const uint64_t mark = dma.used_bytes();
-  auto header_buffer = dma.Take<std::byte>(kHeaderBufferBytes);
-  if (!header_buffer) return in_model(header_buffer.error());
-  card::ByteReader header(reader, *header_buffer);
-  auto model = card::OpenGguf(header, ArenaOf(memory.arenas(), Region::kSram));
+  const auto model = OpenModel(reader, memory.arenas());
   if (!model) return in_model(model.error());
-  dma.Release(mark);
-
   const plan::PlanOptions plan_options = {.n_ctx = options.n_ctx};
   auto plan = PlanSession(*model, board, reader.block_bytes(), plan_options);
   if (!plan) {

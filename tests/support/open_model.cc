@@ -25,12 +25,9 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
   }
   const card::Extent& last = extents_.back();
   reader_ = std::make_unique<card::FileReader>(
-      device, card::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_);
-  Arena& dma = arena(Region::kSramDma);
-  THIMBLE_ASSIGN(const std::span<std::byte> scratch, dma.Take<std::byte>(4096));
-  card::ByteReader bytes(*reader_, scratch);
-  THIMBLE_ASSIGN(model_, card::OpenGguf(bytes, arena(Region::kSram)));
-  dma.Release(0);
+      device, card::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_,
+      &cancel_);
+  THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_));
   THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), options.plan));
   THIMBLE_ASSIGN(
       session_,

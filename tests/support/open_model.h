@@ -3,6 +3,7 @@
 #define THIMBLE_TESTS_SUPPORT_OPEN_MODEL_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -43,6 +44,7 @@ class OpenModel {
   const card::ModelFile& model() const { return model_; }
   const plan::Plan& plan() const { return plan_; }
   Ledger& ledger() { return ledger_; }
+  void Cancel() { cancel_ = true; }  // as Ctrl-C does
   Arena& arena(Region region) { return arenas_[static_cast<size_t>(region)]; }
 
  private:
@@ -52,6 +54,7 @@ class OpenModel {
   std::array<Arena, kNumRegions> arenas_;
   std::vector<card::Extent> extents_;
   Ledger ledger_;
+  std::atomic<bool> cancel_ = false;
   std::unique_ptr<card::FileReader> reader_;
   card::ModelFile model_;
   plan::Plan plan_;
