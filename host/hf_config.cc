@@ -131,7 +131,8 @@ Expected<float> ReadRope(const Keys& keys, const std::string& path) {
     if (!object->is_object()) {
       return keys.Refuse(key, fmt::format("must be null or an object, not {}.", Quote(object->dump())));
     }
-    const Keys inner(*object, path);
+    const std::string inner_path = fmt::format("{}: {}", path, key);
+    const Keys inner(*object, inner_path);
     for (const char* type_key : {"rope_type", "type"}) {
       THIMBLE_ASSIGN(const std::optional<std::string> type, inner.Text(type_key));
       if (type && *type != "default") {
