@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
@@ -22,6 +21,7 @@
 #include "host/board_memory.h"
 #include "host/card_open.h"
 #include "host/command.h"
+#include "host/input_file.h"
 #include "host/source.h"
 
 namespace thimble::host {
@@ -44,6 +44,8 @@ struct RunOptions {
 
   bool by_ids() const { return ids.has_value(); }
 };
+
+constexpr uint64_t kMaxPromptFileBytes = 64 << 20;
 
 std::atomic<bool> interrupted = false;
 
@@ -92,12 +94,9 @@ Expected<std::vector<TokenId>> ParseIds(const std::string& list) {
 
 Expected<std::string> ReadPrompt(const RunOptions& options) {
   if (options.prompt_file.empty()) return options.prompt.value_or("");
-  std::ifstream file(options.prompt_file, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf() || file.peek() == EOF)) {
-    return Sentence(fmt::format("{}: cannot be read", options.prompt_file));
-  }
-  return std::move(text).str();
+  THIMBLE_ASSIGN(std::string text, ReadWholeFile(options.prompt_file, kMaxPromptFileBytes));
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
 }
 
 // Shows text or ids as they come, and keeps both.
@@ -330,7 +329,9 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
                   "a GGUF file, a card image, or anything 'thimble convert' reads (converted on the fly)")
       ->required();
   auto* prompt = run->add_option("-p,--prompt", options->prompt, "the text to continue (default: empty, a new text)");
-  auto* file = run->add_option("-f,--file", options->prompt_file, "read the prompt from this file")->excludes(prompt);
+  auto* file = run->add_option("-f,--file", options->prompt_file,
+                               "read the prompt from this file; a newline at its end is dropped")
+                   ->excludes(prompt);
   run->add_option("-n,--predict,--n-predict", options->n_predict,
                   "tokens to make; -1: until the text or the context ends")
       ->capture_default_str()

@@ -8,20 +8,12 @@
 #include <vector>
 
 #include "engine/card/tile_stream.h"
+#include "tests/support/test_gguf.h"
 
 namespace thimble::plan {
 namespace {
 
-constexpr ModelShape kTinyLlm = {.vocab_size = 32000,
-                                 .hidden_size = 192,
-                                 .intermediate_size = 1024,
-                                 .num_hidden_layers = 1,
-                                 .num_attention_heads = 2,
-                                 .num_key_value_heads = 1,
-                                 .head_dim = 96,
-                                 .max_position_embeddings = 1024,
-                                 .rms_norm_eps = 1e-5f,
-                                 .rope_theta = 10000.0f};
+using tests::kTinyLlm;
 
 // A model whose tensors follow each other at multiples of `alignment`, from `start` on.
 class Model {
