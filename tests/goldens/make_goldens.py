@@ -46,7 +46,7 @@ CASES = {
     "one-layer-bf16": ("bfloat16", 24, 72, dict(
         vocab_size=640, hidden_size=96, intermediate_size=320, num_hidden_layers=1, num_attention_heads=2, head_dim=96,
         num_key_value_heads=1, max_position_embeddings=128, rope_theta=10000.0, rms_norm_eps=1e-5)),
-    "full-context": ("float32", 600, 424, dict(
+    "full-context": ("float32", 600, 425, dict(
         vocab_size=211, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=1024, rope_theta=10000.0, rms_norm_eps=1e-5)),
 }

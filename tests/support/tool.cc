@@ -1,0 +1,44 @@
+#include "tests/support/tool.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+
+namespace thimble::tests {
+namespace {
+
+std::string Contents(FILE* file) {
+  std::string text;
+  std::array<char, 4096> piece;
+  std::rewind(file);
+  while (const size_t n = std::fread(piece.data(), 1, piece.size(), file)) text.append(piece.data(), n);
+  std::fclose(file);
+  return text;
+}
+
+}  // namespace
+
+ToolRun RunTool(const std::vector<std::string>& arguments) {
+  std::vector<const char*> argv = {THIMBLE_TOOL};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  argv.push_back(nullptr);
+
+  FILE* const out = std::tmpfile();
+  FILE* const error = std::tmpfile();
+  const pid_t child = fork();
+  if (child == 0) {
+    const int none = open("/dev/null", O_RDONLY);
+    if (dup2(none, 0) == 0 && dup2(fileno(out), 1) == 1 && dup2(fileno(error), 2) == 2) {
+      execv(argv[0], const_cast<char**>(argv.data()));
+    }
+    _exit(127);
+  }
+  int status = -1;
+  const bool ended = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
+  return {.exit_code = ended ? WEXITSTATUS(status) : -1, .out = Contents(out), .error = Contents(error)};
+}
+
+}  // namespace thimble::tests

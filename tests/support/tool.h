@@ -1,0 +1,21 @@
+// The command-line tool as a user runs it.
+#ifndef THIMBLE_TESTS_SUPPORT_TOOL_H_
+#define THIMBLE_TESTS_SUPPORT_TOOL_H_
+
+#include <string>
+#include <vector>
+
+namespace thimble::tests {
+
+struct ToolRun {
+  int exit_code = -1;  // -1 if the tool could not be started or did not end by itself
+  std::string out;     // all it wrote to stdout
+  std::string error;   // all it wrote to stderr
+};
+
+// Runs the tool of this build with these arguments and no input.
+ToolRun RunTool(const std::vector<std::string>& arguments);
+
+}  // namespace thimble::tests
+
+#endif  // THIMBLE_TESTS_SUPPORT_TOOL_H_
