@@ -258,6 +258,7 @@ Expected<int> Run(const RunOptions& options) {
   std::vector<TokenId> prompt_ids;
   std::string prompt;
   if (options.by_ids() && !options.ids->empty()) {
+    if (options.prompt) return Sentence("-p and --ids with a list are two prompts: give one of them");
     THIMBLE_ASSIGN(prompt_ids, ParseIds(*options.ids));
   } else {
     THIMBLE_ASSIGN(prompt, ReadPrompt(options));
