@@ -1,0 +1,131 @@
+"""Reads converted models back with other people's code: the gguf package, safetensors' published layout, SentencePiece.
+
+    python gguf_read_back.py THIMBLE
+
+Every key, tensor and token of the GGUF file must be what the Hugging Face folder says, bit for bit. Exits with 77, "not run",
+where the packages of requirements.txt are missing.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import sentencepiece
+    from gguf import GGUFReader
+except ImportError as missing:
+    print(f"SKIPPED: {missing}; ./check installs it in build/venv")
+    sys.exit(77)
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def stored_tensors(path):
+    """name: float32 array, from a safetensors file (8 bytes length, JSON, data)."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    tensors = {}
+    for name, info in json.loads(data[8 : 8 + length]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = info["data_offsets"]
+        raw = data[8 + length + begin : 8 + length + end]
+        if info["dtype"] == "BF16":
+            values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+        else:
+            values = np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[info["dtype"]]).astype("<f4")
+        tensors[name] = values.reshape(info["shape"])
+    return tensors
+
+
+def interleaved(weight, heads):
+    """Rows of a head from Hugging Face's order, halves one after the other, to GGUF's, pairs side by side."""
+    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
+
+
+def expected_tensors(config, stored):
+    layer_names = {
+        "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm",
+        "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+    want = {"token_embd.weight": stored["model.embed_tokens.weight"], "output_norm.weight": stored["model.norm.weight"]}
+    if not config.get("tie_word_embeddings"):
+        want["output.weight"] = stored["lm_head.weight"]
+    for layer in range(config["num_hidden_layers"]):
+        for hf, gguf in layer_names.items():
+            weight = stored[f"model.layers.{layer}.{hf}.weight"]
+            if gguf == "attn_q":
+                weight = interleaved(weight, config["num_attention_heads"])
+            elif gguf == "attn_k":
+                weight = interleaved(weight, config["num_key_value_heads"])
+            want[f"blk.{layer}.{gguf}.weight"] = weight
+    return want
+
+
+def check(tool, folder, gguf):
+    subprocess.run([tool, "convert", folder, "-o", gguf], check=True, stdin=subprocess.DEVNULL)
+    reader = GGUFReader(gguf)
+    config = json.loads((folder / "config.json").read_text())
+
+    want = expected_tensors(config, stored_tensors(folder / "model.safetensors"))
+    got = {t.name: t for t in reader.tensors}
+    assert got.keys() == want.keys(), got.keys() ^ want.keys()
+    for name, tensor in got.items():
+        assert tensor.tensor_type.name == "F32", (name, tensor.tensor_type)
+        assert tensor.data_offset % 4096 == 0, (name, tensor.data_offset)
+        assert tensor.data.shape == want[name].shape, (name, tensor.data.shape)
+        assert np.array_equal(tensor.data.view("<u4"), want[name].view("<u4")), name
+
+    def value(key):
+        return reader.fields[key].contents()
+
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
+    keys = {
+        "general.architecture": "llama",
+        "general.alignment": 4096,
+        "llama.vocab_size": config["vocab_size"],
+        "llama.context_length": config["max_position_embeddings"],
+        "llama.embedding_length": config["hidden_size"],
+        "llama.feed_forward_length": config["intermediate_size"],
+        "llama.block_count": config["num_hidden_layers"],
+        "llama.attention.head_count": config["num_attention_heads"],
+        "llama.attention.head_count_kv": config["num_key_value_heads"],
+        "llama.rope.dimension_count": head_dim,
+        "llama.rope.freq_base": np.float32(theta),
+        "llama.attention.layer_norm_rms_epsilon": np.float32(config["rms_norm_eps"]),
+    }
+    if head_dim * config["num_attention_heads"] != config["hidden_size"]:
+        keys |= {"llama.attention.key_length": head_dim, "llama.attention.value_length": head_dim}
+    for key, expected in keys.items():
+        assert value(key) == expected, (key, value(key), expected)
+
+    vocabulary = folder / "tokenizer.model"
+    if vocabulary.exists():
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+        ids = range(pieces.get_piece_size())
+        assert len(ids) == config["vocab_size"], "the check is written for vocabularies without padding"
+        assert value("tokenizer.ggml.model") == "llama"
+        assert value("tokenizer.ggml.tokens") == [pieces.id_to_piece(i) for i in ids]
+        assert value("tokenizer.ggml.scores") == [pieces.get_score(i) for i in ids]
+        types = [2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 6 if pieces.is_byte(i) else 1 for i in ids]
+        assert value("tokenizer.ggml.token_type") == types
+        assert value("tokenizer.ggml.bos_token_id") == pieces.bos_id()
+        assert value("tokenizer.ggml.eos_token_id") == pieces.eos_id()
+    print(f"{folder.name}: {len(got)} tensors, {len(reader.fields)} keys", flush=True)
+
+
+def main():
+    tool = str(pathlib.Path(sys.argv[1]).resolve())
+    folders = [ROOT / "model/thimble-stories", *sorted(p.parent for p in ROOT.glob("tests/goldens/*/expected.json"))]
+    assert len(folders) > 5
+    with tempfile.TemporaryDirectory() as temporary:
+        for folder in folders:
+            check(tool, folder, pathlib.Path(temporary) / f"{folder.name}.gguf")
+
+
+if __name__ == "__main__":
+    main()
