@@ -69,7 +69,7 @@ def score_deviations(model, ids):
 
 def random_model(config, storage, seed, probe_ids):
     rng = torch.Generator().manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**config, attention_bias=False, mlp_bias=False, bos_token_id=1, eos_token_id=2))
+    model = LlamaForCausalLM(LlamaConfig(**config, attention_bias=False, mlp_bias=False))
     model.set_attn_implementation("eager")
     model.eval()
 
@@ -107,7 +107,7 @@ def write_model(model, config, storage, folder):
     save_file(state, weights, metadata={"format": "pt"})
     weights.chmod(0o644)
     text = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_act="silu", attention_bias=False,
-                mlp_bias=False, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)
+                mlp_bias=False, bos_token_id=1, tie_word_embeddings=False)
     # Version 5 of transformers writes other names than version 4; both are read.
     text |= dict(dtype=storage) if "rope_parameters" in config else dict(torch_dtype=storage, rope_scaling=None)
     (folder / "config.json").write_text(json.dumps(text | config, indent=2) + "\n")
