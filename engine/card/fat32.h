@@ -1,8 +1,9 @@
 // Reading a FAT32 card: which sectors a file of the root folder lies in. Nothing is ever written.
 //
-// Layout after Microsoft, "FAT: General Overview of On-Disk Format", version 1.03 (2000). A card is a master boot
-// record whose first FAT32 partition is taken, or a "superfloppy" that starts with the volume itself. exFAT and NTFS
-// are recognised and refused by name, as are FAT12 and FAT16.
+// Layout after Microsoft, "FAT: General Overview of On-Disk Format", version 1.03 (2000); docs/formats/card.md lists
+// the fields that are read. A card is a master boot record whose first FAT32 partition is taken, or a "superfloppy"
+// that starts with the volume itself. exFAT and NTFS are recognised and refused by name, as are FAT12, FAT16 and GUID
+// partition tables.
 #ifndef THIMBLE_ENGINE_CARD_FAT32_H_
 #define THIMBLE_ENGINE_CARD_FAT32_H_
 
@@ -18,32 +19,98 @@
 
 namespace thimble::card {
 
-// A file in the root folder. Names are UTF-8, the long name where there is one, cut to fit and NUL-terminated.
+// A file in the root folder. Names are UTF-8, the long name where there is one, cut to fit and NUL-terminated. Of a
+// short name, bytes outside ASCII, whose code page is not known, are '?'.
 struct DirEntry {
   std::array<char, 256> name = {};
   uint64_t size_bytes = 0;
   uint32_t first_cluster = 0;
 };
 
-// Every number of the volume that is used, checked against the device and against each other by Mount().
+// Extents that a caller should have room for: 1536 bytes. A file copied to an empty card has one.
+inline constexpr size_t kUsualExtents = 64;
+
+// The whole device as one extent of one file.
+inline Extent WholeDevice(const BlockDevice& device) {
+  return {.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = device.geometry().size_bytes};
+}
+
+// A mounted volume. Every number of it that is used was checked by Mount() against the device and the others. Refers
+// to the reader and the scratch memory, which must outlive it. One thread.
 class Fat32 {
  public:
-  // Reads the boot sectors. `sector` is scratch of one device block, aligned as the device wants it; the device and
-  // the scratch must outlive the returned object. kUnsupported names exFAT, NTFS, FAT12/16; kCorrupt says which field
-  // is wrong and what it holds.
-  static Result<Fat32> Mount(BlockDevice& device, std::span<std::byte> sector);
+  // Reads the boot sectors. `disk` reads the whole device as one file (WholeDevice()), so that its reads are retried
+  // and counted as all others. `sector` is scratch of one device block, at least 512 bytes, aligned as the device wants
+  // it. kNotFound: there is no volume at all. kUnsupported: exFAT, NTFS, FAT12, FAT16, a GUID partition table,
+  // partitions of other types, sectors of other than 512 bytes. kCorrupt: a field is wrong; says which and what it
+  // holds.
+  static Result<Fat32> Mount(FileReader& disk, std::span<std::byte> sector);
 
   // Calls visit(entry) for every ordinary file of the root folder, in the order of the card; stops when it returns
-  // false. Folders, volume labels, deleted and hidden-system entries are passed over. Bounded by the number of
-  // clusters, so a folder whose chain loops ends with kCorrupt.
+  // false. Folders, volume labels, deleted entries and those marked hidden or system are passed over. `visit` must not
+  // use this volume. A root folder of more than 2 MiB, which FAT does not allow, is kCorrupt, so that one whose chain
+  // loops ends.
   template <class Visit>
-  Result<void> ListRoot(Visit&& visit);
+  Result<void> ListRoot(Visit&& visit) {
+    RootScan scan = {.cluster = root_cluster_};
+    DirEntry entry;
+    while (true) {
+      THIMBLE_ASSIGN(const bool found, NextFile(scan, entry));
+      if (!found || !visit(static_cast<const DirEntry&>(entry))) return {};
+    }
+  }
 
   // The extents of the file that starts at `entry.first_cluster`, neighbouring clusters joined, into `extents`. Returns
   // the map over the used part. kCorrupt if the chain loops, leaves the volume, or is shorter or longer than the file;
-  // kUnsupported
-  // ("defragment": have = extents needed at least) when there are more than extents.size().
+  // kUnsupported when there are more than extents.size(): the file must be copied again, to a freshly formatted card.
   Result<FileMap> MapFile(const DirEntry& entry, std::span<Extent> extents);
+
+  uint32_t cluster_bytes() const { return sectors_per_cluster_ * kSectorBytes; }
+  uint32_t cluster_count() const { return cluster_count_; }
+
+ private:
+  static constexpr uint32_t kSectorBytes = 512;
+  static constexpr size_t kMaxLongName = 255;  // UTF-16 units
+
+  // A long name being collected from the entries that precede its file's.
+  struct LongName {
+    std::array<uint16_t, kMaxLongName + 5> units = {};  // 20 entries of 13 units
+    uint8_t next = 0;                                   // number of the entry that must come next; 0: the name is whole
+    uint8_t checksum = 0;
+    bool valid = false;
+  };
+  struct RootScan {
+    uint32_t cluster = 0;
+    uint32_t sector = 0;  // within the cluster
+    uint32_t entry = 0;   // within the sector
+    uint32_t bytes = 0;   // of the folder seen so far
+    LongName long_name = {};
+  };
+
+  Fat32(FileReader& disk, std::span<std::byte> sector) : disk_(&disk), sector_(sector) {}
+
+  Result<void> FindVolume();
+  Result<void> CheckVolume(uint64_t offset_bytes, uint64_t room_bytes);
+  Result<std::span<const std::byte>> ReadSector(uint64_t offset_bytes);
+  Result<uint32_t> NextCluster(uint32_t cluster);
+  Result<bool> NextFile(RootScan& scan, DirEntry& entry);
+  uint64_t ClusterOffset(uint32_t cluster) const {
+    return data_offset_bytes_ + uint64_t{cluster - 2} * cluster_bytes();
+  }
+  bool IsCluster(uint32_t cluster) const { return cluster >= 2 && cluster - 2 < cluster_count_; }
+
+  static void AddLongNamePart(std::span<const std::byte> entry, LongName& name);
+  static void DecodeEntry(std::span<const std::byte> entry, const LongName& name, DirEntry& out);
+
+  FileReader* disk_;
+  std::span<std::byte> sector_;
+  std::span<const std::byte> held_;            // the sector that sector_ holds
+  uint64_t held_offset_bytes_ = ~uint64_t{0};  // and where it is from
+  uint64_t fat_offset_bytes_ = 0;
+  uint64_t data_offset_bytes_ = 0;
+  uint32_t sectors_per_cluster_ = 0;
+  uint32_t cluster_count_ = 0;
+  uint32_t root_cluster_ = 0;
 };
 
 }  // namespace thimble::card

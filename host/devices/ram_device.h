@@ -35,6 +35,7 @@ class RamDevice final : public card::BlockDevice {
 
   // The contents, to be changed between reads.
   std::span<std::byte> bytes() { return bytes_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
 
  private:
   std::vector<std::byte> bytes_;
