@@ -577,7 +577,7 @@ PLOTS = [LOST, ANIMAL, SHARE, STUCK, WEATHER, BUILD, FEAR, COOK, GIFT, GARDEN,
 
 # The stories the model is trained on are corpus(TRAIN_SEED, TRAIN_STORIES).
 TRAIN_SEED = 1
-TRAIN_STORIES = 24_000
+TRAIN_STORIES = 44_000
 HELD_OUT_SEED = 2
 
 SLOT = re.compile(r"\{(\w+)\}")

@@ -8,6 +8,7 @@ Every seed is fixed; see README.md for what a run takes and gives.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import random
@@ -28,17 +29,22 @@ from stories import (HELD_OUT_SEED, TRAIN_SEED, TRAIN_STORIES, Language,
 BOS, EOS, IGNORED = CONFIG["bos_token_id"], CONFIG["eos_token_id"], -100
 TOKENIZER_STORIES = 20_000
 HELD_OUT_STORIES = 2_000
+# Two passes over different stories: this share of them comes first, and the
+# second pass starts again at this part of the first one's learning rates.
+FIRST_PASS = 24 / 44
+SECOND_SCALE = 0.5
 
 
 def train_tokenizer(stories: list[str], folder: Path) -> spm.SentencePieceProcessor:
+    written = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(stories), model_prefix=str(folder / "tokenizer"),
+        sentence_iterator=iter(stories), model_writer=written,
         model_type="bpe", vocab_size=CONFIG["vocab_size"], byte_fallback=True,
         normalization_rule_name="identity", remove_extra_whitespaces=False,
         character_coverage=1.0, unk_id=0, bos_id=BOS, eos_id=EOS, pad_id=-1,
         num_threads=1, minloglevel=1)
-    (folder / "tokenizer.vocab").unlink()
-    return spm.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+    return spm.SentencePieceProcessor(model_proto=written.getvalue())
 
 
 def encode(processor: spm.SentencePieceProcessor, stories: list[str]) -> list[list[int]]:
@@ -156,8 +162,9 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 def train(model: StoryModel, rows: list[list[int]], held_out: list[list[int]],
-          rest_bias: float, args: argparse.Namespace) -> None:
-    optimizer = Optimizer(model, args.muon_lr, args.adam_lr)
+          rest_bias: float, scale: float, args: argparse.Namespace) -> None:
+    """One pass over the rows, the learning rates times `scale`; ends in float16."""
+    optimizer = Optimizer(model, args.muon_lr * scale, args.adam_lr * scale)
     steps = math.ceil(len(rows) / args.batch)
     began, seen = time.time(), 0
     for step, group in enumerate(batches(rows, args.batch, random.Random(args.seed)), 1):
@@ -171,6 +178,9 @@ def train(model: StoryModel, rows: list[list[int]], held_out: list[list[int]],
                   f"held-out {held_out_loss(model, held_out[:200], rest_bias):.4f} "
                   f"{seen / (time.time() - began):.0f} tokens/s "
                   f"{time.time() - began:.0f} s", flush=True)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half())
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -224,8 +234,10 @@ def main() -> None:
     print(f"{len(rows)} stories, {sum(map(len, rows))} tokens", flush=True)
     vocabulary = UsedVocabulary(rows, CONFIG["vocab_size"])
     model = StoryModel(vocabulary.size)
-    train(model, vocabulary.renumber(rows), vocabulary.renumber(held_out),
-          vocabulary.rest_bias, args)
+    rows, held_out = vocabulary.renumber(rows), vocabulary.renumber(held_out)
+    first = round(len(rows) * FIRST_PASS)
+    train(model, rows[:first], held_out, vocabulary.rest_bias, 1.0, args)
+    train(model, rows[first:], held_out, vocabulary.rest_bias, SECOND_SCALE, args)
     publish(vocabulary.expand(model), args.out)
 
 
