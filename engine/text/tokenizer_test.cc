@@ -320,6 +320,14 @@ TEST(TokenizerTest, SaysWhatItNeeds) {
 TEST(TokenizerTest, TableBytesOfKnownSizes) {
   card::TokenizerRef llama2{.present = true, .num_tokens = 32000, .tokens_bytes = 210919, .longest_token_bytes = 48};
   EXPECT_EQ(Tokenizer::TableBytes(llama2), 399440u);
+  card::TokenizerRef bundled{.present = true, .num_tokens = 2240, .tokens_bytes = 13374, .longest_token_bytes = 15};
+  EXPECT_EQ(Tokenizer::TableBytes(bundled), 27056u);
+  // Tokens that are nearly all empty: what loading needs for a moment decides, four bytes for each score.
+  card::TokenizerRef empty{.present = true, .num_tokens = 1000, .tokens_bytes = 5, .longest_token_bytes = 5};
+  EXPECT_EQ(Tokenizer::TableBytes(empty), 1000u * (2 + 2 + 4));
+  card::TokenizerRef wide{.present = true, .num_tokens = 65536, .tokens_bytes = 1 << 20, .longest_token_bytes = 256};
+  EXPECT_EQ(Tokenizer::TableBytes(wide),
+            65536u * (4 + 4 + 2) + 65536 / 32 * 4 + (65536 / 4 + 1) * 4 + 256 * 4 + 65536 / 4 + (1u << 20) + 12);
 }
 
 TEST(TokenizerTest, TakesExactlyTableBytes) {

@@ -1,0 +1,218 @@
+// A vocabulary and a text from bytes: either the arrays of a file and a reference to them as they come, or pieces that
+// load, so that everything after loading is reached too.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/arena.h"
+#include "engine/base/ledger.h"
+#include "engine/card/file_reader.h"
+#include "engine/text/detokenizer.h"
+#include "engine/text/stop_matcher.h"
+#include "engine/text/tokenizer.h"
+#include "engine/text/utf8.h"
+#include "host/devices/ram_device.h"
+
+namespace {
+
+using thimble::Arena;
+using thimble::TokenId;
+using thimble::card::TokenizerRef;
+using thimble::text::Detokenizer;
+using thimble::text::StopMatcher;
+using thimble::text::Tokenizer;
+using thimble::text::TokenType;
+
+void Check(bool ok) {
+  if (!ok) std::abort();
+}
+
+class Input {
+ public:
+  explicit Input(std::span<const uint8_t> bytes) : bytes_(bytes) {}
+
+  template <class T>
+  T Take() {
+    std::array<uint8_t, sizeof(T)> value = {};
+    const std::span<const uint8_t> taken = TakeBytes(sizeof(T));
+    std::copy(taken.begin(), taken.end(), value.begin());
+    return std::bit_cast<T>(value);
+  }
+  std::span<const uint8_t> TakeBytes(size_t n) {
+    const std::span<const uint8_t> taken = bytes_.first(std::min(n, bytes_.size()));
+    bytes_ = bytes_.subspan(taken.size());
+    return taken;
+  }
+  size_t left() const { return bytes_.size(); }
+
+ private:
+  std::span<const uint8_t> bytes_;
+};
+
+template <class T>
+void Append(std::vector<std::byte>& out, T value) {
+  const auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+TokenizerRef AnyReference(Input& input) {
+  TokenizerRef ref{.present = true};
+  ref.num_tokens = input.Take<uint16_t>();
+  ref.tokens_offset = input.Take<uint16_t>();
+  ref.tokens_bytes = input.Take<uint16_t>();
+  ref.longest_token_bytes = input.Take<uint32_t>() >> (input.Take<uint8_t>() % 32);
+  ref.scores_offset = input.Take<uint16_t>();
+  ref.types_offset = input.Take<uint16_t>();
+  ref.bos = input.Take<uint32_t>();
+  ref.eos = input.Take<uint16_t>();
+  ref.unk = input.Take<uint8_t>();
+  ref.add_space_prefix = input.Take<uint8_t>() % 2 != 0;
+  return ref;
+}
+
+TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file) {
+  const uint8_t flags = input.Take<uint8_t>();
+  std::vector<std::string> pieces = {"<unk>"};
+  std::vector<TokenType> types = {TokenType::kUnknown};
+  std::vector<float> scores = {0};
+  if ((flags & 1) != 0) {
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      static constexpr char kDigits[] = "0123456789ABCDEF";
+      pieces.push_back({'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'});
+      types.push_back(TokenType::kByte);
+      scores.push_back(0);
+    }
+    pieces.emplace_back(thimble::text::kSpaceSymbol);
+    types.push_back(TokenType::kNormal);
+    scores.push_back(0);
+  }
+  for (size_t n = input.Take<uint8_t>(); n != 0; --n) {
+    const uint8_t head = input.Take<uint8_t>();
+    const std::span<const uint8_t> piece = input.TakeBytes(head % 16);
+    pieces.emplace_back(piece.begin(), piece.end());
+    constexpr TokenType kTypes[] = {TokenType::kNormal, TokenType::kNormal, TokenType::kUserDefined,
+                                    TokenType::kUnused};
+    types.push_back(kTypes[head / 16 % 4]);
+    scores.push_back(-static_cast<float>(head / 64 == 0 ? pieces.size() : head / 64));
+  }
+  TokenizerRef ref{.present = true, .num_tokens = static_cast<uint32_t>(pieces.size())};
+  ref.unk = 0;
+  ref.add_space_prefix = (flags & 2) != 0;
+  for (const std::string& piece : pieces) {
+    Append(file, uint64_t{piece.size()});
+    for (char c : piece) Append(file, c);
+    ref.tokens_bytes += piece.size();
+    ref.longest_token_bytes = std::max(ref.longest_token_bytes, static_cast<uint32_t>(piece.size()));
+  }
+  ref.scores_offset = file.size();
+  for (float score : scores) Append(file, score);
+  ref.types_offset = file.size();
+  for (TokenType type : types) Append(file, static_cast<int32_t>(type));
+  return ref;
+}
+
+bool WellFormed(std::string_view text) {
+  while (!text.empty()) {
+    const thimble::text::Utf8Step step = thimble::text::NextUtf8(text);
+    if (step.kind != thimble::text::Utf8::kWhole) return false;
+    text.remove_prefix(step.bytes);
+  }
+  return true;
+}
+
+// What a tokenizer with a byte fallback gives back: bad bytes as U+FFFD, U+2581 as a space.
+std::string Canonical(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const thimble::text::Utf8Step step = thimble::text::NextUtf8(text);
+    const bool whole = step.kind == thimble::text::Utf8::kWhole;
+    const std::string_view c = whole ? text.substr(0, step.bytes) : thimble::text::kReplacementCharacter;
+    out += c == thimble::text::kSpaceSymbol ? " " : c;
+    text.remove_prefix(whole ? step.bytes : 1);
+  }
+  return out;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  Input input({data, size});
+  std::vector<std::byte> file;
+  const bool makes_pieces = input.Take<uint8_t>() % 4 != 0;
+  const TokenizerRef ref = makes_pieces ? MakePieces(input, file) : AnyReference(input);
+  const size_t text_size = input.Take<uint8_t>();
+  const std::span<const uint8_t> text_bytes = input.TakeBytes(text_size);
+  const std::string text(text_bytes.begin(), text_bytes.end());
+  const std::span<const uint8_t> stop_bytes = input.TakeBytes(input.Take<uint8_t>() % 8);
+  if (!makes_pieces) {
+    const std::span<const uint8_t> rest = input.TakeBytes(input.left());
+    file.resize(rest.size());
+    std::transform(rest.begin(), rest.end(), file.begin(), [](uint8_t b) { return std::byte{b}; });
+  }
+
+  thimble::host::RamDevice device(file);
+  const thimble::card::Extent extent{.size_bytes = file.size()};
+  thimble::Ledger ledger;
+  thimble::card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
+  alignas(16) std::array<std::byte, 1024> buffer;
+  thimble::card::ByteReader bytes(reader, buffer);
+  struct alignas(thimble::kArenaAlign) Line {
+    std::byte bytes[thimble::kArenaAlign];
+  };
+  const uint64_t table_bytes = Tokenizer::TableBytes(ref);
+  std::vector<Line> memory(static_cast<size_t>(table_bytes / thimble::kArenaAlign));
+  Arena arena(thimble::Region::kPsram, std::as_writable_bytes(std::span(memory)));
+  const thimble::Result<Tokenizer> tokenizer = Tokenizer::Load(ref, bytes, arena);
+  Check(arena.used_bytes() == (tokenizer ? table_bytes : 0));
+  if (!tokenizer) {
+    Check(!makes_pieces);
+    return 0;
+  }
+
+  const size_t workspace_bytes = static_cast<size_t>(Tokenizer::WorkspaceBytes(text.size()));
+  const auto workspace = std::make_unique<std::byte[]>(workspace_bytes);
+  std::vector<TokenId> ids(3 * text.size() + 4);
+  const auto n = tokenizer->Encode(text, true, ids, {workspace.get(), workspace_bytes});
+  Check(n.has_value());
+  ids.resize(*n);
+
+  const size_t text_memory_bytes = static_cast<size_t>(Detokenizer::MemoryBytes(ref));
+  const auto text_memory = std::make_unique<char[]>(text_memory_bytes);
+  Detokenizer detokenizer(*tokenizer, true, {text_memory.get(), text_memory_bytes});
+  const std::string stop(stop_bytes.begin(), stop_bytes.end());
+  const std::string_view stops[] = {stop, "ab"};
+  const std::span<const std::string_view> used_stops = std::span(stops).subspan(stop.empty() ? 1 : 0);
+  const size_t stop_memory_bytes = static_cast<size_t>(StopMatcher::MemoryBytes(used_stops, text_memory_bytes));
+  const auto stop_memory = std::make_unique<char[]>(stop_memory_bytes);
+  StopMatcher matcher = StopMatcher::Create(used_stops, {stop_memory.get(), stop_memory_bytes}).value();
+  std::string decoded;
+  std::string shown;
+  const auto show = [&](std::string_view push) {
+    Check(WellFormed(push));
+    decoded += push;
+    shown += matcher.Push(push);
+  };
+  for (TokenId id : ids) {
+    Check(id < tokenizer->size());
+    show(detokenizer.Push(id));
+  }
+  show(detokenizer.Flush());
+  shown += matcher.Flush();
+
+  size_t first = decoded.npos;
+  for (std::string_view s : used_stops) first = std::min(first, decoded.find(s));
+  Check(shown == decoded.substr(0, first) && matcher.stopped() == (first != decoded.npos));
+  // With byte tokens nothing is unknown. They begin at 1.
+  if (makes_pieces && tokenizer->Type(1) == TokenType::kByte) {
+    Check(decoded == Canonical(text));
+  }
+  return 0;
+}
