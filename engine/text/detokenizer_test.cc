@@ -142,6 +142,14 @@ TEST_F(DetokenizerTest, WhatStaysIncompleteIsReplaced) {
   EXPECT_EQ(d.Push(kHello), "Hello");
 }
 
+TEST_F(DetokenizerTest, PiecesMayEndInsideACharacter) {
+  std::vector<TokenId> ids = Bytes("\xF0\x9F\x9A");
+  ids.push_back(kBroken);
+  EXPECT_EQ(loaded_.Decode(ids),
+            "\xF0\x9F\x9A\x9A"
+            "b\xEF\xBF\xBD");
+}
+
 TEST_F(DetokenizerTest, SpecialUnknownAndForeignIdsAreNothing) {
   EXPECT_EQ(loaded_.Decode(std::vector<TokenId>{kUnk, kBos, kEos, 1000, 0xFFFFFFFF}), "");
   EXPECT_EQ(loaded_.Decode(std::vector<TokenId>{kBad}), "\xEF\xBF\xBD");
