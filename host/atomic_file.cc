@@ -120,6 +120,8 @@ AtomicFile::~AtomicFile() {
   ClearPending();
 }
 
+std::string AtomicFile::path_while_open() const { return fmt::format("/proc/{}/fd/{}", getpid(), fd_); }
+
 Status AtomicFile::Commit() {
   if (fsync(fd_) != 0) return Sentence(fmt::format("cannot write {}: {}.", path_, LastError()));
   const SignalBlock block;

@@ -17,12 +17,14 @@ struct OpenedModel {
   std::unique_ptr<FileDevice> device;
   std::vector<card::Extent> extents;
   card::FileMap file;
-  std::string description;  // for people: "tiny-llm.gguf on the card card.img (FAT32, 1 extent)"
+  std::string name_on_card;  // empty when the path itself is the model
+  std::string description;   // for people: "tiny-llm.gguf on the card card.img (1 piece)"
 };
 
 // Opens `path`: a GGUF file by its first letters, anything else as a FAT32 card. Of a card the file `file_on_card` of
-// its root folder is taken (letter case does not matter), or, when that is empty, its only .gguf file; several are an
-// error that names them. The model itself is not looked at. Fails with one sentence that names the path.
+// its root folder is taken (the case of the letters A to Z does not matter), or, when that is empty, its only .gguf
+// file; several are an error that names them. The model itself is not looked at. Fails with one sentence that names the
+// path.
 Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card);
 
 }  // namespace thimble::host

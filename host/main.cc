@@ -12,6 +12,7 @@ constexpr char kExamples[] =
     "  thimble run -m card.img -p \"Once upon a time\"            a story, inside an ESP32-CAM's memory\n"
     "  thimble convert Tiny-LLM -o tiny-llm.gguf                  a Hugging Face folder becomes one file\n"
     "  thimble convert stories15M.bin -o stories.gguf --tokenizer tokenizer.bin\n"
+    "  thimble card tiny-llm.gguf -o card.img                     an SD card's image with it\n"
     "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
     "\n"
     "thimble COMMAND --help shows the options of one command.";
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
   AddRunCommand(app, exit_code);
   AddConvertCommand(app, exit_code);
+  AddCardCommand(app, exit_code);
   AddSynthCommand(app, exit_code);
   app.footer(kExamples);  // last, because subcommands inherit it
   app.require_subcommand(0, 1);
