@@ -43,6 +43,7 @@ class AtomicFile {
 
   // A path by which this process and those it starts can open what is being written, as long as this object lives.
   std::string path_while_open() const;
+
   // Flushes to the disk and gives the file its name, replacing one that stands there.
   Status Commit();
 
