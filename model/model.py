@@ -32,6 +32,8 @@ CONFIG: dict = {
     "torch_dtype": "float16",
     "vocab_size": 2240,
 }
+# Keys and values of the only block, one pair a token.
+Past = list[tuple[Tensor, Tensor]]
 HIDDEN = CONFIG["hidden_size"]
 HEADS = CONFIG["num_attention_heads"]
 KV_HEADS = CONFIG["num_key_value_heads"]
@@ -65,14 +67,17 @@ class Attention(nn.Module):
         self.v_proj = linear(HIDDEN, KV_HEADS * HEAD_DIM)
         self.o_proj = linear(HEADS * HEAD_DIM, HIDDEN)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None) -> Tensor:
         batch, length, _ = x.shape
         q = self.q_proj(x).view(batch, length, HEADS, HEAD_DIM).transpose(1, 2)
         k = self.k_proj(x).view(batch, length, KV_HEADS, HEAD_DIM).transpose(1, 2)
         v = self.v_proj(x).view(batch, length, KV_HEADS, HEAD_DIM).transpose(1, 2)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        k, v = k.expand_as(q), v.expand_as(q)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if past is not None:
+            past.append((k, v))
+            k, v = (torch.cat(parts, dim=2) for parts in zip(*past))
+        k, v = (t.expand(-1, HEADS, -1, -1) for t in (k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=past is None)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -95,8 +100,8 @@ class Block(nn.Module):
         self.input_layernorm = nn.RMSNorm(HIDDEN, EPS)
         self.post_attention_layernorm = nn.RMSNorm(HIDDEN, EPS)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, past)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -122,9 +127,12 @@ class StoryModel(nn.Module):
             if weight.dim() == 2:
                 nn.init.normal_(weight, std=CONFIG["initializer_range"])
 
-    def forward(self, ids: Tensor) -> Tensor:
-        cos, sin = self.cos[:ids.shape[1]], self.sin[:ids.shape[1]]
+    def forward(self, ids: Tensor, past: Past | None = None) -> Tensor:
+        """With `past`, ids is the one next token of each row, and past grows."""
+        start = len(past) if past is not None else 0
+        cos = self.cos[start:start + ids.shape[1]]
+        sin = self.sin[start:start + ids.shape[1]]
         x = self.model.embed_tokens(ids)
         for layer in self.model.layers:
-            x = layer(x, cos, sin)
+            x = layer(x, cos, sin, past)
         return self.lm_head(self.model.norm(x))

@@ -19,7 +19,7 @@ import sentencepiece as spm
 import torch
 from safetensors.torch import load_file
 
-from model import CONFIG, StoryModel
+from model import CONFIG, Past, StoryModel
 from stories import HELD_OUT_SEED, Language
 from train import BOS, EOS, HELD_OUT_STORIES, encode, held_out_loss
 
@@ -38,8 +38,10 @@ def draw(model: StoryModel, seeds: list[int], temperature: float) -> list[list[i
     sources = [random.Random(seed) for seed in seeds]
     rows = torch.full((len(seeds), 1), BOS)
     ended = [False] * len(seeds)
+    past: Past = []
     while not all(ended) and rows.shape[1] < CONFIG["max_position_embeddings"]:
-        shares = torch.softmax(model(rows)[:, -1].double() / temperature, dim=-1)
+        logits = model(rows[:, -1:], past)[:, 0]
+        shares = torch.softmax(logits.double() / temperature, dim=-1)
         marks = torch.tensor([[source.random()] for source in sources],
                              dtype=torch.float64)
         chosen = torch.searchsorted(shares.cumsum(-1), marks, right=True)
