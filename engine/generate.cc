@@ -33,7 +33,7 @@ Result<GenerateResult> Generate(Session& session, const GenerateOptions& options
   const card::TokenizerRef& special = session.tokenizer_ref();
   const std::span<std::byte> bytes = session.text_memory();
   const std::span<char> memory(reinterpret_cast<char*>(bytes.data()), bytes.size());
-  const size_t held_token = tokenizer.size() == 0 ? 0 : text::Detokenizer::MemoryBytes(special);
+  const auto held_token = static_cast<size_t>(tokenizer.size() == 0 ? 0 : text::Detokenizer::MemoryBytes(special));
   if (held_token + text::StopMatcher::MemoryBytes(options.stops, held_token) > memory.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,

@@ -84,7 +84,6 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
 Session::Session(const SessionParts& parts, std::span<std::byte> tiles)
     : model_(parts.model),
       plan_(parts.plan),
-      kernels_(parts.kernels),
       reader_(parts.reader),
       stream_(*parts.reader, tiles.first(tiles.size() / 2), tiles.subspan(tiles.size() / 2)) {}
 

@@ -92,7 +92,6 @@ class Session {
 
   const card::ModelFile* model_;
   const plan::Plan* plan_;
-  const math::Kernels* kernels_;
   card::FileReader* reader_;
   card::TileStream stream_;
   text::Tokenizer tokenizer_;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <span>
 #include <type_traits>
@@ -37,13 +38,15 @@ class Arena {
   // n value-initialised objects of T. Fails with kOutOfMemory, naming the region (`{name}`), the bytes left (`have`)
   // and the bytes asked for (`need`). T needs no destructor: none is ever run.
   template <class T>
-  Result<std::span<T>> Take(size_t n) {
+  Result<std::span<T>> Take(uint64_t n) {
     static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= kArenaAlign);
-    Result<std::byte*> memory = TakeBytes(uint64_t{n} * sizeof(T));
+    constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+    Result<std::byte*> memory = TakeBytes(n > kMost / sizeof(T) ? kMost : n * sizeof(T));
     if (!memory) return std::unexpected(memory.error());
+    const auto count = static_cast<size_t>(n);
     T* first = reinterpret_cast<T*>(*memory);
-    for (size_t i = 0; i < n; ++i) new (first + i) T();
-    return std::span<T>(first, n);
+    for (size_t i = 0; i < count; ++i) new (first + i) T();
+    return std::span<T>(first, count);
   }
 
   // Gives back everything taken since `mark = used_bytes()` was read. For scratch that is needed only while opening.

@@ -102,7 +102,8 @@ TEST(Arena, RefusesWhatDoesNotFitAndSaysBy) {
   const auto refused = arena.Take<uint8_t>(1);
   ASSERT_FALSE(refused);
   EXPECT_EQ(Text(refused.error()), "memory region sram_dma has 8 bytes left and 1 are needed");
-  EXPECT_FALSE(arena.Take<uint64_t>(SIZE_MAX / 16));
+  EXPECT_FALSE(arena.Take<uint64_t>(UINT64_MAX));
+  EXPECT_FALSE(arena.Take<uint64_t>(UINT64_MAX / 8 + 1));
   EXPECT_EQ(arena.used_bytes(), 32u);
 }
 

@@ -581,7 +581,11 @@ TEST(TokenizerTest, RealLlama2) {
     EXPECT_EQ(t.Encode(text), expected) << text;
     ++num_cases;
   }
-  EXPECT_EQ(num_cases, 46);
+  // The last case is what follows the last separator: the empty text, which has no ids and no line.
+  EXPECT_TRUE(texts.ends_with(kBetween));
+  EXPECT_TRUE(t.Encode("").empty());
+  ++num_cases;
+  EXPECT_EQ(num_cases, 47);
   std::string line;
   EXPECT_FALSE(std::getline(lines, line)) << "a line without a text: " << line;
 }
