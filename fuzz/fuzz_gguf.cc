@@ -1,0 +1,194 @@
+// GGUF files: the reader refuses them with a sentence or gives a model whose every number holds, whose tensors and
+// tokenizer can be read.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/arena.h"
+#include "engine/card/gguf.h"
+#include "engine/text/tokenizer.h"
+#include "host/devices/ram_device.h"
+#include "tests/support/gguf_builder.h"
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
+
+namespace thimble {
+namespace {
+
+void Require(bool holds) {
+  if (!holds) std::abort();
+}
+
+void RequireSentence(const Error& error) {
+  std::array<char, 300> text;
+  Require(FormatError(error, text) != 0);
+  // Nothing a file holds may make the engine ask its device for what it does not have.
+  Require(error.code != Code::kInvalidArgument && error.code != Code::kIo);
+}
+
+void CheckModel(const card::ModelFile& model, uint64_t file_bytes) {
+  const ModelShape& shape = model.shape;
+  Require(shape.vocab_size != 0 && shape.hidden_size != 0 && shape.intermediate_size != 0);
+  Require(shape.num_hidden_layers != 0 && shape.max_position_embeddings != 0);
+  Require(shape.num_key_value_heads != 0 && shape.num_attention_heads % shape.num_key_value_heads == 0);
+  Require(shape.head_dim != 0 && shape.head_dim % 2 == 0);
+  Require(uint64_t{shape.head_dim} * shape.num_attention_heads == shape.q_dim());
+  Require(shape.rms_norm_eps > 0 && shape.rms_norm_eps <= std::numeric_limits<float>::max());
+  Require(shape.rope_theta > 0 && shape.rope_theta <= std::numeric_limits<float>::max());
+  Require(model.tensors.size() == TensorCount(shape));
+  for (uint32_t i = 0; i < model.tensors.size(); ++i) {
+    const TensorRef& tensor = model.tensors[i];
+    const TensorDims dims = DimsOf(tensor.id.kind, shape);
+    Require(tensor.id == TensorIdAt(i) && tensor.rows == dims.rows && tensor.cols == dims.cols);
+    Require(tensor.offset % 4 == 0 && tensor.offset <= file_bytes && tensor.size_bytes() <= file_bytes - tensor.offset);
+  }
+}
+
+void OpenAndUse(std::span<const std::byte> file) {
+  alignas(kArenaAlign) static std::array<std::byte, 1 << 18> memory;
+  alignas(64) std::array<std::byte, 1024> buffer;
+  host::RamDevice device(file);
+  const card::Extent extent = {.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = file.size()};
+  Ledger ledger;
+  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
+  card::ByteReader bytes(reader, buffer);
+  Arena arena(Region::kPsram, memory);
+  const Result<card::ModelFile> model = card::OpenGguf(bytes, arena);
+  if (!model) {
+    Require(arena.used_bytes() == 0);
+    return RequireSentence(model.error());
+  }
+  CheckModel(*model, file.size());
+  const Result<text::Tokenizer> tokenizer = text::Tokenizer::Load(model->tokenizer, bytes, arena);
+  if (!tokenizer) return RequireSentence(tokenizer.error());
+  Require(tokenizer->size() == (model->tokenizer.present ? model->shape.vocab_size : 0));
+  constexpr std::string_view kText = "aa a\xff<s>\xe2\x96\x81";
+  std::array<TokenId, 64> ids;
+  std::array<std::byte, 11 * kText.size() + 14> workspace;
+  const Result<size_t> count = tokenizer->Encode(kText, true, ids, workspace);
+  if (!count) return RequireSentence(count.error());
+  for (const TokenId id : std::span(ids).first(*count)) Require(id < tokenizer->size());
+}
+
+// A file that is valid but for a few changes that a mutator of bytes would not find.
+std::string MakeSeed(unsigned seed) {
+  std::mt19937 random(seed);
+  const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
+  GgufBuilder file = GgufBuilder::Llama(1 + below(2), 4 + below(8), 4 * (1 + below(2)), 2 + below(6), 2, 1 + below(2),
+                                        2 * (1 + below(2)), below(2) != 0);
+  file.version = 2 + below(2);
+  const auto value = [&] {
+    switch (below(10)) {
+      case 0:
+        return GgufValue::Of(static_cast<uint8_t>(random()));
+      case 1:
+        return GgufValue::Of(static_cast<int32_t>(below(12)) - 2);
+      case 2:
+        return GgufValue::Of(uint64_t{random()} << below(33));
+      case 3:
+        return GgufValue::Of(static_cast<float>(below(5)) - 1);
+      case 4:
+        return GgufValue::Of(below(2) != 0);
+      case 5:
+        return GgufValue::Of(std::string(below(60), 'a'));
+      case 6:
+        return GgufValue::ArrayOf(std::vector<uint32_t>(below(4), below(3)));
+      case 7:
+        return GgufValue::ArrayOfArrays(GgufValue::ArrayOf(std::vector<std::string>(below(3), "x")), below(3));
+      case 8:
+        return GgufValue::Of(static_cast<double>(below(3)));
+      default:
+        return GgufValue::Of(below(20));
+    }
+  };
+  static constexpr const char* kKeys[] = {"general.alignment",
+                                          "general.type",
+                                          "split.count",
+                                          "llama.vocab_size",
+                                          "llama.attention.key_length",
+                                          "llama.attention.value_length",
+                                          "llama.rope.freq_base",
+                                          "llama.rope.scaling.type",
+                                          "llama.rope.scaling.factor",
+                                          "llama.rope.scale_linear",
+                                          "llama.rope.scaling.attn_factor",
+                                          "llama.attention.causal",
+                                          "llama.expert_count",
+                                          "llama.tensor_data_layout",
+                                          "tokenizer.ggml.bos_token_id",
+                                          "tokenizer.ggml.eos_token_id",
+                                          "tokenizer.ggml.unknown_token_id",
+                                          "tokenizer.ggml.add_bos_token",
+                                          "tokenizer.ggml.add_eos_token",
+                                          "tokenizer.ggml.add_space_prefix",
+                                          "tokenizer.ggml.remove_extra_whitespaces",
+                                          "other"};
+  for (uint32_t changes = below(4); changes != 0; --changes) {
+    switch (below(6)) {
+      case 0:
+        file.Set(kKeys[below(std::size(kKeys))], value());
+        break;
+      case 1:
+        file.keys[below(static_cast<uint32_t>(file.keys.size()))].second = value();
+        break;
+      case 2:
+        std::swap(file.keys[below(static_cast<uint32_t>(file.keys.size()))], file.keys[0]);
+        break;
+      case 3:
+        file.keys.erase(file.keys.begin() + below(static_cast<uint32_t>(file.keys.size())));
+        break;
+      case 4:
+        std::swap(file.tensors[below(static_cast<uint32_t>(file.tensors.size()))], file.tensors[0]);
+        break;
+      default: {
+        GgufTensor& tensor = file.tensors[below(static_cast<uint32_t>(file.tensors.size()))];
+        switch (below(4)) {
+          case 0:
+            tensor.name = below(2) != 0 ? "blk.0.attn_q.bias" : "rope_freqs.weight";
+            break;
+          case 1:
+            tensor.type = below(45);
+            break;
+          case 2:
+            tensor.offset = 32 * below(100);
+            break;
+          default:
+            tensor.dimensions.resize(below(6), 1);
+        }
+      }
+    }
+    if (file.keys.empty()) break;
+  }
+  if (below(4) == 0) {
+    file.alignment = uint64_t{8} << below(4);
+    file.Set("general.alignment", GgufValue::Of(static_cast<uint32_t>(file.alignment)));
+  }
+  return file.Build();
+}
+
+}  // namespace
+}  // namespace thimble
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
+  if (size < 64 || seed % 64 == 0) {
+    const std::string made = thimble::MakeSeed(seed);
+    if (made.size() <= max_size) {
+      std::memcpy(data, made.data(), made.size());
+      return made.size();
+    }
+  }
+  return LLVMFuzzerMutate(data, size, max_size);
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size != 0) thimble::OpenAndUse(std::as_bytes(std::span(data, size)));
+  return 0;
+}
