@@ -99,7 +99,7 @@ TEST_F(SameBits, FromAFileInPieces) {
   // The file's blocks lie on the device last block first.
   constexpr uint64_t kPiece = 1536;
   const uint64_t pieces = (gguf_.size() + kPiece - 1) / kPiece;
-  std::vector<std::byte> contents(pieces * kPiece);
+  std::vector<std::byte> contents(static_cast<size_t>(pieces * kPiece));
   std::vector<card::Extent> extents;
   for (uint64_t i = 0; i < pieces; ++i) {
     const uint64_t size = std::min(kPiece, gguf_.size() - i * kPiece);

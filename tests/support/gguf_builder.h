@@ -194,7 +194,7 @@ struct GgufBuilder {
       put(tensor.offset < 0 ? next : static_cast<uint64_t>(tensor.offset));
       if (tensor.offset < 0) end = next + size;
     }
-    out.resize((out.size() + alignment - 1) / alignment * alignment);
+    out.resize(static_cast<size_t>((out.size() + alignment - 1) / alignment * alignment));
     for (uint64_t i = 0; i < end / 4; ++i) put(static_cast<float>(i) / 64);
     return out;
   }
