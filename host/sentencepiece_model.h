@@ -1,6 +1,7 @@
 // Reading a SentencePiece tokenizer.model.
 //
-// Format: a protocol buffer, google/sentencepiece, src/sentencepiece_model.proto.
+// Format: a protocol buffer, google/sentencepiece, src/sentencepiece_model.proto; the few fields that matter are read
+// here, because Debian's libsentencepiece, which the tests compare with, cannot share a process with Debian's protobuf.
 #ifndef THIMBLE_HOST_SENTENCEPIECE_MODEL_H_
 #define THIMBLE_HOST_SENTENCEPIECE_MODEL_H_
 

@@ -39,6 +39,7 @@ void AddSynthCommand(CLI::App& app, int& exit_code) {
       ->required()
       ->type_name("OUT.gguf");
   command->add_option("-s,--seed", options->seed, "The same seed gives the same file on every computer")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
       ->add_option("--shape", options->shape,
