@@ -60,11 +60,7 @@ class Descriptor {
   int fd_;
 };
 
-// Administration tools are often not on a user's path.
-Expected<std::string> FindTool(const std::string& name) {
-  const char* path = std::getenv("PATH");
-  const std::string folders =
-      std::string(path != nullptr ? path : "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+Expected<std::string> FindTool(const std::string& folders, const std::string& name) {
   for (size_t begin = 0; begin <= folders.size();) {
     const size_t end = std::min(folders.find(':', begin), folders.size());
     const std::string file = folders.substr(begin, end - begin) + "/" + name;
@@ -85,9 +81,9 @@ std::string OutputOf(int fd) {
 }
 
 // Runs a tool to its end; `while_it_runs` is called now and then.
-Status RunTool(const std::string& name, std::vector<std::string> arguments,
+Status RunTool(const std::string& folders, const std::string& name, std::vector<std::string> arguments,
                const std::function<void()>& while_it_runs) {
-  THIMBLE_ASSIGN(const std::string program, FindTool(name));
+  THIMBLE_ASSIGN(const std::string program, FindTool(folders, name));
   const Descriptor output(memfd_create("output", MFD_CLOEXEC));
   if (output.get() < 0) return Sentence(fmt::format("cannot start {}: {}", name, std::strerror(errno)));
 
@@ -233,8 +229,14 @@ CardLayout PlanCard(uint64_t file_bytes, bool superfloppy) {
 }
 
 Expected<CardImage> WriteCardImage(const CardOptions& options) {
-  THIMBLE_TRY(FindTool("mkfs.fat"));
-  THIMBLE_TRY(FindTool("mcopy"));
+  std::string folders = options.tool_folders;
+  if (folders.empty()) {
+    // Administration tools are often not on a user's path.
+    const char* path = std::getenv("PATH");
+    folders = std::string(path != nullptr ? path : "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
+  }
+  THIMBLE_TRY(FindTool(folders, "mkfs.fat"));
+  THIMBLE_TRY(FindTool(folders, "mcopy"));
   THIMBLE_ASSIGN(const ModelSource source, OpenModelSource(options.model, options.tokenizer));
   THIMBLE_ASSIGN(const OpenedModel model, OpenModelFile(source.path(), ""));
   if (!model.name_on_card.empty()) return Sentence(fmt::format("{} is a card already", options.model));
@@ -267,7 +269,7 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     }
   }
   format.push_back(path);
-  THIMBLE_TRY(RunTool("mkfs.fat", format, [] {}));
+  THIMBLE_TRY(RunTool(folders, "mkfs.fat", format, [] {}));
 
   {
     const Descriptor input(open(source.path().c_str(), O_RDONLY | O_CLOEXEC));
@@ -278,7 +280,7 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     uint64_t written_blocks = static_cast<uint64_t>(status.st_blocks);
     Progress progress("card", card.model_bytes);
     THIMBLE_TRY(
-        RunTool("mcopy",
+        RunTool(folders, "mcopy",
                 {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), input.path(), "::" + card.name_on_card}, [&] {
                   if (stat(path.c_str(), &status) != 0) return;
                   const auto blocks = static_cast<uint64_t>(status.st_blocks);

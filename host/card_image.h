@@ -23,11 +23,14 @@ struct CardLayout {
 CardLayout PlanCard(uint64_t file_bytes, bool superfloppy);
 
 struct CardOptions {
-  std::string model;         // whatever OpenModelSource() reads, but no card
-  std::string tokenizer;     // as there
-  std::string name_on_card;  // empty: the model's own name, with .gguf at its end
+  std::string model;              // whatever OpenModelSource() reads, but no card
+  std::string tokenizer = {};     // as there
+  std::string name_on_card = {};  // empty: the model's own name, with .gguf at its end
   std::string out;
   bool superfloppy = false;  // without a partition table
+  // Where mkfs.fat and mcopy are looked for, separated by colons; empty: $PATH and where administration tools usually
+  // are.
+  std::string tool_folders = {};
 };
 
 struct CardImage {
