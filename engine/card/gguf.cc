@@ -31,7 +31,6 @@ enum ValueType : uint32_t {
 constexpr std::array<uint8_t, 13> kLeastBytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
 constexpr uint64_t kLeastPairBytes = 8 + 4 + 1;
 constexpr uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
-constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
 constexpr uint64_t kGgmlF32 = 0;
@@ -315,11 +314,6 @@ Result<void> Parser::ReadHeader() {
 
 Result<void> Parser::ReadPair() {
   THIMBLE_ASSIGN(const uint64_t key_size, ReadCount(1, "a metadata key at byte {offset} is {have} bytes long"));
-  if (key_size > kMaxKeyBytes) {
-    Error error = At(Code::kCorrupt, "a metadata key at byte {offset} is {have} bytes long");
-    error.have = key_size;
-    return Fail(error);
-  }
   std::array<char, 96> key_chars = {};
   const size_t kept = static_cast<size_t>(std::min<uint64_t>(key_size, key_chars.size()));
   THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(key_chars).first(kept))));
