@@ -341,8 +341,13 @@ Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, c
 
 }  // namespace
 
-Expected<Checkpoint> OpenHfFolder(const std::string& folder, const std::string& tokenizer) {
+Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& tokenizer) {
+  std::string folder = path;
+  while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
   const std::string config_path = folder + "/config.json";
+  if (!Exists(config_path)) {
+    return Sentence(fmt::format("{} is no Hugging Face folder: it has no config.json.", folder));
+  }
   THIMBLE_ASSIGN(const std::string config_text, ReadWholeFile(config_path, kMaxJsonBytes));
   THIMBLE_ASSIGN(HfConfig config, ParseHfConfig(config_text, config_path));
   THIMBLE_ASSIGN(InputFile file, OpenWeights(folder));

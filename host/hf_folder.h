@@ -16,7 +16,7 @@ namespace thimble::host {
 // Tied heads follow transformers: with tie_word_embeddings, one of model.embed_tokens.weight and lm_head.weight is
 // enough, two equal ones are one, and two that differ are both used. Where only one is stored without
 // tie_word_embeddings it serves as both too, with a note.
-Expected<Checkpoint> OpenHfFolder(const std::string& folder, const std::string& tokenizer);
+Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& tokenizer);
 
 // The files that OpenHfFolder() may read.
 std::vector<std::string> HfFolderFiles(const std::string& folder);
