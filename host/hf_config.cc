@@ -108,17 +108,12 @@ Status CheckUnchanged(const Keys& keys) {
   return {};
 }
 
-// Of rope_theta and partial_rotary_factor, at the top or inside rope_parameters.
-Status CheckRotaryFactor(const Keys& keys) {
+// The rope_theta of an object that holds rotary parameters, after a look at what else it may ask for.
+Expected<std::optional<double>> ThetaOf(const Keys& keys) {
   THIMBLE_ASSIGN(const std::optional<double> factor, keys.Positive("partial_rotary_factor"));
   if (factor && *factor != 1) {
     return keys.Refuse("partial_rotary_factor", fmt::format("is {}; only 1 is read.", *factor));
   }
-  return {};
-}
-
-Expected<std::optional<double>> ThetaOf(const Keys& keys) {
-  THIMBLE_TRY(CheckRotaryFactor(keys));
   return keys.Positive("rope_theta");
 }
 
