@@ -4,7 +4,7 @@
 logs=build/logs
 mkdir -p "$logs"
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 die() {
   printf '%s\n' "$*" >&2
   exit 1
