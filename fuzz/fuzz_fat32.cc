@@ -18,9 +18,10 @@
 namespace thimble {
 namespace {
 
-constexpr size_t kSectors = 96;
+constexpr size_t kSectors = 160;
+constexpr size_t kVolumeSectors = 120;
 constexpr size_t kPartitionSector = 2;
-constexpr size_t kMostExtents = 6;
+constexpr size_t kMostExtents = 3;
 
 void Require(bool holds) {
   if (!holds) std::abort();
@@ -53,7 +54,7 @@ std::vector<std::byte> MakeCard(bool partition) {
   put(boot + 13, 1, 1);
   put(boot + 14, 2, 2);  // reserved
   put(boot + 16, 2, 1);  // tables
-  put(boot + 32, kSectors - start, 4);
+  put(boot + 32, kVolumeSectors, 4);
   put(boot + 36, 1, 4);  // sectors of a table
   put(boot + 44, 2, 4);  // root folder
   put(boot + 510, 0xAA55, 2);
