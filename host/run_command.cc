@@ -233,6 +233,7 @@ Expected<int> Run(const RunOptions& options) {
   THIMBLE_ASSIGN(text::SamplerOptions sampler, SamplerOf(options));
   THIMBLE_ASSIGN(const ModelSource source, OpenModelSource(options.model, options.tokenizer));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), options.file_on_card));
+  if (source.is_converted()) opened.description = options.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));
   const auto in_model = [&](const Error& error) { return Sentence(fmt::format("{}: {}", options.model, Text(error))); };
 
