@@ -50,9 +50,9 @@ TEST_P(KernelTable, MatvecIsTheContractsDotForAllLengthsAndMisalignments) {
         const std::vector<float> w = random.Floats(size_t{rows} * cols + shift);
         const std::vector<float> x = random.Floats(cols + 3 - shift);
         std::vector<float> got(rows + shift), want(rows + shift);
-        k.matvec_f32(got.data() + shift, w.data() + shift, x.data() + 3 - shift, rows, cols);
+        k.matvec_f32(got.data() + shift, w.data() + shift, x.data() + (3 - shift), rows, cols);
         for (uint32_t r = 0; r < rows; ++r) {
-          want[shift + r] = ContractDot(w.data() + shift + size_t{r} * cols, x.data() + 3 - shift, cols);
+          want[shift + r] = ContractDot(w.data() + shift + size_t{r} * cols, x.data() + (3 - shift), cols);
         }
         ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << rows << 'x' << cols << '+' << shift;
       }
