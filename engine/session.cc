@@ -1,5 +1,6 @@
 #include "engine/session.h"
 
+#include <limits>
 #include <new>
 
 #include "engine/text/detokenizer.h"
@@ -12,11 +13,16 @@ using plan::BufferId;
 // For stop texts, beside room for what the detokenizer hands out (engine/generate.h).
 constexpr uint64_t kStopTextBytes = 2048;
 
-plan::TokenizerNeeds NeedsOf(const card::TokenizerRef& tokenizer) {
-  if (!tokenizer.present) return {};
-  return {.table_bytes = text::Tokenizer::TableBytes(tokenizer),
-          .work_bytes = text::Tokenizer::WorkspaceBytes,
-          .text_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(tokenizer)};
+plan::TextNeeds NeedsOf(const card::ModelFile& model, const text::SamplerOptions& sampler) {
+  plan::TextNeeds needs = {
+      .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
+      .saved_logits = text::SavedLogitsNeeded(sampler, std::numeric_limits<uint64_t>::max())};
+  if (model.tokenizer.present) {
+    needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
+    needs.work_bytes = text::Tokenizer::WorkspaceBytes;
+    needs.held_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(model.tokenizer);
+  }
+  return needs;
 }
 
 // What a model file's header is read through, before the plan says where the tiles are. The smallest tile buffers are
@@ -57,13 +63,13 @@ Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas) {
 }
 
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options) {
-  return plan::MakePlan(model, NeedsOf(model.tokenizer), board, block_bytes, options);
+                               const plan::PlanOptions& options, const text::SamplerOptions& sampler) {
+  return plan::MakePlan(model, NeedsOf(model, sampler), board, block_bytes, options);
 }
 
 uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options) {
-  return plan::LargestContext(model, NeedsOf(model.tokenizer), board, block_bytes, options);
+                        const plan::PlanOptions& options, const text::SamplerOptions& sampler) {
+  return plan::LargestContext(model, NeedsOf(model, sampler), board, block_bytes, options);
 }
 
 Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
@@ -108,6 +114,9 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
+  THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
+  THIMBLE_ASSIGN(candidates_, Take<text::Candidate>(*plan_, BufferId::kCandidates, arenas));
+  THIMBLE_ASSIGN(saved_logits_, Take<float>(*plan_, BufferId::kSavedLogits, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
   memory_.logits = logits_;
   THIMBLE_ASSIGN(tokenizer_work_, Take<std::byte>(*plan_, BufferId::kTokenizerWork, arenas));
@@ -172,6 +181,7 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
 }
 
 Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
+  THIMBLE_TRY(text::CheckSamplerOptions(sampler));
   if (pending_) {
     if (n_past_ == plan_->n_ctx) {
       return Fail({.code = Code::kContextFull,
@@ -184,6 +194,13 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
   if (!have_logits_) {
     return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
   }
+  const std::span<const TokenId> context = history_.first(n_past_);
+  if (text::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
+      text::SavedLogitsNeeded(sampler, n_past_) > saved_logits_.size()) {
+    return Fail(
+        {.code = Code::kInvalidArgument,
+         .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
+  }
   for (uint32_t id = 0; id < logits_.size(); ++id) {
     if (!(logits_[id] - logits_[id] == 0.0f)) {
       return Fail({.code = Code::kCorrupt,
@@ -192,14 +209,14 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
                    .have = id});
     }
   }
-  pending_ = text::Sample(logits_, sampler, n_past_);
+  pending_ = text::Sample(logits_, sampler, n_past_, context, candidates_, saved_logits_);
   has_text_ |= *pending_ != model_->tokenizer.bos;
   return *pending_;
 }
 
 Result<void> Session::Run(TokenId token, bool want_logits) {
   THIMBLE_TRY(transformer_->Step(token, n_past_, want_logits));
-  ++n_past_;
+  history_[n_past_++] = token;
   have_logits_ = want_logits;
   has_text_ |= token != model_->tokenizer.bos;
   return {};

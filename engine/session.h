@@ -29,12 +29,12 @@ namespace thimble {
 // afterwards. The tensor table stays in arenas[kSram].
 Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas);
 
-// Plans `model` on `board` with what the tokenizer needs. As plan::MakePlan(), pure.
+// Plans `model` on `board` with what its tokenizer and this sampler need. As plan::MakePlan(), pure.
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options);
+                               const plan::PlanOptions& options, const text::SamplerOptions& sampler = {});
 // As plan::LargestContext().
 uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options);
+                        const plan::PlanOptions& options, const text::SamplerOptions& sampler = {});
 
 // What a session refers to and does not own; all of it outlives the session.
 struct SessionParts {
@@ -99,6 +99,9 @@ class Session {
   model::Memory memory_;
   std::span<float> logits_;
   std::span<TokenId> prompt_ids_;
+  std::span<TokenId> history_;  // [n_past_] ids run
+  std::span<text::Candidate> candidates_;
+  std::span<float> saved_logits_;
   std::span<std::byte> tokenizer_work_;
   std::span<std::byte> text_memory_;
   std::optional<TokenId> pending_;  // chosen, not yet run

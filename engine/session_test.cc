@@ -149,6 +149,30 @@ TEST_F(SessionTest, AReadThatFailsOnceIsRetriedUnseen) {
   EXPECT_EQ(model->ledger().retries, 2u);
 }
 
+// 16 bits on the card, the same bits in every logit, half the bytes.
+TEST_F(SessionTest, SixteenBitStorageGivesTheBitsOfItsExpansion) {
+  for (const DType precision : {DType::kF16, DType::kBF16}) {
+    host::RamDevice narrow(tests::MakeGguf({.shape = kSmall, .precision = precision}));
+    host::RamDevice wide(tests::MakeGguf({.shape = kSmall, .precision = precision, .stored_wide = true}));
+    const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33};
+    std::vector<float> logits[2];
+    uint64_t bytes[2];
+    for (const bool is_wide : {false, true}) {
+      for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
+        OpenModel model(is_wide ? wide : narrow, OpenModel::Options{.plan = {}, .kernels = *k});
+        ASSERT_NE(model.session(), nullptr) << model.error();
+        EXPECT_EQ(model.model().tensor({TensorKind::kFfnUp, 1}).type, is_wide ? DType::kF32 : precision);
+        ASSERT_TRUE(model.session()->Prefill(prompt));
+        if (*k == &math::kReferenceKernels) logits[is_wide] = Copy(model.session()->logits());
+        EXPECT_EQ(Copy(model.session()->logits()), logits[is_wide]);
+        bytes[is_wide] = model.plan().token_cost.payload_bytes;
+      }
+    }
+    EXPECT_EQ(logits[0], logits[1]) << DTypeName(precision);
+    EXPECT_EQ(bytes[0] * 2, bytes[1]);
+  }
+}
+
 TEST_F(SessionTest, DamagedWeightsAreReportedNotSampled) {
   const auto model = Open(device_);
   Session& s = *model->session();

@@ -29,6 +29,8 @@ void ReportNote(std::string_view sentence);
 void AddRunCommand(CLI::App& app, int& exit_code);
 void AddCardCommand(CLI::App& app, int& exit_code);
 void AddConvertCommand(CLI::App& app, int& exit_code);
+void AddInspectCommand(CLI::App& app, int& exit_code);
+void AddTokenizeCommand(CLI::App& app, int& exit_code);
 void AddSynthCommand(CLI::App& app, int& exit_code);
 
 }  // namespace thimble::host

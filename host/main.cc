@@ -29,6 +29,8 @@ int main(int argc, char** argv) {
   AddConvertCommand(app, exit_code);
   AddCardCommand(app, exit_code);
   AddSynthCommand(app, exit_code);
+  AddInspectCommand(app, exit_code);
+  AddTokenizeCommand(app, exit_code);
   app.footer(kExamples);  // last, because subcommands inherit it
   app.require_subcommand(0, 1);
   try {

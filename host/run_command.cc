@@ -18,28 +18,24 @@
 #include "engine/card/gguf.h"
 #include "engine/generate.h"
 #include "engine/session.h"
-#include "host/board_memory.h"
-#include "host/card_open.h"
 #include "host/command.h"
 #include "host/input_file.h"
-#include "host/source.h"
+#include "host/loaded_model.h"
+#include "host/text.h"
 
 namespace thimble::host {
 namespace {
 
 struct RunOptions {
-  std::string model;
-  std::string tokenizer;
-  std::string file_on_card;
+  ModelChoice choice;
   std::optional<std::string> prompt;
   std::string prompt_file;
   std::optional<std::string> ids;
-  std::string board = "esp32-cam";
   std::vector<std::string> stops;
   int64_t n_predict = -1;
   uint32_t n_ctx = 0;
   int64_t seed = -1;
-  float temperature = 0.8f;
+  text::SamplerOptions sampler;
   bool json = false;
 
   bool by_ids() const { return ids.has_value(); }
@@ -63,18 +59,6 @@ class InterruptHandler {
  private:
   struct sigaction previous_ = {};
 };
-
-std::string Text(const Error& error) {
-  char sentence[512];
-  return std::string(sentence, FormatError(error, sentence));
-}
-
-// "4 194 304"
-std::string Grouped(uint64_t n) {
-  std::string digits = fmt::format("{}", n);
-  for (size_t i = digits.size(); i > 3;) digits.insert(i -= 3, " ");
-  return digits;
-}
 
 Expected<std::vector<TokenId>> ParseIds(const std::string& list) {
   std::vector<TokenId> ids;
@@ -156,9 +140,6 @@ nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
   return json;
 }
 
-// "6.30 MB"; MB = 10^6 bytes.
-std::string Megabytes(uint64_t bytes) { return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6); }
-
 std::string DescribeModel(const card::ModelFile& model, const Board& board) {
   uint64_t parameters = 0;
   uint64_t bytes = 0;
@@ -197,9 +178,29 @@ void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledge
   std::fputs(out.c_str(), stderr);
 }
 
-std::string SamplerText(const text::SamplerOptions& sampler) {
-  if (sampler.temperature == 0.0f) return "greedy";
-  return fmt::format("temperature {:g}, seed {}", sampler.temperature, sampler.seed);
+// The steps in force, in their order.
+std::string SamplerText(const text::SamplerOptions& o) {
+  std::string text;
+  if (o.repeat_penalty != 1.0f && o.repeat_last_n != 0) {
+    text += fmt::format("repeat-penalty {:g} over {}, ", o.repeat_penalty,
+                        o.repeat_last_n < 0 ? "the context" : fmt::format("{} tokens", o.repeat_last_n));
+  }
+  if (o.temperature == 0.0f) return text + "greedy";
+  if (o.top_k != 0) text += fmt::format("top-k {}, ", o.top_k);
+  if (o.top_p < 1.0f) text += fmt::format("top-p {:g}, ", o.top_p);
+  if (o.min_p > 0.0f) text += fmt::format("min-p {:g}, ", o.min_p);
+  return text + fmt::format("temperature {:g}, seed {}", o.temperature, o.seed);
+}
+
+nlohmann::ordered_json ToJson(const text::SamplerOptions& o) {
+  const auto number = [](float value) { return std::stod(fmt::format("{}", value)); };  // 0.8, not 0.800000012
+  return {{"repeat_penalty", number(o.repeat_penalty)},
+          {"repeat_last_n", o.repeat_last_n},
+          {"top_k", o.top_k},
+          {"top_p", number(o.top_p)},
+          {"min_p", number(o.min_p)},
+          {"temp", number(o.temperature)},
+          {"seed", o.seed}};
 }
 
 std::string StopText(StopReason reason, const Session& session, const RunOptions& options) {
@@ -218,42 +219,26 @@ std::string StopText(StopReason reason, const Session& session, const RunOptions
   return "";
 }
 
-Expected<text::SamplerOptions> SamplerOf(const RunOptions& options) {
-  if (!(options.temperature == 0.0f || (options.temperature >= 0.001f && options.temperature <= 1000.0f))) {
-    return Sentence(
-        fmt::format("--temp {:g}: give 0 for greedy, or a temperature from 0.001 to 1000", options.temperature));
-  }
-  text::SamplerOptions sampler = {.temperature = options.temperature, .seed = static_cast<uint64_t>(options.seed)};
-  if (options.seed < 0) sampler.seed = std::random_device()();
-  return sampler;
-}
-
 Expected<int> Run(const RunOptions& options) {
-  THIMBLE_ASSIGN(const Board board, FindBoard(options.board));
-  THIMBLE_ASSIGN(text::SamplerOptions sampler, SamplerOf(options));
-  THIMBLE_ASSIGN(const ModelSource source, OpenModelSource(options.model, options.tokenizer));
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), options.file_on_card));
-  if (source.is_converted()) opened.description = options.model + ", converted";
-  THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));
-  const auto in_model = [&](const Error& error) { return Sentence(fmt::format("{}: {}", options.model, Text(error))); };
+  text::SamplerOptions sampler = options.sampler;
+  sampler.seed = options.seed < 0 ? std::random_device()() : static_cast<uint64_t>(options.seed);
+  if (const auto checked = CheckSamplerOptions(sampler); !checked) return Sentence(SentenceOf(checked.error()));
 
   InterruptHandler interrupt;
-  Ledger ledger;
-  card::FileReader reader(*opened.device, opened.file, ledger, &interrupted);
-
-  const auto model = OpenModel(reader, memory.arenas());
-  if (!model) return in_model(model.error());
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice, &interrupted));
+  const card::ModelFile& model = loaded->model();
+  const uint32_t block_bytes = loaded->reader().block_bytes();
   const plan::PlanOptions plan_options = {.n_ctx = options.n_ctx};
-  auto plan = PlanSession(*model, board, reader.block_bytes(), plan_options);
+  const auto plan = PlanSession(model, loaded->board(), block_bytes, plan_options, sampler);
   if (!plan) {
-    std::string sentence = Text(plan.error());
-    const uint32_t fits = LargestContext(*model, board, reader.block_bytes(), plan_options);
-    if (fits != 0 && plan.error().code == Code::kOutOfMemory) sentence += fmt::format(" (-c {} fits)", fits);
-    return Sentence(fmt::format("{}: {}", options.model, sentence));
+    const uint32_t fits = LargestContext(model, loaded->board(), block_bytes, plan_options, sampler);
+    if (fits == 0 || plan.error().code != Code::kOutOfMemory) return loaded->Failure(plan.error());
+    return Sentence(fmt::format("{} (-c {} fits)", loaded->Failure(plan.error()).error(), fits));
   }
-  auto session = Session::Open({.model = &*model, .plan = &*plan, .reader = &reader, .kernels = &math::BestKernels()},
-                               memory.arenas());
-  if (!session) return in_model(session.error());
+  const auto session =
+      Session::Open({.model = &model, .plan = &*plan, .reader = &loaded->reader(), .kernels = &math::BestKernels()},
+                    loaded->memory().arenas());
+  if (!session) return loaded->Failure(session.error());
   Session& s = **session;
 
   std::vector<TokenId> prompt_ids;
@@ -265,7 +250,7 @@ Expected<int> Run(const RunOptions& options) {
     THIMBLE_ASSIGN(prompt, ReadPrompt(options));
     const auto ids = s.Tokenize(prompt);
     if (!ids)
-      return Sentence(fmt::format("{}{}", Text(ids.error()), model->tokenizer.present ? "" : " with --ids 1,2,3"));
+      return Sentence(fmt::format("{}{}", SentenceOf(ids.error()), model.tokenizer.present ? "" : " with --ids 1,2,3"));
     prompt_ids.assign(ids->begin(), ids->end());
   }
 
@@ -273,8 +258,8 @@ Expected<int> Run(const RunOptions& options) {
   if (show) {
     const std::string header_text = fmt::format(
         "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions\nsampler   {}\n\n",
-        opened.description, DescribeModel(*model, board), board.name, board.description, s.n_ctx(),
-        model->shape.max_position_embeddings, SamplerText(sampler));
+        loaded->description(), DescribeModel(model, loaded->board()), loaded->board().name, loaded->board().description,
+        s.n_ctx(), model.shape.max_position_embeddings, SamplerText(sampler));
     std::fputs(header_text.c_str(), stderr);
   }
 
@@ -285,7 +270,7 @@ Expected<int> Run(const RunOptions& options) {
   auto start = std::chrono::steady_clock::now();
   const auto prefilled = s.Prefill(prompt_ids);
   timings.prompt_ms = MillisecondsSince(start);
-  if (!prefilled && prefilled.error().code != Code::kCancelled) return in_model(prefilled.error());
+  if (!prefilled && prefilled.error().code != Code::kCancelled) return loaded->Failure(prefilled.error());
   if (prefilled) {
     if (show && !options.by_ids()) Output::Write(prompt);
     std::vector<std::string_view> stops(options.stops.begin(), options.stops.end());
@@ -294,27 +279,27 @@ Expected<int> Run(const RunOptions& options) {
     timings.predicted_ms = MillisecondsSince(start);
     if (!generated) {
       if (show) Output::Write("\n");
-      return in_model(generated.error());
+      return loaded->Failure(generated.error());
     }
     result = *generated;
     timings.predicted_n = result.n_predicted;
   }
   if (show) {
     Output::Write("\n");
-    PrintSummary(memory, *plan, ledger, timings, StopText(result.reason, s, options));
+    PrintSummary(loaded->memory(), *plan, loaded->ledger(), timings, StopText(result.reason, s, options));
   } else {
-    const ZoneCounts total = ledger.total();
+    const ZoneCounts total = loaded->ledger().total();
     const nlohmann::ordered_json json = {
-        {"model", opened.description},
-        {"board", board.name},
+        {"model", loaded->description()},
+        {"board", loaded->board().name},
         {"n_ctx", s.n_ctx()},
-        {"sampler", {{"temp", std::stod(fmt::format("{}", sampler.temperature))}, {"seed", sampler.seed}}},
+        {"sampler", ToJson(sampler)},
         {"prompt_ids", prompt_ids},
         {"ids", output.ids()},
         {"text", output.text()},
         {"stop", StopReasonName(result.reason)},
-        {"memory", MemoryJson(memory)},
-        {"card", {{"bytes", total.card_bytes}, {"reads", total.reads}, {"retries", ledger.retries}}},
+        {"memory", MemoryJson(loaded->memory())},
+        {"card", {{"bytes", total.card_bytes}, {"reads", total.reads}, {"retries", loaded->ledger().retries}}},
         {"timings", ToJson(timings)}};
     Output::Write(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
@@ -327,9 +312,7 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* run =
       app.add_subcommand("run", "Continue a prompt inside a board's memory, the weights streamed from the card.");
-  run->add_option("-m,--model", options->model,
-                  "a GGUF file, a card image, or anything 'thimble convert' reads (converted on the fly)")
-      ->required();
+  AddModelOptions(*run, ModelArgument::kFlag, options->choice);
   auto* prompt = run->add_option("-p,--prompt", options->prompt, "the text to continue (default: empty, a new text)");
   auto* file = run->add_option("-f,--file", options->prompt_file,
                                "read the prompt from this file; a newline at its end is dropped")
@@ -340,8 +323,16 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
   run->add_option("-c,--ctx-size", options->n_ctx, "positions of context; 0: the model's")->capture_default_str();
   run->add_option("-s,--seed", options->seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
-  run->add_option("--temp", options->temperature, "temperature; 0: greedy")->capture_default_str();
-  run->add_option("--board", options->board, "the memory to run in: esp32-cam or host")->capture_default_str();
+  text::SamplerOptions& sampler = options->sampler;
+  run->add_option("--temp", sampler.temperature, "temperature; 0: greedy")->capture_default_str();
+  run->add_option("--top-k", sampler.top_k, "keep the k likeliest; 0: all")->capture_default_str();
+  run->add_option("--top-p", sampler.top_p, "keep the likeliest that reach p together; 1: all")->capture_default_str();
+  run->add_option("--min-p", sampler.min_p, "keep those at least p times as likely as the likeliest; 0: all")
+      ->capture_default_str();
+  run->add_option("--repeat-penalty", sampler.repeat_penalty, "make tokens seen lately less likely; 1: off")
+      ->capture_default_str();
+  run->add_option("--repeat-last-n", sampler.repeat_last_n, "how many tokens back that looks; -1: the context, 0: off")
+      ->capture_default_str();
   run->add_option("--stop", options->stops, "end before this text; may be given several times")
       ->allow_extra_args(false)
       ->take_all();
@@ -350,8 +341,6 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
       ->expected(0, 1)
       ->default_str("")
       ->excludes(file);
-  run->add_option("--tokenizer", options->tokenizer, "the tokenizer, where a model to be converted lacks one");
-  run->add_option("--card-file", options->file_on_card, "which GGUF of a card with several");
   run->add_flag("--json", options->json, "print one JSON object at the end instead");
   run->footer(
       "Examples:\n"

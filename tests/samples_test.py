@@ -22,7 +22,8 @@ def main():
         subprocess.run([tool, "convert", ROOT / "model/thimble-stories", "-o", gguf], check=True)
 
         def sample(seed):
-            run = subprocess.run([tool, "run", "-m", gguf, "-s", str(seed), "--temp", "0.8", "--json"], check=True, capture_output=True,
+            run = subprocess.run([tool, "run", "-m", gguf, "-s", str(seed), "--temp", "0.8", "--top-k", "0",
+                                  "--top-p", "1", "--min-p", "0", "--json"], check=True, capture_output=True,
                                  stdin=subprocess.DEVNULL)
             story = json.loads(run.stdout)
             return json.dumps({key: story[key] for key in ("text", "ids", "stop")} | {"seed": seed})

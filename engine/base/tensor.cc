@@ -65,6 +65,18 @@ size_t FormatTensorName(TensorId id, std::span<char> out) {
   return text.size();
 }
 
+const char* DTypeName(DType type) {
+  switch (type) {
+    case DType::kF32:
+      return "F32";
+    case DType::kF16:
+      return "F16";
+    case DType::kBF16:
+      return "BF16";
+  }
+  return "";
+}
+
 TensorDims DimsOf(TensorKind kind, const ModelShape& shape) {
   switch (kind) {
     case TensorKind::kNone:

@@ -37,11 +37,18 @@ struct TensorId {
 // Returns the length without the NUL. `out` must not be empty.
 size_t FormatTensorName(TensorId id, std::span<char> out);
 
-// How an element is stored. The engine computes in float32 whatever the storage.
-enum class DType : uint8_t { kF32 };
+// How an element is stored. The engine computes in float32 whatever the storage; expanding 16 bits is exact.
+enum class DType : uint8_t {
+  kF32,   // IEEE 754 binary32
+  kF16,   // IEEE 754 binary16
+  kBF16,  // the upper half of a binary32
+};
 
 // Bytes of one stored element.
-constexpr uint32_t ElementBytes(DType) { return 4; }
+constexpr uint32_t ElementBytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+
+// "F32", "F16", "BF16"; static lifetime.
+const char* DTypeName(DType type);
 
 // Order of the rows of one attention head in q and k. The engine works in kHalfSplit, Hugging Face's order, where
 // rotary pair i is (row i, row i + head_dim/2). GGUF and llama2.c store kInterleaved, pair i = (row 2i, row 2i+1).

@@ -33,7 +33,6 @@ constexpr uint64_t kLeastPairBytes = 8 + 4 + 1;
 constexpr uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
-constexpr uint64_t kGgmlF32 = 0;
 
 // Bounds that keep every product of this engine within 64 bits, and every size within 32.
 constexpr uint64_t kMaxWidth = uint64_t{1} << 24;
@@ -41,6 +40,20 @@ constexpr uint64_t kMaxContext = uint64_t{1} << 30;
 constexpr uint64_t kMaxLayers = 65535;
 
 constexpr std::string_view kArchitecturePrefix = "llama.";
+
+// ggml's type numbers of what can be run.
+std::optional<DType> StoredType(uint32_t ggml_type) {
+  switch (ggml_type) {
+    case 0:
+      return DType::kF32;
+    case 1:
+      return DType::kF16;
+    case 30:
+      return DType::kBF16;
+    default:
+      return std::nullopt;
+  }
+}
 
 std::string_view GgmlTypeName(uint32_t type) {
   // By type number; "-" is a number that no type has.
@@ -766,13 +779,14 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
                  .need = expected[i]});
   }
   THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
-  if (type != kGgmlF32) {
-    return Fail(Error{.code = Code::kUnsupported,
-                      .what =
-                          "tensor {tensor} is stored as {name}, and only F32 can be run; convert the original model "
-                          "to an F32 file",
-                      .tensor = id,
-                      .have = type}
+  const std::optional<DType> stored = StoredType(type);
+  if (!stored) {
+    return Fail(Error{
+        .code = Code::kUnsupported,
+        .what = "tensor {tensor} is stored as {name}, and only F32, F16 and BF16 can be run; convert the original "
+                "model instead",
+        .tensor = id,
+        .have = type}
                     .Named(GgmlTypeName(type)));
   }
   THIMBLE_ASSIGN(const uint64_t offset, reader_.ReadLittleEndian<uint64_t>());
@@ -789,7 +803,7 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
             .rows = dims.rows,
             .cols = dims.cols,
             .id = id,
-            .type = DType::kF32,
+            .type = *stored,
             .order = rotated ? RowOrder::kInterleaved : RowOrder::kHalfSplit};
   return {};
 }

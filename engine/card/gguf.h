@@ -50,8 +50,8 @@ struct ModelFile {
 
 // Reads the header through `reader` from the start of the file. The tensor table is taken from `arena`
 // (TensorCount(shape) * sizeof(TensorRef) bytes). Refused by name: other architectures, tensor types other than F32,
-// biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled tensors; shapes
-// that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
+// F16 and BF16, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
+// tensors; shapes that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
 Result<ModelFile> OpenGguf(ByteReader& reader, Arena& arena);
 
 }  // namespace thimble::card

@@ -19,18 +19,33 @@ struct KernelsOver {
 
   static float SumLanes(const float* l) { return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7])); }
 
-  static float Dot(const float* a, const float* b, uint32_t n) {
+  // Expanders are types, not functions, so that they are compiled with this file's flags.
+  struct FromF32 {
+    static float Expand(float value) { return value; }
+  };
+  struct FromF16 {
+    static float Expand(uint16_t value) { return N::ExpandF16(value); }
+  };
+  struct FromBF16 {
+    static float Expand(uint16_t value) { return N::ExpandBF16(value); }
+  };
+
+  template <class From, class T>
+  static float DotFrom(const T* a, const float* b, uint32_t n) {
     float lanes[kLanes] = {};
     uint32_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
-      for (uint32_t j = 0; j < kLanes; ++j) lanes[j] = Ops::Fma(a[i + j], b[i + j], lanes[j]);
+      for (uint32_t j = 0; j < kLanes; ++j) lanes[j] = Ops::Fma(From::Expand(a[i + j]), b[i + j], lanes[j]);
     }
-    for (uint32_t j = 0; i + j < n; ++j) lanes[j] = Ops::Fma(a[i + j], b[i + j], lanes[j]);
+    for (uint32_t j = 0; i + j < n; ++j) lanes[j] = Ops::Fma(From::Expand(a[i + j]), b[i + j], lanes[j]);
     return SumLanes(lanes);
   }
 
-  static void Matvec(float* y, const float* w, const float* x, uint32_t rows, uint32_t cols) {
-    for (uint32_t r = 0; r < rows; ++r, w += cols) y[r] = Dot(w, x, cols);
+  static float Dot(const float* a, const float* b, uint32_t n) { return DotFrom<FromF32>(a, b, n); }
+
+  template <class From, class T>
+  static void Matvec(float* y, const T* w, const float* x, uint32_t rows, uint32_t cols) {
+    for (uint32_t r = 0; r < rows; ++r, w += cols) y[r] = DotFrom<From>(w, x, cols);
   }
 
   static void WeightedSum(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols) {
@@ -83,7 +98,9 @@ struct KernelsOver {
 
   static constexpr Kernels Table(const char* name) {
     return {.name = name,
-            .matvec_f32 = Matvec,
+            .matvec_f32 = Matvec<FromF32, float>,
+            .matvec_f16 = Matvec<FromF16, uint16_t>,
+            .matvec_bf16 = Matvec<FromBF16, uint16_t>,
             .weighted_sum_f32 = WeightedSum,
             .rmsnorm = RmsNorm,
             .softmax = Softmax,

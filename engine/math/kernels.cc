@@ -11,7 +11,9 @@ extern const Kernels kX86FmaKernels;
 
 namespace {
 const Kernels* const kBoth[] = {&kReferenceKernels, &kX86FmaKernels, nullptr};
-bool HasFma() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool HasFma() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 }  // namespace
 
 const Kernels& BestKernels() { return HasFma() ? kX86FmaKernels : kReferenceKernels; }

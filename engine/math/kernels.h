@@ -17,6 +17,11 @@ struct Kernels {
   // y[r] = dot(w[r], x) for w [rows, cols], x [cols], y [rows].
   void (*matvec_f32)(float* y, const float* w, const float* x, uint32_t rows, uint32_t cols);
 
+  // The same for rows stored in 16 bits, which are expanded to float32 exactly: the bits of matvec_f32 over the
+  // expanded rows. w is aligned to 2 bytes.
+  void (*matvec_f16)(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols);
+  void (*matvec_bf16)(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols);
+
   // y[i] = sum over t of p[t] * v[t][i], by fused multiply-add in ascending t from +0, for v [rows, cols], p [rows], y
   // [cols].
   void (*weighted_sum_f32)(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols);

@@ -60,6 +60,40 @@ TEST_P(KernelTable, MatvecIsTheContractsDotForAllLengthsAndMisalignments) {
   }
 }
 
+// Rows in 16 bits: any finite value, subnormals and zeros of both signs included.
+TEST_P(KernelTable, SixteenBitRowsGiveTheBitsOfTheirExpansion) {
+  const Kernels& k = *GetParam();
+  std::mt19937 bits(5);
+  Random random(6);
+  for (const bool bf16 : {false, true}) {
+    for (uint32_t cols = 1; cols <= 70; ++cols) {
+      for (uint32_t rows : {1u, 4u, 7u}) {
+        std::vector<uint16_t> w(size_t{rows} * cols + 1);
+        std::vector<float> wide(w.size());
+        for (size_t i = 0; i < w.size(); ++i) {
+          w[i] = static_cast<uint16_t>(bits());
+          if (bf16) {
+            w[i] = static_cast<uint16_t>((w[i] & 0x8fff) | 0x3000);  // away from overflow
+            wide[i] = std::bit_cast<float>(static_cast<uint32_t>(w[i]) << 16);
+          } else {
+            if ((w[i] & 0x7c00) == 0x7c00) w[i] &= 0x83ff;  // no infinities: subnormals instead
+            const int exponent = (w[i] >> 10) & 31;
+            const int mantissa = w[i] & 1023;
+            const double magnitude =
+                exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+            wide[i] = static_cast<float>(w[i] & 0x8000 ? -magnitude : magnitude);
+          }
+        }
+        const std::vector<float> x = random.Floats(cols);
+        std::vector<float> got(rows), want(rows);
+        (bf16 ? k.matvec_bf16 : k.matvec_f16)(got.data(), w.data() + 1, x.data(), rows, cols);
+        k.matvec_f32(want.data(), wide.data() + 1, x.data(), rows, cols);
+        ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << bf16 << ' ' << rows << 'x' << cols;
+      }
+    }
+  }
+}
+
 TEST_P(KernelTable, WeightedSumRunsInAscendingOrder) {
   const Kernels& k = *GetParam();
   Random random(2);

@@ -116,6 +116,22 @@ struct Numerics {
     return Log(y) * Div(x, y - 1.0f);
   }
 
+  // IEEE 754 binary16 to binary32, exact. Subnormals go through an integer, so that the FPU never sees one.
+  static float ExpandF16(uint16_t half) {
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+    const uint32_t exponent = (half >> 10) & 0x1fu;
+    const uint32_t mantissa = half & 0x3ffu;
+    if (exponent == 0) {
+      const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+      return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
+    }
+    const uint32_t wide = exponent == 0x1f ? 0xffu : exponent + (127 - 15);
+    return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
+  }
+
+  // bfloat16 to binary32, exact.
+  static float ExpandBF16(uint16_t upper) { return std::bit_cast<float>(static_cast<uint32_t>(upper) << 16); }
+
   // x / (1 + e^-x), by an exponential that cannot overflow.
   static float Silu(float x) {
     const float e = Exp(x < 0 ? x : -x);

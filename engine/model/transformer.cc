@@ -9,7 +9,32 @@
 namespace thimble::model {
 namespace {
 
-const float* Floats(const card::Tile& tile) { return reinterpret_cast<const float*>(tile.rows.data()); }
+// y[r] = dot(row r of the tile, x).
+void Multiply(const math::Kernels& kernels, DType type, const card::Tile& tile, const float* x, uint32_t cols,
+              float* y) {
+  const std::byte* rows = tile.rows.data();
+  switch (type) {
+    case DType::kF32:
+      return kernels.matvec_f32(y, reinterpret_cast<const float*>(rows), x, tile.num_rows, cols);
+    case DType::kF16:
+      return kernels.matvec_f16(y, reinterpret_cast<const uint16_t*>(rows), x, tile.num_rows, cols);
+    case DType::kBF16:
+      return kernels.matvec_bf16(y, reinterpret_cast<const uint16_t*>(rows), x, tile.num_rows, cols);
+  }
+}
+
+// The elements of a tile as float32.
+void Expand(DType type, const card::Tile& tile, float* out) {
+  using N = math::Numerics<math::BaselineOps>;
+  if (type == DType::kF32) {
+    std::memcpy(out, tile.rows.data(), tile.rows.size());
+    return;
+  }
+  const auto* halves = reinterpret_cast<const uint16_t*>(tile.rows.data());
+  for (size_t i = 0; i < tile.rows.size() / 2; ++i) {
+    out[i] = type == DType::kF16 ? N::ExpandF16(halves[i]) : N::ExpandBF16(halves[i]);
+  }
+}
 
 }  // namespace
 
@@ -34,7 +59,7 @@ Result<void> Transformer::Load() {
     const TensorRef& tensor = model_->tensor(id);
     THIMBLE_TRY(stream_->Begin(tensor, 0, 1, 1));
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
-    std::memcpy(norm, tile.rows.data(), tile.rows.size());
+    Expand(tensor.type, tile, norm);
     norm += shape_.hidden_size;
     return {};
   };
@@ -66,9 +91,10 @@ Result<void> Transformer::Step(TokenId token, uint32_t position, bool want_logit
 
 Result<void> Transformer::Embed(TokenId token) {
   ledger_->zone = Zone::kEmbedding;
-  THIMBLE_TRY(stream_->Begin(model_->tensor({TensorKind::kTokenEmbd, 0}), token, 1, 1));
+  const TensorRef& table = model_->tensor({TensorKind::kTokenEmbd, 0});
+  THIMBLE_TRY(stream_->Begin(table, token, 1, 1));
   THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
-  std::memcpy(memory_.x.data(), row.rows.data(), row.rows.size());
+  Expand(table.type, row, memory_.x.data());
   return {};
 }
 
@@ -120,7 +146,7 @@ Result<void> Transformer::Stream(TensorId id, const float* x, float* y) {
   THIMBLE_TRY(stream_->Begin(tensor, 0, tensor.rows, TileRows(tensor)));
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
-    kernels_->matvec_f32(y + tile.first_row, Floats(tile), x, tile.num_rows, tensor.cols);
+    Multiply(*kernels_, tensor.type, tile, x, tensor.cols, y + tile.first_row);
     ledger_->current().macs += uint64_t{tile.num_rows} * tensor.cols;
   }
   return {};

@@ -21,14 +21,15 @@ struct Wish {
 };
 
 // In the order of the claim to internal memory.
-std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Plan& plan) {
+std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const Plan& plan) {
   const ModelShape& s = model.shape;
   const uint64_t hidden = s.hidden_size;
   const uint64_t activations =
       2 * hidden + 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.intermediate_size};
   const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
   const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
-  const uint64_t work = tokenizer.work_bytes ? tokenizer.work_bytes(plan.max_prompt_bytes) : 0;
+  const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
+  const uint64_t saved_logits = std::min(text.saved_logits, uint64_t{plan.n_ctx});
   using enum BufferId;
   using enum Region;
   return {{
@@ -39,10 +40,13 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const Tokeniz
       {kRotary, kSram, kPsram, 3 * uint64_t{s.head_dim / 2} * kFloat},
       {kNorms, kSram, kPsram, norms * kFloat},
       {kScores, kSram, kPsram, uint64_t{plan.n_ctx} * kFloat},
-      {kText, kSram, kPsram, tokenizer.text_bytes},
+      {kText, kSram, kPsram, text.held_bytes},
+      {kCandidates, kSram, kPsram, text.candidate_bytes},
+      {kSavedLogits, kSram, kPsram, saved_logits * kFloat},
       {kTokens, kPsram, kSram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {kHistory, kPsram, kSram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kLogits, kPsram, kSram, uint64_t{s.vocab_size} * kFloat},
-      {kTokenizer, kPsram, kSram, tokenizer.table_bytes},
+      {kTokenizer, kPsram, kSram, text.table_bytes},
       {kTokenizerWork, kPsram, kSram, work},
       {kKvCache, kPsram, kSram, kv * kFloat},
   }};
@@ -106,6 +110,12 @@ const char* BufferName(BufferId id) {
       return "attention scores";
     case BufferId::kTokens:
       return "prompt ids";
+    case BufferId::kHistory:
+      return "context ids";
+    case BufferId::kCandidates:
+      return "sampler candidates";
+    case BufferId::kSavedLogits:
+      return "saved logits";
     case BufferId::kTokenizer:
       return "tokenizer";
     case BufferId::kTokenizerWork:
@@ -128,8 +138,8 @@ uint64_t Plan::region_bytes(Region region) const {
   return sum;
 }
 
-Result<Plan> MakePlan(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Board& board,
-                      uint32_t block_bytes, const PlanOptions& options) {
+Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options) {
   Plan plan;
   plan.block_bytes = block_bytes;
   plan.n_ctx = options.n_ctx != 0 ? options.n_ctx : model.shape.max_position_embeddings;
@@ -167,14 +177,15 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TokenizerNeeds& tokeni
   plan.max_prompt_bytes = plan.n_ctx * kPromptBytesPerPosition;
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
-  for (const Wish& wish : Wishes(model, tokenizer, plan)) {
+  for (const Wish& wish : Wishes(model, text, plan)) {
     Region region = wish.first;
     if (ArenaBytes(wish.bytes) > left[static_cast<size_t>(region)]) {
       if (ArenaBytes(wish.bytes) <= left[static_cast<size_t>(wish.second)]) {
         region = wish.second;
       } else {
         const bool context = wish.id == BufferId::kKvCache || wish.id == BufferId::kScores ||
-                             wish.id == BufferId::kTokens || wish.id == BufferId::kTokenizerWork;
+                             wish.id == BufferId::kTokens || wish.id == BufferId::kHistory ||
+                             wish.id == BufferId::kTokenizerWork;
         return Fail(Error{.code = Code::kOutOfMemory,
                           .what = context
                                       ? "{name} of this board is too small for this context: {need} bytes are needed "
@@ -193,13 +204,13 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TokenizerNeeds& tokeni
   return plan;
 }
 
-uint32_t LargestContext(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Board& board,
-                        uint32_t block_bytes, PlanOptions options) {
+uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                        PlanOptions options) {
   uint32_t fits = 0;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
   while (fails - fits > 1) {
     options.n_ctx = fits + (fails - fits) / 2;
-    (MakePlan(model, tokenizer, board, block_bytes, options) ? fits : fails) = options.n_ctx;
+    (MakePlan(model, text, board, block_bytes, options) ? fits : fails) = options.n_ctx;
   }
   return fits;
 }

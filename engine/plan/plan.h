@@ -24,11 +24,13 @@ struct PlanOptions {
   uint32_t tile_buffer_bytes = 0;  // each of the two; a multiple of the card's block size; 0: the board's
 };
 
-// What the tokenizer wants, told by the layer that knows it: this one does not.
-struct TokenizerNeeds {
+// What the text side wants, told by the layer that knows it: this one does not.
+struct TextNeeds {
   uint64_t table_bytes = 0;                               // the loaded vocabulary
   uint64_t (*work_bytes)(uint64_t text_bytes) = nullptr;  // workspace to encode a text; null: no tokenizer
-  uint64_t text_bytes = 0;                                // to hold text back while it is generated
+  uint64_t held_bytes = 0;                                // to hold text back while it is generated
+  uint64_t candidate_bytes = 0;                           // of the sampler, all of them
+  uint64_t saved_logits = 0;  // of the sampler; at most one for each token of the context is given
 };
 
 enum class BufferId : uint8_t {
@@ -40,13 +42,16 @@ enum class BufferId : uint8_t {
   kRotary,         // inverse frequencies, cosines, sines
   kScores,         // attention scores of one head [n_ctx]
   kTokens,         // ids of the prompt [n_ctx]
+  kHistory,        // ids of the context [n_ctx]
+  kCandidates,     // of the sampler
+  kSavedLogits,    // of the sampler's repetition penalty
   kTokenizer,      // vocabulary
   kTokenizerWork,  // workspace of encoding, sized for max_prompt_bytes
   kText,           // the detokenizer's and the stop matcher's held-back text
   kLogits,         // [vocab_size]
   kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
 };
-inline constexpr size_t kNumBuffers = 13;
+inline constexpr size_t kNumBuffers = 16;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -83,12 +88,12 @@ inline constexpr uint64_t kSessionBytes = 2048;
 // Plans `model` on `board`. Buffers the step touches most go to SRAM while it lasts, then to PSRAM; the KV cache, the
 // tokenizer and the logits go to PSRAM, then to SRAM. Fails with kOutOfMemory (the region in `{name}`, need and have in
 // bytes) when something fits nowhere, kInvalidArgument for options out of range.
-Result<Plan> MakePlan(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Board& board,
-                      uint32_t block_bytes, const PlanOptions& options);
+Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options);
 
 // The largest n_ctx up to the model's that MakePlan accepts with these options, 0 if none.
-uint32_t LargestContext(const card::ModelFile& model, const TokenizerNeeds& tokenizer, const Board& board,
-                        uint32_t block_bytes, PlanOptions options);
+uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                        PlanOptions options);
 
 }  // namespace thimble::plan
 

@@ -36,8 +36,8 @@ class Model {
   card::ModelFile file_;
 };
 
-constexpr TokenizerNeeds kTokenizer = {
-    .table_bytes = 500'000, .work_bytes = [](uint64_t n) { return 11 * n + 14; }, .text_bytes = 3000};
+constexpr TextNeeds kTokenizer = {
+    .table_bytes = 500'000, .work_bytes = [](uint64_t n) { return 11 * n + 14; }, .held_bytes = 3000};
 
 std::string Text(const Error& error) {
   char out[400];

@@ -1,11 +1,12 @@
 #include "engine/text/sampler.h"
 
+#include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <set>
@@ -17,70 +18,191 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Pearson's statistic of drawing `draws` times from `logits` at this temperature against the softmax computed in double
-// here.
-double ChiSquared(const std::vector<float>& logits, float temperature, uint64_t seed, uint32_t draws) {
-  std::vector<double> p(logits.size());
-  double sum = 0;
-  for (size_t i = 0; i < p.size(); ++i) sum += p[i] = std::exp(static_cast<double>(logits[i]) / temperature);
+// Everything off but the temperature.
+constexpr SamplerOptions kPlain = {.repeat_penalty = 1.0f,
+                                   .repeat_last_n = 0,
+                                   .top_k = 0,
+                                   .top_p = 1.0f,
+                                   .min_p = 0.0f,
+                                   .temperature = 1.0f,
+                                   .seed = 1};
+
+SamplerOptions Plain(float temperature, uint64_t seed) {
+  SamplerOptions options = kPlain;
+  options.temperature = temperature;
+  options.seed = seed;
+  return options;
+}
+
+TokenId Draw(std::vector<float> logits, const SamplerOptions& options, uint32_t position,
+             const std::vector<TokenId>& recent = {}) {
+  EXPECT_TRUE(CheckSamplerOptions(options));
+  const std::vector<float> before = logits;
+  std::vector<Candidate> candidates(
+      static_cast<size_t>(CandidatesNeeded(options, static_cast<uint32_t>(logits.size()))));
+  std::vector<float> saved(static_cast<size_t>(SavedLogitsNeeded(options, recent.size())));
+  const TokenId id = Sample(logits, options, position, recent, candidates, saved);
+  EXPECT_EQ(std::memcmp(before.data(), logits.data(), before.size() * sizeof(float)), 0) << "logits changed";
+  return id;
+}
+
+// The probabilities that the options describe, by definition, in double: an independent computation.
+std::vector<double> Distribution(const std::vector<float>& logits, const SamplerOptions& o,
+                                 const std::vector<TokenId>& recent = {}) {
+  std::vector<double> l(logits.begin(), logits.end());
+  const size_t look_back =
+      o.repeat_last_n < 0 ? recent.size() : std::min(recent.size(), static_cast<size_t>(o.repeat_last_n));
+  for (TokenId id : std::set<TokenId>(recent.end() - static_cast<ptrdiff_t>(look_back), recent.end())) {
+    const auto penalty = static_cast<double>(o.repeat_penalty);
+    l[id] = l[id] > 0 ? l[id] / penalty : l[id] * penalty;
+  }
+  std::vector<size_t> order(l.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return l[a] > l[b]; });
+  if (o.top_k != 0 && o.top_k < order.size()) order.resize(o.top_k);
+  double sum = 0, reached = 0;
+  for (size_t i : order) sum += std::exp(l[i]);
+  size_t kept = 0;
+  while (kept < order.size() && reached < static_cast<double>(o.top_p) * sum - 1e-9)
+    reached += std::exp(l[order[kept++]]);
+  order.resize(std::max<size_t>(kept, 1));
+  std::erase_if(order, [&](size_t i) { return std::exp(l[i] - l[order[0]]) < static_cast<double>(o.min_p); });
+  std::vector<double> p(l.size());
+  sum = 0;
+  for (size_t i : order) sum += std::exp(l[i] / static_cast<double>(o.temperature));
+  for (size_t i : order) p[i] = std::exp(l[i] / static_cast<double>(o.temperature)) / sum;
+  return p;
+}
+
+// Draws `draws` times and compares with `p`: what is impossible never comes, and Pearson's statistic of the rest lies
+// within five standard deviations of its mean.
+void ExpectDrawsFrom(const std::vector<double>& p, const std::vector<float>& logits, const SamplerOptions& options,
+                     const std::vector<TokenId>& recent = {}, uint32_t draws = 30'000) {
   std::vector<uint32_t> count(logits.size());
-  for (uint32_t position = 0; position < draws; ++position) {
-    ++count[Sample(logits, {.temperature = temperature, .seed = seed}, position)];
-  }
-  double statistic = 0;
+  for (uint32_t position = 0; position < draws; ++position) ++count[Draw(logits, options, position, recent)];
+  double statistic = 0, degrees = -1;
   for (size_t i = 0; i < p.size(); ++i) {
-    const double expected = draws * p[i] / sum;
+    if (p[i] == 0) {
+      EXPECT_EQ(count[i], 0u) << i;
+      continue;
+    }
+    const double expected = draws * p[i];
     statistic += (count[i] - expected) * (count[i] - expected) / expected;
+    ++degrees;
   }
-  return statistic;
+  EXPECT_LT(statistic, degrees + 5.0 * std::sqrt(2.0 * degrees + 1.0) + 12.0);
+}
+
+std::vector<float> RandomLogits(size_t n, uint32_t seed, float deviation = 1.5f) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0.0f, deviation);
+  std::vector<float> logits(n);
+  for (float& l : logits) l = normal(random);
+  return logits;
 }
 
 TEST(Sampler, DrawsFromTheSoftmaxItClaims) {
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal(0.0f, 1.5f);
   for (size_t n : {2u, 5u, 33u, 100u}) {
-    std::vector<float> logits(n);
-    for (float& l : logits) l = normal(random);
+    const std::vector<float> logits = RandomLogits(n, 1);
     for (float temperature : {0.5f, 0.8f, 1.0f, 2.0f}) {
-      const double degrees = static_cast<double>(n - 1);
-      // Five standard deviations of a chi-squared variable above its mean.
-      const double limit = degrees + 5.0 * std::sqrt(2.0 * degrees) + 12.0;
-      EXPECT_LT(ChiSquared(logits, temperature, 7 + n, 50'000), limit) << n << ' ' << temperature;
+      const SamplerOptions options = Plain(temperature, 7 + n);
+      ExpectDrawsFrom(Distribution(logits, options), logits, options);
     }
   }
 }
 
-// The statistic of the wrong temperature is far outside: the test above can fail.
-TEST(Sampler, TheStatisticTellsAWrongTemperature) {
-  const std::vector<float> logits = {0.0f, 1.0f, 2.0f, 3.0f};
-  std::vector<float> warmer;
-  for (float l : logits) warmer.push_back(l * 0.9f);
-  std::vector<uint32_t> count(4);
-  for (uint32_t position = 0; position < 200'000; ++position)
-    ++count[Sample(warmer, {.temperature = 1.0f, .seed = 3}, position)];
-  double sum = 0, statistic = 0;
-  for (float l : logits) sum += std::exp(static_cast<double>(l));
-  for (size_t i = 0; i < 4; ++i) {
-    const double expected = 200'000 * std::exp(static_cast<double>(logits[i])) / sum;
-    statistic += (count[i] - expected) * (count[i] - expected) / expected;
+TEST(Sampler, EveryStepOfTheChainDrawsFromItsDistribution) {
+  const std::vector<float> logits = RandomLogits(120, 2, 2.0f);
+  const std::vector<TokenId> recent = {5, 17, 5, 5, 99, 3, 3, 44, 17};
+  std::vector<SamplerOptions> cases(9, kPlain);
+  cases[0].top_k = 7;
+  cases[1].top_p = 0.6f;
+  cases[2].min_p = 0.2f;
+  cases[3].top_k = 20, cases[3].top_p = 0.8f;
+  cases[4].top_k = 30, cases[4].top_p = 0.9f, cases[4].min_p = 0.1f, cases[4].temperature = 1.5f;
+  cases[5].repeat_penalty = 1.8f, cases[5].repeat_last_n = 4;
+  cases[6].repeat_penalty = 0.5f, cases[6].repeat_last_n = -1, cases[6].top_k = 10;
+  cases[7] = SamplerOptions{};
+  cases[8] = SamplerOptions{.repeat_penalty = 1.3f, .repeat_last_n = 64, .top_k = 0, .seed = 9};
+  for (size_t i = 0; i < cases.size(); ++i) {
+    SCOPED_TRACE(i);
+    ExpectDrawsFrom(Distribution(logits, cases[i], recent), logits, cases[i], recent);
   }
-  EXPECT_GT(statistic, 200.0);
+}
+
+// Draws of another distribution than the expected one are told apart: the tests above can fail.
+TEST(Sampler, TheStatisticTellsAWrongTemperature) {
+  const std::vector<float> logits = RandomLogits(10, 3);
+  EXPECT_NONFATAL_FAILURE(ExpectDrawsFrom(Distribution(logits, Plain(0.9f, 1)), logits, Plain(1.0f, 1)), "statistic");
 }
 
 TEST(Sampler, IsTheArgmaxOfPerturbedLogits) {
-  std::mt19937 random(2);
-  std::normal_distribution<float> normal(0.0f, 4.0f);
-  std::vector<float> logits(1001);
-  for (uint32_t position = 0; position < 3000; ++position) {
-    for (float& l : logits) l = normal(random);
+  for (uint32_t position = 0; position < 1000; ++position) {
+    const std::vector<float> logits = RandomLogits(501, position, 4.0f);
     const uint64_t seed = position / 7;
     TokenId want = 0;
     for (TokenId id = 0; id < logits.size(); ++id) {
       const float best = logits[want] * 1.25f + GumbelNoise(seed, position, want);
       if (logits[id] * 1.25f + GumbelNoise(seed, position, id) > best) want = id;
     }
-    ASSERT_EQ(Sample(logits, {.temperature = 0.8f, .seed = seed}, position), want);
+    ASSERT_EQ(Draw(logits, Plain(0.8f, seed), position), want);
   }
+}
+
+// What a step leaves out cannot change the draw among what it keeps.
+TEST(Sampler, ADrawThatSurvivesTheStepsIsTheSameDraw) {
+  int same = 0;
+  for (uint32_t position = 0; position < 500; ++position) {
+    const std::vector<float> logits = RandomLogits(300, position, 3.0f);
+    SamplerOptions options = Plain(1.0f, 4);
+    const TokenId free = Draw(logits, options, position);
+    options.top_k = 20;
+    if (Distribution(logits, options)[free] == 0) continue;
+    ++same;
+    ASSERT_EQ(Draw(logits, options, position), free);
+  }
+  EXPECT_GT(same, 100);
+}
+
+TEST(Sampler, TiesAtTheLastPlaceKeepTheLowerId) {
+  const std::vector<float> logits = {0.0f, 2.0f, 1.0f, 1.0f, 1.0f, 2.0f};
+  SamplerOptions options = Plain(1.0f, 2);
+  options.top_k = 3;
+  std::set<TokenId> seen;
+  for (uint32_t position = 0; position < 500; ++position) seen.insert(Draw(logits, options, position));
+  EXPECT_EQ(seen, (std::set<TokenId>{1, 2, 5}));
+}
+
+TEST(Sampler, GreedyIsThePenalisedLargestWhateverElseIsSet) {
+  SamplerOptions options = {.top_k = 1, .top_p = 0.1f, .min_p = 0.9f, .temperature = 0.0f};
+  const std::vector<float> logits = {1.0f, 3.0f, 2.9f, -1.0f};
+  EXPECT_EQ(Draw(logits, options, 0, {1}), 1u);
+  options.repeat_penalty = 1.2f;
+  EXPECT_EQ(Draw(logits, options, 0, {1}), 2u);
+  options.repeat_last_n = 0;
+  EXPECT_EQ(Draw(logits, options, 0, {1}), 1u);
+}
+
+TEST(Sampler, OptionsOutOfRangeAreRefused) {
+  const auto refused = [](auto change) {
+    SamplerOptions options;
+    change(options);
+    return !CheckSamplerOptions(options);
+  };
+  EXPECT_TRUE(CheckSamplerOptions({}));
+  for (float bad : {-1.0f, 0.0f, 1.5f, kNan}) {
+    EXPECT_TRUE(refused([&](SamplerOptions& o) { o.top_p = bad; })) << bad;
+  }
+  for (float bad : {-1.0f, 1.0f, kNan}) {
+    EXPECT_TRUE(refused([&](SamplerOptions& o) { o.min_p = bad; })) << bad;
+  }
+  for (float bad : {-1.0f, 1e-9f, 1e9f, kNan, kInfinity}) {
+    EXPECT_TRUE(refused([&](SamplerOptions& o) { o.temperature = bad; })) << bad;
+  }
+  for (float bad : {-1.0f, 0.0f, 1e9f, kNan}) {
+    EXPECT_TRUE(refused([&](SamplerOptions& o) { o.repeat_penalty = bad; })) << bad;
+  }
+  EXPECT_TRUE(refused([&](SamplerOptions& o) { o.repeat_last_n = -2; }));
 }
 
 TEST(Sampler, NoiseIsGumbelDistributed) {
@@ -111,16 +233,15 @@ TEST(Sampler, NoiseDependsOnSeedPositionAndId) {
 }
 
 TEST(Sampler, GreedyTakesTheLowestOfEquals) {
-  EXPECT_EQ(Sample(std::array{1.0f, 3.0f, 3.0f, 2.0f}, {.temperature = 0.0f}, 0), 1u);
-  EXPECT_EQ(Sample(std::array{-0.0f, 0.0f}, {.temperature = 0.0f}, 0), 0u);
-  EXPECT_EQ(Sample(std::array{5.0f}, {.temperature = 0.0f}, 0), 0u);
+  EXPECT_EQ(Draw({1.0f, 3.0f, 3.0f, 2.0f}, Plain(0.0f, 0), 0), 1u);
+  EXPECT_EQ(Draw({-0.0f, 0.0f}, Plain(0.0f, 0), 0), 0u);
+  EXPECT_EQ(Draw({5.0f}, Plain(0.0f, 0), 0), 0u);
 }
 
 TEST(Sampler, WhatIsNotANumberNeverWins) {
-  for (float temperature : {0.0f, 1.0f}) {
+  for (const SamplerOptions& options : {Plain(0.0f, 5), Plain(1.0f, 5), SamplerOptions{}}) {
     for (uint32_t position = 0; position < 100; ++position) {
-      const SamplerOptions options = {.temperature = temperature, .seed = 5};
-      EXPECT_EQ(Sample(std::array{kNan, -kInfinity, 1.0f, kNan, -kInfinity}, options, position), 2u);
+      EXPECT_EQ(Draw({kNan, -kInfinity, 1.0f, kNan, -kInfinity}, options, position), 2u);
     }
   }
 }

@@ -184,7 +184,7 @@ struct GgufBuilder {
       put(uint64_t{tensor.name.size()});
       out += tensor.name;
       put(static_cast<uint32_t>(tensor.dimensions.size()));
-      uint64_t size = 4;
+      uint64_t size = tensor.type == 1 || tensor.type == 30 ? 2 : 4;  // F16, BF16
       for (const uint64_t dimension : tensor.dimensions) {
         put(dimension);
         size *= dimension;
@@ -196,6 +196,7 @@ struct GgufBuilder {
     }
     out.resize(static_cast<size_t>((out.size() + alignment - 1) / alignment * alignment));
     for (uint64_t i = 0; i < end / 4; ++i) put(static_cast<float>(i) / 64);
+    out.resize(out.size() + end % 4);
     return out;
   }
 };

@@ -1,5 +1,7 @@
 #include "tests/support/test_gguf.h"
 
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -42,6 +44,22 @@ TensorId IdOf(const std::string& name, const ModelShape& shape) {
   return {};
 }
 
+// `weight` with the digits that `precision` has, those below cut off; what would be subnormal is zero.
+float Round(float weight, DType precision) {
+  if (precision == DType::kF32) return weight;
+  if (precision == DType::kF16 && std::abs(weight) < 0x1p-14f) return 0.0f;
+  const uint32_t cut = precision == DType::kF16 ? 0xffffe000u : 0xffff0000u;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(weight) & cut);
+}
+
+// The 16 bits of a number that has no more digits.
+uint16_t Halve(float weight, DType precision) {
+  const auto bits = std::bit_cast<uint32_t>(weight);
+  if (precision == DType::kBF16) return static_cast<uint16_t>(bits >> 16);
+  if (weight == 0.0f) return 0;
+  return static_cast<uint16_t>((bits >> 16 & 0x8000u) | (((bits >> 23 & 0xffu) - 112) << 10) | (bits >> 13 & 0x3ffu));
+}
+
 }  // namespace
 
 std::vector<std::byte> MakeGguf(const TestModel& model) {
@@ -55,6 +73,10 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
   file.Set("llama.context_length", GgufValue::Of(s.max_position_embeddings));
   file.Set("llama.attention.layer_norm_rms_epsilon", GgufValue::Of(s.rms_norm_eps));
   file.Set("llama.rope.freq_base", GgufValue::Of(s.rope_theta));
+  const bool halve = model.precision != DType::kF32 && !model.stored_wide;
+  for (GgufTensor& tensor : file.tensors) {
+    if (halve && !IsNorm(IdOf(tensor.name, s).kind)) tensor.type = model.precision == DType::kF16 ? 1 : 30;
+  }
   const std::string text = file.Build();
   std::vector<std::byte> out(text.size());
   std::memcpy(out.data(), text.data(), text.size());
@@ -66,13 +88,20 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
     const TensorDims dims = DimsOf(id.kind, s);
     const size_t count = size_t{dims.rows} * dims.cols;
     // What lies behind the last tensor is not padded.
-    const size_t stride = (count * 4 + model.alignment - 1) / model.alignment * model.alignment;
-    const size_t begin = t + 1 == file.tensors.size() ? end - count * 4 : end - stride;
+    const bool is_norm = IsNorm(id.kind);
+    const size_t bytes = count * (halve && !is_norm ? 2 : 4);
+    const size_t stride = (bytes + model.alignment - 1) / model.alignment * model.alignment;
+    const size_t begin = t + 1 == file.tensors.size() ? end - bytes : end - stride;
     const float gain = Gain(id.kind, dims.cols);
     const uint64_t key = Mix(model.seed) + (uint64_t{TensorIndex(id)} << 40);
     for (size_t i = 0; i < count; ++i) {
       const float u = Uniform(key + i);
-      const float weight = IsNorm(id.kind) ? 1.0f + 0.5f * u : gain * u;
+      if (halve && !is_norm) {
+        const uint16_t half = Halve(Round(gain * u, model.precision), model.precision);
+        std::memcpy(out.data() + begin + 2 * i, &half, 2);
+        continue;
+      }
+      const float weight = is_norm ? 1.0f + 0.5f * u : Round(gain * u, model.precision);
       std::memcpy(out.data() + begin + 4 * i, &weight, 4);
     }
     end = begin;

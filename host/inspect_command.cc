@@ -1,0 +1,176 @@
+// thimble inspect: what is in a model, and how large it is against a board.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/card/tile_stream.h"
+#include "engine/session.h"
+#include "host/command.h"
+#include "host/loaded_model.h"
+#include "host/text.h"
+
+namespace thimble::host {
+namespace {
+
+struct Options {
+  ModelChoice choice;
+  bool json = false;
+};
+
+struct Totals {
+  uint64_t tensors = 0;
+  uint64_t parameters = 0;
+  uint64_t bytes = 0;
+};
+
+bool IsStored(const card::ModelFile& model, const TensorRef& tensor) {
+  return !(model.tied && tensor.id.kind == TensorKind::kLmHead);
+}
+
+uint64_t Parameters(const TensorRef& tensor) { return uint64_t{tensor.rows} * tensor.cols; }
+
+Totals TotalsOf(const card::ModelFile& model) {
+  Totals totals;
+  for (const TensorRef& tensor : model.tensors) {
+    if (!IsStored(model, tensor)) continue;
+    ++totals.tensors;
+    totals.parameters += Parameters(tensor);
+    totals.bytes += tensor.size_bytes();
+  }
+  return totals;
+}
+
+std::string TensorName(TensorId id) {
+  char name[48];
+  return std::string(name, FormatTensorName(id, name));
+}
+
+// What a user would want to know before a run.
+std::vector<std::string> Warnings(LoadedModel& loaded) {
+  const card::ModelFile& model = loaded.model();
+  const uint32_t block_bytes = loaded.reader().block_bytes();
+  std::vector<std::string> warnings;
+  if (!model.tokenizer.present) warnings.push_back("there is no tokenizer: prompts are given as ids (run --ids 1,2,3)");
+  const auto plan = PlanSession(model, loaded.board(), block_bytes, {});
+  if (!plan) {
+    const uint32_t fits = LargestContext(model, loaded.board(), block_bytes, {});
+    warnings.push_back(fmt::format("it does not fit {}: {}{}", loaded.board().name, SentenceOf(plan.error()),
+                                   fits == 0 ? "" : fmt::format(" (run -c {} fits)", fits)));
+  }
+  uint64_t off_block = 0;
+  for (const TensorRef& tensor : model.tensors) off_block += tensor.offset % block_bytes != 0;
+  if (off_block != 0) {
+    warnings.push_back(
+        fmt::format("{} tensors do not start on a block of {} bytes, so neighbouring tiles read a block twice: "
+                    "'thimble convert' writes a file without that",
+                    off_block, block_bytes));
+  }
+  return warnings;
+}
+
+void PrintText(LoadedModel& loaded) {
+  const card::ModelFile& model = loaded.model();
+  const ModelShape& s = model.shape;
+  const Totals totals = TotalsOf(model);
+  std::string out = fmt::format("{}\n\n{:28} {:>15}  {:5} {:>13} {:>10}\n", loaded.description(), "tensor", "shape",
+                                "type", "parameters", "MB");
+  for (const TensorRef& tensor : model.tensors) {
+    if (!IsStored(model, tensor)) continue;
+    out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n", TensorName(tensor.id),
+                       fmt::format("{} x {}", tensor.rows, tensor.cols), DTypeName(tensor.type),
+                       Grouped(Parameters(tensor)), static_cast<double>(tensor.size_bytes()) / 1e6);
+  }
+  out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n\n", fmt::format("{} tensors", totals.tensors), "", "",
+                     Grouped(totals.parameters), static_cast<double>(totals.bytes) / 1e6);
+  out +=
+      fmt::format("shape     {} layer{}, hidden size {}, {} heads on {} key/value heads of {}, intermediate size {}\n",
+                  s.num_hidden_layers, s.num_hidden_layers == 1 ? "" : "s", s.hidden_size, s.num_attention_heads,
+                  s.num_key_value_heads, s.head_dim, s.intermediate_size);
+  out += fmt::format("          vocabulary {}{}, context {}, rope_theta {:g}, rms_norm_eps {:g}\n",
+                     Grouped(s.vocab_size), model.tied ? ", LM head and embedding are one" : "",
+                     s.max_position_embeddings, s.rope_theta, s.rms_norm_eps);
+  out += fmt::format("weights   {:.2f} MiB\n", static_cast<double>(totals.bytes) / (1 << 20));
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    const uint64_t capacity = loaded.board().capacity(region);
+    if (capacity == 0) continue;
+    out += fmt::format("          {:.1f} x the {:.3g} MiB of {}'s {}\n",
+                       static_cast<double>(totals.bytes) / static_cast<double>(capacity),
+                       static_cast<double>(capacity) / (1 << 20), loaded.board().name, RegionName(region));
+  }
+  for (const std::string& warning : Warnings(loaded)) out += fmt::format("warning   {}\n", warning);
+  std::fputs(out.c_str(), stdout);
+}
+
+void PrintJson(LoadedModel& loaded) {
+  const card::ModelFile& model = loaded.model();
+  const ModelShape& s = model.shape;
+  const Totals totals = TotalsOf(model);
+  nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
+  for (const TensorRef& tensor : model.tensors) {
+    if (!IsStored(model, tensor)) continue;
+    tensors.push_back({{"name", TensorName(tensor.id)},
+                       {"shape", {tensor.rows, tensor.cols}},
+                       {"type", DTypeName(tensor.type)},
+                       {"parameters", Parameters(tensor)},
+                       {"bytes", tensor.size_bytes()},
+                       {"offset", tensor.offset}});
+  }
+  nlohmann::ordered_json times;
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    const uint64_t capacity = loaded.board().capacity(region);
+    if (capacity != 0) times[RegionName(region)] = static_cast<double>(totals.bytes) / static_cast<double>(capacity);
+  }
+  const nlohmann::ordered_json json = {{"model", loaded.description()},
+                                       {"shape",
+                                        {{"vocab_size", s.vocab_size},
+                                         {"hidden_size", s.hidden_size},
+                                         {"intermediate_size", s.intermediate_size},
+                                         {"num_hidden_layers", s.num_hidden_layers},
+                                         {"num_attention_heads", s.num_attention_heads},
+                                         {"num_key_value_heads", s.num_key_value_heads},
+                                         {"head_dim", s.head_dim},
+                                         {"max_position_embeddings", s.max_position_embeddings},
+                                         {"rms_norm_eps", s.rms_norm_eps},
+                                         {"rope_theta", s.rope_theta},
+                                         {"tie_word_embeddings", model.tied}}},
+                                       {"tensors", tensors},
+                                       {"parameters", totals.parameters},
+                                       {"bytes", totals.bytes},
+                                       {"board", loaded.board().name},
+                                       {"times_memory", times},
+                                       {"warnings", Warnings(loaded)}};
+  std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+Status Inspect(const Options& options) {
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
+  options.json ? PrintJson(*loaded) : PrintText(*loaded);
+  return {};
+}
+
+}  // namespace
+
+void AddInspectCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<Options>();
+  CLI::App* inspect = app.add_subcommand(
+      "inspect", "Show every tensor of a model, its size against a board, and what to watch out for");
+  AddModelOptions(*inspect, ModelArgument::kPositional, options->choice);
+  inspect->add_flag("--json", options->json, "One JSON object instead of a table");
+  inspect->footer(
+      "Examples:\n"
+      "  thimble inspect Tiny-LLM\n"
+      "  thimble inspect card.img --board host --json");
+  inspect->callback([options, &exit_code] {
+    const Status result = Inspect(*options);
+    exit_code = result ? 0 : ReportFailure(result.error());
+  });
+}
+
+}  // namespace thimble::host

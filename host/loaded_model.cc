@@ -1,0 +1,46 @@
+#include "host/loaded_model.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "engine/session.h"
+
+namespace thimble::host {
+
+void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice) {
+  command
+      .add_option(argument == ModelArgument::kFlag ? "-m,--model" : "model", choice.model,
+                  "A GGUF file, a card's image, or anything 'thimble convert' reads (converted on the fly)")
+      ->required();
+  command.add_option("--board", choice.board, "The board whose memory it is for")->capture_default_str();
+  command.add_option("--tokenizer", choice.tokenizer, "The tokenizer, where a model to be converted lacks one");
+  command.add_option("--card-file", choice.file_on_card, "Which GGUF of a card with several");
+}
+
+std::string SentenceOf(const Error& error) {
+  char sentence[512];
+  return std::string(sentence, FormatError(error, sentence));
+}
+
+std::unexpected<std::string> LoadedModel::Failure(const Error& error) const {
+  return Sentence(fmt::format("{}: {}", name_, SentenceOf(error)));
+}
+
+Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
+  THIMBLE_ASSIGN(const Board board, FindBoard(choice.board));
+  THIMBLE_ASSIGN(ModelSource source, OpenModelSource(choice.model, choice.tokenizer));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.file_on_card));
+  if (source.is_converted()) opened.description = choice.model + ", converted";
+  THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));
+  std::unique_ptr<LoadedModel> loaded(
+      new LoadedModel(choice.model, board, std::move(source), std::move(opened), std::move(memory)));
+  loaded->reader_ =
+      std::make_unique<card::FileReader>(*loaded->opened_.device, loaded->opened_.file, loaded->ledger_, cancel);
+  const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas());
+  if (!model) return loaded->Failure(model.error());
+  loaded->model_ = *model;
+  return loaded;
+}
+
+}  // namespace thimble::host

@@ -1,0 +1,82 @@
+// A model file, found, opened and understood, inside a board's memory: what every command that looks at a model starts
+// with.
+#ifndef THIMBLE_HOST_LOADED_MODEL_H_
+#define THIMBLE_HOST_LOADED_MODEL_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "engine/base/board.h"
+#include "engine/base/ledger.h"
+#include "engine/card/file_reader.h"
+#include "engine/card/gguf.h"
+#include "host/board_memory.h"
+#include "host/card_open.h"
+#include "host/expected.h"
+#include "host/source.h"
+
+namespace CLI {
+class App;
+}
+
+namespace thimble::host {
+
+// What the user typed.
+struct ModelChoice {
+  std::string model;         // a GGUF file, a card's image, or anything `convert` reads
+  std::string tokenizer;     // for what is converted on the fly; or empty
+  std::string file_on_card;  // of a card with several; or empty
+  std::string board = "esp32-cam";
+};
+
+// The options of ModelChoice: the model as -m for commands that run it, else as the argument.
+enum class ModelArgument { kFlag, kPositional };
+void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice);
+
+// The sentence of an engine error.
+std::string SentenceOf(const Error& error);
+
+// Stays where it is: its parts point at each other.
+class LoadedModel {
+ public:
+  // Finds the board, converts if need be, opens the card and reads the model's header. `cancel` as for FileReader, or
+  // null.
+  static Expected<std::unique_ptr<LoadedModel>> Open(const ModelChoice& choice,
+                                                     const std::atomic<bool>* cancel = nullptr);
+
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+
+  const std::string& description() const { return opened_.description; }
+  const Board& board() const { return board_; }
+  const card::ModelFile& model() const { return model_; }
+  const FileDevice& device() const { return *opened_.device; }
+  card::FileReader& reader() { return *reader_; }
+  const Ledger& ledger() const { return ledger_; }
+  BoardMemory& memory() { return memory_; }
+
+  // "MODEL: sentence".
+  std::unexpected<std::string> Failure(const Error& error) const;
+
+ private:
+  LoadedModel(std::string name, Board board, ModelSource source, OpenedModel opened, BoardMemory memory)
+      : name_(std::move(name)),
+        board_(board),
+        source_(std::move(source)),
+        opened_(std::move(opened)),
+        memory_(std::move(memory)) {}
+
+  std::string name_;
+  Board board_;
+  ModelSource source_;
+  OpenedModel opened_;
+  BoardMemory memory_;
+  Ledger ledger_;
+  std::unique_ptr<card::FileReader> reader_;
+  card::ModelFile model_;
+};
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_LOADED_MODEL_H_
