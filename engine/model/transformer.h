@@ -11,7 +11,7 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
-#include "engine/card/gguf.h"
+#include "engine/card/model_file.h"
 #include "engine/card/tile_stream.h"
 #include "engine/math/kernels.h"
 

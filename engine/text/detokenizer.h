@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "engine/base/tensor.h"
-#include "engine/card/gguf.h"
+#include "engine/card/model_file.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble::text {

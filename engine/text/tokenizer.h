@@ -17,7 +17,7 @@
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
 #include "engine/card/file_reader.h"
-#include "engine/card/gguf.h"
+#include "engine/card/model_file.h"
 
 namespace thimble::text {
 

@@ -1,0 +1,50 @@
+// A model on the card, understood: what every reader of a format hands to the rest of the engine.
+#ifndef THIMBLE_ENGINE_CARD_MODEL_FILE_H_
+#define THIMBLE_ENGINE_CARD_MODEL_FILE_H_
+
+#include <cstdint>
+#include <span>
+
+#include "engine/base/tensor.h"
+
+namespace thimble::card {
+
+inline constexpr TokenId kNoToken = 0xffffffff;
+
+// How a file keeps a vocabulary.
+enum class TokenizerLayout : uint8_t {
+  kGguf,     // three arrays, each with one element a token: tokens, scores, types
+  kLlama2c,  // tokenizer.bin: one record a token, (float32 score, uint32 length, bytes); no types, spaces not escaped
+};
+
+// Where a SentencePiece BPE tokenizer lies in the model's file, and its flags; or that there is none.
+struct TokenizerRef {
+  bool present = false;
+  TokenizerLayout layout = TokenizerLayout::kGguf;
+  uint32_t num_tokens = 0;     // equals vocab_size of the shape when present
+  uint64_t tokens_offset = 0;  // kGguf: the first token, (uint64 length, bytes) each; kLlama2c: the first record
+  uint64_t tokens_bytes = 0;   // sum of the lengths, without the length fields
+  uint32_t longest_token_bytes = 0;
+  uint64_t scores_offset = 0;  // kGguf: the first score, float32 each
+  uint64_t types_offset = 0;   // kGguf: the first type, int32 each
+  TokenId bos = kNoToken;
+  TokenId eos = kNoToken;
+  TokenId unk = kNoToken;
+  bool add_bos = true;
+  bool add_space_prefix = true;
+};
+
+// A model that passed every check. `tensors` has TensorCount(shape) entries in the order of TensorIndex(); they live in
+// the arena given to the reader. The kLmHead entry of a tied model has the offset of kTokenEmbd.
+struct ModelFile {
+  ModelShape shape;
+  TokenizerRef tokenizer;
+  std::span<const TensorRef> tensors;
+  bool tied = false;
+
+  const TensorRef& tensor(TensorId id) const { return tensors[TensorIndex(id)]; }
+};
+
+}  // namespace thimble::card
+
+#endif  // THIMBLE_ENGINE_CARD_MODEL_FILE_H_
