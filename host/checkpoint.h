@@ -19,6 +19,9 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
+  // The type that the tensor's numbers have where they are stored: each fits it exactly. kF32 where nothing says more.
+  virtual DType StoredType(TensorId) const { return DType::kF32; }
+
   // Fills `out`, whole rows of DimsOf(id.kind) from `first_row`, with float32 values that equal the stored ones
   // exactly. Rows of q and k come interleaved, as GGUF keeps them. Fails when the disk does, and on a value that is NaN
   // or infinite, naming the tensor as its source does.
@@ -31,7 +34,8 @@ struct Checkpoint {
   bool tied = false;  // the LM head is the token embedding; kLmHead is never asked for
   Vocabulary vocabulary;
   std::unique_ptr<WeightSource> weights;
-  std::vector<std::string> notes;  // what the user should know, one sentence each
+  std::vector<std::string> notes;   // what the user should know, one sentence each
+  std::vector<std::string> inputs;  // paths of the files it is read from, which no output may replace
 };
 
 }  // namespace thimble::host

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "host/atomic_file.h"
-#include "host/gguf_writer.h"
 #include "host/hf_folder.h"
 #include "host/input_file.h"
 #include "host/llama2c.h"
@@ -41,14 +40,12 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
   return OpenLlama2c(source, tokenizer);
 }
 
-Expected<std::vector<std::string>> Convert(const std::string& source, const std::string& tokenizer,
-                                           const std::string& out) {
-  THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenCheckpoint(source, tokenizer));
-  std::vector<std::string> inputs = HfFolderFiles(source);
-  inputs.push_back(source);
-  if (!tokenizer.empty()) inputs.push_back(tokenizer);
-  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(out, inputs));
-  THIMBLE_TRY(WriteGguf(checkpoint, "convert", file.sink()));
+Expected<std::vector<std::string>> Convert(const ConvertOptions& options) {
+  THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenCheckpoint(options.source, options.tokenizer));
+  std::vector<std::string> inputs = checkpoint.inputs;
+  if (!options.tokenizer.empty()) inputs.push_back(options.tokenizer);
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, inputs));
+  THIMBLE_TRY(WriteGguf(checkpoint, options.dtype, "convert", file.sink()));
   THIMBLE_TRY(file.Commit());
   return checkpoint.notes;
 }

@@ -7,6 +7,7 @@
 
 #include "host/checkpoint.h"
 #include "host/expected.h"
+#include "host/gguf_writer.h"
 
 namespace thimble::host {
 
@@ -14,9 +15,15 @@ namespace thimble::host {
 // that goes before the one the source brings, or is empty. What cannot be represented is refused by name.
 Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string& tokenizer);
 
-// Writes `source` as the GGUF file `out`, which appears whole or not at all. Returns the notes for the user.
-Expected<std::vector<std::string>> Convert(const std::string& source, const std::string& tokenizer,
-                                           const std::string& out);
+struct ConvertOptions {
+  std::string source = {};
+  std::string out = {};        // the file to write
+  std::string tokenizer = {};  // as for OpenCheckpoint()
+  WrittenType dtype = WrittenType::kF32;
+};
+
+// Writes the source as the GGUF file `out`, which appears whole or not at all. Returns the notes for the user.
+Expected<std::vector<std::string>> Convert(const ConvertOptions& options);
 
 }  // namespace thimble::host
 

@@ -8,22 +8,30 @@
 namespace thimble::host {
 
 void AddConvertCommand(CLI::App& app, int& exit_code) {
-  struct Options {
-    std::string source, out, tokenizer;
+  struct Options : ConvertOptions {
+    std::string type = "f32";
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "convert", "Write a model as one GGUF file, every number exactly as it was stored, expanded to float32");
-  command->add_option("SRC", options->source, "Hugging Face folder, or a llama2.c .bin file")->required();
+  CLI::App* command =
+      app.add_subcommand("convert", "Write a model as one GGUF file, every number exactly as it was stored");
+  command->add_option("SRC", options->source, "Hugging Face folder, GGUF file, card with one, or llama2.c .bin file")
+      ->required();
   command->add_option("-o,--output", options->out, "The file to write; replaced if it is there")
       ->required()
       ->type_name("OUT.gguf");
   command
       ->add_option("--tokenizer", options->tokenizer,
-                   "llama2.c's tokenizer.bin, or SentencePiece's tokenizer.model, instead of the one beside the model")
+                   "SentencePiece's tokenizer.model, Hugging Face's tokenizer.json or llama2.c's tokenizer.bin, "
+                   "instead of the one that the model brings")
       ->type_name("FILE");
+  command
+      ->add_option("--dtype", options->type,
+                   "keep: matrices as they are stored, F32, F16 or BF16; f32: all expanded to float32")
+      ->check(CLI::IsMember({"keep", "f32"}))
+      ->capture_default_str();
   command->callback([options, &exit_code] {
-    const auto notes = Convert(options->source, options->tokenizer, options->out);
+    options->dtype = options->type == "keep" ? WrittenType::kKeep : WrittenType::kF32;
+    const auto notes = Convert(*options);
     if (!notes) {
       exit_code = ReportFailure(notes.error());
       return;

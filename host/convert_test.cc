@@ -46,7 +46,7 @@ class Convert : public testing::Test {
   }
 
   std::vector<std::string> Expect(const std::string& source, const std::string& tokenizer) {
-    const auto notes = host::Convert(source, tokenizer, out());
+    const auto notes = host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .dtype = dtype_});
     EXPECT_TRUE(notes) << notes.error();
     return notes.value_or(std::vector<std::string>());
   }
@@ -54,7 +54,7 @@ class Convert : public testing::Test {
   // One sentence, and nothing new where the result would be.
   std::string Refusal(const std::string& source, const std::string& tokenizer = "") {
     const std::set<std::string> before = OutNames();
-    const auto notes = host::Convert(source, tokenizer, out());
+    const auto notes = host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .dtype = dtype_});
     EXPECT_FALSE(notes);
     EXPECT_EQ(OutNames(), before);
     const std::string sentence = notes ? "" : notes.error();
@@ -79,6 +79,7 @@ class Convert : public testing::Test {
   }
 
   TemporaryFolder folder_;
+  WrittenType dtype_ = WrittenType::kF32;
   std::vector<std::string> notes_;
 };
 
@@ -471,7 +472,7 @@ TEST_F(Convert, MissingFilesAreNamed) {
   WriteFile(source() + "/pytorch_model.bin", "x");
   EXPECT_THAT(Refusal(source()), HasSubstr("pytorch_model.bin"));
   WriteFile(source() + "/model.safetensors.index.json", "{}");
-  EXPECT_THAT(Refusal(source()), HasSubstr("sharded"));
+  EXPECT_THAT(Refusal(source()), HasSubstr("weight_map"));
   unlink((source() + "/config.json").c_str());
   EXPECT_THAT(Refusal(source()), HasSubstr("config.json"));
   good.Write(source());
@@ -567,7 +568,7 @@ TEST_F(Convert, NeverWritesOverItsInput) {
   ASSERT_EQ(symlink((source() + "/config.json").c_str(), (folder_ / "in-link").c_str()), 0);
   for (const char* name : {"model/model.safetensors", "model/config.json", "model/tokenizer.model", "in-link"}) {
     const std::string before = ReadFile(folder_ / name);
-    const auto result = host::Convert(source(), "", folder_ / name);
+    const auto result = host::Convert({.source = source(), .out = folder_ / name});
     ASSERT_FALSE(result) << name;
     EXPECT_THAT(result.error(), HasSubstr(name));
     EXPECT_EQ(ReadFile(folder_ / name), before);
@@ -577,7 +578,7 @@ TEST_F(Convert, NeverWritesOverItsInput) {
   shape.hidden_size = 24;
   WriteFile(checkpoint, Llama2cModel::Make(shape, true, 1).File());
   const std::string before = ReadFile(checkpoint);
-  EXPECT_FALSE(host::Convert(checkpoint, "", checkpoint));
+  EXPECT_FALSE(host::Convert({.source = checkpoint, .out = checkpoint}));
   EXPECT_EQ(ReadFile(checkpoint), before);
 }
 
@@ -586,19 +587,19 @@ TEST_F(Convert, AFailureLeavesWhatStoodThereBefore) {
   StoreElement(model.tensors[kEmbedding], 5999, 0x7fc00000);  // the last element that is read
   model.Write(source());
   WriteFile(out(), "before");
-  EXPECT_FALSE(host::Convert(source(), "", out()));
+  EXPECT_FALSE(host::Convert({.source = source(), .out = out()}));
   EXPECT_EQ(ReadFile(out()), "before");
   EXPECT_THAT(OutNames(), ElementsAre("model.gguf"));
   StoreElement(model.tensors[kEmbedding], 5999, 0);
   model.Write(source());
-  EXPECT_TRUE(host::Convert(source(), "", out()));
+  EXPECT_TRUE(host::Convert({.source = source(), .out = out()}));
   EXPECT_EQ(ReadGguf(out()).version, 3u);
 }
 
 TEST_F(Convert, PlacesThatCannotBeWrittenAreNamed) {
   HfModel::Make(SmallShape(), "F32", 3).Write(source());
   for (const std::string& place : {folder_ / "out", folder_ / "no/such/place.gguf", std::string("/dev/null")}) {
-    const auto result = host::Convert(source(), "", place);
+    const auto result = host::Convert({.source = source(), .out = place});
     ASSERT_FALSE(result) << place;
     EXPECT_THAT(result.error(), HasSubstr(place));
   }

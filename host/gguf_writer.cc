@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
+#include "engine/card/model_file.h"
 #include "host/progress.h"
 #include "host/utf8.h"
+#include "host/weights.h"
 
 namespace thimble::host {
 namespace {
@@ -16,11 +20,22 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "GGUF is written from memory as it lies there");
 
 enum class ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
-constexpr uint32_t kTensorTypeF32 = 0;
-constexpr uint32_t kFileTypeAllF32 = 0;
 
-bool IsNorm(TensorKind kind) {
-  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
+// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", "mostly BF16").
+struct TypeNumbers {
+  uint32_t tensor_type;
+  uint32_t file_type;
+};
+TypeNumbers NumbersOf(DType type) {
+  switch (type) {
+    case DType::kF16:
+      return {1, 1};
+    case DType::kBF16:
+      return {30, 32};
+    case DType::kF32:
+      break;
+  }
+  return {0, 0};
 }
 
 uint64_t AlignUp(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
@@ -47,15 +62,14 @@ class Header {
     for (TokenType value : values) Raw(static_cast<int32_t>(value));
   }
 
-  void Tensor(TensorId id, const ModelShape& shape, uint64_t offset) {
+  void Tensor(const TensorRef& tensor) {
     std::array<char, 64> name;
-    Text(std::string_view(name.data(), FormatTensorName(id, name)));
-    const TensorDims dims = DimsOf(id.kind, shape);
-    Raw(uint32_t{IsNorm(id.kind) ? 1u : 2u});
-    Raw(uint64_t{dims.cols});
-    if (!IsNorm(id.kind)) Raw(uint64_t{dims.rows});
-    Raw(kTensorTypeF32);
-    Raw(offset);
+    Text(std::string_view(name.data(), FormatTensorName(tensor.id, name)));
+    Raw(uint32_t{IsNorm(tensor.id.kind) ? 1u : 2u});
+    Raw(uint64_t{tensor.cols});
+    if (!IsNorm(tensor.id.kind)) Raw(uint64_t{tensor.rows});
+    Raw(NumbersOf(tensor.type).tensor_type);
+    Raw(tensor.offset);
     ++tensors_;
   }
 
@@ -101,9 +115,32 @@ class Header {
   uint64_t tensors_ = 0;
 };
 
-uint64_t TensorBytes(TensorId id, const ModelShape& shape) {
-  const TensorDims dims = DimsOf(id.kind, shape);
-  return uint64_t{dims.rows} * dims.cols * sizeof(float);
+// The tensors as they will lie, offsets from the start of the data.
+std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, WrittenType dtype) {
+  std::vector<TensorRef> tensors;
+  uint64_t offset = 0;
+  for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
+    const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
+    const bool keep = dtype == WrittenType::kKeep && !IsNorm(id.kind);
+    tensors.push_back({.offset = offset,
+                       .rows = dims.rows,
+                       .cols = dims.cols,
+                       .id = id,
+                       .type = keep ? checkpoint.weights->StoredType(id) : DType::kF32});
+    offset += AlignUp(tensors.back().size_bytes());
+  }
+  return tensors;
+}
+
+uint32_t FileType(std::span<const TensorRef> tensors) {
+  constexpr std::array<DType, 3> kTypes = {DType::kF32, DType::kF16, DType::kBF16};
+  std::array<uint64_t, kTypes.size()> elements = {};
+  for (const TensorRef& tensor : tensors) {
+    if (IsNorm(tensor.id.kind)) continue;
+    const auto type = static_cast<size_t>(std::ranges::find(kTypes, tensor.type) - kTypes.begin());
+    elements[type] += uint64_t{tensor.rows} * tensor.cols;
+  }
+  return NumbersOf(kTypes[static_cast<size_t>(std::ranges::max_element(elements) - elements.begin())]).file_type;
 }
 
 void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
@@ -116,22 +153,26 @@ void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
     header.Key("tokenizer.ggml.scores", vocabulary.scores);
     header.Key("tokenizer.ggml.token_type", vocabulary.types);
   }
-  if (vocabulary.bos) header.Key("tokenizer.ggml.bos_token_id", *vocabulary.bos);
-  if (vocabulary.eos) header.Key("tokenizer.ggml.eos_token_id", *vocabulary.eos);
-  if (vocabulary.unk) header.Key("tokenizer.ggml.unknown_token_id", *vocabulary.unk);
+  // A reader takes 1, 2 and 0 for those of a vocabulary that does not say so.
+  const auto special = [&](std::string_view key, const std::optional<TokenId>& id) {
+    if (id || !vocabulary.tokens.empty()) header.Key(key, id.value_or(card::kNoToken));
+  };
+  special("tokenizer.ggml.bos_token_id", vocabulary.bos);
+  special("tokenizer.ggml.eos_token_id", vocabulary.eos);
+  special("tokenizer.ggml.unknown_token_id", vocabulary.unk);
   header.Key("tokenizer.ggml.add_bos_token", vocabulary.add_bos);
   header.Key("tokenizer.ggml.add_eos_token", false);
   header.Key("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix);
 }
 
-std::string MakeHeader(const Checkpoint& checkpoint, std::span<const TensorId> order) {
+std::string MakeHeader(const Checkpoint& checkpoint, std::span<const TensorRef> tensors) {
   const ModelShape& shape = checkpoint.shape;
   Header header;
   header.Key("general.architecture", "llama");
   header.Key("general.type", "model");
   header.Key("general.name", IsUtf8(checkpoint.name) ? std::string_view(checkpoint.name) : "model");
   header.Key("general.alignment", static_cast<uint32_t>(kGgufAlignment));
-  header.Key("general.file_type", kFileTypeAllF32);
+  header.Key("general.file_type", FileType(tensors));
   header.Key("llama.vocab_size", shape.vocab_size);
   header.Key("llama.context_length", shape.max_position_embeddings);
   header.Key("llama.embedding_length", shape.hidden_size);
@@ -145,27 +186,49 @@ std::string MakeHeader(const Checkpoint& checkpoint, std::span<const TensorId> o
   header.Key("llama.rope.dimension_count", shape.head_dim);
   header.Key("llama.rope.freq_base", shape.rope_theta);
   AddVocabulary(checkpoint.vocabulary, header);
-  uint64_t offset = 0;
-  for (TensorId id : order) {
-    header.Tensor(id, shape, offset);
-    offset += AlignUp(TensorBytes(id, shape));
-  }
+  for (const TensorRef& tensor : tensors) header.Tensor(tensor);
   return header.Finish();
 }
 
-Status WriteTensor(const Checkpoint& checkpoint, TensorId id, std::vector<float>& buffer, Progress& progress,
-                   FileSink& sink) {
-  const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
-  const auto rows_at_once = static_cast<uint32_t>(std::max<size_t>(1, buffer.size() / dims.cols));
-  buffer.resize(std::max<size_t>(buffer.size(), dims.cols));
-  for (uint32_t row = 0; row < dims.rows; row += rows_at_once) {
-    const std::span<float> rows = std::span(buffer).first(size_t{std::min(rows_at_once, dims.rows - row)} * dims.cols);
-    THIMBLE_TRY(checkpoint.weights->ReadRows(id, row, rows));
-    THIMBLE_TRY(sink.Write(std::as_bytes(rows)));
-    progress.Advance(rows.size_bytes());
+// Writes rows, a buffer's worth at a time.
+class TensorWriter {
+ public:
+  TensorWriter(WeightSource& weights, Progress& progress, FileSink& sink)
+      : weights_(weights), progress_(progress), sink_(sink) {}
+
+  Status Write(const TensorRef& tensor) {
+    constexpr size_t kFloats = size_t{1} << 18;
+    const auto rows_at_once = static_cast<uint32_t>(std::max<size_t>(1, kFloats / tensor.cols));
+    for (uint32_t row = 0; row < tensor.rows; row += rows_at_once) {
+      values_.resize(size_t{std::min(rows_at_once, tensor.rows - row)} * tensor.cols);
+      THIMBLE_TRY(weights_.ReadRows(tensor.id, row, values_));
+      THIMBLE_TRY(WriteBytes(Stored(tensor.type)));
+    }
+    padding_.resize(static_cast<size_t>(AlignUp(tensor.size_bytes()) - tensor.size_bytes()));
+    return WriteBytes(std::as_bytes(std::span(padding_)));
   }
-  return {};
-}
+
+  Status WriteBytes(std::span<const std::byte> bytes) {
+    THIMBLE_TRY(sink_.Write(bytes));
+    progress_.Advance(bytes.size());
+    return {};
+  }
+
+ private:
+  std::span<const std::byte> Stored(DType type) {
+    if (type == DType::kF32) return std::as_bytes(std::span(values_));
+    halves_.resize(values_.size());
+    std::ranges::transform(values_, halves_.begin(), type == DType::kF16 ? ToF16 : ToBf16);
+    return std::as_bytes(std::span(halves_));
+  }
+
+  WeightSource& weights_;
+  Progress& progress_;
+  FileSink& sink_;
+  std::vector<float> values_;
+  std::vector<uint16_t> halves_;
+  std::string padding_;
+};
 
 }  // namespace
 
@@ -178,22 +241,14 @@ std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied) {
   return order;
 }
 
-Status WriteGguf(const Checkpoint& checkpoint, const std::string& label, FileSink& sink) {
-  const std::vector<TensorId> order = GgufTensorOrder(checkpoint.shape, checkpoint.tied);
-  const std::string header = MakeHeader(checkpoint, order);
-  uint64_t total_bytes = header.size();
-  for (TensorId id : order) total_bytes += AlignUp(TensorBytes(id, checkpoint.shape));
-  Progress progress(label, total_bytes);
-  THIMBLE_TRY(sink.Write(std::as_bytes(std::span(header))));
-  progress.Advance(header.size());
-  std::vector<float> buffer(size_t{1} << 18);
-  for (TensorId id : order) {
-    THIMBLE_TRY(WriteTensor(checkpoint, id, buffer, progress, sink));
-    const uint64_t bytes = TensorBytes(id, checkpoint.shape);
-    const std::string padding(AlignUp(bytes) - bytes, '\0');
-    THIMBLE_TRY(sink.Write(std::as_bytes(std::span(padding))));
-    progress.Advance(padding.size());
-  }
+Status WriteGguf(const Checkpoint& checkpoint, WrittenType dtype, const std::string& label, FileSink& sink) {
+  const std::vector<TensorRef> tensors = LayOut(checkpoint, dtype);
+  const std::string header = MakeHeader(checkpoint, tensors);
+  const TensorRef& last = tensors.back();
+  Progress progress(label, header.size() + last.offset + AlignUp(last.size_bytes()));
+  TensorWriter writer(*checkpoint.weights, progress, sink);
+  THIMBLE_TRY(writer.WriteBytes(std::as_bytes(std::span(header))));
+  for (const TensorRef& tensor : tensors) THIMBLE_TRY(writer.Write(tensor));
   return {};
 }
 

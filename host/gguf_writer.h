@@ -1,4 +1,4 @@
-// Writing a model as a GGUF file, version 3, little-endian, all tensors float32.
+// Writing a model as a GGUF file, version 3, little-endian.
 //
 // Format: ggml project, docs/gguf.md. Keys as llama.cpp reads them for the architecture "llama".
 #ifndef THIMBLE_HOST_GGUF_WRITER_H_
@@ -21,8 +21,15 @@ inline constexpr uint64_t kGgufAlignment = 4096;
 // forwards; with a tied head, through all of it.
 std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied);
 
-// Writes `checkpoint` to `sink`, a megabyte at a time, and shows how far it is under `label`.
-Status WriteGguf(const Checkpoint& checkpoint, const std::string& label, FileSink& sink);
+// The type in which matrices are written. Norms are always float32, as llama.cpp wants them. The numbers are the same.
+enum class WrittenType {
+  kF32,   // expanded
+  kKeep,  // as WeightSource::StoredType() has them
+};
+
+// Writes `checkpoint` to `sink`, a megabyte at a time, and shows how far it is under `label`. general.file_type is the
+// type that most elements of matrices have.
+Status WriteGguf(const Checkpoint& checkpoint, WrittenType dtype, const std::string& label, FileSink& sink);
 
 }  // namespace thimble::host
 

@@ -57,23 +57,27 @@ std::string HfName(TensorId id) {
   return "";
 }
 
-bool IsNorm(TensorKind kind) {
-  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
+// The dtypes that are read.
+std::optional<DType> TypeNamed(std::string_view dtype) {
+  for (DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+    if (dtype == DTypeName(type)) return type;
+  }
+  return std::nullopt;
 }
 
 class HfWeights : public WeightSource {
  public:
-  HfWeights(InputFile file, SafetensorsEntries entries, const ModelShape& shape)
-      : file_(std::move(file)), entries_(std::move(entries)), shape_(shape) {}
+  HfWeights(Safetensors files, const ModelShape& shape) : files_(std::move(files)), shape_(shape) {}
 
-  const std::string& path() const { return file_.path(); }
-  const SafetensorsEntries& entries() const { return entries_; }
+  const Safetensors& files() const { return files_; }
 
   // The token embedding is read from `name`.
   void SetEmbedding(std::string name) { embedding_ = std::move(name); }
 
+  DType StoredType(TensorId id) const override { return *TypeNamed(TensorOf(NameOf(id)).entry.dtype); }
+
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
-    const std::string name = id.kind == TensorKind::kTokenEmbd ? embedding_ : HfName(id);
+    const std::string name = NameOf(id);
     const uint32_t cols = DimsOf(id.kind, shape_).cols;
     if (id.kind != TensorKind::kAttnQ && id.kind != TensorKind::kAttnK) {
       return ReadElements(name, uint64_t{first_row} * cols, out);
@@ -99,95 +103,95 @@ class HfWeights : public WeightSource {
   }
 
  private:
+  std::string NameOf(TensorId id) const { return id.kind == TensorKind::kTokenEmbd ? embedding_ : HfName(id); }
+  const Safetensors::Tensor& TensorOf(const std::string& name) const { return files_.tensors().find(name)->second; }
+
   Status ReadElements(const std::string& name, uint64_t first, std::span<float> out) {
-    const SafetensorsEntry& entry = entries_.find(name)->second;
-    if (entry.dtype == "F32") {
-      THIMBLE_TRY(file_.ReadAt(entry.offset + first * sizeof(float), std::as_writable_bytes(out)));
+    const Safetensors::Tensor& tensor = TensorOf(name);
+    const InputFile& file = files_.files()[tensor.file];
+    const DType type = *TypeNamed(tensor.entry.dtype);
+    const uint64_t offset = tensor.entry.offset + first * ElementBytes(type);
+    if (type == DType::kF32) {
+      THIMBLE_TRY(file.ReadAt(offset, std::as_writable_bytes(out)));
     } else {
       halves_.resize(out.size());
-      THIMBLE_TRY(file_.ReadAt(entry.offset + first * sizeof(uint16_t), std::as_writable_bytes(std::span(halves_))));
-      std::ranges::transform(halves_, out.begin(), entry.dtype == "F16" ? FromF16 : FromBf16);
+      THIMBLE_TRY(file.ReadAt(offset, std::as_writable_bytes(std::span(halves_))));
+      std::ranges::transform(halves_, out.begin(), type == DType::kF16 ? FromF16 : FromBf16);
     }
-    return CheckFinite(out, file_.path(), name, first);
+    return CheckFinite(out, file.path(), name, first);
   }
 
-  InputFile file_;
-  SafetensorsEntries entries_;
+  Safetensors files_;
   ModelShape shape_;
   std::string embedding_ = kEmbedding;
   std::vector<uint16_t> halves_;
 };
 
-Expected<InputFile> OpenWeights(const std::string& folder) {
+bool IsInvFreq(const std::string& name) {
+  return name.starts_with("model.layers.") && name.ends_with(".self_attn.rotary_emb.inv_freq");
+}
+
+Expected<Safetensors> OpenWeights(const std::string& folder) {
   const std::string path = folder + "/model.safetensors";
-  if (!Exists(path)) {
-    if (const std::string index = path + ".index.json"; Exists(index)) {
-      return Sentence(
-          fmt::format("{}: sharded checkpoints are not read yet; save the model as one file (save_pretrained with a "
-                      "max_shard_size above its size).",
-                      index));
-    }
-    if (Exists(folder + "/pytorch_model.bin")) {
-      return Sentence(fmt::format("{}/pytorch_model.bin is not read; save the model as safetensors.", folder));
-    }
-    return Sentence(fmt::format("{} has no model.safetensors.", folder));
+  if (Exists(path)) return Safetensors::Open(path);
+  if (const std::string index = path + ".index.json"; Exists(index)) return Safetensors::OpenSharded(index, IsInvFreq);
+  if (Exists(folder + "/pytorch_model.bin") || Exists(folder + "/pytorch_model.bin.index.json")) {
+    return Sentence(fmt::format("{}/pytorch_model.bin is not read; save the model as safetensors.", folder));
   }
-  return InputFile::Open(path);
+  return Sentence(fmt::format("{} has no model.safetensors.", folder));
 }
 
 std::string ShapeText(const std::vector<uint64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 // Checks one tensor's shape and dtype. A missing one is `required` or not.
-Expected<bool> CheckTensor(const HfWeights& weights, TensorId id, const ModelShape& shape, bool required) {
+Expected<bool> CheckTensor(const Safetensors& files, TensorId id, const ModelShape& shape, bool required) {
   const std::string name = HfName(id);
-  const auto it = weights.entries().find(name);
-  if (it == weights.entries().end()) {
+  const auto it = files.tensors().find(name);
+  if (it == files.tensors().end()) {
     if (!required) return false;
-    return Sentence(fmt::format("{} has no tensor {}, which config.json calls for.", weights.path(), name));
+    return Sentence(fmt::format("{} has no tensor {}, which config.json calls for.", files.path(), name));
   }
+  const SafetensorsEntry& entry = it->second.entry;
+  const std::string& path = files.files()[it->second.file].path();
   const TensorDims dims = DimsOf(id.kind, shape);
   std::vector<uint64_t> wanted = {dims.rows, dims.cols};
   if (IsNorm(id.kind)) wanted.erase(wanted.begin());
-  if (it->second.shape != wanted) {
-    return Sentence(fmt::format("{}: tensor {} has the shape {}, but config.json makes it {}.", weights.path(), name,
-                                ShapeText(it->second.shape), ShapeText(wanted)));
+  if (entry.shape != wanted) {
+    return Sentence(fmt::format("{}: tensor {} has the shape {}, but config.json makes it {}.", path, name,
+                                ShapeText(entry.shape), ShapeText(wanted)));
   }
-  if (it->second.dtype != "F32" && it->second.dtype != "F16" && it->second.dtype != "BF16") {
-    return Sentence(fmt::format("{}: tensor {} is stored as {}; F32, F16 and BF16 are read.", weights.path(), name,
-                                it->second.dtype));
+  if (!TypeNamed(entry.dtype)) {
+    return Sentence(fmt::format("{}: tensor {} is stored as {}; F32, F16 and BF16 are read.", path, name, entry.dtype));
   }
   return true;
-}
-
-bool IsInvFreq(const std::string& name) {
-  return name.starts_with("model.layers.") && name.ends_with(".self_attn.rotary_emb.inv_freq");
 }
 
 // Checks all tensors and settles what the head is.
 Status ResolveTensors(HfWeights& weights, const HfConfig& config, Checkpoint& checkpoint) {
   const ModelShape& shape = config.shape;
+  const Safetensors& files = weights.files();
   std::set<std::string> known;
   for (uint32_t i = 0; i < TensorCount(shape); ++i) {
     const TensorId id = TensorIdAt(i);
     known.insert(HfName(id));
     if (id.kind == TensorKind::kTokenEmbd || id.kind == TensorKind::kLmHead) continue;
-    THIMBLE_TRY(CheckTensor(weights, id, shape, true));
+    THIMBLE_TRY(CheckTensor(files, id, shape, true));
   }
-  for (const auto& [name, entry] : weights.entries()) {
+  for (const auto& [name, tensor] : files.tensors()) {
     if (known.contains(name) || IsInvFreq(name)) continue;
-    return Sentence(fmt::format("{}: tensor {} has no place in a Llama model of {} layers.", weights.path(),
-                                Quote(name), shape.num_hidden_layers));
+    return Sentence(fmt::format("{}: tensor {} has no place in a Llama model of {} layers.",
+                                files.files()[tensor.file].path(), Quote(name), shape.num_hidden_layers));
   }
 
-  THIMBLE_ASSIGN(const bool has_head, CheckTensor(weights, {TensorKind::kLmHead, 0}, shape, false));
-  THIMBLE_ASSIGN(const bool has_embedding, CheckTensor(weights, {TensorKind::kTokenEmbd, 0}, shape, !has_head));
+  THIMBLE_ASSIGN(const bool has_head, CheckTensor(files, {TensorKind::kLmHead, 0}, shape, false));
+  THIMBLE_ASSIGN(const bool has_embedding, CheckTensor(files, {TensorKind::kTokenEmbd, 0}, shape, !has_head));
   if (!has_head || !has_embedding) {
     if (!has_embedding) weights.SetEmbedding(kHead);
     if (!config.tie_word_embeddings) {
       checkpoint.notes.push_back(
           fmt::format("{} has no {}; {} serves as both, although config.json does not say "
                       "tie_word_embeddings.",
-                      weights.path(), has_head ? kEmbedding : kHead, has_head ? kHead : kEmbedding));
+                      files.path(), has_head ? kEmbedding : kHead, has_head ? kHead : kEmbedding));
     }
     checkpoint.tied = true;
   } else if (config.tie_word_embeddings) {
@@ -350,28 +354,24 @@ Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& to
   }
   THIMBLE_ASSIGN(const std::string config_text, ReadWholeFile(config_path, kMaxJsonBytes));
   THIMBLE_ASSIGN(HfConfig config, ParseHfConfig(config_text, config_path));
-  THIMBLE_ASSIGN(InputFile file, OpenWeights(folder));
-  THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
+  THIMBLE_ASSIGN(Safetensors files, OpenWeights(folder));
 
   Checkpoint checkpoint;
   const std::filesystem::path absolute = std::filesystem::absolute(folder).lexically_normal();
   checkpoint.name = (absolute.has_filename() ? absolute : absolute.parent_path()).filename().string();
   checkpoint.shape = config.shape;
   checkpoint.notes = std::move(config.notes);
-  auto weights = std::make_unique<HfWeights>(std::move(file), std::move(entries), config.shape);
+  for (const char* name :
+       {"config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json"}) {
+    checkpoint.inputs.push_back(folder + "/" + name);
+  }
+  checkpoint.inputs.push_back(files.path());
+  for (const InputFile& file : files.files()) checkpoint.inputs.push_back(file.path());
+  auto weights = std::make_unique<HfWeights>(std::move(files), config.shape);
   THIMBLE_TRY(ResolveTensors(*weights, config, checkpoint));
   THIMBLE_TRY(ReadVocabulary(folder, tokenizer, config, checkpoint));
   checkpoint.weights = std::move(weights);
   return checkpoint;
-}
-
-std::vector<std::string> HfFolderFiles(const std::string& folder) {
-  std::vector<std::string> files;
-  for (const char* name :
-       {"config.json", "model.safetensors", "tokenizer.model", "tokenizer_config.json", "added_tokens.json"}) {
-    files.push_back(folder + "/" + name);
-  }
-  return files;
 }
 
 }  // namespace thimble::host

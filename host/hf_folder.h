@@ -1,4 +1,4 @@
-// Reading a Hugging Face folder: config.json, model.safetensors, tokenizer.model.
+// Reading a Hugging Face folder: config.json, safetensors in one file or in shards, tokenizer.model.
 #ifndef THIMBLE_HOST_HF_FOLDER_H_
 #define THIMBLE_HOST_HF_FOLDER_H_
 
@@ -17,9 +17,6 @@ namespace thimble::host {
 // enough, two equal ones are one, and two that differ are both used. Where only one is stored without
 // tie_word_embeddings it serves as both too, with a note.
 Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& tokenizer);
-
-// The files that OpenHfFolder() may read.
-std::vector<std::string> HfFolderFiles(const std::string& folder);
 
 }  // namespace thimble::host
 

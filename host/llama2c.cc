@@ -222,6 +222,7 @@ Expected<Checkpoint> OpenLlama2c(const std::string& path, const std::string& tok
   checkpoint.name = std::filesystem::path(path).stem().string();
   checkpoint.shape = header.shape;
   checkpoint.tied = header.tied;
+  checkpoint.inputs = {path};
   THIMBLE_TRY(ReadVocabulary(path, tokenizer, checkpoint));
   checkpoint.weights = std::make_unique<Llama2cWeights>(std::move(file), header);
   return checkpoint;

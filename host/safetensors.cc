@@ -8,6 +8,8 @@
 #include <set>
 #include <utility>
 
+#include "host/json_text.h"
+
 namespace thimble::host {
 namespace {
 
@@ -263,6 +265,82 @@ Expected<SafetensorsEntries> ReadSafetensorsHeader(const InputFile& file) {
   std::string json(length, '\0');
   THIMBLE_TRY(file.ReadAt(8, std::as_writable_bytes(std::span(json))));
   return ParseSafetensorsHeader(json, 8 + length, file.size_bytes() - 8 - length, file.path());
+}
+
+Expected<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view json, const std::string& path) {
+  constexpr size_t kMaxFiles = 512;
+  THIMBLE_ASSIGN(const nlohmann::json index, ParseJsonObject(json, path));
+  const auto weight_map = index.find("weight_map");
+  if (weight_map == index.end() || !weight_map->is_object() || weight_map->empty()) {
+    return Sentence(fmt::format("{}: weight_map must be an object that names a file for each tensor.", path));
+  }
+  std::map<std::string, std::string> files_by_tensor;
+  std::set<std::string> files;
+  for (const auto& [tensor, file] : weight_map->items()) {
+    const std::string name = file.is_string() ? file.get<std::string>() : "";
+    if (!name.ends_with(".safetensors") || name.find('/') != name.npos || name.find('\0') != name.npos) {
+      return Sentence(fmt::format("{}: tensor {} must be in a .safetensors file beside it, not in {}.", path,
+                                  Quote(tensor), Quote(file.dump())));
+    }
+    files_by_tensor.emplace(tensor, name);
+    files.insert(name);
+  }
+  if (files.size() > kMaxFiles) {
+    return Sentence(
+        fmt::format("{}: the model lies in {} files; more than {} are not read.", path, files.size(), kMaxFiles));
+  }
+  return files_by_tensor;
+}
+
+Expected<Safetensors> Safetensors::Open(const std::string& path) {
+  Safetensors safetensors(path);
+  THIMBLE_ASSIGN(InputFile file, InputFile::Open(path));
+  THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
+  for (auto& [name, entry] : entries) safetensors.tensors_.emplace(name, Tensor{std::move(entry), 0});
+  safetensors.files_.push_back(std::move(file));
+  return safetensors;
+}
+
+Expected<Safetensors> Safetensors::OpenSharded(const std::string& index_path,
+                                               const std::function<bool(const std::string& name)>& is_ignorable) {
+  constexpr uint64_t kMaxIndexBytes = 16 << 20;
+  THIMBLE_ASSIGN(const std::string json, ReadWholeFile(index_path, kMaxIndexBytes));
+  THIMBLE_ASSIGN(const auto index, ParseSafetensorsIndex(json, index_path));
+  Safetensors safetensors(index_path);
+  std::set<std::string> names;
+  for (const auto& [tensor, file] : index) names.insert(file);
+  const std::string folder = index_path.substr(0, index_path.rfind('/') + 1);
+  for (const std::string& name : names) THIMBLE_TRY(safetensors.AddShard(folder + name, index, is_ignorable));
+  for (const auto& [tensor, file] : index) {
+    if (safetensors.tensors_.contains(tensor)) continue;
+    return Sentence(
+        fmt::format("{} puts tensor {} in {}, which does not have it.", index_path, Quote(tensor), Quote(file)));
+  }
+  return safetensors;
+}
+
+Status Safetensors::AddShard(const std::string& shard_path, const std::map<std::string, std::string>& index,
+                             const std::function<bool(const std::string& name)>& is_ignorable) {
+  if (!Exists(shard_path)) {
+    return Sentence(
+        fmt::format("{} names {}, which is not there; get all files of the checkpoint.", path_, Quote(shard_path)));
+  }
+  THIMBLE_ASSIGN(InputFile file, InputFile::Open(shard_path));
+  THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
+  for (auto& [name, entry] : entries) {
+    const auto it = index.find(name);
+    if (it == index.end()) {
+      if (is_ignorable(name)) continue;
+      return Sentence(fmt::format("{} has tensor {}, which {} does not name.", shard_path, Quote(name), path_));
+    }
+    if (!shard_path.ends_with("/" + it->second)) {
+      return Sentence(
+          fmt::format("{} has tensor {}, which {} puts in {}.", shard_path, Quote(name), path_, Quote(it->second)));
+    }
+    tensors_.emplace(name, Tensor{std::move(entry), files_.size()});
+  }
+  files_.push_back(std::move(file));
+  return {};
 }
 
 }  // namespace thimble::host

@@ -40,7 +40,7 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
   }
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenCheckpoint(path, tokenizer));
   THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
-  THIMBLE_TRY(WriteGguf(checkpoint, "convert", file.sink()));
+  THIMBLE_TRY(WriteGguf(checkpoint, WrittenType::kF32, "convert", file.sink()));
   for (const std::string& note : checkpoint.notes) ReportNote(note);
   return ModelSource(std::move(file));
 }

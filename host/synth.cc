@@ -9,6 +9,7 @@
 
 #include "host/gguf_writer.h"
 #include "host/hf_config.h"
+#include "host/weights.h"
 
 namespace thimble::host {
 namespace {
@@ -72,8 +73,7 @@ class SynthWeights : public WeightSource {
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
     const uint64_t stream = Mix(Mix(seed_) + TensorIndex(id) + 1);
     const uint64_t first = uint64_t{first_row} * DimsOf(id.kind, shape_).cols;
-    const bool norm =
-        id.kind == TensorKind::kAttnNorm || id.kind == TensorKind::kFfnNorm || id.kind == TensorKind::kFinalNorm;
+    const bool norm = IsNorm(id.kind);
     const auto scale = static_cast<float>(norm ? 0.25 / kBellMax : Deviation(id.kind) / kBellDeviation);
     const float mean = norm ? 1.0f : 0.0f;
     for (size_t i = 0; i < out.size(); ++i) {

@@ -21,7 +21,7 @@ Expected<Checkpoint> Write(const Options& options) {
   THIMBLE_ASSIGN(const SynthPreset preset, SynthShape(options.preset, options.shape));
   Checkpoint checkpoint = MakeSynth(preset, options.seed);
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, {}));
-  THIMBLE_TRY(WriteGguf(checkpoint, "synth", file.sink()));
+  THIMBLE_TRY(WriteGguf(checkpoint, WrittenType::kF32, "synth", file.sink()));
   THIMBLE_TRY(file.Commit());
   return checkpoint;
 }

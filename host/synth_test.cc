@@ -26,7 +26,7 @@ SynthPreset Shape(std::string_view name, std::string_view changes = "") {
 
 GgufContent Written(const SynthPreset& preset, uint64_t seed, const TemporaryFolder& folder) {
   auto file = AtomicFile::Create(folder / "x.gguf", {});
-  EXPECT_TRUE(file && WriteGguf(MakeSynth(preset, seed), "synth", file->sink()) && file->Commit());
+  EXPECT_TRUE(file && WriteGguf(MakeSynth(preset, seed), WrittenType::kF32, "synth", file->sink()) && file->Commit());
   return ReadGguf(folder / "x.gguf");
 }
 

@@ -1,4 +1,4 @@
-// Stored numbers to float32, exactly.
+// Stored numbers to float32 and back, exactly.
 #ifndef THIMBLE_HOST_WEIGHTS_H_
 #define THIMBLE_HOST_WEIGHTS_H_
 
@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "engine/base/tensor.h"
 #include "host/expected.h"
 
 namespace thimble::host {
@@ -28,6 +29,24 @@ constexpr float FromF16(uint16_t bits) {
     ++shift;
   }
   return std::bit_cast<float>(sign | (113 - shift) << 23 | (fraction & 0x3ffu) << 13);
+}
+
+// The bits that `value`, which FromBf16() or FromF16() gave and which is no NaN, came from.
+constexpr uint16_t ToBf16(float value) { return static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16); }
+constexpr uint16_t ToF16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  const uint32_t exponent = bits >> 23 & 0xffu;
+  const uint32_t fraction = bits & 0x7fffffu;
+  if (exponent == 0) return static_cast<uint16_t>(sign);
+  if (exponent == 0xff) return static_cast<uint16_t>(sign | 0x7c00u);
+  if (exponent > 112) return static_cast<uint16_t>(sign | (exponent - 112) << 10 | fraction >> 13);
+  return static_cast<uint16_t>(sign | (fraction | 0x800000u) >> (126 - exponent));
+}
+
+// Tensors that GGUF keeps as vectors, always in float32.
+constexpr bool IsNorm(TensorKind kind) {
+  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
 }
 
 // Fails on the first NaN or infinity of `values`, which are the elements of tensor `name` of file `path` from

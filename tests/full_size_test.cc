@@ -79,7 +79,7 @@ class FixedSink final : public TextSink {
 TEST(BundledModel, TellsAStoryWithoutOneAllocation) {
   const TemporaryFolder folder;
   const std::string gguf = folder / "stories.gguf";
-  const auto converted = host::Convert("model/thimble-stories", "", gguf);
+  const auto converted = host::Convert({.source = "model/thimble-stories", .out = gguf});
   ASSERT_TRUE(converted) << converted.error();
   const auto opened = host::OpenModelFile(gguf, "");
   ASSERT_TRUE(opened) << opened.error();

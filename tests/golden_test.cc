@@ -64,7 +64,7 @@ class GoldenTest : public testing::Test {
   // Converts `source` and returns the GGUF file's path.
   std::string Converted(const std::string& source, const std::string& tokenizer = "") {
     const std::string out = folder_ / ("model" + std::to_string(++converted_) + ".gguf");
-    const auto notes = host::Convert(source, tokenizer, out);
+    const auto notes = host::Convert({.source = source, .out = out, .tokenizer = tokenizer});
     EXPECT_TRUE(notes.has_value()) << notes.error();
     return out;
   }
