@@ -1,7 +1,9 @@
 #include "engine/session.h"
 
+#include <array>
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "engine/text/detokenizer.h"
 
@@ -24,10 +26,6 @@ plan::TextNeeds NeedsOf(const card::ModelFile& model, const text::SamplerOptions
   }
   return needs;
 }
-
-// What a model file's header is read through, before the plan says where the tiles are. The smallest tile buffers are
-// larger.
-constexpr size_t kHeaderBufferBytes = 4096;
 
 // Takes one buffer where the plan put it.
 template <class T>
@@ -55,7 +53,7 @@ class Cutter {
 Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas) {
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
-  THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(kHeaderBufferBytes));
+  THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
   card::ByteReader header(reader, buffer);
   Result<card::ModelFile> model = card::OpenGguf(header, ArenaOf(arenas, Region::kSram));
   dma.Release(mark);
@@ -75,23 +73,47 @@ uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32
 Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
   static_assert(sizeof(Session) <= plan::kSessionBytes && alignof(Session) <= kArenaAlign);
   parts.reader->ledger().zone = Zone::kOpen;
-  THIMBLE_ASSIGN(const std::span<std::byte> tiles, Take<std::byte>(*parts.plan, BufferId::kTiles, arenas));
+  THIMBLE_ASSIGN(const std::span<std::byte> bounce, Take<std::byte>(*parts.plan, BufferId::kBounce, arenas));
   THIMBLE_ASSIGN(const std::span<std::byte> place, Take<std::byte>(*parts.plan, BufferId::kSession, arenas));
-  auto* session = new (place.data()) Session(parts, tiles);
+  auto* session = new (place.data()) Session(parts, bounce);
+  THIMBLE_TRY(session->TakeTiles(arenas));
   THIMBLE_TRY(session->TakeBuffers(arenas));
-  THIMBLE_TRY(session->LoadTokenizer(arenas, tiles));
+  THIMBLE_TRY(session->LoadTokenizer(arenas));
   session->transformer_.emplace(*parts.model, *parts.kernels, session->stream_, parts.reader->ledger(),
-                                session->memory_, parts.plan->n_ctx, parts.plan->tile_buffer_bytes,
-                                parts.plan->block_bytes);
+                                session->memory_, parts.plan->n_ctx, parts.plan->tile_block_bytes());
   THIMBLE_TRY(session->transformer_->Load());
   return session;
 }
 
-Session::Session(const SessionParts& parts, std::span<std::byte> tiles)
+Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
     : model_(parts.model),
       plan_(parts.plan),
-      reader_(parts.reader),
-      stream_(*parts.reader, tiles.first(tiles.size() / 2), tiles.subspan(tiles.size() / 2)) {}
+      bouncer_(parts.reader->device(), bounce, parts.reader->ledger()),
+      bounced_reader_(parts.reader->Through(bouncer_)),
+      reader_(parts.plan->options.tiles == plan::TileMode::kBounced ? &bounced_reader_ : parts.reader),
+      stream_(*reader_) {}
+
+Result<void> Session::TakeTiles(Arenas arenas) {
+  // The task's stack is the platform's to set up; its bytes are no one else's.
+  THIMBLE_TRY(Take<std::byte>(*plan_, BufferId::kStack, arenas));
+  THIMBLE_ASSIGN(const std::span<std::byte> tiles, Take<std::byte>(*plan_, BufferId::kTiles, arenas));
+  if (plan_->options.tiles == plan::TileMode::kStreamed) {
+    for (size_t i = 0; i < kNumZones; ++i) {
+      memory_.tiles[i] = {{tiles.first(tiles.size() / 2), tiles.subspan(tiles.size() / 2)}, plan_->zones[i].chunks};
+    }
+    return {};
+  }
+  constexpr std::array<std::pair<Zone, BufferId>, 4> kBuffers = {{{Zone::kEmbedding, BufferId::kEmbeddingTile},
+                                                                  {Zone::kAttention, BufferId::kAttentionTile},
+                                                                  {Zone::kFfn, BufferId::kFfnTile},
+                                                                  {Zone::kHead, BufferId::kHeadTile}}};
+  for (const auto& [zone, id] : kBuffers) {
+    THIMBLE_ASSIGN(const std::span<std::byte> buffer, Take<std::byte>(*plan_, id, arenas));
+    memory_.tiles[static_cast<size_t>(zone)] = {{buffer, {}}, plan_->zone(zone).chunks};
+  }
+  memory_.tiles[static_cast<size_t>(Zone::kOpen)] = memory_.tiles[static_cast<size_t>(Zone::kAttention)];
+  return {};
+}
 
 Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
@@ -126,9 +148,9 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   return {};
 }
 
-Result<void> Session::LoadTokenizer(Arenas arenas, std::span<std::byte> buffer) {
+Result<void> Session::LoadTokenizer(Arenas arenas) {
   if (!model_->tokenizer.present) return {};
-  card::ByteReader bytes(*reader_, buffer);
+  card::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
   THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(model_->tokenizer, bytes,
                                                    ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region)));
   return {};

@@ -14,6 +14,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/error.h"
+#include "engine/card/bouncing_device.h"
 #include "engine/card/file_reader.h"
 #include "engine/card/gguf.h"
 #include "engine/card/tile_stream.h"
@@ -85,14 +86,17 @@ class Session {
   std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
 
  private:
-  Session(const SessionParts& parts, std::span<std::byte> tiles);
+  Session(const SessionParts& parts, std::span<std::byte> bounce);
+  Result<void> TakeTiles(Arenas arenas);
   Result<void> TakeBuffers(Arenas arenas);
-  Result<void> LoadTokenizer(Arenas arenas, std::span<std::byte> buffer);
+  Result<void> LoadTokenizer(Arenas arenas);
   Result<void> Run(TokenId token, bool want_logits);
 
   const card::ModelFile* model_;
   const plan::Plan* plan_;
-  card::FileReader* reader_;
+  card::BouncingDevice bouncer_;     // used if the plan says so
+  card::FileReader bounced_reader_;  // through it
+  card::FileReader* reader_;         // one of the two
   card::TileStream stream_;
   text::Tokenizer tokenizer_;
   std::optional<model::Transformer> transformer_;

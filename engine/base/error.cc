@@ -36,6 +36,8 @@ size_t FormatError(const Error& error, std::span<char> out) {
       text.Append(error.have);
     } else if (key == "need") {
       text.Append(error.need);
+    } else if (key == "short") {
+      text.Append(error.need - error.have);
     }
     rest.remove_prefix(close + 1);
   }

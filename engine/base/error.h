@@ -29,8 +29,8 @@ enum class Code : uint8_t {
 
 // What went wrong, where, and what to do. Trivially copyable; owns nothing.
 //
-// `what` is one plain sentence with static lifetime. It may hold the placeholders {name}, {tensor}, {offset}, {have}
-// and {need}; FormatError() fills them from the fields below.
+// `what` is one plain sentence with static lifetime. It may hold the placeholders {name}, {tensor}, {offset}, {have},
+// {need} and {short} (need - have); FormatError() fills them from the fields below.
 struct Error {
   Code code = Code::kInvalidArgument;
   const char* what = "";

@@ -6,22 +6,47 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/tensor.h"
+
 namespace thimble {
 
 // The part of the work that a count belongs to.
 enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead };
 inline constexpr size_t kNumZones = 5;
 
+// The zone in which a tensor is read. Norms are read when the session opens, and stay.
+constexpr Zone ZoneOf(TensorKind kind) {
+  switch (kind) {
+    case TensorKind::kTokenEmbd:
+      return Zone::kEmbedding;
+    case TensorKind::kAttnQ:
+    case TensorKind::kAttnK:
+    case TensorKind::kAttnV:
+    case TensorKind::kAttnO:
+      return Zone::kAttention;
+    case TensorKind::kFfnGate:
+    case TensorKind::kFfnUp:
+    case TensorKind::kFfnDown:
+      return Zone::kFfn;
+    case TensorKind::kLmHead:
+      return Zone::kHead;
+    default:
+      return Zone::kOpen;
+  }
+}
+
 struct ZoneCounts {
-  uint64_t payload_bytes = 0;  // bytes that were asked for
-  uint64_t card_bytes = 0;     // bytes that crossed the bus: whole blocks that cover the payload
-  uint64_t reads = 0;          // reads issued to the block device, retries not included
-  uint64_t macs = 0;           // multiply-accumulates of dot products and of the attention sum
+  uint64_t payload_bytes = 0;   // bytes that were asked for
+  uint64_t card_bytes = 0;      // bytes that crossed the bus: whole blocks that cover the payload
+  uint64_t reads = 0;           // reads issued, retries not included
+  uint64_t bounced_blocks = 0;  // reads of one block each that they fell into (engine/card/bouncing_device.h); 0: none
+  uint64_t macs = 0;            // multiply-accumulates of dot products and of the attention sum
 
   ZoneCounts& operator+=(const ZoneCounts& o) {
     payload_bytes += o.payload_bytes;
     card_bytes += o.card_bytes;
     reads += o.reads;
+    bounced_blocks += o.bounced_blocks;
     macs += o.macs;
     return *this;
   }

@@ -55,6 +55,10 @@ class FileReader {
   // kCancelled.
   Result<std::span<const std::byte>> Wait();
 
+  // The same file through another device over the same bytes: for an adapter around the device.
+  FileReader Through(BlockDevice& device) const { return FileReader(device, file_, *ledger_, cancel_); }
+
+  BlockDevice& device() { return *device_; }
   uint64_t file_size_bytes() const { return file_.size_bytes; }
   uint32_t block_bytes() const { return geometry_.block_bytes; }
   Ledger& ledger() { return *ledger_; }

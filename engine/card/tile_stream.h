@@ -2,7 +2,6 @@
 #ifndef THIMBLE_ENGINE_CARD_TILE_STREAM_H_
 #define THIMBLE_ENGINE_CARD_TILE_STREAM_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -19,31 +18,39 @@ struct Tile {
   uint32_t num_rows = 0;
 };
 
-// Rows of one tile of this tensor: the most whole rows whose covering blocks fit the buffer, rounded down to a whole
-// number of blocks where that wastes nothing. 0 if not even one row fits.
-uint32_t TileRows(const TensorRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes);
+// Rows of one tile of this tensor. `chunks` 0: the most whole rows whose covering blocks fit the buffer, rounded down
+// to a whole number of blocks where that wastes nothing. Otherwise the tensor in this many pieces, as equal as whole
+// rows allow. 0 if such a tile, or even one row, does not fit.
+uint32_t TileRows(const TensorRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes, uint32_t chunks = 0);
 
-// Double-buffered: while the caller computes on one tile, the read of the following one is in flight.
+// Where tiles go. The two buffers have the same size, which bounds a tile together with the blocks that cover it, and
+// are aligned as the device wants them. With two, the read of the following tile is in flight while the caller computes
+// on one; with `second` empty a tile is read when it is asked for.
+struct TileBuffers {
+  std::span<std::byte> first;
+  std::span<std::byte> second;
+};
+
+// A tensor's tiles, one after the other.
 //
-//   THIMBLE_TRY(stream.Begin(tensor, 0, tensor.rows, tile_rows));
+//   THIMBLE_TRY(stream.Begin(tensor, 0, tensor.rows, tile_rows, buffers));
 //   while (!stream.done()) {
 //     THIMBLE_ASSIGN(const Tile tile, stream.Next());
 //     ... compute on tile.rows ...
 //   }
 class TileStream {
  public:
-  // Both buffers have the same size, which bounds a tile together with the blocks that cover it; they are aligned as
-  // the device wants them. Reader and buffers must outlive this.
-  TileStream(FileReader& reader, std::span<std::byte> buffer0, std::span<std::byte> buffer1)
-      : reader_(&reader), buffers_{buffer0, buffer1} {}
+  // The reader must outlive this.
+  explicit TileStream(FileReader& reader) : reader_(&reader) {}
 
-  // Starts streaming rows [first_row, first_row + num_rows) in tiles of `tile_rows` rows (the last may be smaller); the
-  // first read starts here. Must not be called while tiles of the previous tensor are left, except after a failure,
-  // which it clears.
-  Result<void> Begin(const TensorRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows);
+  // Starts streaming rows [first_row, first_row + num_rows) in tiles of `tile_rows` rows (the last may be smaller) into
+  // `buffers`, which stay the caller's; the first read starts here. Must not be called while tiles of the previous
+  // tensor are left, except after a failure, which it clears.
+  Result<void> Begin(const TensorRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
+                     const TileBuffers& buffers);
 
-  // Waits for the tile whose read is in flight, starts the next read into the other buffer, hands the tile out. The
-  // previous tile's memory is overwritten from here on. Errors carry the tensor.
+  // Waits for the tile whose read is in flight, starts the next read into the other buffer if there is one, hands the
+  // tile out. The previous tile's memory is overwritten from here on. Errors carry the tensor.
   Result<Tile> Next();
 
   bool done() const { return next_row_ == end_row_; }
@@ -52,13 +59,13 @@ class TileStream {
   Result<void> StartRead();
 
   FileReader* reader_;
-  std::array<std::span<std::byte>, 2> buffers_;
+  TileBuffers buffers_;
   TensorRef tensor_;
   uint32_t tile_rows_ = 0;
   uint32_t next_row_ = 0;  // first row not yet handed out
   uint32_t read_row_ = 0;  // first row not yet asked for
   uint32_t end_row_ = 0;
-  uint32_t filling_ = 0;  // index of the buffer the read in flight goes to
+  bool filling_second_ = false;  // the buffer the read in flight goes to
 };
 
 }  // namespace thimble::card

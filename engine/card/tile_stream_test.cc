@@ -29,6 +29,7 @@ class TileStreamTest : public testing::Test {
   }
 
   std::span<std::byte> buffer(size_t i) { return std::span(memory_[i]); }
+  TileBuffers buffers() { return {buffer(0), buffer(1)}; }
 
   std::vector<std::byte> contents_;
   RamDevice ram_{contents_};
@@ -41,7 +42,7 @@ class TileStreamTest : public testing::Test {
 TEST_F(TileStreamTest, HandsOutEveryRowOnceInOrder) {
   ram_ = RamDevice(contents_);
   FileReader reader(ram_, map_, ledger_);
-  TileStream stream(reader, buffer(0), buffer(1));
+  TileStream stream(reader);
   std::mt19937 random(4);
   for (int round = 0; round < 500; ++round) {
     TensorRef tensor = {.offset = random() % 100 * 4, .rows = 1 + static_cast<uint32_t>(random() % 50), .cols = 0};
@@ -51,7 +52,7 @@ TEST_F(TileStreamTest, HandsOutEveryRowOnceInOrder) {
     const uint32_t most = static_cast<uint32_t>((kBufferBytes - 1024) / tensor.row_bytes());
     const uint32_t tile_rows = 1 + static_cast<uint32_t>(random() % most);
     ram_.ClearReads();
-    ASSERT_TRUE(stream.Begin(tensor, first, rows, tile_rows));
+    ASSERT_TRUE(stream.Begin(tensor, first, rows, tile_rows, buffers()));
     EXPECT_EQ(ram_.reads().size(), rows == 0 ? 0u : 1u) << "the first read starts in Begin()";
     uint32_t row = first;
     const uint32_t tiles = (rows + tile_rows - 1) / tile_rows;
@@ -87,8 +88,9 @@ TEST_F(TileStreamTest, TileRowsAlwaysFitAndWasteNothingOnBlocks) {
       EXPECT_GT(reader.BufferBytes(tensor.row_bytes()), buffer_bytes);
       continue;
     }
-    TileStream stream(reader, buffer(0).first(buffer_bytes), buffer(1).first(buffer_bytes));
-    ASSERT_TRUE(stream.Begin(tensor, 0, tensor.rows, tile_rows));
+    TileStream stream(reader);
+    const TileBuffers buffers = {buffer(0).first(buffer_bytes), buffer(1).first(buffer_bytes)};
+    ASSERT_TRUE(stream.Begin(tensor, 0, tensor.rows, tile_rows, buffers));
     while (!stream.done()) ASSERT_TRUE(stream.Next());
   }
   // 2 rows of 768 bytes are 3 blocks: 4096 bytes hold 5 rows, 4 of which are whole blocks.
@@ -100,18 +102,18 @@ TEST_F(TileStreamTest, TileRowsAlwaysFitAndWasteNothingOnBlocks) {
 
 TEST_F(TileStreamTest, RefusesRowsThatAreNotThereAndTilesThatDoNotFit) {
   FileReader reader(ram_, map_, ledger_);
-  TileStream stream(reader, buffer(0), buffer(1));
+  TileStream stream(reader);
   const TensorRef tensor = {.offset = 0, .rows = 20, .cols = 100, .id = {TensorKind::kFfnUp, 3}};
   for (const auto& [first, rows, tile_rows] : {std::tuple(0u, 21u, 1u), std::tuple(21u, 0u, 1u), std::tuple(0u, 4u, 0u),
                                                std::tuple(1u, ~0u, 1u), std::tuple(0u, 20u, 20u)}) {
-    const Result<void> result = stream.Begin(tensor, first, rows, tile_rows);
+    const Result<void> result = stream.Begin(tensor, first, rows, tile_rows, buffers());
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, Code::kInvalidArgument);
     EXPECT_EQ(result.error().tensor, tensor.id);
   }
   TensorRef outside = tensor;
   outside.offset = 39000;
-  const Result<void> result = stream.Begin(outside, 0, 20, 5);
+  const Result<void> result = stream.Begin(outside, 0, 20, 5, buffers());
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, Code::kCorrupt);
 }
@@ -119,9 +121,9 @@ TEST_F(TileStreamTest, RefusesRowsThatAreNotThereAndTilesThatDoNotFit) {
 TEST_F(TileStreamTest, AFailureNamesTheTensorAndTheStreamWorksAgainAfterIt) {
   FaultyDevice faulty(ram_, {{.first_read = 2, .times = kReadRetries + 2}});
   FileReader reader(faulty, map_, ledger_);
-  TileStream stream(reader, buffer(0), buffer(1));
+  TileStream stream(reader);
   const TensorRef tensor = {.offset = 64, .rows = 20, .cols = 100, .id = {TensorKind::kLmHead, 0}};
-  ASSERT_TRUE(stream.Begin(tensor, 0, 20, 5));
+  ASSERT_TRUE(stream.Begin(tensor, 0, 20, 5, buffers()));
   ASSERT_TRUE(stream.Next());
   ASSERT_TRUE(stream.Next());
   const Result<Tile> failed = stream.Next();
@@ -130,7 +132,7 @@ TEST_F(TileStreamTest, AFailureNamesTheTensorAndTheStreamWorksAgainAfterIt) {
   EXPECT_EQ(failed.error().tensor, tensor.id);
   EXPECT_EQ(ledger_.retries, kReadRetries + 1u);
 
-  ASSERT_TRUE(stream.Begin(tensor, 0, 20, 5));
+  ASSERT_TRUE(stream.Begin(tensor, 0, 20, 5, buffers()));
   uint32_t rows = 0;
   while (!stream.done()) {
     const Result<Tile> tile = stream.Next();

@@ -39,8 +39,7 @@ void Expand(DType type, const card::Tile& tile, float* out) {
 }  // namespace
 
 Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kernels, card::TileStream& stream,
-                         Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t tile_buffer_bytes,
-                         uint32_t block_bytes)
+                         Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes)
     : model_(&model),
       shape_(model.shape),
       kernels_(&kernels),
@@ -48,7 +47,6 @@ Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kern
       ledger_(&ledger),
       memory_(memory),
       n_ctx_(n_ctx),
-      tile_buffer_bytes_(tile_buffer_bytes),
       block_bytes_(block_bytes),
       attention_scale_(math::Numerics<math::BaselineOps>::ReciprocalSqrt(static_cast<float>(shape_.head_dim))) {}
 
@@ -57,7 +55,7 @@ Result<void> Transformer::Load() {
   float* norm = memory_.norms.data();
   const auto load = [&](TensorId id) -> Result<void> {
     const TensorRef& tensor = model_->tensor(id);
-    THIMBLE_TRY(stream_->Begin(tensor, 0, 1, 1));
+    THIMBLE_TRY(BeginRow(tensor, 0));
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
     Expand(tensor.type, tile, norm);
     norm += shape_.hidden_size;
@@ -92,7 +90,7 @@ Result<void> Transformer::Step(TokenId token, uint32_t position, bool want_logit
 Result<void> Transformer::Embed(TokenId token) {
   ledger_->zone = Zone::kEmbedding;
   const TensorRef& table = model_->tensor({TensorKind::kTokenEmbd, 0});
-  THIMBLE_TRY(stream_->Begin(table, token, 1, 1));
+  THIMBLE_TRY(BeginRow(table, token));
   THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
   Expand(table.type, row, memory_.x.data());
   return {};
@@ -140,10 +138,20 @@ Result<void> Transformer::FeedForward(uint16_t layer) {
   return Stream({TensorKind::kFfnDown, layer}, memory_.gate.data(), memory_.normed.data());
 }
 
+Result<void> Transformer::BeginTiles(const TensorRef& tensor) {
+  const auto& [buffers, chunks] = TilesOf(tensor);
+  const uint32_t tile_rows = card::TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes_, chunks);
+  return stream_->Begin(tensor, 0, tensor.rows, tile_rows, buffers);
+}
+
+Result<void> Transformer::BeginRow(const TensorRef& tensor, uint32_t row) {
+  return stream_->Begin(tensor, row, 1, 1, TilesOf(tensor).buffers);
+}
+
 // y[r] = dot(tensor[r], x), tile by tile. y is not x.
 Result<void> Transformer::Stream(TensorId id, const float* x, float* y) {
   const TensorRef& tensor = model_->tensor(id);
-  THIMBLE_TRY(stream_->Begin(tensor, 0, tensor.rows, TileRows(tensor)));
+  THIMBLE_TRY(BeginTiles(tensor));
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
     Multiply(*kernels_, tensor.type, tile, x, tensor.cols, y + tile.first_row);

@@ -5,6 +5,7 @@
 #ifndef THIMBLE_ENGINE_MODEL_TRANSFORMER_H_
 #define THIMBLE_ENGINE_MODEL_TRANSFORMER_H_
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -35,13 +36,20 @@ struct Memory {
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
   std::span<float> v_cache;   // the same
   std::span<float> logits;    // [vocab_size]
+
+  // What the tensors of each zone come through, indexed by Zone; kOpen: the norms. Zones may share buffers.
+  struct Tiles {
+    card::TileBuffers buffers;
+    uint32_t chunks = 0;  // as for card::TileRows()
+  };
+  std::array<Tiles, kNumZones> tiles;
 };
 
 // Refers to everything it is given; all of it outlives this. One thread.
 class Transformer {
  public:
   Transformer(const card::ModelFile& model, const math::Kernels& kernels, card::TileStream& stream, Ledger& ledger,
-              const Memory& memory, uint32_t n_ctx, uint32_t tile_buffer_bytes, uint32_t block_bytes);
+              const Memory& memory, uint32_t n_ctx, uint32_t block_bytes);
 
   // Reads the norm weights and computes the rotary frequencies. Fails by I/O only.
   Result<void> Load();
@@ -52,6 +60,8 @@ class Transformer {
   Result<void> Step(TokenId token, uint32_t position, bool want_logits);
 
  private:
+  Result<void> BeginTiles(const TensorRef& tensor);
+  Result<void> BeginRow(const TensorRef& tensor, uint32_t row);
   Result<void> Stream(TensorId id, const float* x, float* y);
   Result<void> StreamHeads(TensorId id, const float* x, float* y);
   Result<void> Attention(uint16_t layer, uint32_t position);
@@ -60,7 +70,9 @@ class Transformer {
   void Attend(uint16_t layer, uint32_t position);
 
   const float* NormOf(uint32_t index) const { return memory_.norms.data() + size_t{index} * shape_.hidden_size; }
-  uint32_t TileRows(const TensorRef& t) const { return card::TileRows(t, tile_buffer_bytes_, block_bytes_); }
+  const Memory::Tiles& TilesOf(const TensorRef& t) const {
+    return memory_.tiles[static_cast<size_t>(ZoneOf(t.id.kind))];
+  }
 
   const card::ModelFile* model_;
   ModelShape shape_;
@@ -69,7 +81,6 @@ class Transformer {
   Ledger* ledger_;
   Memory memory_;
   uint32_t n_ctx_;
-  uint32_t tile_buffer_bytes_;
   uint32_t block_bytes_;
   float attention_scale_;  // 1 / sqrt(head_dim)
 };

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <numeric>
+#include <string_view>
 
+#include "engine/base/text_buffer.h"
+#include "engine/card/bouncing_device.h"
 #include "engine/card/tile_stream.h"
 
 namespace thimble::plan {
@@ -20,6 +24,54 @@ struct Wish {
   uint64_t bytes;
 };
 
+// Bytes that a tile of `bytes` bytes needs when it is bounced, wherever it starts.
+uint64_t BouncedBytes(uint64_t bytes, uint64_t row_bytes) {
+  constexpr uint64_t kBlock = card::BouncingDevice::kBlockBytes;
+  return row_bytes % kBlock == 0 ? bytes : (bytes + 2 * kBlock - 2) / kBlock * kBlock;
+}
+
+// The tile buffer that a zone needs when it is bounced.
+uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chunks, const Plan& plan) {
+  uint64_t bytes = 0;
+  for (const TensorRef& tensor : model.tensors) {
+    if (ZoneOf(tensor.id.kind) != zone) continue;
+    uint64_t rows = zone == Zone::kEmbedding ? 1 : (tensor.rows + uint64_t{chunks} - 1) / std::max(chunks, 1u);
+    if (zone != Zone::kEmbedding && chunks == 0) {
+      rows = card::TileRows(tensor, plan.options.tile_buffer_bytes, card::BouncingDevice::kBlockBytes);
+    }
+    bytes = std::max(bytes, BouncedBytes(rows * tensor.row_bytes(), tensor.row_bytes()));
+  }
+  return bytes;
+}
+
+// Fails when a buffer would have more than 4 GiB.
+Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
+  const std::array<uint32_t, kNumZones> chunks = {0, 0, plan.options.attention_chunks, plan.options.ffn_chunks,
+                                                  plan.options.head_chunks};
+  for (size_t i = 0; i < kNumZones; ++i) {
+    plan.zones[i] = {plan.options.tile_buffer_bytes, chunks[i]};
+    const auto zone = static_cast<Zone>(i);
+    if (plan.options.tiles == TileMode::kStreamed || zone == Zone::kOpen) continue;
+    const uint64_t bytes = BouncedTileBytes(model, zone, chunks[i], plan);
+    if (bytes > std::numeric_limits<uint32_t>::max()) {
+      return Fail({.code = Code::kOutOfMemory,
+                   .what =
+                       "one piece of a matrix is {need} bytes, more than the {have} a buffer can have: plan with more "
+                       "chunks",
+                   .have = std::numeric_limits<uint32_t>::max(),
+                   .need = bytes});
+    }
+    plan.zones[i].buffer_bytes = static_cast<uint32_t>(bytes);
+  }
+  if (plan.options.tiles == TileMode::kBounced) {
+    // The norms come through the attention matrices' buffer.
+    ZoneTiles& attention = plan.zones[static_cast<size_t>(Zone::kAttention)];
+    attention.buffer_bytes = std::max(attention.buffer_bytes, model.shape.hidden_size * uint32_t{kFloat});
+    plan.zones[static_cast<size_t>(Zone::kOpen)].buffer_bytes = attention.buffer_bytes;
+  }
+  return {};
+}
+
 // In the order of the claim to internal memory.
 std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const Plan& plan) {
   const ModelShape& s = model.shape;
@@ -30,10 +82,14 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
   const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
   const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
   const uint64_t saved_logits = std::min(text.saved_logits, uint64_t{plan.n_ctx});
+  const bool bounced = plan.options.tiles == TileMode::kBounced;
+  const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
   using enum BufferId;
   using enum Region;
   return {{
-      {kTiles, kSramDma, kSramDma, 2 * uint64_t{plan.tile_buffer_bytes}},
+      {kTiles, kSramDma, kSramDma, bounced ? 0 : 2 * uint64_t{plan.options.tile_buffer_bytes}},
+      {kBounce, kSramDma, kSramDma, bounced ? kHeaderBufferBytes : uint64_t{0}},
+      {kStack, kSram, kSram, kStackBytes},
       {kTensorTable, kSram, kSram, TensorCount(s) * sizeof(TensorRef)},
       {kSession, kSram, kSram, kSessionBytes},
       {kActivations, kSram, kPsram, activations * kFloat},
@@ -48,6 +104,10 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kLogits, kPsram, kSram, uint64_t{s.vocab_size} * kFloat},
       {kTokenizer, kPsram, kSram, text.table_bytes},
       {kTokenizerWork, kPsram, kSram, work},
+      {kEmbeddingTile, kPsram, kSram, bounced_tile(Zone::kEmbedding)},
+      {kAttentionTile, kPsram, kSram, bounced_tile(Zone::kAttention)},
+      {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
+      {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
       {kKvCache, kPsram, kSram, kv * kFloat},
   }};
 }
@@ -59,35 +119,32 @@ uint64_t WorstBlocks(uint64_t start, uint64_t step, uint64_t bytes, uint64_t blo
   return (worst_start + bytes + block - 1) / block;
 }
 
-void AddStream(const TensorRef& tensor, const Plan& plan, TokenCost& cost) {
-  const uint32_t tile_rows = card::TileRows(tensor, plan.tile_buffer_bytes, plan.block_bytes);
-  const uint64_t block = plan.block_bytes;
-  for (uint32_t row = 0; row < tensor.rows; row += tile_rows) {
-    const uint64_t bytes = std::min(tile_rows, tensor.rows - row) * tensor.row_bytes();
-    const uint64_t begin = tensor.offset + row * tensor.row_bytes();
-    cost.payload_bytes += bytes;
-    cost.card_bytes += (begin + bytes + block - 1) / block * block - begin / block * block;
-    ++cost.reads;
-  }
+uint64_t CoveringBytes(uint64_t begin, uint64_t bytes, uint64_t block) {
+  return (begin + bytes + block - 1) / block * block - begin / block * block;
 }
 
-bool IsNorm(TensorKind kind) {
-  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
-}
-
-TokenCost CostOfToken(const card::ModelFile& model, const Plan& plan) {
-  TokenCost cost;
-  for (const TensorRef& tensor : model.tensors) {
-    if (tensor.id.kind == TensorKind::kTokenEmbd) {
-      cost.payload_bytes += tensor.row_bytes();
-      cost.card_bytes +=
-          plan.block_bytes * WorstBlocks(tensor.offset, tensor.row_bytes(), tensor.row_bytes(), plan.block_bytes);
-      ++cost.reads;
-    } else if (!IsNorm(tensor.id.kind)) {
-      AddStream(tensor, plan, cost);
-    }
-  }
-  return cost;
+// `left`: bytes of the region the buffer should go to. The two regions are not one: what is named is where it lacks
+// least of what it asked for first.
+std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left) {
+  char name[sizeof(Error::name)];
+  TextBuffer text(name);
+  text.Append(RegionName(wish.first));
+  text.Append(" has no room for the ");
+  text.Append(BufferName(wish.id));
+  using enum BufferId;
+  const bool grows_with_context = wish.id == kKvCache || wish.id == kScores || wish.id == kTokens ||
+                                  wish.id == kHistory || wish.id == kTokenizerWork;
+  const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
+  return Fail(Error{
+      .code = Code::kOutOfMemory,
+      .what = grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
+              : is_tile ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
+                          "tiles or more chunks"
+                        : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
+                          "with more memory or a smaller model",
+      .have = left,
+      .need = ArenaBytes(wish.bytes)}
+                  .Named(std::string_view(name, text.size())));
 }
 
 }  // namespace
@@ -96,6 +153,10 @@ const char* BufferName(BufferId id) {
   switch (id) {
     case BufferId::kTiles:
       return "weight tiles";
+    case BufferId::kBounce:
+      return "bounce buffer";
+    case BufferId::kStack:
+      return "stack";
     case BufferId::kTensorTable:
       return "tensor table";
     case BufferId::kSession:
@@ -126,6 +187,14 @@ const char* BufferName(BufferId id) {
       return "logits";
     case BufferId::kKvCache:
       return "KV cache";
+    case BufferId::kEmbeddingTile:
+      return "embedding row";
+    case BufferId::kAttentionTile:
+      return "attention matrix";
+    case BufferId::kFfnTile:
+      return "MLP chunk";
+    case BufferId::kHeadTile:
+      return "LM head chunk";
   }
   return "";
 }
@@ -138,12 +207,60 @@ uint64_t Plan::region_bytes(Region region) const {
   return sum;
 }
 
+TokenCost& TokenCost::operator+=(const TokenCost& o) {
+  payload_bytes += o.payload_bytes;
+  card_bytes += o.card_bytes;
+  reads += o.reads;
+  bounced_blocks += o.bounced_blocks;
+  return *this;
+}
+
+uint32_t Plan::tile_block_bytes() const {
+  return options.tiles == TileMode::kBounced ? card::BouncingDevice::kBlockBytes : block_bytes;
+}
+
+Placement Plan::PlacementOf(const TensorRef& tensor) const {
+  const Zone where = ZoneOf(tensor.id.kind);
+  const bool one_row = where == Zone::kOpen || where == Zone::kEmbedding;
+  const uint32_t fits = card::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
+  Placement placement = {.resident = where == Zone::kOpen, .tile_rows = one_row ? std::min(fits, 1u) : fits};
+  if (placement.tile_rows == 0) return placement;
+  placement.tiles = (tensor.rows + placement.tile_rows - 1) / placement.tile_rows;
+  placement.tile_bytes = placement.tile_rows * tensor.row_bytes();
+
+  TokenCost& cost = placement.cost;
+  if (where == Zone::kOpen) return placement;
+  if (where == Zone::kEmbedding) {
+    const uint64_t blocks = WorstBlocks(tensor.offset, tensor.row_bytes(), tensor.row_bytes(), block_bytes);
+    cost = {.payload_bytes = tensor.row_bytes(), .card_bytes = blocks * block_bytes, .reads = 1};
+  } else {
+    cost = {.payload_bytes = tensor.size_bytes(), .reads = placement.tiles};
+    for (uint64_t row = 0; row < tensor.rows; row += placement.tile_rows) {
+      const uint64_t rows = std::min<uint64_t>(placement.tile_rows, tensor.rows - row);
+      cost.card_bytes +=
+          CoveringBytes(tensor.offset + row * tensor.row_bytes(), rows * tensor.row_bytes(), block_bytes);
+    }
+  }
+  if (options.tiles == TileMode::kBounced) cost.bounced_blocks = cost.card_bytes / block_bytes;
+  return placement;
+}
+
+PlanOptions OriginalPlan(const ModelShape& shape) {
+  constexpr uint32_t kHeadRows = 256;
+  return {.tiles = TileMode::kBounced,
+          .attention_chunks = 1,
+          .ffn_chunks = 8,
+          .head_chunks = (shape.vocab_size + kHeadRows - 1) / kHeadRows};
+}
+
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
                       const PlanOptions& options) {
   Plan plan;
+  plan.options = options;
   plan.block_bytes = block_bytes;
   plan.n_ctx = options.n_ctx != 0 ? options.n_ctx : model.shape.max_position_embeddings;
-  plan.tile_buffer_bytes = options.tile_buffer_bytes != 0 ? options.tile_buffer_bytes : board.tile_buffer_bytes;
+  plan.options.n_ctx = plan.n_ctx;
+  if (options.tile_buffer_bytes == 0) plan.options.tile_buffer_bytes = board.tile_buffer_bytes;
   if (plan.n_ctx > model.shape.max_position_embeddings) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "a context of {need} positions was asked for and the model was made for {have}: lower -c",
@@ -157,50 +274,42 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
          .have = kMaxContext,
          .need = plan.n_ctx});
   }
-  if (!std::has_single_bit(block_bytes) || plan.tile_buffer_bytes % block_bytes != 0) {
+  if (!std::has_single_bit(block_bytes) || plan.options.tile_buffer_bytes % block_bytes != 0) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "a tile buffer of {have} bytes is not a whole number of the card's blocks of {need} bytes",
-                 .have = plan.tile_buffer_bytes,
+                 .have = plan.options.tile_buffer_bytes,
                  .need = block_bytes});
   }
+  THIMBLE_TRY(PlanZones(model, plan));
   for (const TensorRef& tensor : model.tensors) {
-    if (card::TileRows(tensor, plan.tile_buffer_bytes, block_bytes) == 0) {
+    const Placement placement = plan.PlacementOf(tensor);
+    if (placement.tile_rows == 0) {
+      const ZoneTiles& zone = plan.zone(ZoneOf(tensor.id.kind));
+      const uint64_t rows = zone.chunks == 0 ? 1 : (tensor.rows + uint64_t{zone.chunks} - 1) / zone.chunks;
       return Fail({.code = Code::kOutOfMemory,
-                   .what =
-                       "one row of {tensor} is {need} bytes and a tile buffer of {have} bytes cannot hold it with the "
-                       "blocks around it: this model needs larger tiles than the board has",
+                   .what = zone.chunks == 0
+                               ? "one row of {tensor} is {need} bytes and a tile buffer of {have} bytes cannot hold it "
+                                 "with the blocks around it: this model needs larger tiles than the board has"
+                               : "a piece of {tensor} is {need} bytes and a tile buffer of {have} bytes cannot hold it "
+                                 "with the blocks around it: plan with more chunks",
                    .tensor = tensor.id,
-                   .have = plan.tile_buffer_bytes,
-                   .need = tensor.row_bytes()});
+                   .have = zone.buffer_bytes,
+                   .need = rows * tensor.row_bytes()});
     }
+    plan.token_cost += placement.cost;
   }
   plan.max_prompt_bytes = plan.n_ctx * kPromptBytesPerPosition;
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   for (const Wish& wish : Wishes(model, text, plan)) {
-    Region region = wish.first;
-    if (ArenaBytes(wish.bytes) > left[static_cast<size_t>(region)]) {
-      if (ArenaBytes(wish.bytes) <= left[static_cast<size_t>(wish.second)]) {
-        region = wish.second;
-      } else {
-        const bool context = wish.id == BufferId::kKvCache || wish.id == BufferId::kScores ||
-                             wish.id == BufferId::kTokens || wish.id == BufferId::kHistory ||
-                             wish.id == BufferId::kTokenizerWork;
-        return Fail(Error{.code = Code::kOutOfMemory,
-                          .what = context
-                                      ? "{name} of this board is too small for this context: {need} bytes are needed "
-                                        "and {have} are left; lower -c"
-                                      : "{name} of this board is too small for this model: {need} bytes are needed "
-                                        "and {have} are left; take a board with more memory or a smaller model",
-                          .have = left[static_cast<size_t>(region)],
-                          .need = wish.bytes}
-                        .Named(RegionName(region)));
-      }
+    const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left[static_cast<size_t>(region)]; };
+    if (!fits(wish.first) && !fits(wish.second)) {
+      return RefuseBuffer(wish, left[static_cast<size_t>(wish.first)]);
     }
+    const Region region = fits(wish.first) ? wish.first : wish.second;
     left[static_cast<size_t>(region)] -= ArenaBytes(wish.bytes);
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
   }
-  plan.token_cost = CostOfToken(model, plan);
   return plan;
 }
 

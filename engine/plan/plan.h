@@ -13,16 +13,34 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/error.h"
+#include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
 #include "engine/card/model_file.h"
 
 namespace thimble::plan {
 
+// How weights come in from the card.
+enum class TileMode : uint8_t {
+  kStreamed,  // through two DMA buffers in internal memory, one being read while the other is computed on
+  kBounced,   // into one buffer for each zone, in PSRAM, through a card::BouncingDevice; nothing overlaps
+};
+
 // What may be chosen; everything else follows.
 struct PlanOptions {
-  uint32_t n_ctx = 0;              // positions in the KV cache; 0: max_position_embeddings of the model
-  uint32_t tile_buffer_bytes = 0;  // each of the two; a multiple of the card's block size; 0: the board's
+  uint32_t n_ctx = 0;  // positions in the KV cache; 0: max_position_embeddings of the model
+  TileMode tiles = TileMode::kStreamed;
+  uint32_t tile_buffer_bytes = 0;  // each of the two when streamed; a multiple of the card's block size; 0: the board's
+  // The pieces each matrix of a zone comes in, as equal as whole rows allow; 0: as few as tile_buffer_bytes allows.
+  uint32_t attention_chunks = 0;
+  uint32_t ffn_chunks = 0;
+  uint32_t head_chunks = 0;
+
+  friend bool operator==(const PlanOptions&, const PlanOptions&) = default;
 };
+
+// The plan this system started from, as the baseline that all else is compared with: buffers in PSRAM, attention
+// matrices whole, gate, up and down in eight chunks each, the LM head 256 rows at a time.
+PlanOptions OriginalPlan(const ModelShape& shape);
 
 // What the text side wants, told by the layer that knows it: this one does not.
 struct TextNeeds {
@@ -34,7 +52,9 @@ struct TextNeeds {
 };
 
 enum class BufferId : uint8_t {
-  kTiles,          // two DMA buffers that weights stream through
+  kTiles,          // streamed: two DMA buffers that weights go through
+  kBounce,         // bounced: what the card's DMA writes; the model's header is read through all of it
+  kStack,          // of the task that runs the session
   kTensorTable,    // where each tensor lies in the file
   kSession,        // the session object
   kNorms,          // all norm weights, float32, resident
@@ -50,8 +70,12 @@ enum class BufferId : uint8_t {
   kText,           // the detokenizer's and the stop matcher's held-back text
   kLogits,         // [vocab_size]
   kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
+  kEmbeddingTile,  // bounced: one row of the token embedding
+  kAttentionTile,  // bounced: the largest piece of q, k, v and o
+  kFfnTile,        // bounced: the largest piece of gate, up and down
+  kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 16;
+inline constexpr size_t kNumBuffers = 22;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -63,20 +87,45 @@ struct Buffer {
 // every position; an embedding row that straddles blocks is counted at its worst.
 struct TokenCost {
   uint64_t payload_bytes = 0;
-  uint64_t card_bytes = 0;  // whole blocks
-  uint64_t reads = 0;       // if the file is one extent
+  uint64_t card_bytes = 0;      // whole blocks
+  uint64_t reads = 0;           // if the file is one extent
+  uint64_t bounced_blocks = 0;  // when bounced: reads of one block each that the reads fall into
+
+  TokenCost& operator+=(const TokenCost& o);
+};
+
+// Tiles of one zone's tensors.
+struct ZoneTiles {
+  uint32_t buffer_bytes = 0;  // of each buffer
+  uint32_t chunks = 0;        // as in PlanOptions
+};
+
+// Where one tensor is and in what pieces it comes. All of a model's tensors stay on the card, but the norms, which are
+// read once when the session opens.
+struct Placement {
+  bool resident = false;    // in the kNorms buffer
+  uint32_t tile_rows = 0;   // rows of a piece; the last may have fewer
+  uint64_t tile_bytes = 0;  // bytes of a piece
+  uint32_t tiles = 0;       // pieces of the whole tensor; of the token embedding a token reads one
+  TokenCost cost = {};      // its part of a token's
 };
 
 struct Plan {
+  PlanOptions options;  // as chosen, nothing left at 0 but chunks
   uint32_t n_ctx = 0;
-  uint32_t tile_buffer_bytes = 0;
-  uint32_t block_bytes = 0;
+  uint32_t block_bytes = 0;                      // of the card
   uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
+  std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenCost token_cost;
 
   const Buffer& buffer(BufferId id) const { return buffers[static_cast<size_t>(id)]; }
+  const ZoneTiles& zone(Zone zone) const { return zones[static_cast<size_t>(zone)]; }
   uint64_t region_bytes(Region region) const;
+
+  // Bytes that reads into tile buffers are multiples of: the card's blocks, unless they are bounced.
+  uint32_t tile_block_bytes() const;
+  Placement PlacementOf(const TensorRef& tensor) const;
 };
 
 // Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
@@ -85,9 +134,18 @@ inline constexpr uint32_t kPromptBytesPerPosition = 8;
 // Bytes reserved for the session object: the same on every target.
 inline constexpr uint64_t kSessionBytes = 2048;
 
+// Bytes reserved for the stack of the task that runs a session. Tests hold what Open(), Tokenize(), Prefill() and
+// Next() use to it, on 32-bit and 64-bit processors.
+inline constexpr uint64_t kStackBytes = 8192;
+
+// What a model file's header is read through, before the plan says where the tiles are: DMA memory that is free again
+// afterwards. The smallest tile buffers are larger, and kBounce is as large.
+inline constexpr uint32_t kHeaderBufferBytes = 4096;
+
 // Plans `model` on `board`. Buffers the step touches most go to SRAM while it lasts, then to PSRAM; the KV cache, the
-// tokenizer and the logits go to PSRAM, then to SRAM. Fails with kOutOfMemory (the region in `{name}`, need and have in
-// bytes) when something fits nowhere, kInvalidArgument for options out of range.
+// tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM. Fails with kOutOfMemory (the region
+// in
+// `{name}`, need and have in bytes) when something fits nowhere, kInvalidArgument for options out of range.
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
                       const PlanOptions& options);
 

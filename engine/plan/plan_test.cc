@@ -65,6 +65,67 @@ TEST(Plan, TinyLlmOnTheEsp32CamReadsEveryWeightOnce) {
   }
 }
 
+TEST(Plan, TheFirstPlanReadsTinyLlmIn154Pieces) {
+  const Model model(kTinyLlm);
+  const auto plan = MakePlan(model.file(), kTokenizer, kEsp32Cam, 512, OriginalPlan(kTinyLlm));
+  ASSERT_TRUE(plan) << Text(plan.error());
+  struct Piece {
+    TensorKind kind;
+    uint32_t tiles;
+    uint64_t tile_bytes;
+  };
+  using enum TensorKind;
+  for (const Piece& piece : {Piece{kAttnQ, 1, 147'456}, Piece{kAttnK, 1, 73'728}, Piece{kAttnV, 1, 73'728},
+                             Piece{kAttnO, 1, 147'456}, Piece{kFfnGate, 8, 98'304}, Piece{kFfnUp, 8, 98'304},
+                             Piece{kFfnDown, 8, 98'304}, Piece{kLmHead, 125, 196'608}}) {
+    const TensorRef& tensor = model.file().tensor({piece.kind, 0});
+    const Placement placement = plan->PlacementOf(tensor);
+    EXPECT_EQ(placement.tiles, piece.tiles) << static_cast<int>(piece.kind);
+    EXPECT_EQ(placement.tile_bytes, piece.tile_bytes) << static_cast<int>(piece.kind);
+    EXPECT_EQ(placement.cost.reads, piece.tiles);
+    EXPECT_EQ(placement.cost.payload_bytes, tensor.size_bytes());
+  }
+  EXPECT_EQ(plan->PlacementOf(model.file().tensor({kTokenEmbd, 0})).cost.payload_bytes, 768u);
+  EXPECT_EQ(plan->token_cost.reads, 154u);
+  EXPECT_EQ(plan->token_cost.payload_bytes, 27'378'432u);
+  EXPECT_EQ(plan->token_cost.bounced_blocks, 27'378'688u / 512);
+
+  const auto expect_buffer = [&](BufferId id, uint64_t bytes, Region region) {
+    EXPECT_EQ(plan->buffer(id).bytes, bytes) << BufferName(id);
+    EXPECT_EQ(plan->buffer(id).region, region) << BufferName(id);
+  };
+  expect_buffer(BufferId::kEmbeddingTile, 768, Region::kPsram);
+  expect_buffer(BufferId::kAttentionTile, 147'456, Region::kPsram);
+  expect_buffer(BufferId::kFfnTile, 98'304, Region::kPsram);
+  expect_buffer(BufferId::kHeadTile, 196'608, Region::kPsram);
+  expect_buffer(BufferId::kKvCache, 786'432, Region::kPsram);
+  expect_buffer(BufferId::kTiles, 0, Region::kSramDma);
+  expect_buffer(BufferId::kBounce, kHeaderBufferBytes, Region::kSramDma);
+}
+
+TEST(Plan, ChunksThatDoNotFitTheTileBuffersAreRefused) {
+  const Model model(kTinyLlm);
+  const auto refused = MakePlan(model.file(), {}, kEsp32Cam, 512, {.attention_chunks = 1});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(Text(refused.error()).find("blk.0.attn_q.weight"), std::string::npos) << Text(refused.error());
+  EXPECT_NE(Text(refused.error()).find("147456"), std::string::npos) << Text(refused.error());
+  EXPECT_NE(Text(refused.error()).find("more chunks"), std::string::npos) << Text(refused.error());
+  const auto halves = MakePlan(model.file(), {}, kEsp32Cam, 512, {.attention_chunks = 3});
+  ASSERT_TRUE(halves) << Text(halves.error());
+  EXPECT_EQ(halves->PlacementOf(model.file().tensor({TensorKind::kAttnK, 0})).tiles, 3u);
+}
+
+TEST(Plan, SaysWhichBufferLacksHowMuchWhere) {
+  const Model model(kTinyLlm);
+  Board board = kEsp32Cam;
+  board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 1'400'000;
+  const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
+  ASSERT_FALSE(refused);
+  // 1 400 000 less prompt and context ids 2 * 4096, logits 128 000, tokenizer 500 000, its workspace 11 * 8192 + 14.
+  EXPECT_EQ(Text(refused.error()),
+            "psram has no room for the KV cache: 786432 bytes are needed, 673680 are left, 112752 are missing: lower -c");
+}
+
 TEST(Plan, EveryBufferHasAName) {
   std::set<std::string> names;
   for (size_t i = 0; i < kNumBuffers; ++i) names.insert(BufferName(static_cast<BufferId>(i)));

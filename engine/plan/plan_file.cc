@@ -1,0 +1,138 @@
+#include "engine/plan/plan_file.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "engine/base/text_buffer.h"
+
+namespace thimble::plan {
+namespace {
+
+// The keys whose values are numbers, in the order of the file.
+struct NumberKey {
+  std::string_view name;
+  uint32_t PlanOptions::* member;
+  std::string_view comment;
+};
+constexpr std::array kNumberKeys = {
+    NumberKey{"n_ctx", &PlanOptions::n_ctx, "positions of context; 0: the model's"},
+    NumberKey{"tile_buffer_bytes", &PlanOptions::tile_buffer_bytes, "a tile buffer; 0: the board's"},
+    NumberKey{"attention_chunks", &PlanOptions::attention_chunks, "pieces of q, k, v, o each; 0: as few as fit"},
+    NumberKey{"ffn_chunks", &PlanOptions::ffn_chunks, "pieces of gate, up, down each; 0: as few as fit"},
+    NumberKey{"head_chunks", &PlanOptions::head_chunks, "pieces of the LM head; 0: as few as fit"},
+};
+constexpr std::string_view kBoardKey = "board";
+constexpr std::string_view kTilesKey = "tiles";
+
+std::string_view Trim(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t\r");
+  if (first == text.npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+std::optional<uint32_t> ParseNumber(std::string_view digits) {
+  if (digits.empty() || digits.size() > 10) return std::nullopt;
+  uint64_t number = 0;
+  for (char c : digits) {
+    if (c < '0' || c > '9') return std::nullopt;
+    number = number * 10 + static_cast<uint64_t>(c - '0');
+  }
+  if (number > std::numeric_limits<uint32_t>::max()) return std::nullopt;
+  return static_cast<uint32_t>(number);
+}
+
+std::optional<TileMode> ParseTileMode(std::string_view name) {
+  for (TileMode mode : {TileMode::kStreamed, TileMode::kBounced}) {
+    if (name == TileModeName(mode)) return mode;
+  }
+  return std::nullopt;
+}
+
+// Stores the value of one key; false if it is none that the key can have.
+bool SetValue(std::string_view key, std::string_view value, PlanFile& file) {
+  if (key == kBoardKey) {
+    file.board = value;
+    return !value.empty();
+  }
+  if (key == kTilesKey) {
+    const std::optional<TileMode> mode = ParseTileMode(value);
+    file.options.tiles = mode.value_or(file.options.tiles);
+    return mode.has_value();
+  }
+  const auto number_key = std::ranges::find(kNumberKeys, key, &NumberKey::name);
+  const std::optional<uint32_t> number = ParseNumber(value);
+  file.options.*number_key->member = number.value_or(0);
+  return number.has_value();
+}
+
+// Index of a key among all there are, or nothing.
+std::optional<size_t> IndexOf(std::string_view key) {
+  if (key == kBoardKey) return 0;
+  if (key == kTilesKey) return 1;
+  const auto number_key = std::ranges::find(kNumberKeys, key, &NumberKey::name);
+  if (number_key == kNumberKeys.end()) return std::nullopt;
+  return 2 + static_cast<size_t>(number_key - kNumberKeys.begin());
+}
+
+std::unexpected<Error> FailAt(uint64_t line, const char* what, std::string_view name) {
+  return Fail(Error{.code = Code::kCorrupt, .what = what, .have = line}.Named(name));
+}
+
+}  // namespace
+
+const char* TileModeName(TileMode mode) { return mode == TileMode::kStreamed ? "streamed" : "bounced"; }
+
+Result<PlanFile> ParsePlanFile(std::string_view text) {
+  if (text.size() > kMaxPlanFileBytes) {
+    return Fail({.code = Code::kCorrupt,
+                 .what =
+                     "a plan of {have} bytes is longer than the {need} that one can have: write it with 'thimble plan "
+                     "-o'",
+                 .have = text.size(),
+                 .need = kMaxPlanFileBytes});
+  }
+  PlanFile file;
+  std::array<bool, 2 + kNumberKeys.size()> seen = {};
+  for (uint64_t number = 1; !text.empty(); ++number) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = Trim(text.substr(0, std::min(end, text.find('#'))));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.empty()) continue;
+    const size_t equals = line.find('=');
+    if (equals == line.npos) return FailAt(number, "line {have} of the plan, '{name}', is not 'key = value'", line);
+    const std::string_view key = Trim(line.substr(0, equals));
+    const std::string_view value = Trim(line.substr(equals + 1));
+    const std::optional<size_t> index = IndexOf(key);
+    if (!index) return FailAt(number, "line {have} of the plan has the key '{name}', which there is not", key);
+    if (std::exchange(seen[*index], true)) return FailAt(number, "line {have} of the plan gives '{name}' again", key);
+    if (!SetValue(key, value, file)) {
+      return FailAt(number, "line {have} of the plan has a value that is none for its key: '{name}'", line);
+    }
+  }
+  if (file.board.empty()) {
+    return Fail({.code = Code::kCorrupt, .what = "the plan names no board: it needs a line like 'board = esp32-cam'"});
+  }
+  return file;
+}
+
+size_t FormatPlanFile(const PlanFile& file, std::span<char> out) {
+  TextBuffer text(out);
+  const auto line = [&](std::string_view key, auto value, std::string_view comment) {
+    text.Append(key);
+    text.Append(" = ");
+    text.Append(value);
+    if (!comment.empty()) text.Append("  # ");
+    text.Append(comment);
+    text.Append("\n");
+  };
+  line(kBoardKey, file.board, "");
+  line(kTilesKey, std::string_view(TileModeName(file.options.tiles)), "streamed or bounced");
+  for (const NumberKey& key : kNumberKeys) line(key.name, uint64_t{file.options.*key.member}, key.comment);
+  return text.size();
+}
+
+}  // namespace thimble::plan

@@ -1,0 +1,65 @@
+#include "engine/plan/plan_file.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <random>
+#include <string>
+
+namespace thimble::plan {
+namespace {
+
+std::string Format(const PlanFile& file) {
+  std::array<char, kMaxPlanFileBytes> out;
+  return std::string(out.data(), FormatPlanFile(file, out));
+}
+
+std::string Refusal(std::string_view text) {
+  const auto file = ParsePlanFile(text);
+  if (file) return "";
+  std::array<char, 300> out;
+  return std::string(out.data(), FormatError(file.error(), out));
+}
+
+TEST(PlanFile, WhatIsWrittenIsReadBack) {
+  std::mt19937 random(8);
+  const auto number = [&] { return random() % 2 == 0 ? static_cast<uint32_t>(random()) : static_cast<uint32_t>(random() % 100); };
+  for (int round = 0; round < 500; ++round) {
+    const PlanOptions options = {.n_ctx = number(),
+                                 .tiles = random() % 2 == 0 ? TileMode::kStreamed : TileMode::kBounced,
+                                 .tile_buffer_bytes = number(),
+                                 .attention_chunks = number(),
+                                 .ffn_chunks = number(),
+                                 .head_chunks = number()};
+    const std::string text = Format({.board = "esp32-cam", .options = options});
+    const auto file = ParsePlanFile(text);
+    ASSERT_TRUE(file) << text;
+    EXPECT_EQ(file->board, "esp32-cam");
+    EXPECT_EQ(file->options, options) << text;
+  }
+}
+
+TEST(PlanFile, KeysMayBeLeftOutAndLinesMayBeUntidy) {
+  const auto file = ParsePlanFile("# mine\r\n\r\n  board=host # here\r\n\tn_ctx =  77");
+  ASSERT_TRUE(file);
+  EXPECT_EQ(file->board, "host");
+  EXPECT_EQ(file->options, (PlanOptions{.n_ctx = 77}));
+}
+
+TEST(PlanFile, SaysWhatIsWrongAndInWhichLine) {
+  const auto contains = [](const std::string& text, std::string_view part) { return text.find(part) != text.npos; };
+  EXPECT_PRED2(contains, Refusal(""), "names no board");
+  EXPECT_PRED2(contains, Refusal("board =\n"), "line 1");
+  EXPECT_PRED2(contains, Refusal("board = host\nhello\n"), "line 2 of the plan, 'hello', is not 'key = value'");
+  EXPECT_PRED2(contains, Refusal("board = host\n\nn_ctxx = 5\n"), "line 3 of the plan has the key 'n_ctxx'");
+  EXPECT_PRED2(contains, Refusal("board = host\nn_ctx = 5\nn_ctx = 5\n"), "line 3 of the plan gives 'n_ctx' again");
+  for (const char* value : {"", "-1", "4294967296", "99999999999999999999", "5x", "0x10", "1e3"}) {
+    EXPECT_PRED2(contains, Refusal(std::string("board = host\nn_ctx = ") + value), "line 2") << value;
+  }
+  EXPECT_PRED2(contains, Refusal("board = host\ntiles = both\n"), "tiles = both");
+  EXPECT_PRED2(contains, Refusal(std::string(kMaxPlanFileBytes + 1, '#')), "longer than");
+  EXPECT_EQ(Refusal("board = host\nn_ctx = 4294967295\n"), "");
+}
+
+}  // namespace
+}  // namespace thimble::plan
