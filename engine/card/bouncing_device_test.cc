@@ -23,12 +23,14 @@ class BouncingDeviceTest : public testing::Test {
  protected:
   static constexpr uint64_t kBytes = 64 * 512;
 
-  BouncingDeviceTest() : contents_(kBytes) {
+  static std::vector<std::byte> RandomBytes() {
+    std::vector<std::byte> bytes(kBytes);
     std::mt19937 random(5);
-    for (std::byte& b : contents_) b = static_cast<std::byte>(random());
+    for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+    return bytes;
   }
 
-  std::vector<std::byte> contents_;
+  std::vector<std::byte> contents_ = RandomBytes();
   RamDevice ram_{contents_, 512, 16};
   Ledger ledger_;
   alignas(16) std::array<std::byte, 512> bounce_;

@@ -23,7 +23,9 @@ std::string Refusal(std::string_view text) {
 
 TEST(PlanFile, WhatIsWrittenIsReadBack) {
   std::mt19937 random(8);
-  const auto number = [&] { return random() % 2 == 0 ? static_cast<uint32_t>(random()) : static_cast<uint32_t>(random() % 100); };
+  const auto number = [&] {
+    return random() % 2 == 0 ? static_cast<uint32_t>(random()) : static_cast<uint32_t>(random() % 100);
+  };
   for (int round = 0; round < 500; ++round) {
     const PlanOptions options = {.n_ctx = number(),
                                  .tiles = random() % 2 == 0 ? TileMode::kStreamed : TileMode::kBounced,

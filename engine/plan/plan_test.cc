@@ -122,8 +122,9 @@ TEST(Plan, SaysWhichBufferLacksHowMuchWhere) {
   const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
   ASSERT_FALSE(refused);
   // 1 400 000 less prompt and context ids 2 * 4096, logits 128 000, tokenizer 500 000, its workspace 11 * 8192 + 14.
-  EXPECT_EQ(Text(refused.error()),
-            "psram has no room for the KV cache: 786432 bytes are needed, 673680 are left, 112752 are missing: lower -c");
+  EXPECT_EQ(
+      Text(refused.error()),
+      "psram has no room for the KV cache: 786432 bytes are needed, 673680 are left, 112752 are missing: lower -c");
 }
 
 TEST(Plan, EveryBufferHasAName) {

@@ -1,0 +1,134 @@
+// How much stack the engine uses, measured on a painted one, against what a plan reserves for it.
+#include <gtest/gtest.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/generate.h"
+#include "engine/plan/plan.h"
+#include "engine/session.h"
+#include "host/devices/ram_device.h"
+#include "tests/support/open_model.h"
+#include "tests/support/test_gguf.h"
+#include "tests/support/test_vocabulary.h"
+
+namespace thimble::tests {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;  // whose frames are larger
+#elif defined(__has_feature)
+constexpr bool kSanitized = __has_feature(address_sanitizer);
+#else
+constexpr bool kSanitized = false;
+#endif
+
+using Work = void (*)(void*);
+
+struct Call {
+  Work work;
+  void* data;
+};
+Call* current_call = nullptr;
+
+// Bytes of stack that `work(data)` touches.
+size_t StackOf(Work work, void* data) {
+  constexpr std::byte kPaint{0xA5};
+  std::vector<std::byte> stack(1 << 18, kPaint);
+  Call call = {work, data};
+  current_call = &call;
+  ucontext_t caller, callee;
+  getcontext(&callee);
+  callee.uc_stack.ss_sp = stack.data();
+  callee.uc_stack.ss_size = stack.size();
+  callee.uc_link = &caller;
+  makecontext(&callee, [] { current_call->work(current_call->data); }, 0);
+  swapcontext(&caller, &callee);
+  const auto touched = std::ranges::find_if(stack, [&](std::byte b) { return b != kPaint; });
+  return static_cast<size_t>(stack.end() - touched);
+}
+
+template <class F>
+size_t StackOf(F work) {
+  return StackOf([](void* f) { (*static_cast<F*>(f))(); }, &work);
+}
+
+TEST(Stack, MeasuresWhatIsUsed) {
+  const size_t used = StackOf([] {
+    volatile char frame[10000];
+    for (size_t i = 0; i < sizeof(frame); ++i) frame[i] = 1;
+    EXPECT_EQ(frame[5000], 1);
+  });
+  EXPECT_GE(used, 10000u);
+  EXPECT_LT(used, 30000u);
+}
+
+struct Sink final : TextSink {
+  void OnToken(TokenId) override {}
+  void OnText(std::string_view) override {}
+};
+
+TEST(Stack, OfASessionFitsWhatThePlanReserves) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
+  TestModel test = {.shape = kTinyLlm};
+  test.shape.vocab_size = 500;
+  host::RamDevice device(MakeGguf(test));
+  for (const plan::PlanOptions& options : {plan::PlanOptions{}, plan::OriginalPlan(test.shape)}) {
+    OpenModel model(device, {.plan = options});
+    ASSERT_NE(model.session(), nullptr) << model.error();
+    Result<GenerateResult> generated;
+    const size_t used = StackOf([&] {
+      const std::array<TokenId, 3> prompt = {1, 20, 300};
+      Sink sink;
+      if (!model.session()->Prefill(prompt)) return;
+      generated = Generate(*model.session(), {.sampler = {.seed = 1}, .n_predict = 5, .stops = {}}, sink);
+    });
+    ASSERT_TRUE(generated);
+    EXPECT_EQ(generated->n_predicted, 5u);
+    EXPECT_LE(used, plan::kStackBytes);
+    RecordProperty("bytes", static_cast<int>(used));
+  }
+}
+
+TEST(Stack, OfOpeningFitsWhatThePlanReserves) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
+  TestModel test = {.shape = kTinyLlm};
+  test.shape.vocab_size = 500;
+  host::RamDevice device(MakeGguf(test));
+  std::optional<OpenModel> model;
+  const size_t used = StackOf([&] { model.emplace(device, OpenModel::Options{}); });
+  ASSERT_NE(model->session(), nullptr) << model->error();
+  EXPECT_LE(used, plan::kStackBytes);
+  RecordProperty("bytes", static_cast<int>(used));
+}
+
+TEST(Stack, OfTheTokenizerFitsWhatThePlanReserves) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
+  TestVocabulary vocabulary;
+  vocabulary.AddSpecial(true);
+  for (char c = 'a'; c <= 'z'; ++c) vocabulary.Add(std::string(1, c), -1.0f * static_cast<float>(c));
+  vocabulary.Add("ab", -500);
+  vocabulary.Add("abc", -501);
+  const TokenizerFile file(vocabulary);
+  std::optional<LoadedTokenizer> loaded;
+  const size_t load = StackOf([&] { loaded.emplace(file); });
+  ASSERT_TRUE(loaded->result());
+  std::vector<TokenId> ids;
+  const size_t encode = StackOf([&] { ids = loaded->Encode("abc cab \xe2\x82\xac abcabc"); });
+  EXPECT_GT(ids.size(), 4u);
+  EXPECT_LE(std::max(load, encode), plan::kStackBytes);
+  RecordProperty("load_bytes", static_cast<int>(load));
+  RecordProperty("encode_bytes", static_cast<int>(encode));
+}
+
+}  // namespace
+}  // namespace thimble::tests
