@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "engine/card/gguf.h"
 #include "engine/text/detokenizer.h"
 
 namespace thimble {
@@ -50,12 +51,14 @@ class Cutter {
 
 }  // namespace
 
-Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas) {
+Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder) {
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
   card::ByteReader header(reader, buffer);
-  Result<card::ModelFile> model = card::OpenGguf(header, ArenaOf(arenas, Region::kSram));
+  Arena& table = ArenaOf(arenas, Region::kSram);
+  const bool is_folder = folder != nullptr && !folder->is_empty();
+  Result<card::ModelFile> model = is_folder ? card::OpenFolder(header, *folder, table) : card::OpenGguf(header, table);
   dma.Release(mark);
   return model;
 }

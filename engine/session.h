@@ -16,7 +16,8 @@
 #include "engine/base/error.h"
 #include "engine/card/bouncing_device.h"
 #include "engine/card/file_reader.h"
-#include "engine/card/gguf.h"
+#include "engine/card/model_file.h"
+#include "engine/card/model_folder.h"
 #include "engine/card/tile_stream.h"
 #include "engine/math/kernels.h"
 #include "engine/model/transformer.h"
@@ -26,9 +27,10 @@
 
 namespace thimble {
 
-// Reads the header of the model file behind `reader`: OpenGguf() with scratch that arenas[kSramDma] has back
-// afterwards. The tensor table stays in arenas[kSram].
-Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas);
+// Reads the header of the model behind `reader`, with scratch that arenas[kSramDma] has back afterwards: OpenFolder()
+// when the files of `folder` are what `reader` reads, OpenGguf() when that is null or has no files. The tensor table
+// stays in arenas[kSram].
+Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder = nullptr);
 
 // Plans `model` on `board` with what its tokenizer and this sampler need. As plan::MakePlan(), pure.
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,

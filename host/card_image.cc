@@ -240,6 +240,11 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   THIMBLE_ASSIGN(const ModelSource source, OpenModelSource(options.model, options.tokenizer));
   THIMBLE_ASSIGN(const OpenedModel model, OpenModelFile(source.path(), ""));
   if (!model.name_on_card.empty()) return Sentence(fmt::format("{} is a card already", options.model));
+  if (!model.folder.is_empty()) {
+    return Sentence(
+        fmt::format("{} is a tensor folder; convert it to a GGUF file first, or copy the folder to a card as it is",
+                    options.model));
+  }
   THIMBLE_TRY(CheckModel(model, options.model));
   if (model.file.size_bytes > kMostFileBytes) {
     return Sentence(fmt::format("{} has {} bytes; a file on FAT32 has {} at most", options.model, model.file.size_bytes,

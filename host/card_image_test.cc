@@ -201,7 +201,7 @@ TEST_F(CardImageTest, SaysWhatAPathIsNot) {
     std::string path;
     const char* says;
   } cases[] = {{folder_ / "absent", "absent"},
-               {folder_.path(), "it is a folder"},
+               {folder_.path(), "is no tensor folder: it has no model_config.json"},
                {folder_ / "empty", "it is empty"},
                {folder_ / "text", "text is neither a GGUF file nor a card: there is no volume"},
                {folder_ / "GG", "GG"},

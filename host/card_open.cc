@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
+#include <map>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "engine/card/fat32.h"
+#include "host/input_file.h"
 
 namespace thimble::host {
 namespace {
@@ -34,33 +37,147 @@ bool IsModelName(std::string_view name) {
   return name.size() > kExtension.size() && SameLetters(name.substr(name.size() - kExtension.size()), kExtension);
 }
 
-// The entry of the file to open, chosen by name or for being the only model.
-Expected<card::DirEntry> ChooseFile(card::Fat32& volume, const std::string& path, const std::string& file_on_card) {
-  std::vector<card::DirEntry> chosen;
-  std::vector<std::string> names;
-  const auto listed = volume.ListRoot([&](const card::DirEntry& entry) {
-    const std::string_view name = entry.name.data();
-    if (file_on_card.empty() ? IsModelName(name) : SameLetters(name, file_on_card)) chosen.push_back(entry);
-    if (IsModelName(name) && names.size() <= kMostNamesShown) names.push_back(Quote(name));
+// A model on a card.
+struct Choice {
+  card::DirEntry entry;
+  bool is_folder = false;
+};
+
+// Whether the folder, an entry of the card's root folder, holds a model.
+Expected<bool> HoldsModel(card::Fat32& volume, const std::string& path, const card::DirEntry& folder) {
+  bool found = false;
+  const auto listed = volume.ListFolder(folder, [&](const card::DirEntry& file) {
+    found = SameLetters(file.name.data(), card::kFolderConfigName);
+    return !found;
+  });
+  if (!listed) return Failed(path, listed.error());
+  return found;
+}
+
+// The models of the root folder, or what is called `name`, which may be any file. Where there are files, folders are
+// not looked at.
+Expected<std::vector<Choice>> FindModels(card::Fat32& volume, const std::string& path, const std::string& name) {
+  std::vector<Choice> models;
+  const auto is_wanted = [&](const card::DirEntry& entry) {
+    return name.empty() || SameLetters(entry.name.data(), name);
+  };
+  auto listed = volume.ListRoot([&](const card::DirEntry& entry) {
+    if (name.empty() ? IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
     return true;
   });
   if (!listed) return Failed(path, listed.error());
-  if (chosen.size() == 1) return chosen.front();
-  if (names.size() > kMostNamesShown) names.back() = "...";
-  const std::string list = fmt::format("{}", fmt::join(names, ", "));
-  if (chosen.size() > 1) {
-    return Sentence(fmt::format("{} holds several models: {}; choose one of them by its name", path, list));
+  if (!models.empty()) return models;
+  Status looked;
+  listed = volume.ListRootFolders([&](const card::DirEntry& entry) {
+    if (!is_wanted(entry)) return true;
+    const Expected<bool> holds_model = HoldsModel(volume, path, entry);
+    if (!holds_model) looked = Sentence(holds_model.error());
+    if (holds_model && *holds_model) models.push_back({entry, true});
+    return looked.has_value();
+  });
+  if (!listed) return Failed(path, listed.error());
+  THIMBLE_TRY(looked);
+  return models;
+}
+
+std::string ListOf(std::span<const Choice> models) {
+  std::vector<std::string> names;
+  for (const Choice& model : models) {
+    if (names.size() == kMostNamesShown) {
+      names.push_back("...");
+      break;
+    }
+    names.push_back(Quote(model.entry.name.data()));
   }
-  if (!file_on_card.empty()) {
-    return Sentence(fmt::format("{} has no file \"{}\" in its root folder{}", path, Quote(file_on_card),
-                                names.empty() ? "" : "; its models are " + list));
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+// The model to open, chosen by name or for being the only one.
+Expected<Choice> ChooseModel(card::Fat32& volume, const std::string& path, const std::string& name) {
+  THIMBLE_ASSIGN(std::vector<Choice> models, FindModels(volume, path, name));
+  if (models.empty() && !name.empty()) {
+    THIMBLE_ASSIGN(models, FindModels(volume, path, ""));
+    return Sentence(fmt::format("{} has no file \"{}\" in its root folder{}", path, Quote(name),
+                                models.empty() ? "" : "; its models are " + ListOf(models)));
   }
-  return Sentence(fmt::format("{} is a FAT32 card without a .gguf file in its root folder; copy a model there", path));
+  if (models.empty()) {
+    return Sentence(
+        fmt::format("{} is a FAT32 card without a .gguf file in its root folder; copy a model there", path));
+  }
+  if (models.size() == 1) return models.front();
+  return Sentence(fmt::format("{} holds several models: {}; choose one of them by its name", path, ListOf(models)));
+}
+
+// Makes room for the files of a folder.
+void StartFolder(OpenedModel& model) {
+  model.folder_files.resize(card::FolderFileCount(card::kUsualFolderLayers));
+  model.folder = card::ModelFolder(model.folder_files);
+}
+
+Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, card::Fat32& volume, const std::string& path,
+                                 const std::string& file_on_card) {
+  THIMBLE_ASSIGN(const Choice choice, ChooseModel(volume, path, file_on_card));
+  OpenedModel model;
+  if (choice.is_folder) StartFolder(model);
+  model.extents.resize(choice.is_folder ? card::kMostFolderPieces : card::kUsualExtents);
+  const auto map = choice.is_folder ? card::MapFolder(volume, choice.entry, model.folder, model.extents)
+                                    : volume.MapFile(choice.entry, model.extents);
+  if (!map) return Failed(path, map.error());
+  model.extents.resize(map->extents.size());
+  model.file = {.extents = model.extents, .size_bytes = map->size_bytes};
+  model.name_on_card = choice.entry.name.data();
+  model.description = fmt::format("{} on the card {} ({} piece{})", Quote(model.name_on_card), path,
+                                  model.extents.size(), model.extents.size() == 1 ? "" : "s");
+  model.device = std::move(device);
+  return model;
+}
+
+Expected<OpenedModel> OpenTensorFolder(const std::string& path) {
+  if (!IsTensorFolder(path)) {
+    return Sentence(fmt::format("{} is no tensor folder: it has no {}", path, card::kFolderConfigName));
+  }
+  std::map<uint32_t, std::string> paths;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const auto number = card::FolderFileNumber(name);
+    if (number && !paths.emplace(*number, it->path().string()).second) {
+      return Sentence(fmt::format("{} has two files for one tensor: {} and {}", path, Quote(name),
+                                  Quote(std::filesystem::path(paths[*number]).filename().string())));
+    }
+  }
+  if (error) return Sentence(fmt::format("cannot list {}: {}", path, error.message()));
+
+  std::vector<std::string> in_order;
+  for (const auto& [number, file] : paths) in_order.push_back(file);
+  OpenedModel model;
+  THIMBLE_ASSIGN(model.device, FileDevice::OpenAll(in_order));
+  StartFolder(model);
+  size_t i = 0;
+  for (const auto& [number, file] : paths) {
+    const auto added =
+        model.folder.Add(number, model.device->file_size_bytes(i++), model.device->geometry().block_bytes);
+    if (!added) return Failed(path, added.error());
+  }
+  model.extents = {card::WholeDevice(*model.device)};
+  model.file = {.extents = model.extents, .size_bytes = model.folder.size_bytes()};
+  model.description = fmt::format("{} (tensor folder, {} files)", path, paths.size());
+  return model;
 }
 
 }  // namespace
 
+bool IsTensorFolder(const std::string& path) {
+  return IsFolder(path) && Exists(fmt::format("{}/{}", path, card::kFolderConfigName));
+}
+
 Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card) {
+  if (IsFolder(path)) {
+    if (!file_on_card.empty()) {
+      return Sentence(fmt::format("{} is a folder, not a card, so no file on it can be chosen", path));
+    }
+    return OpenTensorFolder(path);
+  }
   THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(path));
   const card::Extent whole = card::WholeDevice(*device);
   Ledger ledger;
@@ -88,18 +205,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     return Failed(path + " is neither a GGUF file nor a card", volume.error());
   }
   if (!volume) return Failed(path, volume.error());
-  THIMBLE_ASSIGN(const card::DirEntry entry, ChooseFile(*volume, path, file_on_card));
-  OpenedModel model;
-  model.extents.resize(card::kUsualExtents);
-  const auto map = volume->MapFile(entry, model.extents);
-  if (!map) return Failed(path, map.error());
-  model.extents.resize(map->extents.size());
-  model.file = {.extents = model.extents, .size_bytes = map->size_bytes};
-  model.name_on_card = entry.name.data();
-  model.description = fmt::format("{} on the card {} ({} piece{})", Quote(model.name_on_card), path,
-                                  model.extents.size(), model.extents.size() == 1 ? "" : "s");
-  model.device = std::move(device);
-  return model;
+  return OpenOnCard(std::move(device), *volume, path, file_on_card);
 }
 
 }  // namespace thimble::host

@@ -1,4 +1,4 @@
-// What a user may name as a model, opened: a GGUF file, a card's image, or a card in a reader.
+// What a user may name as a model, opened: a GGUF file, a tensor folder, a card's image, or a card in a reader.
 #ifndef THIMBLE_HOST_CARD_OPEN_H_
 #define THIMBLE_HOST_CARD_OPEN_H_
 
@@ -7,24 +7,30 @@
 #include <vector>
 
 #include "engine/card/file_reader.h"
+#include "engine/card/model_folder.h"
 #include "host/devices/file_device.h"
 #include "host/expected.h"
 
 namespace thimble::host {
 
-// A model file and what its bytes are read from. May be moved; `file` refers to `extents`.
+// A model and what its bytes are read from. May be moved; `file` refers to `extents`, `folder` to `folder_files`.
 struct OpenedModel {
   std::unique_ptr<FileDevice> device;
   std::vector<card::Extent> extents;
-  card::FileMap file;
+  card::FileMap file;  // of a tensor folder: its virtual file
+  std::vector<card::FolderFile> folder_files;
+  card::ModelFolder folder;  // empty unless the model is a tensor folder
   std::string name_on_card;  // empty when the path itself is the model
   std::string description;   // for people: "tiny-llm.gguf on the card card.img (1 piece)"
 };
 
-// Opens `path`: a GGUF file by its first letters, anything else as a FAT32 card. Of a card the file `file_on_card` of
-// its root folder is taken (the case of the letters A to Z does not matter), or, when that is empty, its only .gguf
-// file; several are an error that names them. The model itself is not looked at. Fails with one sentence that names the
-// path.
+// Whether `path` is a folder with a model_config.json.
+bool IsTensorFolder(const std::string& path);
+
+// Opens `path`: a folder as a tensor folder, a GGUF file by its first letters, anything else as a FAT32 card. Of a card
+// the file or folder `file_on_card` of its root folder is taken (the case of the letters A to Z does not matter), or,
+// when that is empty, its only .gguf file, or, when there is none, its only tensor folder; several are an error that
+// names them. The model itself is not looked at. Fails with one sentence that names the path.
 Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card);
 
 }  // namespace thimble::host

@@ -11,11 +11,12 @@ namespace thimble::host {
 void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice) {
   command
       .add_option(argument == ModelArgument::kFlag ? "-m,--model" : "model", choice.model,
-                  "A GGUF file, a card's image, or anything 'thimble convert' reads (converted on the fly)")
+                  "A GGUF file, a tensor folder, a card's image, or anything 'thimble convert' reads (converted on "
+                  "the fly)")
       ->required();
   command.add_option("--board", choice.board, "The board whose memory it is for")->capture_default_str();
   command.add_option("--tokenizer", choice.tokenizer, "The tokenizer, where a model to be converted lacks one");
-  command.add_option("--card-file", choice.file_on_card, "Which GGUF of a card with several");
+  command.add_option("--card-file", choice.file_on_card, "Which GGUF or tensor folder of a card with several");
 }
 
 std::string SentenceOf(const Error& error) {
@@ -37,7 +38,7 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
       new LoadedModel(choice.model, board, std::move(source), std::move(opened), std::move(memory)));
   loaded->reader_ =
       std::make_unique<card::FileReader>(*loaded->opened_.device, loaded->opened_.file, loaded->ledger_, cancel);
-  const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas());
+  const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
   loaded->model_ = *model;
   return loaded;

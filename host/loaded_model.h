@@ -24,7 +24,7 @@ namespace thimble::host {
 
 // What the user typed.
 struct ModelChoice {
-  std::string model;         // a GGUF file, a card's image, or anything `convert` reads
+  std::string model;         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads
   std::string tokenizer;     // for what is converted on the fly; or empty
   std::string file_on_card;  // of a card with several; or empty
   std::string board = "esp32-cam";

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 
+#include "host/card_open.h"
 #include "host/command.h"
 #include "host/convert.h"
 #include "host/gguf_writer.h"
@@ -19,7 +20,9 @@ namespace {
 // exact length; everything with a mark, and every disk image, is told from it by that.
 Expected<bool> IsReadAsItIs(const std::string& path) {
   struct stat info;
-  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) return !S_ISDIR(info.st_mode);
+  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    return !S_ISDIR(info.st_mode) || (IsTensorFolder(path) && !Exists(path + "/config.json"));
+  }
   THIMBLE_ASSIGN(const InputFile file, InputFile::Open(path));
   std::array<std::byte, 512> sector = {};
   const size_t n = file.size_bytes() < sector.size() ? static_cast<size_t>(file.size_bytes()) : sector.size();

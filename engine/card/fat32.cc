@@ -285,7 +285,16 @@ Result<uint32_t> Fat32::NextCluster(uint32_t cluster) {
   return next;
 }
 
-Result<bool> Fat32::NextFile(RootScan& scan, DirEntry& out) {
+Result<void> Fat32::CheckFolder(const DirEntry& folder) const {
+  if (IsCluster(folder.first_cluster)) return {};
+  return Fail(Error{.code = Code::kCorrupt,
+                    .what = "the folder {name} is damaged: it begins in cluster {have} of {need}",
+                    .have = folder.first_cluster,
+                    .need = cluster_count_}
+                  .Named(folder.name.data()));
+}
+
+Result<bool> Fat32::NextEntry(FolderScan& scan, DirEntry& out) {
   while (true) {
     if (scan.entry == kSector / kEntryBytes) {
       scan.entry = 0;
@@ -293,14 +302,17 @@ Result<bool> Fat32::NextFile(RootScan& scan, DirEntry& out) {
     }
     if (scan.sector == sectors_per_cluster_) {
       const Result<uint32_t> next = NextCluster(scan.cluster);
-      if (!next) return std::unexpected(next.error().Named("the root folder"));
+      if (!next) return std::unexpected(next.error().Named(scan.name));
       if (*next == 0) return false;
       scan.cluster = *next;
       scan.sector = 0;
     }
     if (scan.bytes == kMaxFolderBytes) {
-      return FailField("the root folder is damaged: its chain of clusters does not end after {have} bytes",
-                       ClusterOffset(scan.cluster), scan.bytes);
+      return Fail(Error{.code = Code::kCorrupt,
+                        .what = "{name} is damaged: its chain of clusters does not end after {have} bytes",
+                        .offset = ClusterOffset(scan.cluster),
+                        .have = scan.bytes}
+                      .Named(scan.name));
     }
     THIMBLE_ASSIGN(const std::span<const std::byte> sector,
                    ReadSector(ClusterOffset(scan.cluster) + scan.sector * kSector));
@@ -315,10 +327,11 @@ Result<bool> Fat32::NextFile(RootScan& scan, DirEntry& out) {
       AddLongNamePart(entry, scan.long_name);
       continue;
     }
-    const bool is_file = first != kFreeEntry && (attributes & (kHidden | kSystem | kLabel | kFolder)) == 0;
-    if (is_file) DecodeEntry(entry, scan.long_name, out);
+    const uint32_t wanted = scan.wants_folders ? kFolder : 0;
+    const bool is_wanted = first != kFreeEntry && (attributes & (kHidden | kSystem | kLabel | kFolder)) == wanted;
+    if (is_wanted) DecodeEntry(entry, scan.long_name, out);
     scan.long_name = {};
-    if (is_file) return true;
+    if (is_wanted) return true;
   }
 }
 

@@ -1,4 +1,4 @@
-// Reading a FAT32 card: which sectors a file of the root folder lies in. Nothing is ever written.
+// Reading a FAT32 card: which sectors a file lies in, of the root folder or of a folder in it. Nothing is ever written.
 //
 // Layout after Microsoft, "FAT: General Overview of On-Disk Format", version 1.03 (2000); docs/formats/card.md lists
 // the fields that are read. A card is a master boot record whose first FAT32 partition is taken, or a "superfloppy"
@@ -19,11 +19,11 @@
 
 namespace thimble::card {
 
-// A file in the root folder. Names are UTF-8, the long name where there is one, cut to fit and NUL-terminated. Of a
+// A file or a folder. Names are UTF-8, the long name where there is one, cut to fit and NUL-terminated. Of a
 // short name, bytes outside ASCII, whose code page is not known, are '?'.
 struct DirEntry {
   std::array<char, 256> name = {};
-  uint64_t size_bytes = 0;
+  uint64_t size_bytes = 0;  // 0 for folders
   uint32_t first_cluster = 0;
 };
 
@@ -47,17 +47,25 @@ class Fat32 {
   static Result<Fat32> Mount(FileReader& disk, std::span<std::byte> sector);
 
   // Calls visit(entry) for every ordinary file of the root folder, in the order of the card; stops when it returns
-  // false. Folders, volume labels, deleted entries and those marked hidden or system are passed over. `visit` must not
-  // use this volume. A root folder of more than 2 MiB, which FAT does not allow, is kCorrupt, so that one whose chain
-  // loops ends.
+  // false. Folders, volume labels, deleted entries and those marked hidden or system are passed over. `visit` may use
+  // this volume. A folder of more than 2 MiB, which FAT does not allow, is kCorrupt, so that one whose chain loops
+  // ends.
   template <class Visit>
   Result<void> ListRoot(Visit&& visit) {
-    RootScan scan = {.cluster = root_cluster_};
-    DirEntry entry;
-    while (true) {
-      THIMBLE_ASSIGN(const bool found, NextFile(scan, entry));
-      if (!found || !visit(static_cast<const DirEntry&>(entry))) return {};
-    }
+    return List({.cluster = root_cluster_}, visit);
+  }
+
+  // The same for the folders of the root folder.
+  template <class Visit>
+  Result<void> ListRootFolders(Visit&& visit) {
+    return List({.cluster = root_cluster_, .wants_folders = true}, visit);
+  }
+
+  // The same for the ordinary files of `folder`, an entry that ListRootFolders() gave.
+  template <class Visit>
+  Result<void> ListFolder(const DirEntry& folder, Visit&& visit) {
+    THIMBLE_TRY(CheckFolder(folder));
+    return List({.name = folder.name.data(), .cluster = folder.first_cluster}, visit);
   }
 
   // The extents of the file that starts at `entry.first_cluster`, neighbouring clusters joined, into `extents`. Returns
@@ -79,11 +87,13 @@ class Fat32 {
     uint8_t checksum = 0;
     bool valid = false;
   };
-  struct RootScan {
+  struct FolderScan {
+    const char* name = "the root folder";
     uint32_t cluster = 0;
     uint32_t sector = 0;  // within the cluster
     uint32_t entry = 0;   // within the sector
     uint32_t bytes = 0;   // of the folder seen so far
+    bool wants_folders = false;
     LongName long_name = {};
   };
 
@@ -93,7 +103,16 @@ class Fat32 {
   Result<void> CheckVolume(uint64_t offset_bytes, uint64_t room_bytes);
   Result<std::span<const std::byte>> ReadSector(uint64_t offset_bytes);
   Result<uint32_t> NextCluster(uint32_t cluster);
-  Result<bool> NextFile(RootScan& scan, DirEntry& entry);
+  Result<void> CheckFolder(const DirEntry& folder) const;
+  Result<bool> NextEntry(FolderScan& scan, DirEntry& entry);
+  template <class Visit>
+  Result<void> List(FolderScan scan, Visit& visit) {
+    DirEntry entry;
+    while (true) {
+      THIMBLE_ASSIGN(const bool found, NextEntry(scan, entry));
+      if (!found || !visit(static_cast<const DirEntry&>(entry))) return {};
+    }
+  }
   uint64_t ClusterOffset(uint32_t cluster) const {
     return data_offset_bytes_ + uint64_t{cluster - 2} * cluster_bytes();
   }

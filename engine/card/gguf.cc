@@ -34,11 +34,6 @@ constexpr uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
 
-// Bounds that keep every product of this engine within 64 bits, and every size within 32.
-constexpr uint64_t kMaxWidth = uint64_t{1} << 24;
-constexpr uint64_t kMaxContext = uint64_t{1} << 30;
-constexpr uint64_t kMaxLayers = 65535;
-
 constexpr std::string_view kArchitecturePrefix = "llama.";
 
 // ggml's type numbers of what can be run.

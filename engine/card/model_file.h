@@ -11,6 +11,11 @@ namespace thimble::card {
 
 inline constexpr TokenId kNoToken = 0xffffffff;
 
+// The largest sizes of a model: they keep every product of this engine within 64 bits, and every size within 32.
+inline constexpr uint64_t kMaxWidth = uint64_t{1} << 24;  // vocabulary, hidden_size, all heads together, ...
+inline constexpr uint64_t kMaxContext = uint64_t{1} << 30;
+inline constexpr uint64_t kMaxLayers = 65535;
+
 // How a file keeps a vocabulary.
 enum class TokenizerLayout : uint8_t {
   kGguf,     // three arrays, each with one element a token: tokens, scores, types

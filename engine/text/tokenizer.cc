@@ -16,6 +16,10 @@ constexpr char kBadCharacter = '\xFF';    // U+FFFD in one byte: no UTF-8 text h
 constexpr uint64_t kMaxTextBytes = 0x7FFFFFFE;
 constexpr uint64_t kBytesPerPosition = 2 * sizeof(uint32_t) + sizeof(uint16_t) + 1;
 
+// Byte tokens: "<0x00>", and where llama2.c has the first.
+constexpr size_t kByteTokenBytes = 6;
+constexpr TokenId kFirstByteToken = 3;
+
 // Kind::kOther in ranks_.
 constexpr uint32_t kUnknownRank = 0;
 constexpr uint32_t kControlRank = 1;
@@ -70,6 +74,13 @@ int HexDigit(char c) {
   return -1;
 }
 
+// The byte that a byte token of kByteTokenBytes is spelt for, -1 for another token.
+int ByteOf(std::string_view token) {
+  const int high = HexDigit(token[3]);
+  const int low = HexDigit(token[4]);
+  return token.starts_with("<0x") && token.ends_with('>') && high >= 0 && low >= 0 ? high * 16 + low : -1;
+}
+
 // The order within a bucket.
 bool ShorterOrBefore(std::string_view a, std::string_view b) {
   return a.size() != b.size() ? a.size() < b.size() : a < b;
@@ -109,7 +120,7 @@ uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
   return (text_bytes + 1) * kBytesPerPosition + alignof(uint32_t) - 1;
 }
 
-// Reads the three arrays into the tables, in the order in which they can share memory.
+// Reads scores, types and tokens into the tables, in the order in which they can share memory.
 class Tokenizer::Loader {
  public:
   Loader(const card::TokenizerRef& ref, card::ByteReader& reader) : ref_(ref), layout_(ref), reader_(reader) {}
@@ -125,7 +136,7 @@ class Tokenizer::Loader {
     Place(memory.data());
     THIMBLE_TRY(ReadScores(reinterpret_cast<float*>(memory.data() + layout_.scores)));
     std::fill(memory.begin() + static_cast<ptrdiff_t>(layout_.scores), memory.end(), std::byte{0});
-    THIMBLE_TRY(ReadTypes());
+    THIMBLE_TRY(is_llama2c() ? InferTypes() : ReadTypes());
     THIMBLE_TRY(ReadTokens());
     if (!t_.byte_fallback_ && t_.ref_.unk == card::kNoToken) {
       return Fail({.code = Code::kUnsupported,
@@ -192,17 +203,32 @@ class Tokenizer::Loader {
     }
   }
 
+  bool is_llama2c() const { return ref_.layout == card::TokenizerLayout::kLlama2c; }
+
+  // Stands before the text of a token then.
+  Result<uint64_t> ReadLength() {
+    if (!is_llama2c()) return reader_.ReadLittleEndian<uint64_t>();
+    THIMBLE_TRY(reader_.Skip(sizeof(float)));
+    THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
+    return uint64_t{length};
+  }
+
   // Scores become ranks: their order is all that merging needs.
   Result<void> ReadScores(float* scores) {
     const uint32_t n = ref_.num_tokens;
-    THIMBLE_TRY(reader_.Seek(ref_.scores_offset));
-    THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(scores, n))));
+    THIMBLE_TRY(reader_.Seek(is_llama2c() ? ref_.tokens_offset : ref_.scores_offset));
     for (uint32_t id = 0; id < n; ++id) {
+      const uint64_t offset = reader_.offset_bytes();
+      THIMBLE_ASSIGN(scores[id], reader_.ReadLittleEndian<float>());
       if (scores[id] != scores[id]) {
         return Fail({.code = Code::kCorrupt,
                      .what = "the score of token {have} at byte {offset} is not a number",
-                     .offset = ref_.scores_offset + uint64_t{id} * sizeof(float),
+                     .offset = offset,
                      .have = id});
+      }
+      if (is_llama2c()) {
+        THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
+        THIMBLE_TRY(reader_.Skip(length));
       }
       t_.index_.Set(id, id);
     }
@@ -223,6 +249,32 @@ class Tokenizer::Loader {
   void SetOther(TokenId id, uint32_t rank) {
     SetKind(id, Kind::kOther);
     t_.ranks_.Set(id, rank);
+  }
+
+  // llama2.c keeps no types: they follow from the ids and, for bytes, the spelling.
+  Result<void> InferTypes() {
+    const uint32_t n = ref_.num_tokens;
+    const auto is_control = [&](TokenId id) { return id == 1 || id == 2 || id == ref_.bos || id == ref_.eos; };
+    for (TokenId id : {ref_.bos, ref_.eos}) {
+      if (id < n && id >= kFirstByteToken) SetOther(id, kControlRank);
+    }
+    THIMBLE_TRY(reader_.Seek(ref_.tokens_offset));
+    for (TokenId id = 0; id < n && id < kFirstByteToken + 256; ++id) {
+      THIMBLE_TRY(reader_.Skip(sizeof(float)));
+      THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
+      std::array<char, kByteTokenBytes> spelling = {};
+      const bool may_be_byte = id >= kFirstByteToken && length == spelling.size() && !is_control(id);
+      if (may_be_byte) {
+        THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(spelling))));
+        if (ByteOf({spelling.data(), spelling.size()}) == static_cast<int>(id - kFirstByteToken)) {
+          SetOther(id, kByteRank);
+        }
+      } else {
+        THIMBLE_TRY(reader_.Skip(length));
+        if (id < kFirstByteToken) SetOther(id, is_control(id) ? kControlRank : kUnknownRank);
+      }
+    }
+    return {};
   }
 
   Result<void> ReadTypes() {
@@ -266,7 +318,7 @@ class Tokenizer::Loader {
     for (uint32_t byte = 0; byte < 256; ++byte) t_.bytes_.Set(byte, layout_.no_rank());
     for (TokenId id = 0; id < ref_.num_tokens; ++id) {
       const uint64_t offset = reader_.offset_bytes();
-      THIMBLE_ASSIGN(const uint64_t length, reader_.ReadLittleEndian<uint64_t>());
+      THIMBLE_ASSIGN(const uint64_t length, ReadLength());
       if (length > ref_.longest_token_bytes || length > ref_.tokens_bytes - file_used) {
         return Fail({.code = Code::kCorrupt,
                      .what = "token {have} at byte {offset} has {need} bytes, more than the tokenizer has room for",
@@ -316,23 +368,18 @@ class Tokenizer::Loader {
   }
 
   Result<uint8_t> ReadByteToken(TokenId id, uint64_t offset, uint64_t length, std::span<char> token) {
-    constexpr size_t kLength = 6;  // "<0x00>"
-    int high = -1;
-    int low = -1;
-    if (length == kLength) {
+    int byte = -1;
+    if (length == kByteTokenBytes) {
       THIMBLE_TRY(reader_.Read(std::as_writable_bytes(token)));
-      if (std::memcmp(token.data(), "<0x", 3) == 0 && token[5] == '>') {
-        high = HexDigit(token[3]);
-        low = HexDigit(token[4]);
-      }
+      byte = ByteOf({token.data(), token.size()});
     }
-    if (high < 0 || low < 0) {
+    if (byte < 0) {
       return Fail({.code = Code::kCorrupt,
                    .what = "token {have} at byte {offset} is a byte token, but is not spelled <0x00> to <0xFF>",
                    .offset = offset,
                    .have = id});
     }
-    return static_cast<uint8_t>(high * 16 + low);
+    return static_cast<uint8_t>(byte);
   }
 
   bool Matches(TokenId id) const { return t_.KindOf(id) != Kind::kOther && t_.ranks_.Get(id) != layout_.no_rank(); }

@@ -46,11 +46,13 @@ class Tokenizer {
   // An empty tokenizer: it has no tokens and encodes nothing.
   Tokenizer() = default;
 
-  // Reads the vocabulary through `reader` into `arena`; one pass over each of the three arrays. A reference with
-  // present = false gives the empty tokenizer. Of pieces that are spelled the same the lowest id is used; of a
-  // user-defined piece and another with its spelling, the user-defined one. Empty pieces and pieces that are not UTF-8
-  // never match text. The unknown token is ref.unk or, without it, the first of type kUnknown.
-  // Fails, with the token's number in `have` and the place in the file in `offset`, with
+  // Reads the vocabulary through `reader` into `arena`: one pass over each of GGUF's three arrays, or two and a bit
+  // over the records of llama2.c, which keep no types: there token 0 is the unknown one unless it is bos or eos; 1, 2,
+  // bos and eos are control tokens; 3 to 258, where each is spelt as its byte, are the bytes; all others are normal. A
+  // reference with present = false gives the empty tokenizer. Of pieces that are spelled the same the lowest id is
+  // used; of a user-defined piece and another with its spelling, the user-defined one. Empty pieces and pieces that are
+  // not UTF-8 never match text. The unknown token is ref.unk or, without it, the first of type kUnknown. Fails, with
+  // the token's number in `have` and the place in the file in `offset`, with
   //   kCorrupt        impossible token types, byte tokens other than "<0xNN>", scores that are NaN, special ids outside
   //                   the vocabulary, tokens that are not as long as the reference says, a file that ends too early
   //   kUnsupported    a token longer than kMaxTokenBytes; neither all 256 byte tokens nor an unknown token
