@@ -153,7 +153,7 @@ TokenId Choose(std::span<const float> logits, const SamplerOptions& options, uin
       if (logit > largest) largest = logit;
     }
     for (TokenId id = 0; id < logits.size(); ++id) {
-      if (logits[id] >= largest - distance) draw.Offer(id, logits[id]);
+      if (!(logits[id] < largest - distance)) draw.Offer(id, logits[id]);
     }
     return draw.best_id();
   }
@@ -162,7 +162,7 @@ TokenId Choose(std::span<const float> logits, const SamplerOptions& options, uin
   if (kept.empty()) return 0;
   if (options.top_p < 1.0f) kept = kept.first(TopP(kept, options.top_p));
   for (const Candidate& c : kept) {
-    if (c.logit >= kept[0].logit - distance) draw.Offer(c.id, c.logit);
+    if (!(c.logit < kept[0].logit - distance)) draw.Offer(c.id, c.logit);
   }
   return draw.best_id();
 }

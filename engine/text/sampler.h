@@ -38,8 +38,9 @@ uint64_t CandidatesNeeded(const SamplerOptions& options, uint32_t vocab_size);
 uint64_t SavedLogitsNeeded(const SamplerOptions& options, uint64_t context_tokens);
 
 // The standard Gumbel noise of one candidate: -log(-log(u)), u from a counter-based generator keyed by `seed` and
-// addressed by (position, id), so that any subset of candidates in any order sees the same noise. Philox4x32-10 (J.
-// Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011). In [-3.1, 22.9].
+// addressed by (position, id), so that any subset of candidates in any order sees the same noise. u is (w + 1/2) / 2^32
+// of word w = id % 4 of Philox4x32-10 (J. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) with
+// the counter (id / 4, position, 0, 0) and the key (seed's lower half, its upper half). In [-3.1, 22.9].
 float GumbelNoise(uint64_t seed, uint32_t position, TokenId id);
 
 // The next token. With p the softmax of the penalised logits: keeps the top_k largest; of these, in falling order, the

@@ -7,9 +7,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <random>
 #include <set>
+#include <sstream>
+#include <string>
 #include <vector>
 
 namespace thimble::text {
@@ -242,7 +245,121 @@ TEST(Sampler, WhatIsNotANumberNeverWins) {
   for (const SamplerOptions& options : {Plain(0.0f, 5), Plain(1.0f, 5), SamplerOptions{}}) {
     for (uint32_t position = 0; position < 100; ++position) {
       EXPECT_EQ(Draw({kNan, -kInfinity, 1.0f, kNan, -kInfinity}, options, position), 2u);
+      EXPECT_EQ(Draw({5.0f, kNan, kInfinity, 7.0f}, options, position), 2u);
     }
+  }
+}
+
+// What an independent program in double computes from the definition (tests/goldens/make_sampler_goldens.py): the same
+// seed, the same token, on every target.
+TEST(Sampler, ChoosesWhatTheGoldensSay) {
+  std::ifstream file(THIMBLE_ROOT "/tests/goldens/sampler/draws.txt");
+  uint32_t checked = 0;
+  uint32_t sampled = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with('#')) continue;
+    std::istringstream in(line);
+    uint32_t vocab_size = 0, logits_seed = 0, bits = 0, recent_count = 0;
+    int exponent = 0;
+    char bar = 0;
+    SamplerOptions o;
+    in >> vocab_size >> logits_seed >> bits >> exponent >> bar;
+    in >> o.repeat_penalty >> o.repeat_last_n >> o.top_k >> o.top_p >> o.min_p >> o.temperature >> bar;
+    in >> o.seed >> recent_count >> bar;
+    ASSERT_TRUE(in && bar == '|') << line;
+    const auto next = [](uint32_t& state) { return (state = state * 1664525 + 1013904223) >> 16; };
+    std::vector<float> logits(vocab_size);
+    for (uint32_t state = logits_seed; float& logit : logits) {
+      const auto step = static_cast<int32_t>(next(state) >> (16 - bits)) - (1 << (bits - 1));
+      logit = std::ldexp(static_cast<float>(step), exponent);
+    }
+    std::vector<TokenId> recent(recent_count);
+    for (uint32_t state = ~logits_seed; TokenId & id : recent) id = next(state) % vocab_size;
+
+    uint32_t position = 0;
+    for (std::string want; in >> want; ++position) {
+      if (want == "-") continue;
+      ASSERT_EQ(std::to_string(Draw(logits, o, position, recent)), want) << line << "\nposition " << position;
+      ++checked;
+      sampled += o.temperature > 0;
+    }
+    EXPECT_EQ(position, 32u);
+  }
+  EXPECT_GE(checked, 2000u);
+  EXPECT_GE(sampled, 2000u);
+}
+
+TEST(Sampler, ThePenaltyMakesRecentTokensLessLikelyOnBothSidesOfZero) {
+  const std::vector<float> logits = {2.0f, -2.0f, 0.0f, 1.5f, -1.5f};
+  SamplerOptions options = Plain(1.0f, 3);
+  options.repeat_last_n = -1;
+  options.repeat_penalty = 2.0f;  // 1, -4, 0, 1.5, -1.5
+  const std::vector<TokenId> recent = {0, 1, 2, 2, 1};
+  const std::vector<double> p = Distribution(logits, options, recent);
+  EXPECT_LT(p[0], p[3]);
+  EXPECT_LT(p[1], p[4]);
+  EXPECT_NEAR(p[0] / p[2], std::exp(1.0), 1e-12);
+  ExpectDrawsFrom(p, logits, options, recent);
+  options.temperature = 0.0f;
+  EXPECT_EQ(Draw(logits, options, 0, recent), 3u);
+  options.repeat_penalty = 1.3f;  // 1.538... still leads
+  EXPECT_EQ(Draw(logits, options, 0, recent), 0u);
+}
+
+TEST(Sampler, ThePenaltyLooksBackSoFarAndNoFarther) {
+  const std::vector<float> logits = {3.0f, 2.0f, 1.0f, 0.5f};
+  SamplerOptions options = Plain(0.0f, 0);
+  options.repeat_penalty = 10.0f;
+  const std::vector<TokenId> recent = {2, 1, 0, 0};
+  const std::pair<int32_t, TokenId> cases[] = {{0, 0u}, {1, 1u}, {2, 1u}, {3, 2u}, {4, 3u}, {64, 3u}, {-1, 3u}};
+  for (const auto& [last_n, want] : cases) {
+    options.repeat_last_n = last_n;
+    EXPECT_EQ(Draw(logits, options, 0, recent), want) << last_n;
+  }
+}
+
+// Equal probabilities: of the tokens at the nucleus' edge the lower ids are in it.
+TEST(Sampler, TiesAtTheNucleusEdgeKeepTheLowerId) {
+  std::vector<float> logits(8, 1.0f);
+  logits[6] = 3.0f;
+  SamplerOptions options = Plain(1.0f, 8);
+  // The shares are e^2 / (e^2 + 7) = 0.5135 for id 6 and 0.0695 for each other one, so 0.7 needs three of those.
+  options.top_p = 0.7f;
+  std::set<TokenId> seen;
+  for (uint32_t position = 0; position < 500; ++position) seen.insert(Draw(logits, options, position));
+  EXPECT_EQ(seen, (std::set<TokenId>{0, 1, 2, 6}));
+  options.top_p = 0.5f;
+  for (uint32_t position = 0; position < 100; ++position) ASSERT_EQ(Draw(logits, options, position), 6u);
+}
+
+// The nucleus is of what top_k left, not of the whole vocabulary.
+TEST(Sampler, TopPCountsSharesOfWhatTopKLeft) {
+  std::vector<float> logits(1000, 0.0f);
+  logits[500] = 1.0f;
+  SamplerOptions options = Plain(1.0f, 8);
+  options.top_k = 2;
+  options.top_p = 0.6f;  // e / (e + 1) = 0.73 of the two that top_k keeps, 0.003 of all
+  for (uint32_t position = 0; position < 200; ++position) ASSERT_EQ(Draw(logits, options, position), 500u);
+}
+
+TEST(Sampler, WithEveryStepOffEachTokenCanCome) {
+  const std::vector<float> logits(16, -3.0f);
+  std::set<TokenId> seen;
+  for (uint32_t position = 0; position < 500; ++position) seen.insert(Draw(logits, Plain(1.0f, 6), position));
+  EXPECT_EQ(seen.size(), 16u);
+}
+
+// A cold temperature stretches logits until rounding makes perturbed ones equal. The lower id wins then too, whatever
+// the order in which they are looked at: top_k, which sorts them, keeps the draw.
+TEST(Sampler, ADrawDoesNotDependOnTheOrderOfEvaluation) {
+  for (uint32_t position = 0; position < 2000; ++position) {
+    std::mt19937 random(position);
+    std::vector<float> logits(64);
+    for (float& l : logits) l = 900.0f + static_cast<float>(random() % 8) * 0x1p-14f;
+    SamplerOptions options = Plain(0.001f, position);
+    const TokenId by_id = Draw(logits, options, position);
+    options.top_k = 64;
+    ASSERT_EQ(Draw(logits, options, position), by_id) << position;
   }
 }
 
