@@ -1,15 +1,19 @@
 #include "host/convert.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <array>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
 #include "host/atomic_file.h"
+#include "host/card_open.h"
 #include "host/hf_folder.h"
 #include "host/input_file.h"
 #include "host/llama2c.h"
+#include "host/model_file_source.h"
 
 namespace thimble::host {
 namespace {
@@ -20,7 +24,6 @@ Status RefuseOthers(const std::string& source) {
   std::array<char, 4> start = {};
   if (file.size_bytes() >= start.size()) THIMBLE_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(start))));
   const std::string_view magic(start.data(), start.size());
-  if (magic == "GGUF") return Sentence(fmt::format("{} is a GGUF file already; it runs as it is.", source));
   if (magic == "PK\x03\x04")
     return Sentence(fmt::format("{} is a PyTorch checkpoint; save it as safetensors.", source));
   if (source.ends_with(".safetensors") || source.ends_with(".json")) {
@@ -34,7 +37,30 @@ Status RefuseOthers(const std::string& source) {
 
 }  // namespace
 
+// A llama2.c checkpoint has no mark of its own, only a header that tells its exact length; everything with a mark, and
+// every disk image, is told from it by that.
+Expected<bool> RunsAsItIs(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return IsTensorFolder(path) && !Exists(path + "/config.json");
+    if (S_ISBLK(info.st_mode) || S_ISCHR(info.st_mode)) return true;
+  }
+  THIMBLE_ASSIGN(const InputFile file, InputFile::Open(path));
+  std::array<std::byte, 512> sector = {};
+  const size_t n = file.size_bytes() < sector.size() ? static_cast<size_t>(file.size_bytes()) : sector.size();
+  THIMBLE_TRY(file.ReadAt(0, std::span(sector).first(n)));
+  if (std::memcmp(sector.data(), "GGUF", 4) == 0) return true;
+  const auto header = std::span(sector).first<kLlama2cHeaderBytes>();
+  if (ParseLlama2cHeader(header, file.size_bytes(), path)) return false;
+  return path.ends_with(".img") || (sector[510] == std::byte{0x55} && sector[511] == std::byte{0xaa});
+}
+
 Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string& tokenizer) {
+  THIMBLE_ASSIGN(const bool runs_as_it_is, RunsAsItIs(source));
+  if (runs_as_it_is) {
+    THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source, ""));
+    return OpenModelFileSource(std::move(opened), source);
+  }
   if (IsFolder(source)) return OpenHfFolder(source, tokenizer);
   THIMBLE_TRY(RefuseOthers(source));
   return OpenLlama2c(source, tokenizer);

@@ -11,8 +11,12 @@
 
 namespace thimble::host {
 
-// Opens the checkpoint at `source`: a Hugging Face folder or a llama2.c .bin file. `tokenizer` names a tokenizer file
-// that goes before the one the source brings, or is empty. What cannot be represented is refused by name.
+// Whether the engine reads `path` as it is: a GGUF file, a card's image, a device.
+Expected<bool> RunsAsItIs(const std::string& path);
+
+// Opens the checkpoint at `source`: a Hugging Face folder, a llama2.c .bin file, or what runs as it is. `tokenizer`
+// names a tokenizer file that goes before the one the source brings, or is empty. What cannot be represented is refused
+// by name.
 Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string& tokenizer);
 
 struct ConvertOptions {

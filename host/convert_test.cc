@@ -613,7 +613,7 @@ TEST_F(Convert, OtherFilesAreRefusedByWhatTheyAre) {
     WriteFile(folder_ / name, bytes);
     return Refusal(folder_ / name);
   };
-  EXPECT_THAT(refusal("in-x.gguf", "GGUF" + std::string(100, '\0')), HasSubstr("GGUF"));
+  EXPECT_THAT(refusal("in-x.gguf", "GGUF" + std::string(100, '\0')), HasSubstr("version"));
   EXPECT_THAT(refusal("in-x.pth", "PK\x03\x04" + std::string(100, '\0')), HasSubstr("PyTorch"));
   EXPECT_THAT(refusal("in-model.safetensors", std::string(100, '\0')), HasSubstr("folder"));
   EXPECT_THAT(refusal("in-empty", ""), HasSubstr("neither"));

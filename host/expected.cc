@@ -17,4 +17,9 @@ std::string Quote(std::string_view text) {
   return out;
 }
 
+std::string SentenceOf(const Error& error) {
+  char sentence[512];
+  return std::string(sentence, FormatError(error, sentence));
+}
+
 }  // namespace thimble::host

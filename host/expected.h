@@ -23,6 +23,9 @@ inline std::unexpected<std::string> Sentence(std::string sentence) {
 // 80 bytes is cut and ends in "...".
 std::string Quote(std::string_view text);
 
+// The sentence of an engine error, without a full stop.
+std::string SentenceOf(const Error& error);
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_EXPECTED_H_

@@ -19,11 +19,6 @@ void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& cho
   command.add_option("--card-file", choice.file_on_card, "Which GGUF or tensor folder of a card with several");
 }
 
-std::string SentenceOf(const Error& error) {
-  char sentence[512];
-  return std::string(sentence, FormatError(error, sentence));
-}
-
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const {
   return Sentence(fmt::format("{}: {}", name_, SentenceOf(error)));
 }

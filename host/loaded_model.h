@@ -34,9 +34,6 @@ struct ModelChoice {
 enum class ModelArgument { kFlag, kPositional };
 void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice);
 
-// The sentence of an engine error.
-std::string SentenceOf(const Error& error);
-
 // Stays where it is: its parts point at each other.
 class LoadedModel {
  public:

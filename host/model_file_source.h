@@ -1,0 +1,20 @@
+// A model that the engine reads as it is, as a source of `convert`.
+#ifndef THIMBLE_HOST_MODEL_FILE_SOURCE_H_
+#define THIMBLE_HOST_MODEL_FILE_SOURCE_H_
+
+#include <string>
+
+#include "host/card_open.h"
+#include "host/checkpoint.h"
+#include "host/expected.h"
+
+namespace thimble::host {
+
+// Opens the model with the engine's own readers, so that what passes here is what runs: header, tensor table and, if it
+// has one, the whole tokenizer. Tensors keep the types they are stored in. Whatever opens as a card::ModelFile will do.
+// `path` is what sentences start with.
+Expected<Checkpoint> OpenModelFileSource(OpenedModel opened, const std::string& path);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_MODEL_FILE_SOURCE_H_
