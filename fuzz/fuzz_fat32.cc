@@ -143,6 +143,13 @@ size_t MountAndUse(std::span<const std::byte> contents) {
     RequireSentence(volume.error());
     return 0;
   }
+  alignas(64) std::array<std::byte, 8192> scratch;
+  Require(volume->table_count() == 1 || volume->table_count() == 2);
+  const Result<void> same = volume->CompareTables(scratch);
+  if (!same) {
+    RequireSentence(same.error());
+    Require(same.error().have >= 2 && same.error().have < uint64_t{volume->cluster_count()} + 2);
+  }
   std::vector<card::DirEntry> entries;
   const Result<void> listed = volume->ListRoot([&](const card::DirEntry& entry) {
     Require(entry.name.back() == '\0' && host::IsUtf8(entry.name.data()));

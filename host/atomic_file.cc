@@ -99,7 +99,9 @@ Expected<AtomicFile> AtomicFile::Create(const std::string& path, std::span<const
   AtomicFile file(path, std::move(temporary_path), fd);
   const mode_t mask = umask(0);
   umask(mask);
-  if (fchmod(fd, 0666 & ~mask) != 0) return Sentence(fmt::format("cannot write {}: {}.", path, LastError()));
+  // FAT has no modes to change and says so.
+  if (fchmod(fd, 0666 & ~mask) != 0 && errno != EPERM)
+    return Sentence(fmt::format("cannot write {}: {}.", path, LastError()));
   return file;
 }
 

@@ -1,3 +1,4 @@
+// thimble card: a model onto a card, as an image of one or into a card that is mounted.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -5,33 +6,63 @@
 #include <memory>
 #include <string>
 
+#include "host/card_folder.h"
 #include "host/card_image.h"
 #include "host/command.h"
+#include "host/text.h"
 
 namespace thimble::host {
+namespace {
+
+struct Options {
+  CardOptions image;
+  std::string to;
+};
+
+std::string Pieces(size_t n) { return fmt::format("in {} piece{}", n, n == 1 ? "" : "s"); }
+
+Status WriteImage(const CardOptions& options) {
+  THIMBLE_ASSIGN(const CardImage card, WriteCardImage(options));
+  fmt::print("{}: {}, FAT32 {}, {} of {} {}\n", options.out, Megabytes(card.layout.image_bytes),
+             options.superfloppy ? "without a partition table" : "in one partition", card.name_on_card,
+             Megabytes(card.model_bytes), Pieces(card.pieces));
+  return {};
+}
+
+Status CopyToFolder(const Options& options) {
+  THIMBLE_ASSIGN(const CardFolderCopy copy, CopyToCardFolder({.model = options.image.model,
+                                                              .tokenizer = options.image.tokenizer,
+                                                              .name_on_card = options.image.name_on_card,
+                                                              .folder = options.to}));
+  fmt::print("{}: {}, written and read back{}\n", copy.path, Megabytes(copy.model_bytes),
+             copy.pieces ? ", " + Pieces(*copy.pieces) : "");
+  for (const std::string& note : copy.notes) ReportNote(note);
+  return {};
+}
+
+}  // namespace
 
 void AddCardCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<CardOptions>();
+  auto options = std::make_shared<Options>();
   CLI::App* command =
-      app.add_subcommand("card", "Write the image of a FAT32 card with a model on it, to run or to copy to a card");
-  command->add_option("MODEL", options->model, "GGUF file, or whatever convert reads")->required();
-  command->add_option("-o,--output", options->out, "The image to write; replaced if it is there")
-      ->required()
+      app.add_subcommand("card", "Put a model on a FAT32 card: as the image of a card, or onto a card that is mounted");
+  command->add_option("MODEL", options->image.model, "GGUF file, or whatever convert reads")->required();
+  CLI::Option_group* where = command->add_option_group("Where");
+  where->add_option("-o,--output", options->image.out, "The image to write; replaced if it is there")
       ->type_name("card.img");
-  command->add_option("--name", options->name_on_card, "The model's name on the card, instead of its own")
+  CLI::Option* to = where->add_option("--to", options->to, "The folder that a card is mounted at")->type_name("DIR");
+  where->require_option(1);
+  command->add_option("--name", options->image.name_on_card, "The model's name on the card, instead of its own")
       ->type_name("NAME.gguf");
-  command->add_option("--tokenizer", options->tokenizer, "As for convert")->type_name("FILE");
-  command->add_flag("--superfloppy", options->superfloppy, "Without a partition table");
+  command->add_option("--tokenizer", options->image.tokenizer, "As for convert")->type_name("FILE");
+  command->add_flag("--superfloppy", options->image.superfloppy, "An image without a partition table")->excludes(to);
+  command->footer(
+      "Examples:\n"
+      "  thimble card tiny-llm.gguf -o card.img\n"
+      "  thimble card tiny-llm.gguf --to /media/$USER/CARD");
   command->callback([options, &exit_code] {
-    const auto card = WriteCardImage(*options);
-    if (!card) {
-      exit_code = ReportFailure(card.error());
-      return;
-    }
-    fmt::print("{}: {:.1f} MB, FAT32 {}, {} of {:.1f} MB in {} piece{}\n", options->out,
-               static_cast<double>(card->layout.image_bytes) / 1e6,
-               options->superfloppy ? "without a partition table" : "in one partition", card->name_on_card,
-               static_cast<double>(card->model_bytes) / 1e6, card->pieces, card->pieces == 1 ? "" : "s");
+    const Status done = options->to.empty() ? WriteImage(options->image) : CopyToFolder(*options);
+    exit_code = done ? 0 : ReportFailure(done.error());
   });
 }
 

@@ -14,21 +14,17 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "engine/base/arena.h"
-#include "engine/card/gguf.h"
 #include "host/atomic_file.h"
+#include "host/card_model.h"
 #include "host/card_open.h"
 #include "host/progress.h"
-#include "host/source.h"
 
 namespace thimble::host {
 namespace {
@@ -36,7 +32,6 @@ namespace {
 constexpr uint64_t kSectorBytes = 512;
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kLeastImageBytes = 64'000'000;
-constexpr uint64_t kMostFileBytes = 0xffffffff;
 constexpr uint32_t kPartitionStartSector = 4 * kMiB / kSectorBytes;
 constexpr uint32_t kMostSectorsPerCluster = 64;
 constexpr uint64_t kLeastClusters = 65525 + 75;  // and some, for what mkfs.fat aligns
@@ -123,76 +118,6 @@ Status RunTool(const std::string& folders, const std::string& name, std::vector<
   return Sentence(fmt::format("{} failed: {}", name, said.empty() ? "it did not say why" : said));
 }
 
-// The model's name as it will stand on the card.
-Expected<std::string> NameOnCard(const CardOptions& options, bool is_converted) {
-  std::string name = options.name_on_card;
-  if (name.empty()) {
-    std::error_code error;
-    std::filesystem::path path = std::filesystem::weakly_canonical(options.model, error);
-    if (error) path = options.model;
-    if (is_converted && path.extension() == ".bin") path.replace_extension();
-    name = path.filename().string();
-    if (!name.ends_with(".gguf")) name += ".gguf";
-  }
-  constexpr std::string_view kNotAllowed = "\"*/:<>?\\|";
-  const auto is_not_allowed = [&](char c) {
-    return (c >= 0 && c < 0x20) || c == 0x7f || kNotAllowed.find(c) != kNotAllowed.npos;
-  };
-  if (name.size() > 255 || std::ranges::any_of(name, is_not_allowed) || name.find_first_not_of(" .") == name.npos ||
-      name.front() == ' ' || name.back() == ' ' || name.back() == '.') {
-    return Sentence(fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(name)));
-  }
-  return name;
-}
-
-std::unexpected<std::string> Failed(const std::string& path, const Error& error) {
-  std::array<char, 512> sentence;
-  return Sentence(fmt::format("{}: {}", path, std::string_view(sentence.data(), FormatError(error, sentence))));
-}
-
-// Opens the header as a session would.
-Status CheckModel(const OpenedModel& model, const std::string& name) {
-  constexpr size_t kMostTableBytes = 32 * kMiB;
-  struct alignas(kArenaAlign) Line {
-    std::byte bytes[kArenaAlign];
-  };
-  std::vector<Line> memory(kMostTableBytes / sizeof(Line));
-  std::vector<Line> buffer(64 * 1024 / sizeof(Line));
-  Arena arena(Region::kSram, std::as_writable_bytes(std::span(memory)));
-  Ledger ledger;
-  card::FileReader reader(*model.device, model.file, ledger);
-  card::ByteReader bytes(reader, std::as_writable_bytes(std::span(buffer)));
-  if (const auto opened = card::OpenGguf(bytes, arena); !opened) return Failed(name, opened.error());
-  return {};
-}
-
-// Whether both hold the same bytes.
-Status CompareFiles(const OpenedModel& a, const OpenedModel& b, const std::string& name) {
-  if (a.file.size_bytes != b.file.size_bytes) return Sentence(fmt::format("{}: the copy has another size", name));
-  constexpr size_t kChunkBytes = kMiB;
-  std::array<std::vector<uint64_t>, 2> buffers;
-  Ledger ledger;
-  card::FileReader readers[] = {card::FileReader(*a.device, a.file, ledger),
-                                card::FileReader(*b.device, b.file, ledger)};
-  Progress progress("check", a.file.size_bytes);
-  for (uint64_t offset = 0; offset < a.file.size_bytes; offset += kChunkBytes) {
-    const uint64_t size = std::min<uint64_t>(kChunkBytes, a.file.size_bytes - offset);
-    std::array<std::span<const std::byte>, 2> chunks;
-    for (size_t i = 0; i < 2; ++i) {
-      buffers[i].resize(static_cast<size_t>(readers[i].BufferBytes(kChunkBytes)) / sizeof(uint64_t));
-      const auto started = readers[i].Start(offset, size, std::as_writable_bytes(std::span(buffers[i])));
-      if (!started) return Failed(name, started.error());
-      const auto chunk = readers[i].Wait();
-      if (!chunk) return Failed(name, chunk.error());
-      chunks[i] = *chunk;
-    }
-    if (!std::ranges::equal(chunks[0], chunks[1]))
-      return Sentence(fmt::format("{}: the copy on the card differs", name));
-    progress.Advance(size);
-  }
-  return {};
-}
-
 // One partition of type 0x0C (FAT32, addressed by sectors), and no code.
 std::array<std::byte, kSectorBytes> MasterBootRecord(uint32_t start_sector, uint32_t sectors) {
   std::array<std::byte, kSectorBytes> record = {};
@@ -237,22 +162,10 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   }
   THIMBLE_TRY(FindTool(folders, "mkfs.fat"));
   THIMBLE_TRY(FindTool(folders, "mcopy"));
-  THIMBLE_ASSIGN(const ModelSource source, OpenModelSource(options.model, options.tokenizer));
-  THIMBLE_ASSIGN(const OpenedModel model, OpenModelFile(source.path(), ""));
-  if (!model.name_on_card.empty()) return Sentence(fmt::format("{} is a card already", options.model));
-  if (!model.folder.is_empty()) {
-    return Sentence(
-        fmt::format("{} is a tensor folder; convert it to a GGUF file first, or copy the folder to a card as it is",
-                    options.model));
-  }
-  THIMBLE_TRY(CheckModel(model, options.model));
-  if (model.file.size_bytes > kMostFileBytes) {
-    return Sentence(fmt::format("{} has {} bytes; a file on FAT32 has {} at most", options.model, model.file.size_bytes,
-                                kMostFileBytes));
-  }
+  THIMBLE_ASSIGN(const CardModel model, OpenCardModel(options.model, options.tokenizer, options.name_on_card));
   CardImage card;
-  THIMBLE_ASSIGN(card.name_on_card, NameOnCard(options, source.is_converted()));
-  card.model_bytes = model.file.size_bytes;
+  card.name_on_card = model.name_on_card;
+  card.model_bytes = model.opened.file.size_bytes;
   card.layout = PlanCard(card.model_bytes, options.superfloppy);
   const uint32_t start = card.layout.partition_start_sector;
 
@@ -277,7 +190,7 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   THIMBLE_TRY(RunTool(folders, "mkfs.fat", format, [] {}));
 
   {
-    const Descriptor input(open(source.path().c_str(), O_RDONLY | O_CLOEXEC));
+    const Descriptor input(open(model.source.path().c_str(), O_RDONLY | O_CLOEXEC));
     if (input.get() < 0) return Sentence(fmt::format("cannot open {}: {}", options.model, std::strerror(errno)));
     struct stat status = {};
     stat(path.c_str(), &status);
@@ -299,7 +212,7 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     return Sentence(
         fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(card.name_on_card)));
   }
-  THIMBLE_TRY(CompareFiles(model, copy, options.out));
+  THIMBLE_TRY(CompareFiles(model.opened, copy, options.out));
   card.pieces = copy.extents.size();
   THIMBLE_TRY(image.Commit());
   return card;

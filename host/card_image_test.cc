@@ -113,6 +113,20 @@ TEST_F(CardImageTest, ConvertsWhatIsNoGguf) {
   EXPECT_TRUE(OpenModelFile(image_, ""));
 }
 
+// Whatever the language of who runs it.
+TEST_F(CardImageTest, KeepsLettersBeyondAscii) {
+  const char* const before = std::getenv("LC_ALL");
+  const std::string kept = before == nullptr ? "" : before;
+  setenv("LC_ALL", "C", 1);
+  const std::string name = "Modell f\u00fcr \u4e2d\u6587.gguf";
+  const auto card = WriteCardImage({.model = model_, .name_on_card = name, .out = image_});
+  before == nullptr ? unsetenv("LC_ALL") : setenv("LC_ALL", kept.c_str(), 1);
+  ASSERT_TRUE(card) << card.error();
+  const auto opened = OpenModelFile(image_, name);
+  ASSERT_TRUE(opened) << opened.error();
+  EXPECT_EQ(opened->name_on_card, name);
+}
+
 TEST_F(CardImageTest, RefusesAndLeavesNothing) {
   WriteFile(folder_ / "text.gguf", "GGUF is a format");
   WriteFile(folder_ / "noise.bin", std::string(3000, 'x'));

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/tile_stream.h"
+#include "engine/card/fat32.h"
 #include "engine/session.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
@@ -28,19 +28,23 @@ struct Totals {
   uint64_t bytes = 0;
 };
 
-bool IsStored(const card::ModelFile& model, const TensorRef& tensor) {
-  return !(model.tied && tensor.id.kind == TensorKind::kLmHead);
+// What the file holds, in the order in which a token meets it.
+std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model) {
+  std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
+  for (size_t i = kTensorsOutsideLayers; i < model.tensors.size(); ++i) tensors.push_back(&model.tensors[i]);
+  tensors.push_back(&model.tensor({TensorKind::kFinalNorm, 0}));
+  if (!model.tied) tensors.push_back(&model.tensor({TensorKind::kLmHead, 0}));
+  return tensors;
 }
 
 uint64_t Parameters(const TensorRef& tensor) { return uint64_t{tensor.rows} * tensor.cols; }
 
 Totals TotalsOf(const card::ModelFile& model) {
   Totals totals;
-  for (const TensorRef& tensor : model.tensors) {
-    if (!IsStored(model, tensor)) continue;
+  for (const TensorRef* tensor : StoredTensors(model)) {
     ++totals.tensors;
-    totals.parameters += Parameters(tensor);
-    totals.bytes += tensor.size_bytes();
+    totals.parameters += Parameters(*tensor);
+    totals.bytes += tensor->size_bytes();
   }
   return totals;
 }
@@ -55,22 +59,45 @@ std::vector<std::string> Warnings(LoadedModel& loaded) {
   const card::ModelFile& model = loaded.model();
   const uint32_t block_bytes = loaded.reader().block_bytes();
   std::vector<std::string> warnings;
-  if (!model.tokenizer.present) warnings.push_back("there is no tokenizer: prompts are given as ids (run --ids 1,2,3)");
+  if (!model.tokenizer.present) {
+    warnings.push_back("there is no tokenizer: prompts are given as ids (run --ids 1,2,3)");
+  } else if (model.tokenizer.eos == card::kNoToken) {
+    warnings.push_back("there is no end token: a text ends only when the context is full (run -n or --stop ends it)");
+  }
   const auto plan = PlanSession(model, loaded.board(), block_bytes, {});
   if (!plan) {
     const uint32_t fits = LargestContext(model, loaded.board(), block_bytes, {});
     warnings.push_back(fmt::format("it does not fit {}: {}{}", loaded.board().name, SentenceOf(plan.error()),
                                    fits == 0 ? "" : fmt::format(" (run -c {} fits)", fits)));
   }
+  if (const size_t pieces = loaded.opened().extents.size(); pieces > 1) {
+    warnings.push_back(
+        fmt::format("the file lies in {} pieces on the card, {} at most can be used: a tile across two of them takes "
+                    "two reads, and on a freshly formatted card it is whole",
+                    pieces, card::kUsualExtents));
+  }
   uint64_t off_block = 0;
-  for (const TensorRef& tensor : model.tensors) off_block += tensor.offset % block_bytes != 0;
+  for (const TensorRef* tensor : StoredTensors(model)) off_block += tensor->offset % block_bytes != 0;
   if (off_block != 0) {
     warnings.push_back(
-        fmt::format("{} tensors do not start on a block of {} bytes, so neighbouring tiles read a block twice: "
-                    "'thimble convert' writes a file without that",
+        fmt::format("{} of the tensors do not start on a block of {} bytes, so that neighbouring tiles read a block "
+                    "twice: 'thimble convert' writes a file without that",
                     off_block, block_bytes));
   }
   return warnings;
+}
+
+std::string IdText(TokenId id) { return id == card::kNoToken ? "none" : fmt::format("{}", id); }
+
+// "128 KiB", "2.75 MiB".
+std::string MemoryText(uint64_t bytes) {
+  const bool small = bytes < 1 << 20;
+  return fmt::format("{:.4g} {}", static_cast<double>(bytes) / (small ? 1 << 10 : 1 << 20), small ? "KiB" : "MiB");
+}
+
+// "12.4", and no zero of what is there.
+std::string RatioText(double ratio) {
+  return ratio < 0.95 ? fmt::format("{:.2g}", ratio) : fmt::format("{:.1f}", ratio);
 }
 
 void PrintText(LoadedModel& loaded) {
@@ -79,11 +106,10 @@ void PrintText(LoadedModel& loaded) {
   const Totals totals = TotalsOf(model);
   std::string out = fmt::format("{}\n\n{:28} {:>15}  {:5} {:>13} {:>10}\n", loaded.description(), "tensor", "shape",
                                 "type", "parameters", "MB");
-  for (const TensorRef& tensor : model.tensors) {
-    if (!IsStored(model, tensor)) continue;
-    out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n", TensorName(tensor.id),
-                       fmt::format("{} x {}", tensor.rows, tensor.cols), DTypeName(tensor.type),
-                       Grouped(Parameters(tensor)), static_cast<double>(tensor.size_bytes()) / 1e6);
+  for (const TensorRef* tensor : StoredTensors(model)) {
+    out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n", TensorName(tensor->id),
+                       fmt::format("{} x {}", tensor->rows, tensor->cols), DTypeName(tensor->type),
+                       Grouped(Parameters(*tensor)), static_cast<double>(tensor->size_bytes()) / 1e6);
   }
   out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n\n", fmt::format("{} tensors", totals.tensors), "", "",
                      Grouped(totals.parameters), static_cast<double>(totals.bytes) / 1e6);
@@ -94,14 +120,20 @@ void PrintText(LoadedModel& loaded) {
   out += fmt::format("          vocabulary {}{}, context {}, rope_theta {:g}, rms_norm_eps {:g}\n",
                      Grouped(s.vocab_size), model.tied ? ", LM head and embedding are one" : "",
                      s.max_position_embeddings, s.rope_theta, s.rms_norm_eps);
-  out += fmt::format("weights   {:.2f} MiB\n", static_cast<double>(totals.bytes) / (1 << 20));
+  const card::TokenizerRef& tokenizer = model.tokenizer;
+  out += fmt::format("tokenizer {}\n", tokenizer.present
+                                           ? fmt::format("{} tokens, begin {}, end {}", Grouped(tokenizer.num_tokens),
+                                                         IdText(tokenizer.bos), IdText(tokenizer.eos))
+                                           : "none");
+  out += fmt::format("weights   {:.2f} MiB, against {}:\n", static_cast<double>(totals.bytes) / (1 << 20),
+                     loaded.board().name);
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
     const uint64_t capacity = loaded.board().capacity(region);
     if (capacity == 0) continue;
-    out += fmt::format("          {:.1f} x the {:.3g} MiB of {}'s {}\n",
-                       static_cast<double>(totals.bytes) / static_cast<double>(capacity),
-                       static_cast<double>(capacity) / (1 << 20), loaded.board().name, RegionName(region));
+    out += fmt::format("          {:>8} x its {:8} of {}\n",
+                       RatioText(static_cast<double>(totals.bytes) / static_cast<double>(capacity)), RegionName(region),
+                       MemoryText(capacity));
   }
   for (const std::string& warning : Warnings(loaded)) out += fmt::format("warning   {}\n", warning);
   std::fputs(out.c_str(), stdout);
@@ -112,14 +144,13 @@ void PrintJson(LoadedModel& loaded) {
   const ModelShape& s = model.shape;
   const Totals totals = TotalsOf(model);
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
-  for (const TensorRef& tensor : model.tensors) {
-    if (!IsStored(model, tensor)) continue;
-    tensors.push_back({{"name", TensorName(tensor.id)},
-                       {"shape", {tensor.rows, tensor.cols}},
-                       {"type", DTypeName(tensor.type)},
-                       {"parameters", Parameters(tensor)},
-                       {"bytes", tensor.size_bytes()},
-                       {"offset", tensor.offset}});
+  for (const TensorRef* tensor : StoredTensors(model)) {
+    tensors.push_back({{"name", TensorName(tensor->id)},
+                       {"shape", {tensor->rows, tensor->cols}},
+                       {"type", DTypeName(tensor->type)},
+                       {"parameters", Parameters(*tensor)},
+                       {"bytes", tensor->size_bytes()},
+                       {"offset", tensor->offset}});
   }
   nlohmann::ordered_json times;
   for (size_t i = 0; i < kNumRegions; ++i) {
@@ -127,7 +158,14 @@ void PrintJson(LoadedModel& loaded) {
     const uint64_t capacity = loaded.board().capacity(region);
     if (capacity != 0) times[RegionName(region)] = static_cast<double>(totals.bytes) / static_cast<double>(capacity);
   }
+  const card::TokenizerRef& tokenizer = model.tokenizer;
+  const auto id_or_null = [](TokenId id) { return id == card::kNoToken ? nlohmann::ordered_json() : nlohmann::ordered_json(id); };
   const nlohmann::ordered_json json = {{"model", loaded.description()},
+                                       {"pieces", loaded.opened().extents.size()},
+                                       {"tokenizer",
+                                        {{"tokens", tokenizer.present ? tokenizer.num_tokens : 0},
+                                         {"bos", id_or_null(tokenizer.bos)},
+                                         {"eos", id_or_null(tokenizer.eos)}}},
                                        {"shape",
                                         {{"vocab_size", s.vocab_size},
                                          {"hidden_size", s.hidden_size},

@@ -48,7 +48,7 @@ class LoadedModel {
   const std::string& description() const { return opened_.description; }
   const Board& board() const { return board_; }
   const card::ModelFile& model() const { return model_; }
-  const FileDevice& device() const { return *opened_.device; }
+  OpenedModel& opened() { return opened_; }
   card::FileReader& reader() { return *reader_; }
   const Ledger& ledger() const { return ledger_; }
   BoardMemory& memory() { return memory_; }

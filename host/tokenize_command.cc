@@ -1,20 +1,22 @@
 // thimble tokenize: a text as the model sees it.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <cstdint>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/text/tokenizer.h"
+#include "engine/text/utf8.h"
 #include "host/command.h"
 #include "host/input_file.h"
 #include "host/loaded_model.h"
+#include "host/utf8.h"
 
 namespace thimble::host {
 namespace {
@@ -23,54 +25,118 @@ struct Options {
   ModelChoice choice;
   std::string prompt;
   std::string prompt_file;
+  bool from_stdin = false;
   bool ids_only = false;
   bool no_bos = false;
-  bool from_stdin = false;
+  bool show_count = false;
   bool json = false;
 };
 
-constexpr uint64_t kMaxTextBytes = 64 << 20;
+constexpr uint64_t kMaxTextBytes = 16 << 20;
+
+Expected<std::string> ReadStandardInput() {
+  std::string text;
+  std::vector<char> piece(1 << 16);
+  while (const size_t n = std::fread(piece.data(), 1, piece.size(), stdin)) {
+    text.append(piece.data(), n);
+    if (text.size() > kMaxTextBytes) {
+      return Sentence(fmt::format("standard input has more than {} bytes: give a shorter text", kMaxTextBytes));
+    }
+  }
+  if (std::ferror(stdin) != 0) return Sentence("cannot read standard input");
+  return text;
+}
 
 Expected<std::string> ReadText(const Options& options) {
-  if (options.from_stdin) return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  if (options.from_stdin || options.prompt_file == "-") return ReadStandardInput();
   if (!options.prompt_file.empty()) return ReadWholeFile(options.prompt_file, kMaxTextBytes);
   return options.prompt;
+}
+
+// A tokenizer outside any plan, in this computer's memory.
+class LoadedTokenizer {
+ public:
+  static Expected<LoadedTokenizer> Load(LoadedModel& loaded) {
+    const card::TokenizerRef& ref = loaded.model().tokenizer;
+    LoadedTokenizer tokenizer;
+    tokenizer.table_.resize(static_cast<size_t>(text::Tokenizer::TableBytes(ref) / sizeof(Line) + 1));
+    Arena arena(Region::kPsram, std::as_writable_bytes(std::span(tokenizer.table_)));
+    std::vector<Line> buffer((1 << 16) / sizeof(Line));
+    card::ByteReader bytes(loaded.reader(), std::as_writable_bytes(std::span(buffer)));
+    const auto result = text::Tokenizer::Load(ref, bytes, arena);
+    if (!result) return loaded.Failure(result.error());
+    tokenizer.tokenizer_ = *result;
+    return tokenizer;
+  }
+
+  const text::Tokenizer& get() const { return tokenizer_; }
+
+ private:
+  struct alignas(kArenaAlign) Line {
+    std::byte bytes[kArenaAlign];
+  };
+  std::vector<Line> table_;  // stays where it is when this is moved
+  text::Tokenizer tokenizer_;
+};
+
+// The text a token stands for, as JSON: a string or, when it is no whole character, its bytes, as llama.cpp's server
+// has it.
+nlohmann::ordered_json PieceJson(const text::Tokenizer& tokenizer, TokenId id) {
+  std::string piece(tokenizer.Piece(id));
+  if (tokenizer.Type(id) != text::TokenType::kByte) {
+    for (size_t at = 0; (at = piece.find('\xff', at)) != piece.npos; at += text::kReplacementCharacter.size()) {
+      piece.replace(at, 1, text::kReplacementCharacter);
+    }
+  }
+  if (IsUtf8(piece)) return piece;
+  nlohmann::ordered_json bytes = nlohmann::ordered_json::array();
+  for (const char c : piece) bytes.push_back(static_cast<uint8_t>(c));
+  return bytes;
+}
+
+// The same for people.
+std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
+  if (id == tokenizer.bos()) return "(begin)";
+  if (id == tokenizer.eos()) return "(end)";
+  switch (tokenizer.Type(id)) {
+    case text::TokenType::kControl:
+      return "(control)";
+    case text::TokenType::kUnknown:
+      return "(unknown)";
+    case text::TokenType::kByte:
+      return fmt::format("<0x{:02X}>", static_cast<uint8_t>(tokenizer.Piece(id)[0]));
+    default:
+      return PieceJson(tokenizer, id).dump();
+  }
 }
 
 Status Tokenize(const Options& options) {
   THIMBLE_ASSIGN(const std::string text, ReadText(options));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
-  const card::TokenizerRef& ref = loaded->model().tokenizer;
-  if (!ref.present) return Sentence(fmt::format("{} has no tokenizer", options.choice.model));
+  if (!loaded->model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", options.choice.model));
+  THIMBLE_ASSIGN(const LoadedTokenizer loaded_tokenizer, LoadedTokenizer::Load(*loaded));
+  const text::Tokenizer& tokenizer = loaded_tokenizer.get();
 
-  // Outside any plan: a text of any length, in this computer's memory.
-  std::vector<std::byte> table(text::Tokenizer::TableBytes(ref) + 2 * kArenaAlign);
-  const size_t skip = -reinterpret_cast<uintptr_t>(table.data()) % kArenaAlign;
-  Arena arena(Region::kPsram, std::span(table).subspan(skip));
-  std::vector<std::byte> buffer(1 << 16);
-  card::ByteReader bytes(loaded->reader(), buffer);
-  const auto tokenizer = text::Tokenizer::Load(ref, bytes, arena);
-  if (!tokenizer) return loaded->Failure(tokenizer.error());
-  std::vector<std::byte> work(text::Tokenizer::WorkspaceBytes(text.size()));
+  std::vector<std::byte> workspace(static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size())));
+  // A byte that is no character becomes U+FFFD, three byte tokens at worst; bos and the dummy prefix come first.
   std::vector<TokenId> ids(3 * text.size() + 8);
-  const auto count = tokenizer->Encode(text, tokenizer->add_bos() && !options.no_bos, ids, work);
+  const auto count = tokenizer.Encode(text, tokenizer.add_bos() && !options.no_bos, ids, workspace);
   if (!count) return loaded->Failure(count.error());
   ids.resize(*count);
 
+  std::string out;
   if (options.json) {
     nlohmann::ordered_json pieces = nlohmann::ordered_json::array();
-    for (TokenId id : ids) pieces.push_back(std::string(tokenizer->Piece(id)));
-    const nlohmann::ordered_json json = {{"ids", ids}, {"pieces", pieces}};
-    std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-  } else if (options.ids_only) {
-    std::puts(nlohmann::json(ids).dump().c_str());
+    for (const TokenId id : ids) pieces.push_back(PieceJson(tokenizer, id));
+    out = nlohmann::ordered_json{{"ids", ids}, {"pieces", pieces}, {"count", ids.size()}}.dump() + "\n";
   } else {
-    for (TokenId id : ids) {
-      const nlohmann::json piece = std::string(tokenizer->Piece(id));
-      std::puts(
-          fmt::format("{:>6} -> {}", id, piece.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)).c_str());
+    if (options.ids_only) out = fmt::format("[{}]\n", fmt::join(ids, ", "));
+    for (size_t i = 0; i < ids.size() && !options.ids_only; ++i) {
+      out += fmt::format("{:>6} -> {}\n", ids[i], PieceText(tokenizer, ids[i]));
     }
+    if (options.show_count) out += fmt::format("Total number of tokens: {}\n", ids.size());
   }
+  std::fwrite(out.data(), 1, out.size(), stdout);
   return {};
 }
 
@@ -78,17 +144,19 @@ Status Tokenize(const Options& options) {
 
 void AddTokenizeCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<Options>();
-  CLI::App* tokenize = app.add_subcommand("tokenize", "Show the tokens of a text");
+  CLI::App* tokenize =
+      app.add_subcommand("tokenize", "Show the tokens of a text, with the begin token if the model has one");
   AddModelOptions(*tokenize, ModelArgument::kFlag, options->choice);
-  auto* prompt = tokenize->add_option("-p,--prompt", options->prompt, "The text");
-  auto* file = tokenize->add_option("-f,--file", options->prompt_file, "Read the text from this file, all of it")
-                   ->excludes(prompt);
-  tokenize->add_flag("--stdin", options->from_stdin, "Read the text from standard input")
-      ->excludes(prompt)
-      ->excludes(file);
+  CLI::Option_group* text = tokenize->add_option_group("Text");
+  text->add_option("-p,--prompt", options->prompt, "The text");
+  text->add_option("-f,--file", options->prompt_file, "Read the text from this file, all of it; -: standard input");
+  text->add_flag("--stdin", options->from_stdin, "Read the text from standard input");
+  text->require_option(1);
   tokenize->add_flag("--ids", options->ids_only, "Only the ids: [1, 2, 3]");
   tokenize->add_flag("--no-bos", options->no_bos, "Without the begin token");
-  tokenize->add_flag("--json", options->json, "One JSON object: ids and pieces");
+  tokenize->add_flag("--show-count", options->show_count, "Say how many there are, on a line at the end");
+  tokenize->add_flag("--json", options->json,
+                     "One JSON object: ids, pieces (the bytes of one that is no whole character), count");
   tokenize->footer(
       "Examples:\n"
       "  thimble tokenize -m stories.gguf -p \"Once upon a time\"\n"

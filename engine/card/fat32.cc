@@ -262,6 +262,8 @@ Result<void> Fat32::CheckVolume(uint64_t offset_bytes, uint64_t room_bytes) {
     return FailField("the volume's boot sector is damaged: the root folder is in cluster {have} of {need}",
                      offset_bytes + kRootCluster, root_cluster_, clusters);
   }
+  fat_bytes_ = fat_sectors * kSector;
+  table_count_ = (flags & 0x80) != 0 ? 1 : number_of_fats;
   fat_offset_bytes_ = offset_bytes + (reserved + active_fat * fat_sectors) * kSector;
   data_offset_bytes_ = offset_bytes + overhead * kSector;
   const uint32_t block = disk_->block_bytes();
@@ -435,6 +437,36 @@ Result<FileMap> Fat32::MapFile(const DirEntry& entry, std::span<Extent> extents)
   }
   if (used != 0) extents[used - 1].size_bytes -= clusters * cluster_bytes() - entry.size_bytes;
   return FileMap{.extents = extents.first(used), .size_bytes = entry.size_bytes};
+}
+
+Result<void> Fat32::CompareTables(std::span<std::byte> scratch) {
+  if (table_count_ < 2) return {};
+  const uint64_t block = disk_->block_bytes();
+  const uint64_t half = scratch.size() / 2 / block * block;
+  if (half < 4 * block) return Fail({.code = Code::kInvalidArgument, .what = "the scratch memory is too small"});
+  const uint64_t piece_bytes = half - 2 * block;
+  const uint64_t used_bytes = (uint64_t{cluster_count_} + 2) * 4;  // what follows belongs to no cluster
+  for (uint64_t at = 0; at < used_bytes; at += piece_bytes) {
+    const uint64_t size = std::min(piece_bytes, used_bytes - at);
+    std::array<std::span<const std::byte>, 2> tables;
+    for (size_t i = 0; i < 2; ++i) {
+      const auto memory = scratch.subspan(i * static_cast<size_t>(half), static_cast<size_t>(half));
+      THIMBLE_TRY(disk_->Start(fat_offset_bytes_ + i * fat_bytes_ + at, size, memory));
+      THIMBLE_ASSIGN(tables[i], disk_->Wait());
+    }
+    if (std::memcmp(tables[0].data(), tables[1].data(), static_cast<size_t>(size)) == 0) continue;
+    for (size_t i = 0; i < size; i += 4) {
+      // The first two entries are flags, not clusters; the upper four bits of an entry mean nothing.
+      const uint64_t cluster = (at + i) / 4;
+      if (cluster < 2 || ((Get(tables[0], i, 4) ^ Get(tables[1], i, 4)) & 0x0FFFFFFF) == 0) continue;
+      return Fail({.code = Code::kCorrupt,
+                   .what = "the card's two allocation tables differ at cluster {have} (byte {offset} of the card); "
+                           "format the card and copy the model again",
+                   .offset = fat_offset_bytes_ + fat_bytes_ + at + i,
+                   .have = cluster});
+    }
+  }
+  return {};
 }
 
 }  // namespace thimble::card

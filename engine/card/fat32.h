@@ -73,6 +73,13 @@ class Fat32 {
   // kUnsupported when there are more than extents.size(): the file must be copied again, to a freshly formatted card.
   Result<FileMap> MapFile(const DirEntry& entry, std::span<Extent> extents);
 
+  // Whether the volume's two allocation tables say the same of every cluster; true where only one is kept. Only the one
+  // in use is read otherwise, so a difference means that the card was pulled out or wears out, and that other computers
+  // may see another file. `scratch` is aligned as the device wants it, of eight of its blocks at least; more is faster.
+  // kCorrupt (offset: in the second table, have: cluster) when they differ.
+  Result<void> CompareTables(std::span<std::byte> scratch);
+
+  uint32_t table_count() const { return table_count_; }  // tables kept up to date: 1 or 2
   uint32_t cluster_bytes() const { return sectors_per_cluster_ * kSectorBytes; }
   uint32_t cluster_count() const { return cluster_count_; }
 
@@ -125,7 +132,9 @@ class Fat32 {
   std::span<std::byte> sector_;
   std::span<const std::byte> held_;            // the sector that sector_ holds
   uint64_t held_offset_bytes_ = ~uint64_t{0};  // and where it is from
-  uint64_t fat_offset_bytes_ = 0;
+  uint64_t fat_offset_bytes_ = 0;              // of the table in use
+  uint64_t fat_bytes_ = 0;
+  uint32_t table_count_ = 0;
   uint64_t data_offset_bytes_ = 0;
   uint32_t sectors_per_cluster_ = 0;
   uint32_t cluster_count_ = 0;

@@ -613,6 +613,37 @@ TEST_F(DamagedCard, TheTableInUseIsTheOneThatIsRead) {
   EXPECT_NE(ReadAll(), "");
 }
 
+// With scratch of any size, so that differences lie at all places of a piece; large pieces are few reads.
+TEST_F(DamagedCard, TablesAreComparedClusterByCluster) {
+  std::vector<std::byte> memory(1 << 20);
+  const auto compare = [&](size_t scratch_bytes) {
+    Mounted mounted(*device_);
+    device_->ClearReads();
+    Result<Fat32> volume = mounted.volume();
+    const auto same = volume->CompareTables(std::span(memory).first(scratch_bytes));
+    return same ? std::string("same") : Mounted::Sentence(same.error());
+  };
+  EXPECT_EQ(compare(1 << 20), "same");
+  EXPECT_EQ(device_->reads().size(), 2u);
+  EXPECT_THAT(compare(2048), HasSubstr("too small"));
+  for (const size_t scratch : {4096u, 10'000u, 100'000u}) {
+    EXPECT_EQ(compare(scratch), "same");
+    for (const uint32_t cluster : {2u, 3u, 255u, 256u, 257u, 40'000u, 65'000u}) {
+      for (const size_t table : {fat_, fat_ + fat_bytes_}) {
+        Flip(table + 4 * cluster, 1);
+        EXPECT_THAT(compare(scratch), HasSubstr("differ at cluster " + std::to_string(cluster) + " (byte " +
+                                                std::to_string(fat_ + fat_bytes_ + 4 * cluster) + " of the card)"));
+        Repair();
+      }
+    }
+    // Flags in the first two entries, reserved bits, and what lies behind the last cluster.
+    for (const size_t offset : {size_t{1}, size_t{7}, size_t{11}, fat_bytes_ - 1})
+      Flip(fat_ + fat_bytes_ + offset, 0x80);
+    EXPECT_EQ(compare(scratch), "same");
+    Repair();
+  }
+}
+
 TEST_F(DamagedCard, ReadsAreRetriedLikeAllOthers) {
   host::FaultyDevice faulty(*device_, {{.times = 2}});
   Mounted mounted(faulty);

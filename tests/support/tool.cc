@@ -1,6 +1,5 @@
 #include "tests/support/tool.h"
 
-#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,23 +20,26 @@ std::string Contents(FILE* file) {
 
 }  // namespace
 
-ToolRun RunTool(const std::vector<std::string>& arguments) {
+ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input) {
   std::vector<const char*> argv = {THIMBLE_TOOL};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   argv.push_back(nullptr);
 
+  FILE* const in = std::tmpfile();
+  std::fwrite(input.data(), 1, input.size(), in);
+  std::rewind(in);
   FILE* const out = std::tmpfile();
   FILE* const error = std::tmpfile();
   const pid_t child = fork();
   if (child == 0) {
-    const int none = open("/dev/null", O_RDONLY);
-    if (dup2(none, 0) == 0 && dup2(fileno(out), 1) == 1 && dup2(fileno(error), 2) == 2) {
+    if (dup2(fileno(in), 0) == 0 && dup2(fileno(out), 1) == 1 && dup2(fileno(error), 2) == 2) {
       execv(argv[0], const_cast<char**>(argv.data()));
     }
     _exit(127);
   }
   int status = -1;
   const bool ended = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
+  std::fclose(in);
   return {.exit_code = ended ? WEXITSTATUS(status) : -1, .out = Contents(out), .error = Contents(error)};
 }
 

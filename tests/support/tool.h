@@ -13,8 +13,8 @@ struct ToolRun {
   std::string error;   // all it wrote to stderr
 };
 
-// Runs the tool of this build with these arguments and no input.
-ToolRun RunTool(const std::vector<std::string>& arguments);
+// Runs the tool of this build with these arguments and this standard input.
+ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input = "");
 
 }  // namespace thimble::tests
 

@@ -1,0 +1,35 @@
+// What both ways of making a card share: an image, and a copy onto a mounted card.
+#ifndef THIMBLE_HOST_CARD_MODEL_H_
+#define THIMBLE_HOST_CARD_MODEL_H_
+
+#include <cstdint>
+#include <string>
+
+#include "host/card_open.h"
+#include "host/expected.h"
+#include "host/source.h"
+
+namespace thimble::host {
+
+// A file on FAT32 has at most 4 GiB less one byte.
+inline constexpr uint64_t kMostFileBytes = 0xffffffff;
+
+// A model that may go onto a card under this name.
+struct CardModel {
+  ModelSource source;  // what `opened` reads, which it must outlive
+  OpenedModel opened;
+  std::string name_on_card;
+};
+
+// Opens `model`, converting it if need be (host/source.h), and reads its header as a session would. `name_on_card` or,
+// when that is empty, the model's own name with .gguf at its end. Fails with one sentence: it is no model, it is a card
+// already, it is larger than kMostFileBytes, its name cannot stand on FAT32.
+Expected<CardModel> OpenCardModel(const std::string& model, const std::string& tokenizer,
+                                  const std::string& name_on_card);
+
+// Whether both hold the same bytes, with a progress line. `name` stands in the sentence of a failure.
+Status CompareFiles(const OpenedModel& a, const OpenedModel& b, const std::string& name);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_CARD_MODEL_H_
