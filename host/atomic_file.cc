@@ -10,6 +10,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 namespace thimble::host {
 namespace {
@@ -18,10 +20,26 @@ constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
 
 // What the signal handler removes: empty when there is nothing. Changed only while kSignals are blocked.
 std::array<char, 4096> pending_path = {};
+int pending_folder_fd = -1;                      // pending_path is a folder then, and these are its files:
+std::array<char, 64 * 1024> pending_names = {};  // NUL-terminated, one after the other, and an empty one
+size_t pending_names_size = 0;
 std::array<struct sigaction, kSignals.size()> previous_actions;
 
+// Async-signal-safe.
+void RemovePending() {
+  if (pending_path[0] == '\0') return;
+  if (pending_folder_fd < 0) {
+    unlink(pending_path.data());
+    return;
+  }
+  for (size_t i = 0; i < pending_names_size; i += std::strlen(pending_names.data() + i) + 1) {
+    unlinkat(pending_folder_fd, pending_names.data() + i, 0);
+  }
+  rmdir(pending_path.data());
+}
+
 void RemoveAndDie(int signal) {
-  if (pending_path[0] != '\0') unlink(pending_path.data());
+  RemovePending();
   std::signal(signal, SIG_DFL);
   raise(signal);  // takes effect when this handler returns
 }
@@ -44,7 +62,9 @@ class SignalBlock {
 };
 
 // A signal that was ignored before (nohup) stays ignored.
-void SetPending(const std::string& path) {
+void SetPending(const std::string& path, int folder_fd = -1) {
+  pending_folder_fd = folder_fd;
+  pending_names_size = 0;
   path.copy(pending_path.data(), path.size());
   pending_path[path.size()] = '\0';
   for (size_t i = 0; i < kSignals.size(); ++i) {
@@ -63,6 +83,38 @@ void ClearPending() {
 }
 
 std::string LastError() { return std::strerror(errno); }
+
+std::unexpected<std::string> CannotWrite(const std::string& path) {
+  return Sentence(fmt::format("cannot write {}: {}.", path, LastError()));
+}
+
+mode_t ModeFor(mode_t mode) {
+  const mode_t mask = umask(0);
+  umask(mask);
+  return mode & ~mask;
+}
+
+// Removes a folder and those of its files that are ours. False if anything is left.
+bool RemoveFolder(const std::string& path, bool (*ours)(std::string_view name)) {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    if (ours(it->path().filename().string())) files.push_back(it->path());
+  }
+  for (const std::filesystem::path& file : files) std::filesystem::remove(file, error);
+  return rmdir(path.c_str()) == 0;
+}
+
+// Whether `input` is the folder with this status or lies in it.
+bool IsInFolder(const std::string& input, const struct stat& folder) {
+  struct stat info;
+  std::error_code error;
+  const std::filesystem::path parent = std::filesystem::weakly_canonical(input, error).parent_path();
+  for (const std::string& path : {input, parent.string()}) {
+    if (stat(path.c_str(), &info) == 0 && info.st_dev == folder.st_dev && info.st_ino == folder.st_ino) return true;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -94,14 +146,11 @@ Expected<AtomicFile> AtomicFile::Create(const std::string& path, std::span<const
 
   const SignalBlock block;
   const int fd = mkostemp(temporary_path.data(), O_CLOEXEC);
-  if (fd < 0) return Sentence(fmt::format("cannot write {}: {}.", path, LastError()));
+  if (fd < 0) return CannotWrite(path);
   SetPending(temporary_path);
   AtomicFile file(path, std::move(temporary_path), fd);
-  const mode_t mask = umask(0);
-  umask(mask);
   // FAT has no modes to change and says so.
-  if (fchmod(fd, 0666 & ~mask) != 0 && errno != EPERM)
-    return Sentence(fmt::format("cannot write {}: {}.", path, LastError()));
+  if (fchmod(fd, ModeFor(0666)) != 0 && errno != EPERM) return CannotWrite(path);
   return file;
 }
 
@@ -125,13 +174,124 @@ AtomicFile::~AtomicFile() {
 std::string AtomicFile::path_while_open() const { return fmt::format("/proc/{}/fd/{}", getpid(), fd_); }
 
 Status AtomicFile::Commit() {
-  if (fsync(fd_) != 0) return Sentence(fmt::format("cannot write {}: {}.", path_, LastError()));
+  if (fsync(fd_) != 0) return CannotWrite(path_);
   const SignalBlock block;
   if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
-    return Sentence(fmt::format("cannot write {}: {}.", path_, LastError()));
+    return CannotWrite(path_);
   }
   close(std::exchange(fd_, -1));
   ClearPending();
+  return {};
+}
+
+Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::span<const std::string> inputs,
+                                            bool (*ours)(std::string_view name)) {
+  std::string path = given_path;
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  struct stat existing;
+  if (stat(path.c_str(), &existing) == 0) {
+    if (!S_ISDIR(existing.st_mode)) return Sentence(fmt::format("cannot write {}: it is not a folder.", path));
+    for (const std::string& input : inputs) {
+      if (IsInFolder(input, existing)) {
+        return Sentence(fmt::format("cannot write {}: it is what is being read; give another name.", path));
+      }
+    }
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+      const std::string name = it->path().filename().string();
+      if (ours(name) && it->is_regular_file(error)) continue;
+      return Sentence(fmt::format(
+          "cannot replace the folder {}: it holds \"{}\", which would be lost; give another name.", path, Quote(name)));
+    }
+    if (error) return Sentence(fmt::format("cannot list {}: {}.", path, error.message()));
+  }
+  std::string temporary_path = path + ".part-XXXXXX";
+  if (temporary_path.size() >= pending_path.size()) {
+    return Sentence(fmt::format("cannot write {}: name too long.", path));
+  }
+  const SignalBlock block;
+  if (mkdtemp(temporary_path.data()) == nullptr) return CannotWrite(path);
+  const int fd = open(temporary_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) {
+    rmdir(temporary_path.c_str());
+    return CannotWrite(path);
+  }
+  SetPending(temporary_path, fd);
+  AtomicFolder folder(path, std::move(temporary_path), fd, ours);
+  if (fchmod(fd, ModeFor(0777)) != 0 && errno != EPERM) return CannotWrite(path);
+  return folder;
+}
+
+AtomicFolder::AtomicFolder(std::string path, std::string temporary_path, int fd, bool (*ours)(std::string_view name))
+    : path_(std::move(path)), temporary_path_(std::move(temporary_path)), ours_(ours), fd_(fd) {}
+
+AtomicFolder::AtomicFolder(AtomicFolder&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_path_(std::move(other.temporary_path_)),
+      ours_(other.ours_),
+      fd_(std::exchange(other.fd_, -1)),
+      file_fd_(std::exchange(other.file_fd_, -1)),
+      sink_(std::move(other.sink_)) {}
+
+AtomicFolder::~AtomicFolder() {
+  if (fd_ < 0) return;
+  const SignalBlock block;
+  if (file_fd_ >= 0) close(file_fd_);
+  RemovePending();
+  ClearPending();
+  close(fd_);
+}
+
+Status AtomicFolder::EndFile() {
+  if (file_fd_ < 0) return {};
+  const bool flushed = fsync(file_fd_) == 0;
+  const std::string why = LastError();
+  close(std::exchange(file_fd_, -1));
+  if (!flushed) return Sentence(fmt::format("cannot write {}: {}.", path_, why));
+  return {};
+}
+
+Expected<FileSink*> AtomicFolder::Begin(const std::string& name) {
+  THIMBLE_TRY(EndFile());
+  const std::string path = path_ + "/" + name;
+  const SignalBlock block;
+  if (name.size() + 1 > pending_names.size() - pending_names_size) {
+    return Sentence(fmt::format("cannot write {}: too many files.", path_));
+  }
+  file_fd_ = openat(fd_, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file_fd_ < 0) return CannotWrite(path);
+  name.copy(pending_names.data() + pending_names_size, name.size());
+  pending_names[pending_names_size + name.size()] = '\0';
+  pending_names_size += name.size() + 1;
+  sink_.emplace(file_fd_, path);
+  return &*sink_;
+}
+
+Status AtomicFolder::Commit() {
+  THIMBLE_TRY(EndFile());
+  if (fsync(fd_) != 0) return CannotWrite(path_);
+  const SignalBlock block;
+  std::string old_path;
+  if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
+    if (errno != ENOTEMPTY && errno != EEXIST) return CannotWrite(path_);
+    // A folder that is not empty cannot be renamed over: the two change places, or, where the file system cannot do
+    // that, the old one steps aside for a moment.
+    old_path = temporary_path_;
+    if (renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
+      old_path = temporary_path_ + ".old";
+      if (rename(path_.c_str(), old_path.c_str()) != 0) return CannotWrite(path_);
+      if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
+        const std::string why = LastError();
+        rename(old_path.c_str(), path_.c_str());
+        return Sentence(fmt::format("cannot write {}: {}.", path_, why));
+      }
+    }
+  }
+  close(std::exchange(fd_, -1));
+  ClearPending();
+  if (old_path.empty()) return {};
+  if (!RemoveFolder(old_path, ours_))
+    return Sentence(fmt::format("{} is written, but what it replaces is left at {}.", path_, old_path));
   return {};
 }
 

@@ -1,11 +1,13 @@
-// A file that appears whole or not at all.
+// Files and folders that appear whole or not at all.
 #ifndef THIMBLE_HOST_ATOMIC_FILE_H_
 #define THIMBLE_HOST_ATOMIC_FILE_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,37 @@ class AtomicFile {
   std::string temporary_path_;
   int fd_;
   FileSink sink_;
+};
+
+// Writes a folder of files beside `path` and gives it its name at Commit(), as AtomicFile does for a file and with the
+// same care for signals. One at a time, and none beside an AtomicFile.
+class AtomicFolder {
+ public:
+  // Refuses a `path` that names anything but a folder, one of whose entries is not `ours(name)`, and one that is or
+  // holds one of `inputs`.
+  static Expected<AtomicFolder> Create(const std::string& path, std::span<const std::string> inputs,
+                                       bool (*ours)(std::string_view name));
+
+  AtomicFolder(AtomicFolder&& other) noexcept;
+  AtomicFolder& operator=(AtomicFolder&&) = delete;
+  ~AtomicFolder();
+
+  // Flushes the file before and starts one of this name, which is given once. The sink is good until the next call.
+  Expected<FileSink*> Begin(const std::string& name);
+
+  // Flushes all to the disk and gives the folder its name. The folder that stood there is removed.
+  Status Commit();
+
+ private:
+  AtomicFolder(std::string path, std::string temporary_path, int fd, bool (*ours)(std::string_view name));
+  Status EndFile();
+
+  std::string path_;
+  std::string temporary_path_;
+  bool (*ours_)(std::string_view name);
+  int fd_;            // of the folder
+  int file_fd_ = -1;  // of the file being written
+  std::optional<FileSink> sink_;
 };
 
 // A nameless temporary file that is gone when its descriptor is closed, however the process ends.

@@ -34,8 +34,9 @@ struct Checkpoint {
   bool tied = false;  // the LM head is the token embedding; kLmHead is never asked for
   Vocabulary vocabulary;
   std::unique_ptr<WeightSource> weights;
-  std::vector<std::string> notes;   // what the user should know, one sentence each
-  std::vector<std::string> inputs;  // paths of the files it is read from, which no output may replace
+  std::vector<std::string> notes;            // what the user should know, one sentence each
+  std::vector<std::string> tokenizer_files;  // a tokenizer.model and a tokenizer.json that came with it, to be copied
+  std::vector<std::string> inputs;           // paths of the files it is read from, which no output may replace
 };
 
 }  // namespace thimble::host

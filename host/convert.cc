@@ -10,6 +10,7 @@
 
 #include "host/atomic_file.h"
 #include "host/card_open.h"
+#include "host/folder_writer.h"
 #include "host/hf_folder.h"
 #include "host/input_file.h"
 #include "host/llama2c.h"
@@ -33,6 +34,20 @@ Status RefuseOthers(const std::string& source) {
     return Sentence(fmt::format("{} is neither a Hugging Face folder nor a llama2.c checkpoint.", source));
   }
   return {};
+}
+
+// The tokenizer as the user has it: what --tokenizer names, or what lies in the source's folder.
+std::vector<std::string> TokenizerFiles(const ConvertOptions& options) {
+  const std::vector<std::string> candidates =
+      !options.tokenizer.empty() ? std::vector<std::string>{options.tokenizer}
+      : IsFolder(options.source)
+          ? std::vector<std::string>{options.source + "/tokenizer.model", options.source + "/tokenizer.json"}
+          : std::vector<std::string>();
+  std::vector<std::string> files;
+  for (const std::string& file : candidates) {
+    if (Exists(file) && !file.ends_with(".bin")) files.push_back(file);
+  }
+  return files;
 }
 
 }  // namespace
@@ -67,9 +82,17 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
 }
 
 Expected<std::vector<std::string>> Convert(const ConvertOptions& options) {
-  THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenCheckpoint(options.source, options.tokenizer));
+  THIMBLE_ASSIGN(Checkpoint checkpoint, OpenCheckpoint(options.source, options.tokenizer));
   std::vector<std::string> inputs = checkpoint.inputs;
   if (!options.tokenizer.empty()) inputs.push_back(options.tokenizer);
+  if (options.to_folder) {
+    checkpoint.tokenizer_files = TokenizerFiles(options);
+    THIMBLE_ASSIGN(AtomicFolder folder, AtomicFolder::Create(options.out, inputs, IsFolderFileName));
+    THIMBLE_ASSIGN(const std::vector<std::string> notes, WriteFolder(checkpoint, "convert", folder));
+    THIMBLE_TRY(folder.Commit());
+    checkpoint.notes.insert(checkpoint.notes.end(), notes.begin(), notes.end());
+    return checkpoint.notes;
+  }
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, inputs));
   THIMBLE_TRY(WriteGguf(checkpoint, options.dtype, "convert", file.sink()));
   THIMBLE_TRY(file.Commit());

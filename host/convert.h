@@ -1,4 +1,4 @@
-// From any checkpoint that is read to one GGUF file.
+// From any checkpoint that is read to one GGUF file or one tensor folder.
 #ifndef THIMBLE_HOST_CONVERT_H_
 #define THIMBLE_HOST_CONVERT_H_
 
@@ -21,12 +21,13 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
 
 struct ConvertOptions {
   std::string source = {};
-  std::string out = {};        // the file to write
+  std::string out = {};        // the file, or the folder, to write
   std::string tokenizer = {};  // as for OpenCheckpoint()
   WrittenType dtype = WrittenType::kF32;
+  bool to_folder = false;  // a tensor folder, in float32 whatever `dtype` says, instead of a GGUF file
 };
 
-// Writes the source as the GGUF file `out`, which appears whole or not at all. Returns the notes for the user.
+// Writes the source as `out`, which appears whole or not at all. Returns the notes for the user.
 Expected<std::vector<std::string>> Convert(const ConvertOptions& options);
 
 }  // namespace thimble::host

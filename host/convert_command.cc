@@ -10,15 +10,21 @@ namespace thimble::host {
 void AddConvertCommand(CLI::App& app, int& exit_code) {
   struct Options : ConvertOptions {
     std::string type = "f32";
+    std::string to = "gguf";
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("convert", "Write a model as one GGUF file, every number exactly as it was stored");
+  CLI::App* command = app.add_subcommand(
+      "convert", "Write a model as one GGUF file, or as a tensor folder, every number exactly as it was stored");
   command->add_option("SRC", options->source, "Hugging Face folder, GGUF file, card with one, or llama2.c .bin file")
       ->required();
-  command->add_option("-o,--output", options->out, "The file to write; replaced if it is there")
+  command->add_option("-o,--output", options->out, "The file or folder to write; replaced if it is there")
       ->required()
-      ->type_name("OUT.gguf");
+      ->type_name("OUT");
+  command
+      ->add_option("--to", options->to,
+                   "gguf: one file; folder: one float32 file for each tensor, named as esp32_float32_weights/ has them")
+      ->check(CLI::IsMember({"gguf", "folder"}))
+      ->capture_default_str();
   command
       ->add_option("--tokenizer", options->tokenizer,
                    "SentencePiece's tokenizer.model, Hugging Face's tokenizer.json or llama2.c's tokenizer.bin, "
@@ -31,6 +37,11 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->callback([options, &exit_code] {
     options->dtype = options->type == "keep" ? WrittenType::kKeep : WrittenType::kF32;
+    options->to_folder = options->to == "folder";
+    if (options->to_folder && options->type == "keep") {
+      exit_code = ReportFailure("--dtype keep: a tensor folder is float32; leave it out, or write a GGUF file.");
+      return;
+    }
     const auto notes = Convert(*options);
     if (!notes) {
       exit_code = ReportFailure(notes.error());

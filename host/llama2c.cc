@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -19,6 +20,8 @@ namespace {
 
 constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
 constexpr uint32_t kVersionedMagic = 0x616b3432;  // "ak42", read as one number
+constexpr TokenId kBosToken = 1;
+constexpr TokenId kEosToken = 2;
 constexpr TokenId kFirstByteToken = 3;
 
 template <class T>
@@ -83,6 +86,12 @@ std::string EscapeSpaces(std::string_view text) {
   return out;
 }
 
+std::string UnescapeSpaces(std::string text) {
+  constexpr std::string_view kSpace = "\u2581";
+  for (size_t at = 0; (at = text.find(kSpace, at)) != text.npos; ++at) text.replace(at, kSpace.size(), " ");
+  return text;
+}
+
 bool IsSentencePieceModel(const std::string& path, const std::string& bytes) {
   return path.ends_with(".model") || ParseSentencePieceModel(bytes, path).has_value();
 }
@@ -93,8 +102,8 @@ Status ReadVocabulary(const std::string& path, std::string tokenizer, Checkpoint
     if (!Exists(tokenizer)) {
       checkpoint.notes.push_back(fmt::format(
           "there is no tokenizer.bin beside {}; the model runs with token ids only, or pass --tokenizer.", path));
-      checkpoint.vocabulary.bos = 1;
-      checkpoint.vocabulary.eos = 2;
+      checkpoint.vocabulary.bos = kBosToken;
+      checkpoint.vocabulary.eos = kEosToken;
       return {};
     }
   }
@@ -189,9 +198,9 @@ Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t voca
     if (!IsUtf8(token)) return refuse(fmt::format("token {} is not UTF-8.", id));
     TokenType type = TokenType::kNormal;
     if (id == 0) type = TokenType::kUnknown;
-    if (id == 1 || id == 2) {
+    if (id == kBosToken || id == kEosToken) {
       type = TokenType::kControl;
-      token = id == 1 ? "<s>" : "</s>";  // kept as "\n<s>\n" there
+      token = id == kBosToken ? "<s>" : "</s>";  // kept as "\n<s>\n" there
     }
     if (id >= kFirstByteToken && id < kFirstByteToken + 256 &&
         token == ByteTokenName(static_cast<uint8_t>(id - kFirstByteToken))) {
@@ -208,9 +217,30 @@ Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t voca
                     vocab_size, vocab_size));
   }
   vocabulary.unk = 0;
-  vocabulary.bos = 1;
-  vocabulary.eos = 2;
+  vocabulary.bos = kBosToken;
+  vocabulary.eos = kEosToken;
   return vocabulary;
+}
+
+std::string FormatLlama2cTokenizer(const Vocabulary& vocabulary) {
+  std::string records;
+  uint32_t longest = 0;
+  const auto append = [](auto value, std::string& out) {
+    out.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  };
+  for (TokenId id = 0; id < vocabulary.tokens.size(); ++id) {
+    std::string token = UnescapeSpaces(vocabulary.tokens[id]);
+    if (id == kBosToken && vocabulary.bos == id) token = "\n<s>\n";
+    if (id == kEosToken && vocabulary.eos == id) token = "\n</s>\n";
+    const auto length = static_cast<uint32_t>(token.size());
+    longest = std::max(longest, length);
+    append(vocabulary.scores[id], records);
+    append(length, records);
+    records += token;
+  }
+  std::string file;
+  append(longest, file);
+  return file + records;
 }
 
 Expected<Checkpoint> OpenLlama2c(const std::string& path, const std::string& tokenizer) {

@@ -35,6 +35,10 @@ Expected<Llama2cHeader> ParseLlama2cHeader(std::span<const std::byte, kLlama2cHe
 // UTF-8, scores that are not finite, and the format's first version, which kept bytes raw.
 Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t vocab_size, const std::string& path);
 
+// The vocabulary as a tokenizer.bin, as llama2.c's tokenizer.py writes one. What the format cannot keep (docs/formats/
+// tensor_folder.md) is lost: ParseLlama2cTokenizer() tells what comes back.
+std::string FormatLlama2cTokenizer(const Vocabulary& vocabulary);
+
 // Opens a checkpoint and its tokenizer: `tokenizer`, a tokenizer.bin or tokenizer.model, or, when that is empty,
 // "tokenizer.bin" beside `path`, or none with a note.
 Expected<Checkpoint> OpenLlama2c(const std::string& path, const std::string& tokenizer);

@@ -60,6 +60,12 @@ constexpr uint32_t HalfSplitRow(uint32_t row, uint32_t head_dim) {
   return row - in_head + in_head / 2 + (in_head % 2) * (head_dim / 2);
 }
 
+// The inverse: the row in GGUF's order of row `row` in Hugging Face's.
+constexpr uint32_t InterleavedRow(uint32_t row, uint32_t head_dim) {
+  const uint32_t in_head = row % head_dim;
+  return row - in_head + in_head % (head_dim / 2) * 2 + in_head / (head_dim / 2);
+}
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_WEIGHTS_H_
