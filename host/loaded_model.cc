@@ -14,7 +14,7 @@ void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& cho
                   "A GGUF file, a tensor folder, a card's image, or anything 'thimble convert' reads (converted on "
                   "the fly)")
       ->required();
-  command.add_option("--board", choice.board, "The board whose memory it is for")->capture_default_str();
+  command.add_option("--board", choice.board, "The board whose memory it is for")->default_str(kDefaultBoard);
   command.add_option("--tokenizer", choice.tokenizer, "The tokenizer, where a model to be converted lacks one");
   command.add_option("--card-file", choice.file_on_card, "Which GGUF or tensor folder of a card with several");
 }
@@ -24,7 +24,7 @@ std::unexpected<std::string> LoadedModel::Failure(const Error& error) const {
 }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
-  THIMBLE_ASSIGN(const Board board, FindBoard(choice.board));
+  THIMBLE_ASSIGN(const Board board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
   THIMBLE_ASSIGN(ModelSource source, OpenModelSource(choice.model, choice.tokenizer));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.file_on_card));
   if (source.is_converted()) opened.description = choice.model + ", converted";

@@ -22,12 +22,14 @@ class App;
 
 namespace thimble::host {
 
+inline constexpr char kDefaultBoard[] = "esp32-cam";
+
 // What the user typed.
 struct ModelChoice {
   std::string model;         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads
   std::string tokenizer;     // for what is converted on the fly; or empty
   std::string file_on_card;  // of a card with several; or empty
-  std::string board = "esp32-cam";
+  std::string board;         // empty: kDefaultBoard
 };
 
 // The options of ModelChoice: the model as -m for commands that run it, else as the argument.

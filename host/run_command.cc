@@ -10,17 +10,19 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "engine/card/gguf.h"
 #include "engine/generate.h"
+#include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "host/command.h"
 #include "host/input_file.h"
 #include "host/loaded_model.h"
+#include "host/plan_choice.h"
+#include "host/sampler_choice.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -33,9 +35,8 @@ struct RunOptions {
   std::optional<std::string> ids;
   std::vector<std::string> stops;
   int64_t n_predict = -1;
-  uint32_t n_ctx = 0;
-  int64_t seed = -1;
-  text::SamplerOptions sampler;
+  PlanChoice plan;
+  SamplerChoice sampler;
   bool json = false;
 
   bool by_ids() const { return ids.has_value(); }
@@ -171,36 +172,15 @@ void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledge
   out += fmt::format("card      {} in {} reads, {} retries; a new token reads {} in {}\n", Megabytes(total.card_bytes),
                      Grouped(total.reads), ledger.retries, Megabytes(plan.token_cost.card_bytes),
                      Grouped(plan.token_cost.reads));
+  if (total.bounced_blocks != 0) {
+    out += fmt::format("          the reads became {} of one block each, because their buffers are in PSRAM\n",
+                       Grouped(total.bounced_blocks));
+  }
   out += fmt::format("prompt    {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.prompt_n,
                      PerSecond(t.prompt_n, t.prompt_ms));
   out += fmt::format("text      {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.predicted_n,
                      PerSecond(t.predicted_n, t.predicted_ms));
   std::fputs(out.c_str(), stderr);
-}
-
-// The steps in force, in their order.
-std::string SamplerText(const text::SamplerOptions& o) {
-  std::string text;
-  if (o.repeat_penalty != 1.0f && o.repeat_last_n != 0) {
-    text += fmt::format("repeat-penalty {:g} over {}, ", o.repeat_penalty,
-                        o.repeat_last_n < 0 ? "the context" : fmt::format("{} tokens", o.repeat_last_n));
-  }
-  if (o.temperature == 0.0f) return text + "greedy";
-  if (o.top_k != 0) text += fmt::format("top-k {}, ", o.top_k);
-  if (o.top_p < 1.0f) text += fmt::format("top-p {:g}, ", o.top_p);
-  if (o.min_p > 0.0f) text += fmt::format("min-p {:g}, ", o.min_p);
-  return text + fmt::format("temperature {:g}, seed {}", o.temperature, o.seed);
-}
-
-nlohmann::ordered_json ToJson(const text::SamplerOptions& o) {
-  const auto number = [](float value) { return std::stod(fmt::format("{}", value)); };  // 0.8, not 0.800000012
-  return {{"repeat_penalty", number(o.repeat_penalty)},
-          {"repeat_last_n", o.repeat_last_n},
-          {"top_k", o.top_k},
-          {"top_p", number(o.top_p)},
-          {"min_p", number(o.min_p)},
-          {"temp", number(o.temperature)},
-          {"seed", o.seed}};
 }
 
 std::string StopText(StopReason reason, const Session& session, const RunOptions& options) {
@@ -220,23 +200,16 @@ std::string StopText(StopReason reason, const Session& session, const RunOptions
 }
 
 Expected<int> Run(const RunOptions& options) {
-  text::SamplerOptions sampler = options.sampler;
-  sampler.seed = options.seed < 0 ? std::random_device()() : static_cast<uint64_t>(options.seed);
-  if (const auto checked = CheckSamplerOptions(sampler); !checked) return Sentence(SentenceOf(checked.error()));
+  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
 
+  ModelChoice choice = options.choice;
+  THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
   InterruptHandler interrupt;
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice, &interrupted));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice, &interrupted));
   const card::ModelFile& model = loaded->model();
-  const uint32_t block_bytes = loaded->reader().block_bytes();
-  const plan::PlanOptions plan_options = {.n_ctx = options.n_ctx};
-  const auto plan = PlanSession(model, loaded->board(), block_bytes, plan_options, sampler);
-  if (!plan) {
-    const uint32_t fits = LargestContext(model, loaded->board(), block_bytes, plan_options, sampler);
-    if (fits == 0 || plan.error().code != Code::kOutOfMemory) return loaded->Failure(plan.error());
-    return Sentence(fmt::format("{} (-c {} fits)", loaded->Failure(plan.error()).error(), fits));
-  }
+  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, chosen, sampler));
   const auto session =
-      Session::Open({.model = &model, .plan = &*plan, .reader = &loaded->reader(), .kernels = &math::BestKernels()},
+      Session::Open({.model = &model, .plan = &plan, .reader = &loaded->reader(), .kernels = &math::BestKernels()},
                     loaded->memory().arenas());
   if (!session) return loaded->Failure(session.error());
   Session& s = **session;
@@ -286,21 +259,26 @@ Expected<int> Run(const RunOptions& options) {
   }
   if (show) {
     Output::Write("\n");
-    PrintSummary(loaded->memory(), *plan, loaded->ledger(), timings, StopText(result.reason, s, options));
+    PrintSummary(loaded->memory(), plan, loaded->ledger(), timings, StopText(result.reason, s, options));
   } else {
     const ZoneCounts total = loaded->ledger().total();
-    const nlohmann::ordered_json json = {
-        {"model", loaded->description()},
-        {"board", loaded->board().name},
-        {"n_ctx", s.n_ctx()},
-        {"sampler", ToJson(sampler)},
-        {"prompt_ids", prompt_ids},
-        {"ids", output.ids()},
-        {"text", output.text()},
-        {"stop", StopReasonName(result.reason)},
-        {"memory", MemoryJson(loaded->memory())},
-        {"card", {{"bytes", total.card_bytes}, {"reads", total.reads}, {"retries", loaded->ledger().retries}}},
-        {"timings", ToJson(timings)}};
+    const nlohmann::ordered_json json = {{"model", loaded->description()},
+                                         {"board", loaded->board().name},
+                                         {"n_ctx", s.n_ctx()},
+                                         {"sampler", SamplerJson(sampler)},
+                                         {"prompt_ids", prompt_ids},
+                                         {"ids", output.ids()},
+                                         {"text", output.text()},
+                                         {"stop", StopReasonName(result.reason)},
+                                         {"memory", MemoryJson(loaded->memory())},
+                                         {"plan", plan::TileModeName(plan.options.tiles)},
+                                         {"card",
+                                          {{"bytes", total.card_bytes},
+                                           {"payload_bytes", total.payload_bytes},
+                                           {"reads", total.reads},
+                                           {"bounced_blocks", total.bounced_blocks},
+                                           {"retries", loaded->ledger().retries}}},
+                                         {"timings", ToJson(timings)}};
     Output::Write(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
   return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
@@ -321,18 +299,8 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
                   "tokens to make; -1: until the text or the context ends")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
-  run->add_option("-c,--ctx-size", options->n_ctx, "positions of context; 0: the model's")->capture_default_str();
-  run->add_option("-s,--seed", options->seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
-  text::SamplerOptions& sampler = options->sampler;
-  run->add_option("--temp", sampler.temperature, "temperature; 0: greedy")->capture_default_str();
-  run->add_option("--top-k", sampler.top_k, "keep the k likeliest; 0: all")->capture_default_str();
-  run->add_option("--top-p", sampler.top_p, "keep the likeliest that reach p together; 1: all")->capture_default_str();
-  run->add_option("--min-p", sampler.min_p, "keep those at least p times as likely as the likeliest; 0: all")
-      ->capture_default_str();
-  run->add_option("--repeat-penalty", sampler.repeat_penalty, "make tokens seen lately less likely; 1: off")
-      ->capture_default_str();
-  run->add_option("--repeat-last-n", sampler.repeat_last_n, "how many tokens back that looks; -1: the context, 0: off")
-      ->capture_default_str();
+  AddPlanOptions(*run, options->plan);
+  AddSamplerOptions(*run, options->sampler);
   run->add_option("--stop", options->stops, "end before this text; may be given several times")
       ->allow_extra_args(false)
       ->take_all();

@@ -1,0 +1,55 @@
+#include "host/plan_choice.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "engine/plan/plan_file.h"
+#include "engine/session.h"
+#include "host/input_file.h"
+
+namespace thimble::host {
+namespace {
+
+constexpr char kOriginal[] = "original";
+
+}  // namespace
+
+void AddPlanOptions(CLI::App& command, PlanChoice& choice) {
+  command.add_option("--plan", choice.plan,
+                     "'original', the plan this system started from, or a file that 'thimble plan -o' wrote");
+  command.add_option("-c,--ctx-size", choice.n_ctx, "positions of context; 0: the model's (default: the plan's, or 0)");
+}
+
+Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board) {
+  ChosenPlan chosen = {.original = choice.plan == kOriginal, .text = "", .options = {}, .n_ctx = choice.n_ctx};
+  if (choice.plan.empty() || chosen.original) return chosen;
+  if (!Exists(choice.plan)) {
+    return Sentence(fmt::format("--plan: there is no file {}; give 'original', or a file that 'thimble plan -o' wrote",
+                                choice.plan));
+  }
+  THIMBLE_ASSIGN(chosen.text, ReadWholeFile(choice.plan, plan::kMaxPlanFileBytes));
+  const auto file = plan::ParsePlanFile(chosen.text);
+  if (!file) return Sentence(fmt::format("{}: {}", choice.plan, SentenceOf(file.error())));
+  if (!board.empty() && board != file->board) {
+    return Sentence(fmt::format("{} is a plan for {}, not for {}: make one with 'thimble plan --board {} -o'",
+                                choice.plan, Quote(file->board), board, board));
+  }
+  board = file->board;
+  chosen.options = file->options;
+  return chosen;
+}
+
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const text::SamplerOptions& sampler) {
+  plan::PlanOptions options = chosen.original ? plan::OriginalPlan(loaded.model().shape) : chosen.options;
+  if (chosen.n_ctx) options.n_ctx = *chosen.n_ctx;
+  const uint32_t block_bytes = loaded.reader().block_bytes();
+  const auto plan = PlanSession(loaded.model(), loaded.board(), block_bytes, options, sampler);
+  if (plan) return *plan;
+  const std::string refusal = loaded.Failure(plan.error()).error();
+  if (plan.error().code != Code::kOutOfMemory) return Sentence(refusal);
+  const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler);
+  return Sentence(fits == 0 ? refusal : fmt::format("{} (-c {} fits)", refusal, fits));
+}
+
+}  // namespace thimble::host

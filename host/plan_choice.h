@@ -1,0 +1,43 @@
+// The plan as the user chooses it, and the plan that follows.
+#ifndef THIMBLE_HOST_PLAN_CHOICE_H_
+#define THIMBLE_HOST_PLAN_CHOICE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "engine/plan/plan.h"
+#include "engine/text/sampler.h"
+#include "host/expected.h"
+#include "host/loaded_model.h"
+
+namespace CLI {
+class App;
+}
+
+namespace thimble::host {
+
+struct PlanChoice {
+  std::string plan;               // "original", a plan file, or empty: our own
+  std::optional<uint32_t> n_ctx;  // goes before the plan's
+};
+
+void AddPlanOptions(CLI::App& command, PlanChoice& choice);
+
+// A choice, with its file read.
+struct ChosenPlan {
+  bool original = false;
+  std::string text;           // of the plan file
+  plan::PlanOptions options;  // of the plan file
+  std::optional<uint32_t> n_ctx;
+};
+
+// Reads the plan file, if there is one. Its board becomes `board` when that is empty, and must be it otherwise.
+Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board);
+
+// The plan of `loaded` on its board. A sentence that refuses a context says which one fits.
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const text::SamplerOptions& sampler);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_PLAN_CHOICE_H_

@@ -1,0 +1,296 @@
+// thimble plan: where everything of a model will be on a board, and what a token will read, before anything runs.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <initializer_list>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/plan/plan.h"
+#include "engine/plan/plan_file.h"
+#include "host/atomic_file.h"
+#include "host/command.h"
+#include "host/loaded_model.h"
+#include "host/plan_choice.h"
+#include "host/sampler_choice.h"
+#include "host/text.h"
+
+namespace thimble::host {
+namespace {
+
+using plan::BufferId;
+using plan::TileMode;
+
+constexpr char kTensorLine[] = "{:26} {:>14}  {:5} {:34} {:>7} {:>13}";
+constexpr char kDifferenceLine[] = "{:26} {:>11} {:>11}  {}";
+
+struct Options {
+  ModelChoice choice;
+  PlanChoice plan;
+  SamplerChoice sampler;
+  std::string output;
+  bool json = false;
+};
+
+std::string TensorName(TensorId id) {
+  char name[48];
+  return std::string(name, FormatTensorName(id, name));
+}
+
+// One line of the comparison with the first plan's published figures.
+struct Difference {
+  std::string item;
+  uint64_t published_bytes = 0;  // 0: it had no such item
+  uint64_t bytes = 0;
+  std::string why;
+};
+
+// The figures that the first plan was published with, for Tiny-LLM; the last three as "about 400 KB", "about 100 KB"
+// and "about 940 KB".
+struct FirstPlan {
+  uint64_t embedding_row = 768;
+  uint64_t attention_matrix = 147'456;
+  uint64_t mlp_chunk = 98'304;
+  uint64_t head_chunk = 196'608;
+  uint64_t kv_cache = 400'000;
+  uint64_t working_buffers = 100'000;
+  uint64_t total = 940'000;
+};
+
+bool IsTinyLlm(const ModelShape& s) {
+  return s.vocab_size == 32000 && s.hidden_size == 192 && s.intermediate_size == 1024 && s.num_hidden_layers == 1 &&
+         s.q_dim() == 192 && s.kv_dim() == 96;
+}
+
+std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelShape& shape) {
+  constexpr FirstPlan kFirst;
+  const auto sum = [&](std::initializer_list<BufferId> ids) {
+    uint64_t bytes = 0;
+    for (BufferId id : ids) bytes += ArenaBytes(p.buffer(id).bytes);
+    return bytes;
+  };
+  const auto tile = [&](const char* item, uint64_t published, BufferId id) {
+    const uint64_t bytes = sum({id});
+    return Difference{item, published, bytes, bytes == published ? "" : "this file stores its numbers in 16 bits"};
+  };
+  using enum BufferId;
+  const uint64_t kv_bytes = sum({kKvCache});
+  const std::string kv_why =
+      p.n_ctx < shape.max_position_embeddings
+          ? fmt::format("{} positions in float32; in 16 bits, these bytes hold {}", Grouped(p.n_ctx),
+                        Grouped(2 * p.n_ctx))
+          : fmt::format("{} positions in float32; in 16 bits they are {}, and so are {} in float32 (-c {})",
+                        Grouped(p.n_ctx), Grouped(kv_bytes / 2), p.n_ctx / 2, p.n_ctx / 2);
+  std::vector<Difference> list = {
+      tile("embedding row", kFirst.embedding_row, kEmbeddingTile),
+      tile("attention matrix", kFirst.attention_matrix, kAttentionTile),
+      tile("MLP chunk", kFirst.mlp_chunk, kFfnTile),
+      tile("LM head chunk", kFirst.head_chunk, kHeadTile),
+      {"KV cache", kFirst.kv_cache, kv_bytes, kv_why},
+      {"working buffers", kFirst.working_buffers,
+       sum({kActivations, kRotary, kScores, kTokens, kHistory, kCandidates, kSavedLogits, kText, kLogits}),
+       fmt::format("the logits of {} tokens alone are {}", Grouped(shape.vocab_size), Grouped(sum({kLogits})))},
+      {"tokenizer", 0, sum({kTokenizer, kTokenizerWork}), "not counted then: prompts and texts need it on the board"},
+      {"norms", 0, sum({kNorms}), "not counted then: read once, kept"},
+      {"bounce buffer", 0, sum({kBounce}), "not counted then: the card cannot write to PSRAM"},
+      {"session, tensor table", 0, sum({kSession, kTensorTable}), "not counted then"},
+      {"stack", 0, sum({kStack}), "not counted then"},
+  };
+  uint64_t all = 0;
+  for (const Difference& d : list) all += d.bytes;
+  list.push_back({"peak", kFirst.total, all, ""});
+  return list;
+}
+
+// A line of a table, without blanks at its end.
+std::string Trimmed(std::string line) {
+  line.resize(line.find_last_not_of(' ') + 1);
+  return line + "\n";
+}
+
+std::string PiecesText(const plan::Plan& p, const TensorRef& tensor) {
+  const plan::Placement placement = p.PlacementOf(tensor);
+  if (placement.resident) return fmt::format("{}, read once", RegionName(p.buffer(BufferId::kNorms).region));
+  if (tensor.id.kind == TensorKind::kTokenEmbd) return fmt::format("card, a row of {}", Grouped(placement.tile_bytes));
+  const std::string pieces = fmt::format("{} x {} row{}, {}", placement.tiles, placement.tile_rows,
+                                         placement.tile_rows == 1 ? "" : "s", Grouped(placement.tile_bytes));
+  return "card, " + pieces;
+}
+
+std::string PlanText(const plan::Plan& p) {
+  if (p.options.tiles == TileMode::kStreamed) {
+    return fmt::format("streamed: two tile buffers of {} bytes, one being read while the other is computed on",
+                       Grouped(p.options.tile_buffer_bytes));
+  }
+  return fmt::format(
+      "bounced: tile buffers in {}, which the card cannot write to: every read falls into blocks of {} bytes",
+      RegionName(p.buffer(BufferId::kHeadTile).region), p.block_bytes);
+}
+
+std::string TensorTable(const LoadedModel& loaded, const plan::Plan& p) {
+  std::string out =
+      Trimmed(fmt::format(kTensorLine, "tensor", "shape", "type", "where, in pieces of bytes", "reads", "bytes"));
+  for (const TensorRef& tensor : loaded.model().tensors) {
+    const plan::Placement placement = p.PlacementOf(tensor);
+    const bool shares = loaded.model().tied && tensor.id.kind == TensorKind::kLmHead;
+    out += Trimmed(fmt::format(kTensorLine, TensorName(tensor.id) + (shares ? " (tied)" : ""),
+                               fmt::format("{} x {}", tensor.rows, tensor.cols), DTypeName(tensor.type),
+                               PiecesText(p, tensor), placement.resident ? "" : Grouped(placement.cost.reads),
+                               placement.resident ? "" : Grouped(placement.cost.card_bytes)));
+  }
+  return out + Trimmed(fmt::format(kTensorLine, "a token", "", "", "", Grouped(p.token_cost.reads),
+                                   Grouped(p.token_cost.card_bytes)));
+}
+
+std::string BufferTable(const plan::Plan& p) {
+  std::string out = fmt::format("{:26} {:10} {:>11}\n", "buffer", "region", "bytes");
+  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+    const plan::Buffer& buffer = p.buffers[i];
+    if (buffer.bytes == 0) continue;
+    out += fmt::format("{:26} {:10} {:>11}\n", BufferName(static_cast<BufferId>(i)), RegionName(buffer.region),
+                       Grouped(ArenaBytes(buffer.bytes)));
+  }
+  return out;
+}
+
+std::string MemoryTable(const Board& board, const plan::Plan& p) {
+  std::string out = fmt::format("{:26} {:>11} {:>14} {:>7}\n", "memory", "at peak", "available", "used");
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    if (board.capacity(region) == 0) continue;
+    out +=
+        fmt::format("{:26} {:>11} {:>14} {:>6.1f}%\n", RegionName(region), Grouped(p.region_bytes(region)),
+                    Grouped(board.capacity(region)),
+                    100.0 * static_cast<double>(p.region_bytes(region)) / static_cast<double>(board.capacity(region)));
+  }
+  return out;
+}
+
+std::string FirstPlanTable(const plan::Plan& p, const ModelShape& shape) {
+  if (!IsTinyLlm(shape)) return "The first plan's figures were published for Tiny-LLM, which this model is not.\n";
+  std::string out =
+      Trimmed(fmt::format(kDifferenceLine, "against the first plan", "published", "here", "why they differ"));
+  for (const Difference& d : DifferencesToFirstPlan(p, shape)) {
+    out += Trimmed(fmt::format(kDifferenceLine, d.item, d.published_bytes == 0 ? "-" : Grouped(d.published_bytes),
+                               Grouped(d.bytes), d.why));
+  }
+  return out + "KV cache, working buffers and peak were published as about 400 KB, 100 KB and 940 KB.\n";
+}
+
+void PrintText(const LoadedModel& loaded, const plan::Plan& p, bool original) {
+  const ModelShape& shape = loaded.model().shape;
+  std::string out = fmt::format(
+      "model     {}\nboard     {}: {}\nplan      {}\ncontext   {} of the model's {} positions\n\n{}\n{}\n{}",
+      loaded.description(), loaded.board().name, loaded.board().description, PlanText(p), Grouped(p.n_ctx),
+      Grouped(shape.max_position_embeddings), TensorTable(loaded, p), BufferTable(p), MemoryTable(loaded.board(), p));
+  out += fmt::format("\nA new token reads {} in {} reads", Megabytes(p.token_cost.card_bytes),
+                     Grouped(p.token_cost.reads));
+  if (p.token_cost.bounced_blocks != 0) {
+    out += fmt::format(", which become {} of one block each", Grouped(p.token_cost.bounced_blocks));
+  }
+  out += ".\n";
+  if (original) out += "\n" + FirstPlanTable(p, shape);
+  std::fputs(out.c_str(), stdout);
+}
+
+nlohmann::ordered_json ToJson(const plan::TokenCost& cost) {
+  return {{"payload_bytes", cost.payload_bytes},
+          {"card_bytes", cost.card_bytes},
+          {"reads", cost.reads},
+          {"bounced_blocks", cost.bounced_blocks}};
+}
+
+void PrintJson(const LoadedModel& loaded, const plan::Plan& p, bool original) {
+  nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
+  for (const TensorRef& tensor : loaded.model().tensors) {
+    const plan::Placement placement = p.PlacementOf(tensor);
+    tensors.push_back({{"name", TensorName(tensor.id)},
+                       {"shape", {tensor.rows, tensor.cols}},
+                       {"type", DTypeName(tensor.type)},
+                       {"where", placement.resident ? RegionName(p.buffer(BufferId::kNorms).region) : "card"},
+                       {"pieces", placement.tiles},
+                       {"piece_rows", placement.tile_rows},
+                       {"piece_bytes", placement.tile_bytes},
+                       {"token", ToJson(placement.cost)}});
+  }
+  nlohmann::ordered_json buffers = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+    if (p.buffers[i].bytes == 0) continue;
+    buffers.push_back({{"name", BufferName(static_cast<BufferId>(i))},
+                       {"region", RegionName(p.buffers[i].region)},
+                       {"bytes", ArenaBytes(p.buffers[i].bytes)}});
+  }
+  nlohmann::ordered_json memory;
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    memory[RegionName(region)] = {{"peak_bytes", p.region_bytes(region)},
+                                  {"capacity_bytes", loaded.board().capacity(region)}};
+  }
+  nlohmann::ordered_json json = {{"model", loaded.description()},
+                                 {"board", loaded.board().name},
+                                 {"n_ctx", p.n_ctx},
+                                 {"tiles", plan::TileModeName(p.options.tiles)},
+                                 {"tile_buffer_bytes", p.options.tile_buffer_bytes},
+                                 {"tensors", tensors},
+                                 {"buffers", buffers},
+                                 {"memory", memory},
+                                 {"stack_bytes", p.buffer(BufferId::kStack).bytes},
+                                 {"token", ToJson(p.token_cost)}};
+  if (original && IsTinyLlm(loaded.model().shape)) {
+    for (const Difference& d : DifferencesToFirstPlan(p, loaded.model().shape)) {
+      json["first_plan"].push_back(
+          {{"item", d.item}, {"published_bytes", d.published_bytes}, {"bytes", d.bytes}, {"why", d.why}});
+    }
+  }
+  std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+Status WritePlanFile(const std::string& path, const Options& options, const Board& board, const plan::Plan& p) {
+  std::array<char, plan::kMaxPlanFileBytes> text;
+  const size_t size = plan::FormatPlanFile({.board = board.name, .options = p.options}, text);
+  const std::array<std::string, 2> inputs = {options.choice.model, options.plan.plan};
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, inputs));
+  THIMBLE_TRY(file.sink().Write(std::as_bytes(std::span(text).first(size))));
+  return file.Commit();
+}
+
+Status RunPlan(const Options& options) {
+  ModelChoice choice = options.choice;
+  THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
+  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
+  THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));
+  if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, loaded->board(), p));
+  options.json ? PrintJson(*loaded, p, chosen.original) : PrintText(*loaded, p, chosen.original);
+  return {};
+}
+
+}  // namespace
+
+void AddPlanCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "plan",
+      "Show where every tensor and buffer will be on a board, and what a token will read, before anything runs");
+  AddModelOptions(*command, ModelArgument::kPositional, options->choice);
+  AddPlanOptions(*command, options->plan);
+  command->add_option("-o,--output", options->output, "Write the plan's choices to this file, for 'run --plan'")
+      ->type_name("FILE");
+  AddSamplerOptions(*command, options->sampler);
+  command->add_flag("--json", options->json, "One JSON object instead of tables");
+  command->footer(
+      "Examples:\n"
+      "  thimble plan tiny-llm.gguf --board esp32-cam\n"
+      "  thimble plan tiny-llm.gguf --plan original       the plan this system started from\n"
+      "  thimble plan tiny-llm.gguf -c 512 -o small.plan  choices for 'thimble run --plan small.plan'");
+  command->callback([options, &exit_code] {
+    const Status result = RunPlan(*options);
+    exit_code = result ? 0 : ReportFailure(result.error());
+  });
+}
+
+}  // namespace thimble::host

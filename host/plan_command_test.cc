@@ -1,0 +1,172 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tests/support/checkpoints.h"
+#include "tests/support/tool.h"
+
+namespace thimble::tests {
+namespace {
+
+using nlohmann::json;
+
+std::string ReadText(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+void WriteText(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+
+// Of Tiny-LLM's full size.
+class PlanCommand : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    model_ = *folder_ / "tiny-llm.gguf";
+    ASSERT_EQ(RunTool({"synth", "tiny-llm", "-o", model_}).exit_code, 0);
+  }
+  static void TearDownTestSuite() {
+    delete folder_;
+    folder_ = nullptr;
+  }
+
+  static json Json(std::vector<std::string> arguments) {
+    arguments.push_back("--json");
+    const ToolRun run = RunTool(arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    return json::parse(run.out, nullptr, false);
+  }
+
+  static inline TemporaryFolder* folder_ = nullptr;
+  static inline std::string model_;
+};
+
+TEST_F(PlanCommand, TheFirstPlanItemByItem) {
+  const json plan = Json({"plan", model_, "--board", "esp32-cam", "--plan", "original"});
+  ASSERT_TRUE(plan.is_object());
+  EXPECT_EQ(plan["tiles"], "bounced");
+  EXPECT_EQ(plan["n_ctx"], 1024);
+  EXPECT_EQ(plan["token"]["reads"], 154);
+  EXPECT_EQ(plan["token"]["payload_bytes"], 27378432);
+  EXPECT_EQ(plan["token"]["bounced_blocks"], 53474);
+  std::map<std::string, std::pair<int, int>> pieces;
+  for (const json& tensor : plan["tensors"]) {
+    if (tensor["where"] == "card") pieces[tensor["name"]] = {tensor["pieces"], tensor["piece_bytes"]};
+  }
+  const std::map<std::string, std::pair<int, int>> expected = {
+      {"token_embd.weight", {32000, 768}},       {"blk.0.attn_q.weight", {1, 147456}},
+      {"blk.0.attn_k.weight", {1, 73728}},       {"blk.0.attn_v.weight", {1, 73728}},
+      {"blk.0.attn_output.weight", {1, 147456}}, {"blk.0.ffn_gate.weight", {8, 98304}},
+      {"blk.0.ffn_up.weight", {8, 98304}},       {"blk.0.ffn_down.weight", {8, 98304}},
+      {"output.weight", {125, 196608}}};
+  EXPECT_EQ(pieces, expected);
+
+  std::map<std::string, int> psram;
+  uint64_t sum = 0;
+  for (const json& buffer : plan["buffers"]) {
+    sum += buffer["bytes"].get<uint64_t>();
+    if (buffer["region"] == "psram") psram[buffer["name"]] = buffer["bytes"];
+  }
+  EXPECT_EQ(psram["embedding row"], 768);
+  EXPECT_EQ(psram["attention matrix"], 147456);
+  EXPECT_EQ(psram["MLP chunk"], 98304);
+  EXPECT_EQ(psram["LM head chunk"], 196608);
+  EXPECT_EQ(psram["KV cache"], 786432);
+  uint64_t peak = 0;
+  for (const json& region : plan["memory"]) peak += region["peak_bytes"].get<uint64_t>();
+  EXPECT_EQ(sum, peak) << "the buffers add up";
+
+  ASSERT_TRUE(plan["first_plan"].is_array());
+  EXPECT_EQ(plan["first_plan"].back()["item"], "peak");
+  EXPECT_EQ(plan["first_plan"].back()["published_bytes"], 940000);
+  EXPECT_EQ(plan["first_plan"].back()["bytes"], peak);
+
+  const ToolRun text = RunTool({"plan", model_, "--plan", "original"});
+  for (const char* line : {"8 x 128 rows, 98 304", "8 x 24 rows, 98 304", "125 x 256 rows, 196 608",
+                           "1 x 192 rows, 147 456", "154 reads, which become 53 474", "940 000"}) {
+    EXPECT_NE(text.out.find(line), text.out.npos) << line << "\n" << text.out;
+  }
+}
+
+TEST_F(PlanCommand, WhatItSaysIsWhatARunUses) {
+  const std::string file = *folder_ / "small.plan";
+  const json planned = Json({"plan", model_, "--plan", "original", "-c", "96", "-o", file});
+  EXPECT_EQ(planned["n_ctx"], 96);
+  const std::vector<std::string> run = {"run", "-m", model_, "-p", "Once upon a time", "-n", "3", "--seed", "5"};
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> all = run;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const json ran = Json(with({"--plan", file}));
+  EXPECT_EQ(ran["plan"], "bounced");
+  EXPECT_EQ(ran["n_ctx"], 96);
+  EXPECT_EQ(ran["memory"], planned["memory"]);
+  const json own = Json(with({}));
+  EXPECT_EQ(own["plan"], "streamed");
+  EXPECT_EQ(own["ids"], ran["ids"]);
+  EXPECT_EQ(own["card"]["bounced_blocks"], 0);
+  EXPECT_GT(ran["card"]["bounced_blocks"], 3 * 53474);
+  EXPECT_EQ(Json({"plan", model_})["memory"], own["memory"]);
+  EXPECT_EQ(Json(with({"--plan", file, "-c", "64"}))["n_ctx"], 64);
+
+  // The file's board is the run's; another one is refused.
+  EXPECT_EQ(Json({"plan", model_, "--plan", file})["board"], "esp32-cam");
+  const ToolRun other = RunTool({"plan", model_, "--plan", file, "--board", "esp32-s3"});
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_NE(other.error.find("is a plan for esp32-cam, not for esp32-s3"), other.error.npos) << other.error;
+}
+
+TEST_F(PlanCommand, SaysWhatDoesNotFitAndWhatWould) {
+  const std::string wide = *folder_ / "wide.plan";
+  WriteText(wide, "board = esp32-cam\ntiles = bounced\nhead_chunks = 1\n");
+  const ToolRun refused = RunTool({"plan", model_, "--plan", wide});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.error.find("psram has no room for the LM head chunk: 24576000 bytes are needed"),
+            refused.error.npos)
+      << refused.error;
+  EXPECT_EQ(refused.out, "");
+
+  WriteText(wide, "board = esp32-cam\nattention_chunks = 1\n");
+  EXPECT_NE(RunTool({"plan", model_, "--plan", wide}).error.find("blk.0.attn_q.weight is 147456 bytes"),
+            std::string::npos);
+  WriteText(wide, "board = esp32-cam\ntile_buffer_bytes = 1000\n");
+  EXPECT_NE(RunTool({"plan", model_, "--plan", wide}).error.find("whole number of the card's blocks"),
+            std::string::npos);
+  WriteText(wide, "board = toaster\n");
+  EXPECT_NE(RunTool({"plan", model_, "--plan", wide}).error.find("no board named toaster"), std::string::npos);
+  EXPECT_NE(RunTool({"plan", model_, "--plan", "nowhere"}).error.find("no file nowhere"), std::string::npos);
+
+  // What it says would fit, fits, and not one position more.
+  const std::string large = *folder_ / "large.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "max_position_embeddings=100000", "-o", large}).exit_code, 0);
+  const ToolRun full = RunTool({"plan", large});
+  EXPECT_EQ(full.exit_code, 1);
+  const size_t fits = full.error.find("(-c ");
+  ASSERT_NE(fits, full.error.npos) << full.error;
+  EXPECT_NE(full.error.find("are missing: lower -c"), full.error.npos) << full.error;
+  const int n_ctx = std::stoi(full.error.substr(fits + 4));
+  EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx)}).exit_code, 0);
+  EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx + 1)}).exit_code, 1);
+  EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx + 1), "--board", "esp32-s3"}).exit_code, 0);
+}
+
+TEST_F(PlanCommand, WritesOnlyWholeFilesAndNeverOverItsInput) {
+  const std::string file = *folder_ / "kept.plan";
+  WriteText(file, "mine");
+  EXPECT_EQ(RunTool({"plan", model_, "-c", "5000", "-o", file}).exit_code, 1);
+  EXPECT_EQ(ReadText(file), "mine");
+  EXPECT_EQ(RunTool({"plan", model_, "-o", model_}).exit_code, 1);
+  EXPECT_EQ(RunTool({"plan", model_, "-o", file}).exit_code, 0);
+  EXPECT_EQ(ReadText(file).substr(0, 18), "board = esp32-cam\n");
+}
+
+}  // namespace
+}  // namespace thimble::tests

@@ -1,0 +1,58 @@
+#include "host/sampler_choice.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <random>
+
+namespace thimble::host {
+
+void AddSamplerOptions(CLI::App& command, SamplerChoice& choice) {
+  text::SamplerOptions& options = choice.options;
+  command.add_option("-s,--seed", choice.seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
+  command.add_option("--temp", options.temperature, "temperature; 0: greedy")->capture_default_str();
+  command.add_option("--top-k", options.top_k, "keep the k likeliest; 0: all")->capture_default_str();
+  command.add_option("--top-p", options.top_p, "keep the likeliest that reach p together; 1: all")
+      ->capture_default_str();
+  command.add_option("--min-p", options.min_p, "keep those at least p times as likely as the likeliest; 0: all")
+      ->capture_default_str();
+  command.add_option("--repeat-penalty", options.repeat_penalty, "make tokens seen lately less likely; 1: off")
+      ->capture_default_str();
+  command
+      .add_option("--repeat-last-n", options.repeat_last_n, "how many tokens back that looks; -1: the context, 0: off")
+      ->capture_default_str();
+}
+
+Expected<text::SamplerOptions> ResolveSampler(const SamplerChoice& choice) {
+  text::SamplerOptions options = choice.options;
+  options.seed = choice.seed < 0 ? std::random_device()() : static_cast<uint64_t>(choice.seed);
+  if (const auto checked = CheckSamplerOptions(options); !checked) return Sentence(SentenceOf(checked.error()));
+  return options;
+}
+
+std::string SamplerText(const text::SamplerOptions& o) {
+  std::string text;
+  if (o.repeat_penalty != 1.0f && o.repeat_last_n != 0) {
+    text += fmt::format("repeat-penalty {:g} over {}, ", o.repeat_penalty,
+                        o.repeat_last_n < 0 ? "the context" : fmt::format("{} tokens", o.repeat_last_n));
+  }
+  if (o.temperature == 0.0f) return text + "greedy";
+  if (o.top_k != 0) text += fmt::format("top-k {}, ", o.top_k);
+  if (o.top_p < 1.0f) text += fmt::format("top-p {:g}, ", o.top_p);
+  if (o.min_p > 0.0f) text += fmt::format("min-p {:g}, ", o.min_p);
+  return text + fmt::format("temperature {:g}, seed {}", o.temperature, o.seed);
+}
+
+nlohmann::ordered_json SamplerJson(const text::SamplerOptions& o) {
+  const auto number = [](float value) { return std::stod(fmt::format("{}", value)); };  // 0.8, not 0.800000012
+  return {{"repeat_penalty", number(o.repeat_penalty)},
+          {"repeat_last_n", o.repeat_last_n},
+          {"top_k", o.top_k},
+          {"top_p", number(o.top_p)},
+          {"min_p", number(o.min_p)},
+          {"temp", number(o.temperature)},
+          {"seed", o.seed}};
+}
+
+}  // namespace thimble::host
