@@ -74,7 +74,7 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
   THIMBLE_ASSIGN(const bool runs_as_it_is, RunsAsItIs(source));
   if (runs_as_it_is) {
     THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source, ""));
-    return OpenModelFileSource(std::move(opened), source);
+    return OpenModelFileSource(std::move(opened), source, tokenizer);
   }
   if (IsFolder(source)) return OpenHfFolder(source, tokenizer);
   THIMBLE_TRY(RefuseOthers(source));

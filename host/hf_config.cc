@@ -14,69 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-// Typed access to the keys of one object. A key that is null reads as one that is absent.
-class Keys {
- public:
-  Keys(const json& object, const std::string& path) : object_(object), path_(path) {}
-
-  const json* Find(const char* key) const {
-    const auto it = object_.find(key);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  std::unexpected<std::string> Refuse(const char* key, std::string_view what) const {
-    return Sentence(fmt::format("{}: {} {}", path_, key, what));
-  }
-
-  // A whole number of 1 to `max`.
-  Expected<std::optional<uint32_t>> Size(const char* key, uint32_t max) const {
-    const json* value = Find(key);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > max) {
-      return Refuse(key, fmt::format("must be a whole number of 1 to {}, not {}.", max, Quote(value->dump())));
-    }
-    return static_cast<uint32_t>(value->get<uint64_t>());
-  }
-
-  Expected<uint32_t> RequiredSize(const char* key, uint32_t max) const {
-    THIMBLE_ASSIGN(const std::optional<uint32_t> size, Size(key, max));
-    if (!size) return Sentence(fmt::format("{} has no {}.", path_, key));
-    return *size;
-  }
-
-  Expected<bool> Flag(const char* key, bool otherwise) const {
-    const json* value = Find(key);
-    if (value == nullptr) return otherwise;
-    if (!value->is_boolean()) return Refuse(key, fmt::format("must be true or false, not {}.", Quote(value->dump())));
-    return value->get<bool>();
-  }
-
-  Expected<std::optional<std::string>> Text(const char* key) const {
-    const json* value = Find(key);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_string()) return Refuse(key, fmt::format("must be a text, not {}.", Quote(value->dump())));
-    return value->get<std::string>();
-  }
-
-  // A positive number that float32 can hold.
-  Expected<std::optional<double>> Positive(const char* key) const {
-    const json* value = Find(key);
-    if (value == nullptr) return std::nullopt;
-    if (value->is_number()) {
-      const auto number = value->get<double>();
-      if (number >= double{std::numeric_limits<float>::min()} && number <= double{std::numeric_limits<float>::max()}) {
-        return number;
-      }
-    }
-    return Refuse(key, fmt::format("must be a positive number, not {}.", Quote(value->dump())));
-  }
-
- private:
-  const json& object_;
-  const std::string& path_;
-};
-
-Status CheckArchitecture(const Keys& keys) {
+Status CheckArchitecture(const JsonKeys& keys) {
   THIMBLE_ASSIGN(const std::optional<std::string> model_type, keys.Text("model_type"));
   if (model_type && *model_type != "llama") {
     return keys.Refuse("model_type", fmt::format("is \"{}\"; only \"llama\" is read.", Quote(*model_type)));
@@ -93,7 +31,7 @@ Status CheckArchitecture(const Keys& keys) {
   return {};
 }
 
-Status CheckUnchanged(const Keys& keys) {
+Status CheckUnchanged(const JsonKeys& keys) {
   for (const char* key : {"attention_bias", "mlp_bias"}) {
     THIMBLE_ASSIGN(const bool has_bias, keys.Flag(key, false));
     if (has_bias) return keys.Refuse(key, "is true; models with biases are not read.");
@@ -109,7 +47,7 @@ Status CheckUnchanged(const Keys& keys) {
 }
 
 // The rope_theta of an object that holds rotary parameters, after a look at what else it may ask for.
-Expected<std::optional<double>> ThetaOf(const Keys& keys) {
+Expected<std::optional<double>> ThetaOf(const JsonKeys& keys) {
   THIMBLE_ASSIGN(const std::optional<double> factor, keys.Positive("partial_rotary_factor"));
   if (factor && *factor != 1) {
     return keys.Refuse("partial_rotary_factor", fmt::format("is {}; only 1 is read.", *factor));
@@ -118,7 +56,7 @@ Expected<std::optional<double>> ThetaOf(const Keys& keys) {
 }
 
 // transformers 5 writes rope_parameters; before, rope_scaling stood for all but the base.
-Expected<float> ReadRope(const Keys& keys, const std::string& path) {
+Expected<float> ReadRope(const JsonKeys& keys, const std::string& path) {
   THIMBLE_ASSIGN(std::optional<double> theta, ThetaOf(keys));
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     const json* object = keys.Find(key);
@@ -127,7 +65,7 @@ Expected<float> ReadRope(const Keys& keys, const std::string& path) {
       return keys.Refuse(key, fmt::format("must be null or an object, not {}.", Quote(object->dump())));
     }
     const std::string inner_path = fmt::format("{}: {}", path, key);
-    const Keys inner(*object, inner_path);
+    const JsonKeys inner(*object, inner_path);
     for (const char* type_key : {"rope_type", "type"}) {
       THIMBLE_ASSIGN(const std::optional<std::string> type, inner.Text(type_key));
       if (type && *type != "default") {
@@ -148,7 +86,7 @@ Expected<float> ReadRope(const Keys& keys, const std::string& path) {
   return rounded;
 }
 
-Expected<std::optional<TokenId>> ReadTokenId(const Keys& keys, const char* key, uint32_t vocab_size,
+Expected<std::optional<TokenId>> ReadTokenId(const JsonKeys& keys, const char* key, uint32_t vocab_size,
                                              std::vector<std::string>& notes, const std::string& path) {
   const json* value = keys.Find(key);
   if (value == nullptr) return std::nullopt;
@@ -170,7 +108,7 @@ Expected<std::optional<TokenId>> ReadTokenId(const Keys& keys, const char* key, 
 
 Expected<HfConfig> ParseHfConfig(std::string_view text, const std::string& path) {
   THIMBLE_ASSIGN(const json object, ParseJsonObject(text, path));
-  const Keys keys(object, path);
+  const JsonKeys keys(object, path);
   THIMBLE_TRY(CheckArchitecture(keys));
   THIMBLE_TRY(CheckUnchanged(keys));
 
@@ -217,7 +155,7 @@ Expected<HfConfig> ParseHfConfig(std::string_view text, const std::string& path)
 namespace {
 
 // A special token is written as its text or as an object with a "content".
-Expected<std::optional<std::string>> ReadSpecialToken(const Keys& keys, const char* key) {
+Expected<std::optional<std::string>> ReadSpecialToken(const JsonKeys& keys, const char* key) {
   const json* value = keys.Find(key);
   if (value == nullptr) return std::nullopt;
   if (value->is_object() && value->contains("content")) value = &(*value)["content"];
@@ -235,7 +173,7 @@ Status ReadAddedTokens(const json& decoder, const std::string& path, std::map<To
     }
     const std::string place = fmt::format("{}: token {} of added_tokens_decoder", path, id);
     if (!value.is_object()) return Sentence(fmt::format("{} must be an object.", place));
-    const Keys keys(value, place);
+    const JsonKeys keys(value, place);
     THIMBLE_ASSIGN(const std::optional<std::string> content, keys.Text("content"));
     THIMBLE_ASSIGN(const bool special, keys.Flag("special", false));
     if (!content || content->empty()) return Sentence(fmt::format("{} has no content.", place));
@@ -265,7 +203,7 @@ Expected<HfTokenizerConfig> ParseHfTokenizerConfig(std::string_view tokenizer_co
   if (!tokenizer_config.empty()) {
     const std::string path = folder + "/tokenizer_config.json";
     THIMBLE_ASSIGN(const json object, ParseJsonObject(tokenizer_config, path));
-    const Keys keys(object, path);
+    const JsonKeys keys(object, path);
     for (const auto& [key, flag] :
          {std::pair{"add_bos_token", &config.add_bos_token}, std::pair{"add_eos_token", &config.add_eos_token},
           std::pair{"add_prefix_space", &config.add_prefix_space}}) {

@@ -13,14 +13,13 @@
 #include "host/hf_config.h"
 #include "host/input_file.h"
 #include "host/safetensors.h"
-#include "host/sentencepiece_model.h"
+#include "host/tokenizer_file.h"
 #include "host/weights.h"
 
 namespace thimble::host {
 namespace {
 
 constexpr uint64_t kMaxJsonBytes = 16 << 20;
-constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
 constexpr char kEmbedding[] = "model.embed_tokens.weight";
 constexpr char kHead[] = "lm_head.weight";
 
@@ -231,7 +230,7 @@ Status AddTokens(const std::map<TokenId, HfAddedToken>& added, uint32_t vocab_si
     const TokenType type = token.special ? TokenType::kControl : TokenType::kUserDefined;
     if (id < vocabulary.tokens.size()) {
       if (WithSpaces(vocabulary.tokens[id]) != WithSpaces(token.content)) {
-        return Sentence(fmt::format("{}: added token {} is \"{}\", but in tokenizer.model it is \"{}\".", folder, id,
+        return Sentence(fmt::format("{}: added token {} is \"{}\", but the tokenizer has \"{}\".", folder, id,
                                     Quote(token.content), Quote(vocabulary.tokens[id])));
       }
       if (vocabulary.types[id] == TokenType::kNormal) vocabulary.types[id] = type;
@@ -293,26 +292,16 @@ Status SettleSpecialTokens(const HfConfig& config, const HfTokenizerConfig& toke
 Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, const HfConfig& config,
                       Checkpoint& checkpoint) {
   Vocabulary& vocabulary = checkpoint.vocabulary;
-  const std::string path = tokenizer.empty() ? folder + "/tokenizer.model" : tokenizer;
+  std::string path = tokenizer.empty() ? folder + "/tokenizer.model" : tokenizer;
+  if (tokenizer.empty() && !Exists(path)) path = folder + "/tokenizer.json";
   if (tokenizer.empty() && !Exists(path)) {
-    if (Exists(folder + "/tokenizer.json")) {
-      return Sentence(
-          fmt::format("{}/tokenizer.json is not read, and there is no tokenizer.model; pass one with "
-                      "--tokenizer.",
-                      folder));
-    }
     checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only.", folder));
     vocabulary.bos = config.bos;
     vocabulary.eos = config.eos;
     return {};
   }
-  THIMBLE_ASSIGN(const std::string model, ReadWholeFile(path, kMaxTokenizerBytes));
-  THIMBLE_ASSIGN(vocabulary, ParseSentencePieceModel(model, path));
   const uint32_t vocab_size = config.shape.vocab_size;
-  if (vocabulary.tokens.size() > vocab_size) {
-    return Sentence(fmt::format("{} has {} pieces, but config.json has the vocab_size {}.", path,
-                                vocabulary.tokens.size(), vocab_size));
-  }
+  THIMBLE_ASSIGN(vocabulary, ReadTokenizerFile(path, vocab_size, checkpoint.notes));
 
   THIMBLE_ASSIGN(const std::string tokenizer_config_text, ReadOptional(folder + "/tokenizer_config.json"));
   THIMBLE_ASSIGN(const std::string added_tokens_text, ReadOptional(folder + "/added_tokens.json"));
@@ -329,11 +318,10 @@ Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, c
     vocabulary.Add(fmt::format("[PAD{}]", vocabulary.tokens.size()), -10000, TokenType::kUnused);
   }
   THIMBLE_TRY(SettleSpecialTokens(config, flags, folder, checkpoint));
-  vocabulary.add_bos = flags.add_bos_token.value_or(true);
+  vocabulary.add_bos = flags.add_bos_token.value_or(vocabulary.add_bos);
   if (flags.add_prefix_space && *flags.add_prefix_space != vocabulary.add_space_prefix) {
     checkpoint.notes.push_back(
-        fmt::format("tokenizer_config.json has add_prefix_space {}, tokenizer.model {}; the "
-                    "first is used.",
+        fmt::format("tokenizer_config.json has add_prefix_space {}, the tokenizer {}; the first is used.",
                     *flags.add_prefix_space, vocabulary.add_space_prefix));
     vocabulary.add_space_prefix = *flags.add_prefix_space;
   }

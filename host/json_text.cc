@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <set>
 #include <utility>
 #include <vector>
@@ -68,6 +69,56 @@ Expected<nlohmann::json> ParseJsonObject(std::string_view text, const std::strin
   nlohmann::json parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!parsed.is_object()) return Sentence(fmt::format("{} does not hold a JSON object.", path));
   return parsed;
+}
+
+const nlohmann::json* JsonKeys::Find(const char* key) const {
+  const auto it = object_.find(key);
+  return it == object_.end() || it->is_null() ? nullptr : &*it;
+}
+
+std::unexpected<std::string> JsonKeys::Refuse(const char* key, std::string_view what) const {
+  return Sentence(fmt::format("{}: {} {}", path_, key, what));
+}
+
+Expected<std::optional<uint32_t>> JsonKeys::Size(const char* key, uint32_t max) const {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_number_unsigned() || value->get<uint64_t>() == 0 || value->get<uint64_t>() > max) {
+    return Refuse(key, fmt::format("must be a whole number of 1 to {}, not {}.", max, Quote(value->dump())));
+  }
+  return static_cast<uint32_t>(value->get<uint64_t>());
+}
+
+Expected<uint32_t> JsonKeys::RequiredSize(const char* key, uint32_t max) const {
+  THIMBLE_ASSIGN(const std::optional<uint32_t> size, Size(key, max));
+  if (!size) return Sentence(fmt::format("{} has no {}.", path_, key));
+  return *size;
+}
+
+Expected<bool> JsonKeys::Flag(const char* key, bool otherwise) const {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return otherwise;
+  if (!value->is_boolean()) return Refuse(key, fmt::format("must be true or false, not {}.", Quote(value->dump())));
+  return value->get<bool>();
+}
+
+Expected<std::optional<std::string>> JsonKeys::Text(const char* key) const {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return std::nullopt;
+  if (!value->is_string()) return Refuse(key, fmt::format("must be a text, not {}.", Quote(value->dump())));
+  return value->get<std::string>();
+}
+
+Expected<std::optional<double>> JsonKeys::Positive(const char* key) const {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number()) {
+    const auto number = value->get<double>();
+    if (number >= double{std::numeric_limits<float>::min()} && number <= double{std::numeric_limits<float>::max()}) {
+      return number;
+    }
+  }
+  return Refuse(key, fmt::format("must be a positive number, not {}.", Quote(value->dump())));
 }
 
 }  // namespace thimble::host

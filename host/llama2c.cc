@@ -11,14 +11,13 @@
 
 #include "host/hf_config.h"
 #include "host/input_file.h"
-#include "host/sentencepiece_model.h"
+#include "host/tokenizer_file.h"
 #include "host/utf8.h"
 #include "host/weights.h"
 
 namespace thimble::host {
 namespace {
 
-constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
 constexpr uint32_t kVersionedMagic = 0x616b3432;  // "ak42", read as one number
 constexpr TokenId kBosToken = 1;
 constexpr TokenId kEosToken = 2;
@@ -92,10 +91,6 @@ std::string UnescapeSpaces(std::string text) {
   return text;
 }
 
-bool IsSentencePieceModel(const std::string& path, const std::string& bytes) {
-  return path.ends_with(".model") || ParseSentencePieceModel(bytes, path).has_value();
-}
-
 Status ReadVocabulary(const std::string& path, std::string tokenizer, Checkpoint& checkpoint) {
   if (tokenizer.empty()) {
     tokenizer = (std::filesystem::path(path).parent_path() / "tokenizer.bin").string();
@@ -107,17 +102,8 @@ Status ReadVocabulary(const std::string& path, std::string tokenizer, Checkpoint
       return {};
     }
   }
-  THIMBLE_ASSIGN(const std::string bytes, ReadWholeFile(tokenizer, kMaxTokenizerBytes));
-  const uint32_t vocab_size = checkpoint.shape.vocab_size;
-  if (!IsSentencePieceModel(tokenizer, bytes)) {
-    THIMBLE_ASSIGN(checkpoint.vocabulary, ParseLlama2cTokenizer(bytes, vocab_size, tokenizer));
-    return {};
-  }
-  THIMBLE_ASSIGN(checkpoint.vocabulary, ParseSentencePieceModel(bytes, tokenizer));
-  if (checkpoint.vocabulary.tokens.size() != vocab_size) {
-    return Sentence(fmt::format("{} has {} pieces, but the model has a vocabulary of {}.", tokenizer,
-                                checkpoint.vocabulary.tokens.size(), vocab_size));
-  }
+  THIMBLE_ASSIGN(checkpoint.vocabulary,
+                 ReadWholeTokenizerFile(tokenizer, checkpoint.shape.vocab_size, checkpoint.notes));
   return {};
 }
 

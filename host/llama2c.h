@@ -39,8 +39,8 @@ Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t voca
 // tensor_folder.md) is lost: ParseLlama2cTokenizer() tells what comes back.
 std::string FormatLlama2cTokenizer(const Vocabulary& vocabulary);
 
-// Opens a checkpoint and its tokenizer: `tokenizer`, a tokenizer.bin or tokenizer.model, or, when that is empty,
-// "tokenizer.bin" beside `path`, or none with a note.
+// Opens a checkpoint and its tokenizer: `tokenizer`, in any form that ReadTokenizerFile() reads, or, when that is
+// empty, "tokenizer.bin" beside `path`, or none with a note.
 Expected<Checkpoint> OpenLlama2c(const std::string& path, const std::string& tokenizer);
 
 }  // namespace thimble::host

@@ -13,6 +13,7 @@
 #include "engine/text/tokenizer.h"
 #include "host/board_memory.h"
 #include "host/llama2c.h"
+#include "host/tokenizer_file.h"
 #include "host/weights.h"
 
 namespace thimble::host {
@@ -159,14 +160,19 @@ class ModelFileWeights : public WeightSource {
 
 }  // namespace
 
-Expected<Checkpoint> OpenModelFileSource(OpenedModel opened, const std::string& path) {
+Expected<Checkpoint> OpenModelFileSource(OpenedModel opened, const std::string& path, const std::string& tokenizer) {
   THIMBLE_ASSIGN(std::unique_ptr<ModelFileWeights> weights, ModelFileWeights::Open(std::move(opened), path));
   Checkpoint checkpoint;
   checkpoint.name = std::filesystem::path(path).stem().string();
   checkpoint.shape = weights->model().shape;
   checkpoint.tied = weights->model().tied;
   checkpoint.inputs = {path};
-  THIMBLE_ASSIGN(checkpoint.vocabulary, weights->ReadVocabulary());
+  if (tokenizer.empty()) {
+    THIMBLE_ASSIGN(checkpoint.vocabulary, weights->ReadVocabulary());
+  } else {
+    THIMBLE_ASSIGN(checkpoint.vocabulary,
+                   ReadWholeTokenizerFile(tokenizer, checkpoint.shape.vocab_size, checkpoint.notes));
+  }
   if (checkpoint.vocabulary.tokens.empty()) {
     checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only.", path));
   }
