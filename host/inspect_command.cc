@@ -159,7 +159,9 @@ void PrintJson(LoadedModel& loaded) {
     if (capacity != 0) times[RegionName(region)] = static_cast<double>(totals.bytes) / static_cast<double>(capacity);
   }
   const card::TokenizerRef& tokenizer = model.tokenizer;
-  const auto id_or_null = [](TokenId id) { return id == card::kNoToken ? nlohmann::ordered_json() : nlohmann::ordered_json(id); };
+  const auto id_or_null = [](TokenId id) {
+    return id == card::kNoToken ? nlohmann::ordered_json() : nlohmann::ordered_json(id);
+  };
   const nlohmann::ordered_json json = {{"model", loaded.description()},
                                        {"pieces", loaded.opened().extents.size()},
                                        {"tokenizer",

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -228,6 +230,58 @@ TEST(Verify, LooksAtTheTextOfEveryToken) {
     ASSERT_FALSE(checked);
     EXPECT_THAT(checked.error(), HasSubstr("the text of token 6 is not UTF-8"));
   }
+}
+
+// A tensor folder is verified file by file, on a disk and on a card, where other bytes follow each file's end.
+TEST(Verify, ReadsATensorFolderFileByFile) {
+  const TemporaryFolder folder;
+  const std::string model = folder / "model";
+  std::filesystem::create_directory(model);
+  const std::string config =
+      R"({"vocab_size": 50, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
+          "rope_theta": 10000.0, "tie_word_embeddings": false})";
+  WriteFile(model + "/model_config.json", config);
+  const std::pair<const char*, size_t> tensors[] = {{"embed_tokens", 400}, {"final_norm", 8}, {"lm_head", 400},
+                                                    {"norm1", 8},          {"q_proj", 64},    {"k_proj", 32},
+                                                    {"v_proj", 32},        {"o_proj", 64},    {"norm2", 8},
+                                                    {"gate_proj", 96},     {"up_proj", 96},   {"down_proj", 96}};
+  std::string bytes = config;
+  uint32_t seed = 1;
+  for (const auto& [name, count] : tensors) {
+    std::string file;
+    for (size_t i = 0; i < count; ++i) file += tests::Bytes(static_cast<float>(seed++));
+    WriteFile(model + "/" + name + ".bin", file);
+    bytes += file;
+  }
+  ASSERT_EQ(std::system(("export PATH=$PATH:/usr/sbin:/sbin MTOOLSRC=/dev/null; cd '" + folder.path() +
+                         "' && truncate -s 64M card.img && mkfs.fat -F 32 -s 1 card.img >/dev/null && "
+                         "mcopy -s -i card.img model ::")
+                            .c_str()),
+            0);
+  Sha256 sha;
+  sha.Add(std::as_bytes(std::span(bytes)));
+  const std::string sum = sha.Finish();
+  const std::string card = folder / "card.img";
+  for (const std::string& path : {model, card}) {
+    const ToolRun run = RunTool({"verify", path, "--against", path == card ? model : card});
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    EXPECT_THAT(run.out, AllOf(HasSubstr(" bytes in 13 files"), HasSubstr("1 304 numbers, all finite"),
+                               HasSubstr("sha256     " + sum + "\n"), EndsWith("verdict    sound\n")));
+  }
+
+  std::string file = ReadFile(model + "/up_proj.bin");
+  file[4 * 8 * 3 + 5] ^= 1;
+  WriteFile(model + "/up_proj.bin", file);
+  EXPECT_THAT(RunTool({"verify", card, "--against", model}).error,
+              HasSubstr("differ first at byte 101 of up_proj.bin, in row 3 of tensor blk.0.ffn_up.weight: "));
+  file.replace(4 * 8, 4, tests::Bytes(0x7f800000));
+  WriteFile(model + "/up_proj.bin", file);
+  EXPECT_THAT(
+      RunTool({"verify", model}).error,
+      HasSubstr("at byte 32 of up_proj.bin, in row 1 of tensor blk.0.ffn_up.weight, column 0, stands infinity"));
+  ASSERT_EQ(unlink((model + "/lm_head.bin").c_str()), 0);
+  EXPECT_THAT(RunTool({"verify", card, "--against", model}).error, HasSubstr("are not the same files"));
 }
 
 class VerifyCard : public testing::Test {
