@@ -61,7 +61,7 @@ std::vector<double> Distribution(const std::vector<float>& logits, const Sampler
   }
   std::vector<size_t> order(l.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return l[a] > l[b]; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return l[a] != l[b] ? l[a] > l[b] : a < b; });
   if (o.top_k != 0 && o.top_k < order.size()) order.resize(o.top_k);
   double sum = 0, reached = 0;
   for (size_t i : order) sum += std::exp(l[i]);

@@ -27,7 +27,15 @@ NoAllocation::~NoAllocation() { --armed; }
 
 }  // namespace thimble::tests
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__)  // gcc
+#define THIMBLE_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)  // clang
+#define THIMBLE_ADDRESS_SANITIZER
+#endif
+#endif
+
+#if defined(THIMBLE_ADDRESS_SANITIZER)
 
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*, size_t),
                                                          void (*on_free)(const volatile void*));
