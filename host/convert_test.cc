@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <tuple>
 
 #include "host/llama2c.h"
 #include "tests/support/checkpoints.h"
@@ -622,6 +623,255 @@ TEST_F(Convert, OtherFilesAreRefusedByWhatTheyAre) {
   EXPECT_THAT(Refusal(folder_ / "in-pipe"), HasSubstr("regular"));
 }
 
+TEST_F(Convert, ShardsGiveTheFileThatOneFileGives) {
+  HfModel model = HfModel::Make(SmallShape(), "BF16", 7);
+  for (const WrittenType dtype : {WrittenType::kF32, WrittenType::kKeep}) {
+    dtype_ = dtype;
+    Converted(model);
+    const std::string whole = ReadFile(out());
+    for (const size_t num_shards : {1u, 2u, 5u}) {
+      std::filesystem::remove_all(source());
+      model.WriteSharded(source(), num_shards);
+      Expect(source(), "");
+      EXPECT_EQ(ReadFile(out()), whole) << num_shards;
+    }
+  }
+  // As in transformers, a file that is there goes before an index.
+  model.Write(source());
+  WriteFile(source() + "/model.safetensors.index.json", "{}");
+  Expect(source(), "");
+}
+
+TEST_F(Convert, ShardsMustHoldWhatTheIndexSays) {
+  HfModel model = HfModel::Make(SmallShape(), "F16", 7);
+  model.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {"F32", {3}, std::string(12, '\0')};
+  model.WriteSharded(source(), 3);
+  const std::string index_path = source() + "/model.safetensors.index.json";
+  const std::string shard_path = source() + "/" + ShardName(1, 3);
+  const nlohmann::json index = nlohmann::json::parse(ReadFile(index_path));
+  const auto refused = [&](const nlohmann::json& changed) {
+    WriteFile(index_path, changed.dump());
+    return Refusal(source());
+  };
+  nlohmann::json changed = index;
+  changed["weight_map"].erase("model.layers.0.self_attn.rotary_emb.inv_freq");
+  WriteFile(index_path, changed.dump());
+  Expect(source(), "");  // skipped, named or not
+  std::filesystem::remove(out());
+  for (const char* name : {kHead, "model.norm.weight"}) {
+    changed = index;
+    const std::string shard = changed["weight_map"][name];
+    changed["weight_map"].erase(name);
+    EXPECT_THAT(refused(changed), AllOf(HasSubstr(shard), HasSubstr(name), HasSubstr("does not name")));
+    changed["weight_map"][name] = shard == ShardName(0, 3) ? ShardName(1, 3) : ShardName(0, 3);
+    EXPECT_THAT(refused(changed), AllOf(HasSubstr(shard), HasSubstr(name), HasSubstr("puts in")));
+  }
+  changed = index;
+  changed["weight_map"]["extra"] = ShardName(0, 3);
+  EXPECT_THAT(refused(changed), AllOf(HasSubstr("extra"), HasSubstr(ShardName(0, 3))));
+  changed["weight_map"]["extra"] = "elsewhere.safetensors";
+  EXPECT_THAT(refused(changed), AllOf(HasSubstr("elsewhere.safetensors"), HasSubstr("not there")));
+  WriteFile(index_path, index.dump());
+  const std::string shard = ReadFile(shard_path);
+  WriteFile(shard_path, shard.substr(0, shard.size() - 1));
+  EXPECT_THAT(Refusal(source()), HasSubstr(shard_path));
+  std::filesystem::remove(shard_path);
+  EXPECT_THAT(Refusal(source()), AllOf(HasSubstr(shard_path), HasSubstr("not there")));
+  WriteFile(shard_path, shard);
+  const auto result = host::Convert({.source = source(), .out = shard_path});
+  EXPECT_FALSE(result);
+  EXPECT_EQ(ReadFile(shard_path), shard);
+}
+
+std::string Interleaved(const std::string& rows, size_t row_bytes, size_t head_dim) {
+  std::string out;
+  const size_t num_rows = rows.size() / row_bytes;
+  for (size_t row = 0; row < num_rows; ++row) {
+    const size_t in_head = row % head_dim;
+    const size_t from = row - in_head + (in_head % 2 == 0 ? in_head / 2 : head_dim / 2 + in_head / 2);
+    out += rows.substr(from * row_bytes, row_bytes);
+  }
+  return out;
+}
+
+TEST_F(Convert, KeepWritesTheStoredBits) {
+  dtype_ = WrittenType::kKeep;
+  const std::map<std::string, std::pair<uint32_t, int>> numbers = {
+      {"F32", {0, 0}}, {"F16", {1, 1}}, {"BF16", {30, 32}}};
+  for (const auto& [dtype, types] : numbers) {
+    SCOPED_TRACE(dtype);
+    const HfModel model = HfModel::Make(SmallShape(), dtype, 7);
+    const GgufContent gguf = Converted(model);
+    ASSERT_FALSE(HasFailure());
+    EXPECT_EQ(gguf.keys.at("general.file_type"), types.second);
+    for (const auto& [name, tensor] : gguf.tensors) {
+      EXPECT_EQ(tensor.type, tensor.dims.size() == 1 ? 0u : types.first) << name;
+      EXPECT_EQ(tensor.file_offset % 4096, 0u) << name;
+    }
+    const std::string layer = "model.layers.1.";
+    EXPECT_EQ(gguf.tensors.at("token_embd.weight").bytes, model.tensors.at(kEmbedding).bytes);
+    EXPECT_EQ(gguf.tensors.at("blk.1.ffn_down.weight").bytes, model.tensors.at(layer + "mlp.down_proj.weight").bytes);
+    const std::string& k = model.tensors.at(layer + "self_attn.k_proj.weight").bytes;
+    EXPECT_EQ(gguf.tensors.at("blk.1.attn_k.weight").bytes,
+              Interleaved(k, k.size() / SmallShape().kv_dim(), SmallShape().head_dim));
+    const GgufContent::Tensor& norm = gguf.tensors.at("output_norm.weight");
+    EXPECT_EQ(norm.bytes.size(), 4u * SmallShape().hidden_size);
+  }
+}
+
+TEST_F(Convert, KeepMixesTypes) {
+  dtype_ = WrittenType::kKeep;
+  HfModel model = HfModel::Make(SmallShape(), "F32", 7);
+  const HfModel other = HfModel::Make(SmallShape(), "BF16", 8);
+  for (const auto& [name, tensor] : other.tensors) {
+    if (name.find("mlp") == name.npos && name != kHead) model.tensors[name] = tensor;
+  }
+  model.tensors.erase(kHead);
+  model.config["tie_word_embeddings"] = true;
+  const GgufContent gguf = Converted(model);
+  ASSERT_FALSE(HasFailure());
+  EXPECT_EQ(gguf.keys.at("general.file_type"), 32);  // most elements
+  EXPECT_EQ(gguf.tensors.at("token_embd.weight").type, 30u);
+  EXPECT_EQ(gguf.tensors.at("blk.0.ffn_up.weight").type, 0u);
+  EXPECT_EQ(gguf.tensors.at("blk.0.attn_q.weight").type, 30u);
+  EXPECT_FALSE(gguf.tensors.contains("output.weight"));
+}
+
+// Of two files with the same name; a converted model is called after its source.
+void ExpectSameModel(const std::string& a, const std::string& b) {
+  GgufContent x = ReadGguf(a);
+  GgufContent y = ReadGguf(b);
+  x.keys.erase("general.name");
+  y.keys.erase("general.name");
+  EXPECT_EQ(x.keys, y.keys);
+  EXPECT_EQ(x.tensor_order, y.tensor_order);
+  for (const auto& [name, tensor] : x.tensors) {
+    ASSERT_TRUE(y.tensors.contains(name)) << name;
+    EXPECT_EQ(y.tensors.at(name).type, tensor.type) << name;
+    EXPECT_EQ(y.tensors.at(name).dims, tensor.dims) << name;
+    EXPECT_EQ(y.tensors.at(name).bytes, tensor.bytes) << name;
+  }
+}
+
+TEST_F(Convert, AGgufFileIsASource) {
+  for (const bool tied : {false, true}) {
+    for (const bool with_tokenizer : {false, true}) {
+      HfModel model = HfModel::Make(SmallShape(), "F16", 7);
+      if (tied) model.tensors.erase(kHead);
+      if (with_tokenizer) model.files["tokenizer.model"] = SentencePieceProto::Make(290).Serialize();
+      model.files["tokenizer_config.json"] = R"({"add_bos_token": false, "add_prefix_space": false})";
+      dtype_ = WrittenType::kF32;
+      Converted(model);
+      const std::string wide = folder_ / "in-wide.gguf";
+      std::filesystem::rename(out(), wide);
+      dtype_ = WrittenType::kKeep;
+      Expect(source(), "");
+      const std::string kept = folder_ / "in-kept.gguf";
+      std::filesystem::rename(out(), kept);
+      for (const auto& [from, dtype, same] :
+           {std::tuple(wide, WrittenType::kF32, wide), std::tuple(wide, WrittenType::kKeep, wide),
+            std::tuple(kept, WrittenType::kF32, wide), std::tuple(kept, WrittenType::kKeep, kept)}) {
+        dtype_ = dtype;
+        Expect(from, "");
+        ExpectSameModel(out(), same);
+      }
+      std::filesystem::remove_all(source());
+    }
+  }
+}
+
+TEST_F(Convert, ATokenThatIsNotThereStaysAway) {
+  HfModel model = HfModel::Make(SmallShape(), "F32", 7);
+  model.config.erase("eos_token_id");
+  SentencePieceProto proto = SentencePieceProto::Make(300);
+  proto.pieces[2] = {"</x>", 0, 3};
+  model.files["tokenizer.model"] = proto.Serialize();
+  const GgufContent gguf = Converted(model);
+  ASSERT_FALSE(HasFailure());
+  EXPECT_EQ(gguf.keys.at("tokenizer.ggml.eos_token_id"), 0xffffffffu);
+  const std::string first = folder_ / "in-first.gguf";
+  std::filesystem::rename(out(), first);
+  Expect(first, "");
+  ExpectSameModel(out(), first);
+}
+
+TEST_F(Convert, AGgufFileThatDoesNotRunIsNoSource) {
+  dtype_ = WrittenType::kKeep;
+  HfModel model = HfModel::Make(SmallShape(), "F16", 7);
+  model.files["tokenizer.model"] = SentencePieceProto::Make(300).Serialize();
+  Converted(model);
+  const std::string path = folder_ / "in-x.gguf";
+  std::filesystem::rename(out(), path);
+  const std::string good = ReadFile(path);
+  const std::string name = "blk.0.attn_q.weight";
+  const size_t type_at = good.find(name) + name.size() + 4 + 2 * 8;
+  ASSERT_EQ(good[type_at], 1);
+  for (const auto& [type, type_name] : {std::pair(12, "Q4_K"), std::pair(8, "Q8_0"), std::pair(14, "Q6_K")}) {
+    std::string bad = good;
+    bad[type_at] = static_cast<char>(type);
+    WriteFile(path, bad);
+    EXPECT_THAT(Refusal(path), AllOf(HasSubstr(path), HasSubstr(name), HasSubstr(type_name), HasSubstr("original")));
+  }
+  for (size_t n = 4; n < good.size(); n += 4001) {
+    WriteFile(path, good.substr(0, n));
+    EXPECT_THAT(Refusal(path), HasSubstr(path));
+  }
+  std::string nan = good;
+  WriteFile(path, good);
+  const uint64_t offset = ReadGguf(path).tensors.at(name).file_offset;
+  nan[offset + 11] = '\x7e';
+  WriteFile(path, nan);
+  EXPECT_THAT(Refusal(path), AllOf(HasSubstr("element 5 of " + name), HasSubstr("not a number")));
+  std::string token_type = good;
+  const size_t types = good.find("tokenizer.ggml.token_type") + 25 + 4 + 4 + 8;
+  token_type[types + 4 * 270] = 9;
+  WriteFile(path, token_type);
+  EXPECT_THAT(Refusal(path), HasSubstr("270"));
+}
+
+TEST_F(Convert, TokenizersInEveryForm) {
+  HfModel model = HfModel::Make(SmallShape(), "F32", 7);
+  const SentencePieceProto proto = SentencePieceProto::Make(300);
+  model.files["tokenizer.model"] = proto.Serialize();
+  nlohmann::json other = TokenizerJson(proto);
+  other["model"] = "not looked at beside a tokenizer.model";
+  model.files["tokenizer.json"] = other.dump();
+  const GgufContent from_model = Converted(model);
+  std::filesystem::remove(source() + "/tokenizer.model");
+  model.files.erase("tokenizer.model");
+  model.files["tokenizer.json"] = TokenizerJson(proto).dump();
+  const GgufContent from_json = Converted(model);
+  ASSERT_FALSE(HasFailure());
+  EXPECT_THAT(notes_, IsEmpty());
+  for (const auto& [key, value] : from_model.keys) {
+    if (key == "tokenizer.ggml.scores") continue;
+    EXPECT_EQ(from_json.keys.at(key), value) << key;
+  }
+  // Pieces of two letters in the order of their scores.
+  const auto& scores = from_json.keys.at("tokenizer.ggml.scores");
+  for (size_t id = 286; id + 1 < 300; ++id) EXPECT_GT(scores[id], scores[id + 1]) << id;
+
+  model.files["tokenizer_config.json"] = R"({"add_bos_token": false})";
+  EXPECT_EQ(Converted(model).keys.at("tokenizer.ggml.add_bos_token"), false);
+
+  // For sources that bring none, or another one.
+  const std::string json = folder_ / "in-tokenizer.json";
+  WriteFile(json, TokenizerJson(proto).dump());
+  ModelShape shape = SmallShape();
+  shape.hidden_size = shape.num_attention_heads * shape.head_dim;
+  WriteFile(folder_ / "in-stories.bin", Llama2cModel::Make(shape, true, 5).File());
+  Expect(folder_ / "in-stories.bin", json);
+  EXPECT_EQ(ReadGguf(out()).keys.at("tokenizer.ggml.scores"), scores);
+  std::filesystem::rename(out(), folder_ / "in-a.gguf");
+  WriteFile(folder_ / "in-sp.model", proto.Serialize());
+  Expect(folder_ / "in-a.gguf", folder_ / "in-sp.model");
+  EXPECT_EQ(ReadGguf(out()).keys.at("tokenizer.ggml.scores"), from_model.keys.at("tokenizer.ggml.scores"));
+  std::filesystem::remove(out());
+  WriteFile(json, TokenizerJson(SentencePieceProto::Make(299)).dump());
+  EXPECT_THAT(Refusal(folder_ / "in-a.gguf", json), AllOf(HasSubstr("299"), HasSubstr("300")));
+  EXPECT_THAT(Refusal(folder_ / "in-stories.bin", json), AllOf(HasSubstr("299"), HasSubstr("300")));
+}
+
 // Without a head_dim of its own, which llama2.c does not know.
 ModelShape Llama2cShape() {
   ModelShape shape = SmallShape();
@@ -781,6 +1031,41 @@ TEST_F(Convert, TheRealHuggingFaceFolderConverts) {
   const GgufContent gguf = ReadGguf(out());
   EXPECT_EQ(gguf.tensors.size(), 21u);
   EXPECT_EQ(gguf.keys.at("llama.embedding_length"), 64);
+}
+
+TEST_F(Convert, TheRealShardsGiveTheFileThatTheRealFileGives) {
+  const auto real = RealModels();
+  if (!real) GTEST_SKIP() << "THIMBLE_REAL_MODELS is not set";
+  const std::string folder = *real + "/tiny-llama-hf-random";
+  std::filesystem::create_directory(source());
+  std::filesystem::create_symlink(folder + "/config.json", source() + "/config.json");
+  for (const auto& entry : std::filesystem::directory_iterator(folder + "/sharded")) {
+    std::filesystem::create_symlink(entry.path(), source() + "/" + entry.path().filename().string());
+  }
+  for (const WrittenType dtype : {WrittenType::kF32, WrittenType::kKeep}) {
+    dtype_ = dtype;
+    Expect(source(), "");
+    const std::string sharded = folder_ / "in-sharded.gguf";
+    std::filesystem::rename(out(), sharded);
+    Expect(folder, "");
+    ExpectSameModel(out(), sharded);
+  }
+}
+
+TEST_F(Convert, ARealGgufFileIsASource) {
+  const auto real = RealModels();
+  if (!real) GTEST_SKIP() << "THIMBLE_REAL_MODELS is not set";
+  const std::string theirs = *real + "/stories260K-gguf/stories260K.gguf";
+  Expect(theirs, "");
+  const GgufContent ours = ReadGguf(out());
+  const GgufContent original = ReadGguf(theirs);
+  ASSERT_FALSE(HasFailure());
+  EXPECT_EQ(ours.tensors.size(), original.tensors.size());
+  for (const auto& [name, tensor] : original.tensors) EXPECT_EQ(ours.tensors.at(name).bytes, tensor.bytes) << name;
+  for (const char* key : {"tokens", "scores", "token_type", "bos_token_id", "eos_token_id", "unknown_token_id"}) {
+    const std::string full = fmt::format("tokenizer.ggml.{}", key);
+    EXPECT_EQ(ours.keys.at(full), original.keys.at(full)) << key;
+  }
 }
 
 }  // namespace

@@ -145,5 +145,31 @@ TEST(Safetensors, RandomChangesNeverPassUnseen) {
   }
 }
 
+TEST(SafetensorsIndex, NamesAFileForEachTensor) {
+  const auto index = ParseSafetensorsIndex(
+      R"({"metadata": {"total_size": "?"}, "weight_map": {"a": "x.safetensors", "b": "y.safetensors"}})", "FILE");
+  ASSERT_TRUE(index) << index.error();
+  const std::map<std::string, std::string> wanted = {{"a", "x.safetensors"}, {"b", "y.safetensors"}};
+  EXPECT_EQ(*index, wanted);
+}
+
+TEST(SafetensorsIndex, RefusesWhatIsNone) {
+  std::string many = R"({"weight_map": {)";
+  for (int i = 0; i <= 512; ++i) many += fmt::format(R"({}"t{}": "{}.safetensors")", i == 0 ? "" : ",", i, i);
+  many += "}}";
+  for (const std::string& json :
+       {std::string("{}"), std::string("[]"), std::string(""), std::string(R"({"weight_map": {}})"),
+        std::string(R"({"weight_map": []})"), std::string(R"({"weight_map": {"a": 1}})"),
+        std::string(R"({"weight_map": {"a": null}})"), std::string(R"({"weight_map": {"a": "x.bin"}})"),
+        std::string(R"({"weight_map": {"a": "../x.safetensors"}})"),
+        std::string(R"({"weight_map": {"a": "/x.safetensors"}})"),
+        std::string(R"({"weight_map": {"a": "x\u0000.safetensors"}})"),
+        std::string(R"({"weight_map": {"a": "x.safetensors", "a": "x.safetensors"}})"), many}) {
+    const auto index = ParseSafetensorsIndex(json, "FILE");
+    ASSERT_FALSE(index) << json.substr(0, 100);
+    EXPECT_TRUE(index.error().starts_with("FILE") && index.error().ends_with(".")) << index.error();
+  }
+}
+
 }  // namespace
 }  // namespace thimble::host

@@ -174,6 +174,10 @@ class Reader {
     THIMBLE_TRY(CheckDecoder(keys));
     THIMBLE_TRY(ReadTokens(model_keys, keys));
     THIMBLE_TRY(SetTypes(bpe));
+    if (spaces.split && !bpe.byte_fallback && !ids_.contains(kSpaceSymbol)) {
+      // Unknown characters of neighbouring words would be fused.
+      return Sentence(fmt::format("{}: U+2581 is no token, and there is no byte_fallback.", path_));
+    }
     THIMBLE_TRY(ReadMerges(model_keys, spaces.split));
     SetScores();
     THIMBLE_TRY(ReadPostProcessor(keys));

@@ -33,6 +33,14 @@ TEST(Weights, EverySixteenBitPatternExpandsExactly) {
   }
 }
 
+TEST(Weights, EveryFiniteSixteenBitPatternComesBack) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto half = static_cast<uint16_t>(bits);
+    EXPECT_TRUE(std::isnan(FromF16(half)) || ToF16(FromF16(half)) == half) << bits;
+    EXPECT_TRUE(std::isnan(FromBf16(half)) || ToBf16(FromBf16(half)) == half) << bits;
+  }
+}
+
 TEST(Weights, HalfSplitRowIsAPermutationOfEachHead) {
   for (uint32_t head_dim : {2u, 4u, 6u, 96u}) {
     std::set<uint32_t> seen;

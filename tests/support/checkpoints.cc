@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -257,6 +258,83 @@ void HfModel::Write(const std::string& folder) const {
   for (const auto& [name, bytes] : files) WriteFile(folder + "/" + name, bytes);
 }
 
+void HfModel::WriteSharded(const std::string& folder, size_t num_shards) const {
+  Write(folder);
+  std::filesystem::remove(folder + "/model.safetensors");
+  std::vector<std::map<std::string, StoredTensor>> shards(num_shards);
+  nlohmann::json index = {{"metadata", {{"total_size", 0}}}, {"weight_map", nlohmann::json::object()}};
+  size_t i = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const size_t shard = i++ % num_shards;
+    shards[shard][name] = tensor;
+    index["weight_map"][name] = ShardName(shard, num_shards);
+  }
+  for (size_t shard = 0; shard < num_shards; ++shard) {
+    WriteFile(folder + "/" + ShardName(shard, num_shards), SafetensorsFile(shards[shard]));
+  }
+  WriteFile(folder + "/model.safetensors.index.json", index.dump());
+}
+
+std::string ShardName(size_t shard, size_t num_shards) {
+  return fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, num_shards);
+}
+
+nlohmann::json TokenizerJson(const SentencePieceProto& proto) {
+  using nlohmann::json;
+  json vocab = json::object();
+  json added = json::array();
+  std::map<std::string, float> scores;
+  for (size_t id = 0; id < proto.pieces.size(); ++id) {
+    const ProtoPiece& piece = proto.pieces[id];
+    vocab[piece.piece] = id;
+    if (piece.type == 1) scores[piece.piece] = piece.score;
+    if (piece.type == 2 || piece.type == 3) {
+      added.push_back({{"id", id},
+                       {"content", piece.piece},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
+                       {"normalized", false},
+                       {"special", true}});
+    }
+  }
+  // Every way to make every piece of two others, the best piece first.
+  std::vector<std::pair<float, std::string>> merges;
+  for (const auto& [piece, score] : scores) {
+    for (size_t cut = 1; cut < piece.size(); ++cut) {
+      const std::string left = piece.substr(0, cut);
+      const std::string right = piece.substr(cut);
+      if (scores.contains(left) && scores.contains(right)) merges.emplace_back(-score, left + " " + right);
+    }
+  }
+  std::ranges::stable_sort(merges, {}, &std::pair<float, std::string>::first);
+  json merge_list = json::array();
+  for (const auto& [score, merge] : merges) merge_list.push_back(merge);
+  const json space = "\u2581";
+  return {{"version", "1.0"},
+          {"added_tokens", added},
+          {"normalizer",
+           {{"type", "Sequence"},
+            {"normalizers",
+             {{{"type", "Prepend"}, {"prepend", space}},
+              {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", space}}}}}},
+          {"pre_tokenizer", nullptr},
+          {"post_processor",
+           {{"type", "TemplateProcessing"},
+            {"single",
+             {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}}, {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+            {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}}},
+          {"decoder", {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}}}}},
+          {"model",
+           {{"type", "BPE"},
+            {"dropout", nullptr},
+            {"unk_token", "<unk>"},
+            {"fuse_unk", true},
+            {"byte_fallback", proto.byte_fallback},
+            {"vocab", vocab},
+            {"merges", merge_list}}}};
+}
+
 Llama2cModel Llama2cModel::Make(const ModelShape& shape, bool tied, uint64_t seed) {
   std::mt19937_64 random(seed);
   Llama2cModel model;
@@ -344,7 +422,7 @@ GgufContent ReadGguf(const std::string& path) {
   const uint64_t data = (cursor.at() + alignment - 1) / alignment * alignment;
   for (auto& [name, tensor] : content.tensors) {
     tensor.file_offset += data;
-    const uint64_t size = ElementCount(tensor.dims) * 4;
+    const uint64_t size = ElementCount(tensor.dims) * (tensor.type == 0 ? 4 : 2);
     EXPECT_LE(tensor.file_offset + size, bytes.size()) << name;
     if (tensor.file_offset + size <= bytes.size()) tensor.bytes = bytes.substr(tensor.file_offset, size);
   }

@@ -88,7 +88,14 @@ struct HfModel {
   // A model of this shape with seeded weights in `dtype`, every bit pattern of a finite number among them.
   static HfModel Make(const ModelShape& shape, const std::string& dtype, uint64_t seed);
   void Write(const std::string& folder) const;
+
+  // The same in shards that take turns, with an index.
+  void WriteSharded(const std::string& folder, size_t num_shards) const;
 };
+std::string ShardName(size_t shard, size_t num_shards);
+
+// The tokenizer.json that transformers makes of a tokenizer.model.
+nlohmann::json TokenizerJson(const SentencePieceProto& proto);
 
 // llama2.c's legacy checkpoint and tokenizer.bin.
 struct Llama2cModel {
