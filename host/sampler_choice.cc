@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -12,7 +13,12 @@ void AddSamplerOptions(CLI::App& command, SamplerChoice& choice) {
   text::SamplerOptions& options = choice.options;
   command.add_option("-s,--seed", choice.seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
   command.add_option("--temp", options.temperature, "temperature; 0: greedy")->capture_default_str();
-  command.add_option("--top-k", options.top_k, "keep the k likeliest; 0: all")->capture_default_str();
+  command
+      .add_option_function<int64_t>(
+          "--top-k", [&options](int64_t k) { options.top_k = static_cast<uint32_t>(std::max<int64_t>(k, 0)); },
+          "keep the k likeliest; 0 or less: all")
+      ->check(CLI::Range(int64_t{-1} << 31, int64_t{1} << 31))
+      ->default_str(std::to_string(options.top_k));
   command.add_option("--top-p", options.top_p, "keep the likeliest that reach p together; 1: all")
       ->capture_default_str();
   command.add_option("--min-p", options.min_p, "keep those at least p times as likely as the likeliest; 0: all")

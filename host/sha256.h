@@ -1,6 +1,8 @@
-// SHA-256 (FIPS 180-4), so that a model on a card can be compared with what `sha256sum` or a download page says of it.
+// SHA-256, so that a model on a card can be compared with what `sha256sum` or a download page says of it.
 #ifndef THIMBLE_HOST_SHA256_H_
 #define THIMBLE_HOST_SHA256_H_
+
+#include <sha2.h>
 
 #include <array>
 #include <cstddef>
@@ -10,25 +12,25 @@
 
 namespace thimble::host {
 
+// libmd's, with a digest for people.
 class Sha256 {
  public:
+  Sha256() { SHA256Init(&context_); }
+
   // Takes the next bytes of the message, in pieces of any size.
-  void Add(std::span<const std::byte> bytes);
+  void Add(std::span<const std::byte> bytes) {
+    SHA256Update(&context_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  }
 
   // The digest of all that was added, as 64 hexadecimal digits in small letters. Nothing may be added afterwards.
-  std::string Finish();
+  std::string Finish() {
+    std::array<char, SHA256_DIGEST_STRING_LENGTH> text;
+    SHA256End(&context_, text.data());
+    return text.data();
+  }
 
  private:
-  static constexpr size_t kBlockBytes = 64;
-
-  void Compress(std::span<const std::byte> block);
-
-  // FIPS 180-4, 5.3.3.
-  std::array<uint32_t, 8> state_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                    0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::array<std::byte, kBlockBytes> rest_ = {};  // the beginning of a block
-  size_t num_rest_ = 0;
-  uint64_t total_bytes_ = 0;
+  SHA2_CTX context_;
 };
 
 }  // namespace thimble::host
