@@ -269,6 +269,7 @@ Expected<SafetensorsEntries> ReadSafetensorsHeader(const InputFile& file) {
 
 Expected<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view json, const std::string& path) {
   constexpr size_t kMaxFiles = 512;
+  constexpr size_t kMaxNameBytes = 80;
   THIMBLE_ASSIGN(const nlohmann::json index, ParseJsonObject(json, path));
   const auto weight_map = index.find("weight_map");
   if (weight_map == index.end() || !weight_map->is_object() || weight_map->empty()) {
@@ -278,7 +279,8 @@ Expected<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_v
   std::set<std::string> files;
   for (const auto& [tensor, file] : weight_map->items()) {
     const std::string name = file.is_string() ? file.get<std::string>() : "";
-    if (!name.ends_with(".safetensors") || name.find('/') != name.npos || name.find('\0') != name.npos) {
+    if (!name.ends_with(".safetensors") || name.size() > kMaxNameBytes || name.find('/') != name.npos ||
+        Quote(name) != name) {
       return Sentence(fmt::format("{}: tensor {} must be in a .safetensors file beside it, not in {}.", path,
                                   Quote(tensor), Quote(file.dump())));
     }
@@ -313,8 +315,7 @@ Expected<Safetensors> Safetensors::OpenSharded(const std::string& index_path,
   for (const std::string& name : names) THIMBLE_TRY(safetensors.AddShard(folder + name, index, is_ignorable));
   for (const auto& [tensor, file] : index) {
     if (safetensors.tensors_.contains(tensor)) continue;
-    return Sentence(
-        fmt::format("{} puts tensor {} in {}, which does not have it.", index_path, Quote(tensor), Quote(file)));
+    return Sentence(fmt::format("{} puts tensor {} in {}, which does not have it.", index_path, Quote(tensor), file));
   }
   return safetensors;
 }
@@ -323,7 +324,7 @@ Status Safetensors::AddShard(const std::string& shard_path, const std::map<std::
                              const std::function<bool(const std::string& name)>& is_ignorable) {
   if (!Exists(shard_path)) {
     return Sentence(
-        fmt::format("{} names {}, which is not there; get all files of the checkpoint.", path_, Quote(shard_path)));
+        fmt::format("{} names {}, which is not there; get all files of the checkpoint.", path_, shard_path));
   }
   THIMBLE_ASSIGN(InputFile file, InputFile::Open(shard_path));
   THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
@@ -335,7 +336,7 @@ Status Safetensors::AddShard(const std::string& shard_path, const std::map<std::
     }
     if (!shard_path.ends_with("/" + it->second)) {
       return Sentence(
-          fmt::format("{} has tensor {}, which {} puts in {}.", shard_path, Quote(name), path_, Quote(it->second)));
+          fmt::format("{} has tensor {}, which {} puts in {}.", shard_path, Quote(name), path_, it->second));
     }
     tensors_.emplace(name, Tensor{std::move(entry), files_.size()});
   }

@@ -39,8 +39,8 @@ Expected<SafetensorsEntries> ParseSafetensorsHeader(std::string_view json, uint6
 Expected<SafetensorsEntries> ReadSafetensorsHeader(const InputFile& file);
 
 // Parses the text of a model.safetensors.index.json: the name of each tensor and of the file that has it. File names
-// are plain ("model-00001-of-00002.safetensors"): a path, and a name that does not end in ".safetensors", is refused,
-// as is a map without tensors or with more than 512 files. "metadata" is not looked at.
+// are plain ("model-00001-of-00002.safetensors"): a path, and a name of more than 80 bytes or without ".safetensors" at
+// its end, is refused, as is a map without tensors or with more than 512 files. "metadata" is not looked at.
 Expected<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_view json, const std::string& path);
 
 // The tensors of a checkpoint, in one file or in shards, open.

@@ -307,7 +307,7 @@ nlohmann::json TokenizerJson(const SentencePieceProto& proto) {
       if (scores.contains(left) && scores.contains(right)) merges.emplace_back(-score, left + " " + right);
     }
   }
-  std::ranges::stable_sort(merges, {}, &std::pair<float, std::string>::first);
+  std::ranges::sort(merges);
   json merge_list = json::array();
   for (const auto& [score, merge] : merges) merge_list.push_back(merge);
   const json space = "\u2581";
