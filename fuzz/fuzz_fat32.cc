@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/card/fat32.h"
+#include "engine/card/model_folder.h"
 #include "host/devices/ram_device.h"
 #include "host/utf8.h"
 
@@ -22,6 +23,7 @@ constexpr size_t kSectors = 160;
 constexpr size_t kVolumeSectors = 120;
 constexpr size_t kPartitionSector = 2;
 constexpr size_t kMostExtents = 3;
+constexpr uint32_t kFolderCluster = 50;
 
 void Require(bool holds) {
   if (!holds) std::abort();
@@ -34,7 +36,8 @@ void RequireSentence(const Error& error) {
   Require(error.code != Code::kInvalidArgument && error.code != Code::kIo);
 }
 
-// A volume of one sector a cluster: two files in pieces, one with a long name, a folder and a deleted entry.
+// A volume of one sector a cluster: two files in pieces, one with a long name, a folder with two
+// files of a model and another, and a deleted entry.
 std::vector<std::byte> MakeCard(bool partition) {
   std::vector<std::byte> card(kSectors * 512);
   const auto put = [&](size_t offset, uint64_t value, size_t size) {
@@ -67,9 +70,13 @@ std::vector<std::byte> MakeCard(bool partition) {
   chain({2, 30});
   chain({3, 4, 5, 9, 10, 7, 8});
   chain({20, 21, 22});
+  chain({kFolderCluster});
+  chain({60, 61, 64});
+  chain({62});
   const size_t root = boot + 4 * 512;
-  const auto file = [&](size_t entry, std::string_view name, uint32_t attributes, uint32_t cluster, uint32_t size) {
-    const size_t at = root + 32 * entry;
+  const auto file = [&](size_t entry, std::string_view name, uint32_t attributes, uint32_t cluster, uint32_t size,
+                        uint32_t folder = 2) {
+    const size_t at = root + (folder - 2) * 512 + 32 * entry;
     say(at, name);
     put(at + 11, attributes, 1);
     put(at + 26, cluster, 2);
@@ -80,7 +87,11 @@ std::vector<std::byte> MakeCard(bool partition) {
        "\xE5"
        "ELETED GGU",
        0x20, 40, 10);
-  file(2, "FOLDER     ", 0x10, 50, 0);
+  file(2, "FOLDER     ", 0x10, kFolderCluster, 0);
+  file(0, ".          ", 0x10, kFolderCluster, 0, kFolderCluster);
+  file(1, "Q_PROJ  BIN", 0x20, 60, 1100, kFolderCluster);
+  file(2, "NORM1   BIN", 0x20, 62, 512, kFolderCluster);
+  file(3, "OTHER   BIN", 0x20, 63, 512, kFolderCluster);
   file(3, "PIECES  GGU", 0x20, 3, 7 * 512 - 100);
   // "long name é.gguf" in two parts.
   constexpr std::u16string_view kName = u"long name \u00e9.gguf";
@@ -131,7 +142,33 @@ void CheckFile(card::BlockDevice& device, const card::DirEntry& entry, const car
   }
 }
 
-// Returns how many files could be read.
+// The files of a model in a folder: each has its place in the virtual file, and every block of that lies on the device.
+bool CheckFolder(card::BlockDevice& device, card::Fat32& volume, const card::DirEntry& folder) {
+  std::vector<card::FolderFile> slots(card::FolderFileCount(1));
+  card::ModelFolder files(slots);
+  std::array<card::Extent, kMostExtents> extents;
+  const Result<card::FileMap> map = card::MapFolder(volume, folder, files, extents);
+  if (!map) {
+    RequireSentence(map.error());
+    return false;
+  }
+  const uint64_t device_bytes = device.geometry().size_bytes;
+  uint64_t end = 0;
+  for (const card::Extent& extent : map->extents) {
+    Require(extent.file_offset_bytes == end && extent.size_bytes % 512 == 0 && extent.device_offset_bytes % 512 == 0);
+    Require(extent.device_offset_bytes < device_bytes &&
+            extent.size_bytes <= device_bytes - extent.device_offset_bytes);
+    end += extent.size_bytes;
+  }
+  Require(end == map->size_bytes && end == files.size_bytes());
+  for (uint32_t number = 0; number < files.num_slots(); ++number) {
+    const card::FolderFile file = files.file(number);
+    Require(!file.is_there() || (file.offset_bytes <= end && file.size_bytes <= end - file.offset_bytes));
+  }
+  return !map->extents.empty();
+}
+
+// Returns how many files and model folders could be read.
 size_t MountAndUse(std::span<const std::byte> contents) {
   host::RamDevice device(contents);
   const card::Extent whole = card::WholeDevice(device);
@@ -168,6 +205,13 @@ size_t MountAndUse(std::span<const std::byte> contents) {
       RequireSentence(map.error());
     }
   }
+  std::vector<card::DirEntry> folders;
+  const Result<void> listed_folders = volume->ListRootFolders([&](const card::DirEntry& entry) {
+    folders.push_back(entry);
+    return folders.size() < 16;
+  });
+  if (!listed_folders) RequireSentence(listed_folders.error());
+  for (const card::DirEntry& folder : folders) files += CheckFolder(device, *volume, folder) ? 1 : 0;
   return files;
 }
 
@@ -187,6 +231,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     at += n;
   }
   const size_t files = thimble::MountAndUse(card);
-  thimble::Require(files == 2 || size > 1);
+  thimble::Require(files == 3 || size > 1);
   return 0;
 }

@@ -59,6 +59,9 @@ class ModelFileWeights : public WeightSource {
         if (!read) return Failure(read.error());
       } else {
         THIMBLE_ASSIGN(vocabulary, ReadRecords(bytes));
+        for (const TokenId id : {ref.bos, ref.eos}) {
+          if (id < ref.num_tokens) vocabulary.types[id] = TokenType::kControl;
+        }
       }
     }
     const auto id_of = [](TokenId id) { return id == card::kNoToken ? std::nullopt : std::optional(id); };
@@ -167,6 +170,10 @@ Expected<Checkpoint> OpenModelFileSource(OpenedModel opened, const std::string& 
   checkpoint.shape = weights->model().shape;
   checkpoint.tied = weights->model().tied;
   checkpoint.inputs = {path};
+  std::error_code error;  // no folder, no files
+  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    checkpoint.inputs.push_back(it->path().string());
+  }
   if (tokenizer.empty()) {
     THIMBLE_ASSIGN(checkpoint.vocabulary, weights->ReadVocabulary());
   } else {

@@ -2,15 +2,18 @@
 
 #include <fmt/format.h>
 
+#include "host/card_open.h"
 #include "host/command.h"
 #include "host/convert.h"
 #include "host/gguf_writer.h"
+#include "host/input_file.h"
 
 namespace thimble::host {
 
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer) {
   THIMBLE_ASSIGN(const bool as_it_is, RunsAsItIs(path));
-  if (as_it_is) {
+  const bool lacks_tokenizer = IsTensorFolder(path) && !Exists(fmt::format("{}/{}", path, card::kFolderTokenizerName));
+  if (as_it_is && (tokenizer.empty() || !lacks_tokenizer)) {
     if (!tokenizer.empty()) return Sentence(fmt::format("--tokenizer: {} brings its own tokenizer.", path));
     return ModelSource(path);
   }

@@ -27,9 +27,10 @@ class ModelSource {
   std::optional<TemporaryFile> converted_;
 };
 
-// A Hugging Face folder or a llama2.c checkpoint is converted into a nameless temporary file, with a progress line and
-// its notes on stderr. Whatever else there is, a GGUF file, a card's image, a device, is handed on as it is, unread but
-// for its first sector. `tokenizer` as for Convert(); refused where there is nothing to convert.
+// A Hugging Face folder, a llama2.c checkpoint, or a tensor folder without tokenizer.bin to which a tokenizer is given,
+// is converted into a nameless temporary file, with a progress line and its notes on stderr. Whatever else there is, a
+// GGUF file, a tensor folder, a card's image, a device, is handed on as it is, unread but for its first sector.
+// `tokenizer` as for Convert(); refused where there is nothing to convert.
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer);
 
 }  // namespace thimble::host

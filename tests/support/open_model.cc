@@ -27,7 +27,7 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
   reader_ = std::make_unique<card::FileReader>(
       device, card::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_,
       &cancel_);
-  THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_));
+  THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_, options.folder));
   THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), options.plan));
   THIMBLE_ASSIGN(
       session_,

@@ -30,6 +30,7 @@ class OpenModel {
     Board board = kEsp32Cam;
     plan::PlanOptions plan = {};
     const math::Kernels* kernels = &math::BestKernels();
+    const card::ModelFolder* folder = nullptr;  // of a tensor folder
   };
 
   // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is
