@@ -9,6 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "tests/support/checkpoints.h"
 
 namespace thimble::host {
@@ -142,6 +147,77 @@ TEST(AtomicFile, AnIgnoredSignalStaysIgnored) {
     ASSERT_TRUE(file->Commit());
   }
   ::signal(SIGHUP, previous);
+  EXPECT_THAT(folder.Names(), ElementsAre("x"));
+}
+
+bool IsOurs(std::string_view name) { return name.starts_with("our"); }
+
+// A folder with one file of this content.
+Status WriteAtomicFolder(const std::string& path, std::string_view name, std::string_view content) {
+  THIMBLE_ASSIGN(AtomicFolder folder, AtomicFolder::Create(path, {}, IsOurs));
+  THIMBLE_ASSIGN(FileSink * sink, folder.Begin(std::string(name)));
+  THIMBLE_TRY(sink->Write(AsBytes(content)));
+  return folder.Commit();
+}
+
+TEST(AtomicFolder, AppearsWholeAndReplacesItsOwnOnly) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(WriteAtomicFolder(folder / "x", "our1", "one"));
+  ASSERT_TRUE(WriteAtomicFolder(folder / "x/", "our2", "two"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "x/our1"));
+  EXPECT_EQ(ReadFile(folder / "x/our2"), "two");
+  EXPECT_THAT(folder.Names(), ElementsAre("x"));
+
+  struct stat info;
+  ASSERT_EQ(stat((folder / "x").c_str(), &info), 0);
+  const mode_t mask = umask(0);
+  umask(mask);
+  EXPECT_EQ(info.st_mode & 0777, 0777 & ~mask);
+
+  WriteFile(folder / "x/theirs", "kept");
+  const Status refused = WriteAtomicFolder(folder / "x", "our3", "three");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error(), HasSubstr("it holds \"theirs\", which would be lost"));
+  EXPECT_EQ(ReadFile(folder / "x/theirs"), "kept");
+  EXPECT_EQ(ReadFile(folder / "x/our2"), "two");
+  EXPECT_THAT(folder.Names(), ElementsAre("x"));
+
+  const std::vector<std::string> inputs = {folder / "y/input"};
+  ASSERT_TRUE(WriteAtomicFolder(folder / "y", "our1", "one"));
+  WriteFile(inputs[0], "read");
+  const auto input = AtomicFolder::Create(folder / "y", inputs, IsOurs);
+  ASSERT_FALSE(input);
+  EXPECT_THAT(input.error(), HasSubstr("it is what is being read"));
+}
+
+TEST(AtomicFolder, LeavesNothingWithoutCommit) {
+  const TemporaryFolder folder;
+  {
+    auto unfinished = AtomicFolder::Create(folder / "x", {}, IsOurs);
+    ASSERT_TRUE(unfinished);
+    for (const char* name : {"our1", "our2"}) {
+      const auto sink = unfinished->Begin(name);
+      ASSERT_TRUE(sink);
+      ASSERT_TRUE((*sink)->Write(AsBytes("half")));
+    }
+    EXPECT_FALSE(folder.Names().contains("x"));
+    EXPECT_FALSE(unfinished->Begin("our1"));
+  }
+  EXPECT_THAT(folder.Names(), IsEmpty());
+}
+
+TEST(AtomicFolder, ASignalRemovesWhatWasWrittenAndLeavesTheOld) {
+  const TemporaryFolder folder;
+  ASSERT_TRUE(WriteAtomicFolder(folder / "x", "our1", "one"));
+  std::optional<Expected<AtomicFolder>> unfinished;
+  const int status = KillWhenReady(SIGTERM, [&] {
+    unfinished.emplace(AtomicFolder::Create(folder / "x", {}, IsOurs));
+    for (const char* name : {"our1", "our2"}) {
+      if (!*unfinished || !(*unfinished)->Begin(name)) _exit(9);
+    }
+  });
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(ReadFile(folder / "x/our1"), "one");
   EXPECT_THAT(folder.Names(), ElementsAre("x"));
 }
 
