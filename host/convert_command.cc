@@ -35,6 +35,12 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
                    "keep: matrices as they are stored, F32, F16 or BF16; f32: all expanded to float32")
       ->check(CLI::IsMember({"keep", "f32"}))
       ->capture_default_str();
+  command->footer(
+      "Examples:\n"
+      "  thimble convert Tiny-LLM -o tiny-llm.gguf\n"
+      "  thimble convert stories15M.bin --tokenizer tokenizer.bin -o stories15M.gguf\n"
+      "  thimble convert somebody-elses.gguf -o aligned.gguf --dtype keep\n"
+      "  thimble convert Tiny-LLM --to folder -o esp32_float32_weights");
   command->callback([options, &exit_code] {
     options->dtype = options->type == "keep" ? WrittenType::kKeep : WrittenType::kF32;
     options->to_folder = options->to == "folder";

@@ -28,12 +28,10 @@ struct Totals {
   uint64_t bytes = 0;
 };
 
-// What the file holds, in the order in which a token meets it.
+// What the file holds: a tied LM head is the token embedding.
 std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model) {
-  std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
-  for (size_t i = kTensorsOutsideLayers; i < model.tensors.size(); ++i) tensors.push_back(&model.tensors[i]);
-  tensors.push_back(&model.tensor({TensorKind::kFinalNorm, 0}));
-  if (!model.tied) tensors.push_back(&model.tensor({TensorKind::kLmHead, 0}));
+  std::vector<const TensorRef*> tensors = TensorsInOrder(model);
+  if (model.tied) tensors.pop_back();
   return tensors;
 }
 
@@ -47,11 +45,6 @@ Totals TotalsOf(const card::ModelFile& model) {
     totals.bytes += tensor->size_bytes();
   }
   return totals;
-}
-
-std::string TensorName(TensorId id) {
-  char name[48];
-  return std::string(name, FormatTensorName(id, name));
 }
 
 // What a user would want to know before a run.

@@ -19,6 +19,14 @@ void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& cho
   command.add_option("--card-file", choice.file_on_card, "Which GGUF or tensor folder of a card with several");
 }
 
+std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
+  std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
+  for (size_t i = kTensorsOutsideLayers; i < model.tensors.size(); ++i) tensors.push_back(&model.tensors[i]);
+  tensors.push_back(&model.tensor({TensorKind::kFinalNorm, 0}));
+  tensors.push_back(&model.tensor({TensorKind::kLmHead, 0}));
+  return tensors;
+}
+
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const {
   return Sentence(fmt::format("{}: {}", name_, SentenceOf(error)));
 }

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
@@ -35,6 +36,9 @@ struct ModelChoice {
 // The options of ModelChoice: the model as -m for commands that run it, else as the argument.
 enum class ModelArgument { kFlag, kPositional };
 void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice);
+
+// The tensors in the order in which a token meets them, the LM head last, also where it is the token embedding.
+std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model);
 
 // Stays where it is: its parts point at each other.
 class LoadedModel {

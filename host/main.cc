@@ -13,6 +13,8 @@ constexpr char kExamples[] =
     "  thimble convert Tiny-LLM -o tiny-llm.gguf                  a Hugging Face folder becomes one file\n"
     "  thimble convert stories15M.bin -o stories.gguf --tokenizer tokenizer.bin\n"
     "  thimble card tiny-llm.gguf -o card.img                     an SD card's image with it\n"
+    "  thimble verify card.img                                    is it sound?\n"
+    "  thimble plan tiny-llm.gguf --board esp32-cam               what it will need, and what a token reads\n"
     "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
     "\n"
     "thimble COMMAND --help shows the options of one command.";

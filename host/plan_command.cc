@@ -36,11 +36,6 @@ struct Options {
   bool json = false;
 };
 
-std::string TensorName(TensorId id) {
-  char name[48];
-  return std::string(name, FormatTensorName(id, name));
-}
-
 // One line of the comparison with the first plan's published figures.
 struct Difference {
   std::string item;
@@ -134,12 +129,12 @@ std::string PlanText(const plan::Plan& p) {
 std::string TensorTable(const LoadedModel& loaded, const plan::Plan& p) {
   std::string out =
       Trimmed(fmt::format(kTensorLine, "tensor", "shape", "type", "where, in pieces of bytes", "reads", "bytes"));
-  for (const TensorRef& tensor : loaded.model().tensors) {
-    const plan::Placement placement = p.PlacementOf(tensor);
-    const bool shares = loaded.model().tied && tensor.id.kind == TensorKind::kLmHead;
-    out += Trimmed(fmt::format(kTensorLine, TensorName(tensor.id) + (shares ? " (tied)" : ""),
-                               fmt::format("{} x {}", tensor.rows, tensor.cols), DTypeName(tensor.type),
-                               PiecesText(p, tensor), placement.resident ? "" : Grouped(placement.cost.reads),
+  for (const TensorRef* tensor : TensorsInOrder(loaded.model())) {
+    const plan::Placement placement = p.PlacementOf(*tensor);
+    const bool shares = loaded.model().tied && tensor->id.kind == TensorKind::kLmHead;
+    out += Trimmed(fmt::format(kTensorLine, TensorName(tensor->id) + (shares ? " (tied)" : ""),
+                               fmt::format("{} x {}", tensor->rows, tensor->cols), DTypeName(tensor->type),
+                               PiecesText(p, *tensor), placement.resident ? "" : Grouped(placement.cost.reads),
                                placement.resident ? "" : Grouped(placement.cost.card_bytes)));
   }
   return out + Trimmed(fmt::format(kTensorLine, "a token", "", "", "", Grouped(p.token_cost.reads),
@@ -206,11 +201,11 @@ nlohmann::ordered_json ToJson(const plan::TokenCost& cost) {
 
 void PrintJson(const LoadedModel& loaded, const plan::Plan& p, bool original) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
-  for (const TensorRef& tensor : loaded.model().tensors) {
-    const plan::Placement placement = p.PlacementOf(tensor);
-    tensors.push_back({{"name", TensorName(tensor.id)},
-                       {"shape", {tensor.rows, tensor.cols}},
-                       {"type", DTypeName(tensor.type)},
+  for (const TensorRef* tensor : TensorsInOrder(loaded.model())) {
+    const plan::Placement placement = p.PlacementOf(*tensor);
+    tensors.push_back({{"name", TensorName(tensor->id)},
+                       {"shape", {tensor->rows, tensor->cols}},
+                       {"type", DTypeName(tensor->type)},
                        {"where", placement.resident ? RegionName(p.buffer(BufferId::kNorms).region) : "card"},
                        {"pieces", placement.tiles},
                        {"piece_rows", placement.tile_rows},

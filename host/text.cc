@@ -16,4 +16,9 @@ std::string Grouped(uint64_t n) {
 
 std::string Megabytes(uint64_t bytes) { return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6); }
 
+std::string TensorName(TensorId id) {
+  char name[48];
+  return std::string(name, FormatTensorName(id, name));
+}
+
 }  // namespace thimble::host

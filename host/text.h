@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/base/tensor.h"
+
 namespace thimble::host {
 
 // "4 194 304"
@@ -12,6 +14,9 @@ std::string Grouped(uint64_t n);
 
 // "6.30 MB"; MB = 10^6 bytes.
 std::string Megabytes(uint64_t bytes);
+
+// The tensor's name as GGUF spells it.
+std::string TensorName(TensorId id);
 
 }  // namespace thimble::host
 

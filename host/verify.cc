@@ -19,6 +19,7 @@
 #include "host/loaded_model.h"
 #include "host/progress.h"
 #include "host/sha256.h"
+#include "host/text.h"
 
 namespace thimble::host {
 namespace {
@@ -64,11 +65,6 @@ std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType typ
       return FirstWithAllBits<uint16_t>(bytes, 0x7f80);
   }
   return std::nullopt;
-}
-
-std::string TensorName(TensorId id) {
-  std::array<char, 48> name;
-  return std::string(name.data(), FormatTensorName(id, name));
 }
 
 class ByteCheck {
