@@ -1,0 +1,40 @@
+// A tokenizer.json.
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <set>
+#include <string_view>
+
+#include "host/tokenizer_json.h"
+#include "host/utf8.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace thimble::host;
+  std::vector<std::string> notes;
+  const auto vocabulary = ParseTokenizerJson({reinterpret_cast<const char*>(data), size}, "FILE", notes);
+  if (!vocabulary) {
+    if (vocabulary.error().size() > 600 || !vocabulary.error().ends_with('.')) std::abort();
+    return 0;
+  }
+  const size_t n = vocabulary->tokens.size();
+  if (vocabulary->scores.size() != n || vocabulary->types.size() != n) std::abort();
+  for (const auto id : {vocabulary->bos, vocabulary->eos, vocabulary->unk}) {
+    if (id && *id >= n) std::abort();
+  }
+  if (vocabulary->add_bos && !vocabulary->bos) std::abort();
+  if (std::set<std::string>(vocabulary->tokens.begin(), vocabulary->tokens.end()).size() != n) std::abort();
+  // Of what merges make, each merge makes one.
+  std::set<float> scores;
+  size_t num_made = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const std::string& token = vocabulary->tokens[i];
+    if (!IsUtf8(token) || token.empty() || !std::isfinite(vocabulary->scores[i])) std::abort();
+    size_t characters = 0;
+    for (char c : token) characters += (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+    if (vocabulary->types[i] != TokenType::kNormal || characters < 2) continue;
+    scores.insert(vocabulary->scores[i]);
+    ++num_made;
+  }
+  if (scores.size() != num_made) std::abort();
+  return 0;
+}
