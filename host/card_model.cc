@@ -91,13 +91,9 @@ Status CompareFiles(const OpenedModel& a, const OpenedModel& b, const std::strin
 
 Expected<CardModel> OpenCardModel(const std::string& model, const std::string& tokenizer,
                                   const std::string& name_on_card) {
-  THIMBLE_ASSIGN(ModelSource source, OpenModelSource(model, tokenizer));
+  THIMBLE_ASSIGN(ModelSource source, OpenModelSource(model, tokenizer, /*as_one_file=*/true));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), ""));
   if (!opened.name_on_card.empty()) return Sentence(fmt::format("{} is a card already", model));
-  if (!opened.folder.is_empty()) {
-    return Sentence(fmt::format(
-        "{} is a tensor folder; convert it to a GGUF file first, or copy the folder to a card as it is", model));
-  }
   THIMBLE_TRY(CheckModel(opened, model));
   if (opened.file.size_bytes > kMostFileBytes) {
     return Sentence(

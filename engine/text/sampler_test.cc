@@ -253,7 +253,7 @@ TEST(Sampler, WhatIsNotANumberNeverWins) {
 // What an independent program in double computes from the definition (tests/goldens/make_sampler_goldens.py): the same
 // seed, the same token, on every target.
 TEST(Sampler, ChoosesWhatTheGoldensSay) {
-  std::ifstream file(THIMBLE_ROOT "/tests/goldens/sampler/draws.txt");
+  std::ifstream file(THIMBLE_ROOT "/tests/goldens/sampler_draws.txt");
   uint32_t checked = 0;
   uint32_t sampled = 0;
   for (std::string line; std::getline(file, line);) {

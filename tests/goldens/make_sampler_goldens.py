@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/goldens/sampler/draws.txt: what the sampler must choose, computed from its definition alone.
+"""Writes tests/goldens/sampler_draws.txt: what the sampler must choose, computed from its definition alone.
 
 Everything is done in double, by Python's own arithmetic, from the text of engine/text/sampler.h; nothing is shared with
 the engine. The generator is checked against the known answers published with Random123 before anything is written.
@@ -148,7 +148,7 @@ def main():
                 left_out += 1
         lines.append(f"{n} {logits_seed} {bits} {exponent} | {o['penalty']!r} {o['last_n']} {o['top_k']} {o['top_p']!r} "
                      f"{o['min_p']!r} {o['temp']!r} | {o['seed']} {len(recent)} | {' '.join(ids)}")
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sampler", "draws.txt")
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sampler_draws.txt")
     with open(path, "w", encoding="ascii") as file:
         file.write("\n".join(lines) + "\n")
     print(f"{drawn} draws, {left_out} left out")
