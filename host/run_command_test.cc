@@ -96,9 +96,9 @@ TEST_F(RunTest, StepsThatLeaveOneTokenAreGreedy) {
 
 TEST_F(RunTest, RefusesWhatIsOutOfRangeByItsFlag) {
   const std::vector<std::pair<std::string, std::string>> wrong = {
-      {"--temp", "-1"},          {"--temp", "nan"},   {"--top-p", "0"},           {"--top-p", "1.1"},
-      {"--min-p", "1"},          {"--min-p", "-0.1"}, {"--repeat-penalty", "0"},
-      {"--repeat-last-n", "-2"}, {"--top-k", "1.5"},  {"--top-k", "99999999999"}, {"--temp", "warm"}};
+      {"--temp", "-1"},   {"--temp", "nan"},          {"--top-p", "0"},          {"--top-p", "1.1"},
+      {"--min-p", "1"},   {"--min-p", "-0.1"},        {"--repeat-penalty", "0"}, {"--repeat-last-n", "-2"},
+      {"--top-k", "1.5"}, {"--top-k", "99999999999"}, {"--temp", "warm"}};
   for (const auto& [flag, value] : wrong) {
     const ToolRun run = Run({flag, value});
     EXPECT_NE(run.exit_code, 0) << flag << " " << value;
