@@ -49,6 +49,21 @@ class Cutter {
   std::span<float> rest_;
 };
 
+model::Activations CutActivations(const ModelShape& s, std::span<float> memory, size_t positions, size_t whole) {
+  Cutter cutter(memory);
+  const auto cut = [&](size_t rows, size_t cols) { return cutter.Cut(rows * cols); };
+  return {.x = cut(positions, s.hidden_size),
+          .normed = cut(positions, s.hidden_size),
+          .k = cut(positions, s.kv_dim()),
+          .v = cut(positions, s.kv_dim()),
+          .cos = cut(positions, s.head_dim / 2),
+          .sin = cut(positions, s.head_dim / 2),
+          .q = cut(whole, s.q_dim()),
+          .attended = cut(whole, s.q_dim()),
+          .gate = cut(whole, s.intermediate_size),
+          .up = cut(whole, s.intermediate_size)};
+}
+
 }  // namespace
 
 Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder) {
@@ -121,21 +136,13 @@ Result<void> Session::TakeTiles(Arenas arenas) {
 Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
-  THIMBLE_ASSIGN(const std::span<float> activations, Take<float>(*plan_, BufferId::kActivations, arenas));
-  Cutter cut(activations);
-  memory_.x = cut.Cut(s.hidden_size);
-  memory_.normed = cut.Cut(s.hidden_size);
-  memory_.q = cut.Cut(s.q_dim());
-  memory_.attended = cut.Cut(s.q_dim());
-  memory_.k = cut.Cut(s.kv_dim());
-  memory_.v = cut.Cut(s.kv_dim());
-  memory_.gate = cut.Cut(s.intermediate_size);
-  memory_.up = cut.Cut(s.intermediate_size);
-  THIMBLE_ASSIGN(const std::span<float> rotary, Take<float>(*plan_, BufferId::kRotary, arenas));
-  Cutter cut_rotary(rotary);
-  memory_.inv_freq = cut_rotary.Cut(s.head_dim / 2);
-  memory_.cos = cut_rotary.Cut(s.head_dim / 2);
-  memory_.sin = cut_rotary.Cut(s.head_dim / 2);
+  THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
+  memory_.one = CutActivations(s, one, 1, 1);
+  THIMBLE_ASSIGN(const std::span<float> batch, Take<float>(*plan_, BufferId::kPromptBatch, arenas));
+  if (!batch.empty()) {
+    memory_.batch = CutActivations(s, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
+  }
+  THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
@@ -198,11 +205,14 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
     }
   }
   if (pending_) {
-    THIMBLE_TRY(Run(*pending_, false));
+    THIMBLE_TRY(Run({&*pending_, 1}, false));
     pending_.reset();
   }
-  for (TokenId token : tokens.first(tokens.size() - 1)) THIMBLE_TRY(Run(token, false));
-  return Run(tokens.back(), true);
+  while (tokens.size() > plan_->prompt_batch) {
+    THIMBLE_TRY(Run(tokens.first(plan_->prompt_batch), false));
+    tokens = tokens.subspan(plan_->prompt_batch);
+  }
+  return Run(tokens, true);
 }
 
 Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
@@ -213,7 +223,7 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
                    .what = "the context of {have} positions is full: give a larger -c for longer texts",
                    .have = plan_->n_ctx});
     }
-    THIMBLE_TRY(Run(*pending_, true));
+    THIMBLE_TRY(Run({&*pending_, 1}, true));
     pending_.reset();
   }
   if (!have_logits_) {
@@ -239,11 +249,13 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
   return *pending_;
 }
 
-Result<void> Session::Run(TokenId token, bool want_logits) {
-  THIMBLE_TRY(transformer_->Step(token, n_past_, want_logits));
-  history_[n_past_++] = token;
+Result<void> Session::Run(std::span<const TokenId> tokens, bool want_logits) {
+  THIMBLE_TRY(transformer_->Run(tokens, n_past_, want_logits));
+  for (TokenId token : tokens) {
+    history_[n_past_++] = token;
+    has_text_ |= token != model_->tokenizer.bos;
+  }
   have_logits_ = want_logits;
-  has_text_ |= token != model_->tokenizer.bos;
   return {};
 }
 

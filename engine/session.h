@@ -92,7 +92,7 @@ class Session {
   Result<void> TakeTiles(Arenas arenas);
   Result<void> TakeBuffers(Arenas arenas);
   Result<void> LoadTokenizer(Arenas arenas);
-  Result<void> Run(TokenId token, bool want_logits);
+  Result<void> Run(std::span<const TokenId> tokens, bool want_logits);
 
   const card::ModelFile* model_;
   const plan::Plan* plan_;

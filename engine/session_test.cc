@@ -69,6 +69,57 @@ TEST_F(SessionTest, PrefillInPiecesGivesTheSameBits) {
   }
 }
 
+// However many positions go through the model together: the same bits, and the reads the plan says.
+TEST_F(SessionTest, PromptBatchesChangeNoBit) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5, 9, 9, 41};
+  for (uint32_t layers : {1u, 2u, 3u}) {
+    ModelShape shape = kSmall;
+    shape.num_hidden_layers = layers;
+    host::RamDevice device(tests::MakeGguf({.shape = shape}));
+    std::vector<float> want, want_next;
+    for (uint32_t batch = 1; batch <= prompt.size() + 1; ++batch) {
+      const auto model = Open(device, {.prompt_batch = batch});
+      Session& s = *model->session();
+      ASSERT_EQ(model->plan().prompt_batch, batch);
+      const ZoneCounts before = model->ledger().total();
+      ASSERT_TRUE(s.Prefill(prompt));
+      const ZoneCounts after = model->ledger().total();
+      const plan::TokenCost cost = model->plan().PromptCost(model->model(), static_cast<uint32_t>(prompt.size()));
+      EXPECT_EQ(after.payload_bytes - before.payload_bytes, cost.payload_bytes) << batch;
+      EXPECT_EQ(after.reads - before.reads, cost.reads) << batch;
+      const std::vector<float> logits = Copy(s.logits());
+      if (batch == 1) want = logits;
+      EXPECT_EQ(logits, want) << layers << " layers, " << batch << " at once";
+      // The cache holds the same, too.
+      ASSERT_TRUE(s.Next({.temperature = 0.0f}));
+      ASSERT_TRUE(s.Next({.temperature = 0.0f}));
+      if (batch == 1) want_next = Copy(s.logits());
+      EXPECT_EQ(Copy(s.logits()), want_next) << layers << " layers, " << batch << " at once";
+      for (size_t i = 0; i < kNumRegions; ++i) {
+        const auto region = static_cast<Region>(i);
+        EXPECT_EQ(model->arena(region).peak_bytes(), model->plan().region_bytes(region)) << RegionName(region);
+      }
+    }
+  }
+}
+
+TEST_F(SessionTest, AFailedPromptBatchCanBeRunAgain) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5};
+  const auto sound = Open(device_);
+  ASSERT_TRUE(sound->session()->Prefill(prompt));
+  for (uint64_t fail_after = 0; fail_after < 40; ++fail_after) {
+    host::FaultyDevice faulty(device_);
+    const auto model = Open(faulty, {.prompt_batch = 3});
+    Session& s = *model->session();
+    faulty.Add({.first_read = faulty.starts() + fail_after, .times = card::kReadRetries + 2});
+    if (!s.Prefill(prompt)) {
+      EXPECT_EQ(s.n_past() % 3, 0u) << "whole batches";
+      ASSERT_TRUE(s.Prefill(std::span(prompt).subspan(s.n_past())));
+    }
+    EXPECT_EQ(Copy(s.logits()), Copy(sound->session()->logits())) << fail_after;
+  }
+}
+
 TEST_F(SessionTest, ATokenChosenIsRunBeforeTheNextPrompt) {
   const auto generated = Open(device_);
   ASSERT_TRUE(generated->session()->Prefill(std::vector<TokenId>{1, 2}));
@@ -142,8 +193,9 @@ TEST_F(SessionTest, AFailedReadIsReportedAndTheStepCanBeMadeAgain) {
 TEST_F(SessionTest, AReadThatFailsOnceIsRetriedUnseen) {
   const auto sound = Open(device_);
   ASSERT_TRUE(sound->session()->Prefill(std::vector<TokenId>{1, 2, 3}));
-  host::FaultyDevice faulty(device_, {{.first_read = 30, .times = 2}});
+  host::FaultyDevice faulty(device_);
   const auto model = Open(faulty);
+  faulty.Add({.first_read = faulty.starts() + 9, .times = 2});
   ASSERT_TRUE(model->session()->Prefill(std::vector<TokenId>{1, 2, 3}));
   EXPECT_EQ(Copy(model->session()->logits()), Copy(sound->session()->logits()));
   EXPECT_EQ(model->ledger().retries, 2u);

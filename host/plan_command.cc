@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <initializer_list>
@@ -27,6 +28,8 @@ using plan::TileMode;
 
 constexpr char kTensorLine[] = "{:26} {:>14}  {:5} {:34} {:>7} {:>13}";
 constexpr char kDifferenceLine[] = "{:26} {:>11} {:>11}  {}";
+
+constexpr uint32_t kPromptShown = 256;  // tokens of the prompt whose cost is shown
 
 struct Options {
   ModelChoice choice;
@@ -188,6 +191,10 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, bool original) {
     out += fmt::format(", which become {} of one block each", Grouped(p.token_cost.bounced_blocks));
   }
   out += ".\n";
+  const uint32_t prompt = std::min(p.n_ctx, kPromptShown);
+  const plan::TokenCost cost = p.PromptCost(loaded.model(), prompt);
+  out += fmt::format("A prompt of {} tokens, {} at once, reads {} in {} reads to its first new token.\n", prompt,
+                     p.prompt_batch, Megabytes(cost.card_bytes), Grouped(cost.reads));
   if (original) out += "\n" + FirstPlanTable(p, shape);
   std::fputs(out.c_str(), stdout);
 }
@@ -234,7 +241,11 @@ void PrintJson(const LoadedModel& loaded, const plan::Plan& p, bool original) {
                                  {"buffers", buffers},
                                  {"memory", memory},
                                  {"stack_bytes", p.buffer(BufferId::kStack).bytes},
-                                 {"token", ToJson(p.token_cost)}};
+                                 {"token", ToJson(p.token_cost)},
+                                 {"prompt_batch", p.prompt_batch}};
+  const uint32_t prompt = std::min(p.n_ctx, kPromptShown);
+  json["prompt"] = ToJson(p.PromptCost(loaded.model(), prompt));
+  json["prompt"]["tokens"] = prompt;
   if (original && IsTinyLlm(loaded.model().shape)) {
     for (const Difference& d : DifferencesToFirstPlan(p, loaded.model().shape)) {
       json["first_plan"].push_back(

@@ -68,74 +68,122 @@ Result<void> Transformer::Load() {
   return load({TensorKind::kFinalNorm, 0});
 }
 
-Result<void> Transformer::Step(TokenId token, uint32_t position, bool want_logits) {
-  const math::Kernels& k = *kernels_;
-  THIMBLE_TRY(Embed(token));
-  math::RotaryAngles(memory_.cos.data(), memory_.sin.data(), memory_.inv_freq.data(), shape_.head_dim / 2, position);
-  for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
-    k.rmsnorm(memory_.normed.data(), memory_.x.data(), NormOf(2 * layer), shape_.hidden_size, shape_.rms_norm_eps);
-    THIMBLE_TRY(Attention(static_cast<uint16_t>(layer), position));
-    k.add(memory_.x.data(), memory_.normed.data(), shape_.hidden_size);
-    k.rmsnorm(memory_.normed.data(), memory_.x.data(), NormOf(2 * layer + 1), shape_.hidden_size, shape_.rms_norm_eps);
-    THIMBLE_TRY(FeedForward(static_cast<uint16_t>(layer)));
-    k.add(memory_.x.data(), memory_.normed.data(), shape_.hidden_size);
+Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_logits) {
+  const Activations& a = tokens.size() == 1 ? memory_.one : memory_.batch;
+  const auto n = static_cast<uint32_t>(tokens.size());
+  const uint32_t half = shape_.head_dim / 2;
+  THIMBLE_TRY(Embed(tokens, a));
+  for (uint32_t i = 0; i < n; ++i) {
+    math::RotaryAngles(&a.cos[size_t{i} * half], &a.sin[size_t{i} * half], memory_.inv_freq.data(), half,
+                       first_position + i);
   }
-  if (!want_logits) return {};
+  for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
+    const bool is_last = layer + 1 == shape_.num_hidden_layers;
+    const Rows whole = {is_last ? n - (want_logits ? 1 : 0) : 0, n};
+    Norm(2 * layer, {0, n}, a);
+    THIMBLE_TRY(Attention(static_cast<uint16_t>(layer), first_position, n, whole, a));
+    if (whole.begin == n) return {};
+    AddToResidual(whole, a);
+    Norm(2 * layer + 1, whole, a);
+    THIMBLE_TRY(FeedForward(static_cast<uint16_t>(layer), whole, a));
+    AddToResidual(whole, a);
+  }
   ledger_->zone = Zone::kHead;
-  k.rmsnorm(memory_.normed.data(), memory_.x.data(), NormOf(2 * shape_.num_hidden_layers), shape_.hidden_size,
-            shape_.rms_norm_eps);
-  return Stream({TensorKind::kLmHead, 0}, memory_.normed.data(), memory_.logits.data());
+  Norm(2 * shape_.num_hidden_layers, {n - 1, n}, a);
+  return Stream({TensorKind::kLmHead, 0}, &a.normed[size_t{n - 1} * shape_.hidden_size], memory_.logits.data(), 1);
 }
 
-Result<void> Transformer::Embed(TokenId token) {
+Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activations& a) {
   ledger_->zone = Zone::kEmbedding;
   const TensorRef& table = model_->tensor({TensorKind::kTokenEmbd, 0});
-  THIMBLE_TRY(BeginRow(table, token));
-  THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
-  Expand(table.type, row, memory_.x.data());
+  float* x = a.x.data();
+  for (TokenId token : tokens) {
+    THIMBLE_TRY(BeginRow(table, token));
+    THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
+    Expand(table.type, row, x);
+    x += shape_.hidden_size;
+  }
   return {};
 }
 
-// normed -> normed: o_proj(attention(rope(q), rope(K), V)).
-Result<void> Transformer::Attention(uint16_t layer, uint32_t position) {
-  ledger_->zone = Zone::kAttention;
-  const float* x = memory_.normed.data();
-  THIMBLE_TRY(StreamHeads({TensorKind::kAttnQ, layer}, x, memory_.q.data()));
-  THIMBLE_TRY(StreamHeads({TensorKind::kAttnK, layer}, x, memory_.k.data()));
-  THIMBLE_TRY(Stream({TensorKind::kAttnV, layer}, x, memory_.v.data()));
-  kernels_->rope(memory_.q.data(), memory_.cos.data(), memory_.sin.data(), shape_.num_attention_heads, shape_.head_dim);
-  kernels_->rope(memory_.k.data(), memory_.cos.data(), memory_.sin.data(), shape_.num_key_value_heads, shape_.head_dim);
-  Attend(layer, position);
-  return Stream({TensorKind::kAttnO, layer}, memory_.attended.data(), memory_.normed.data());
+// normed = norm(x).
+void Transformer::Norm(uint32_t index, Rows rows, const Activations& a) {
+  for (size_t i = rows.begin; i < rows.end; ++i) {
+    kernels_->rmsnorm(&a.normed[i * shape_.hidden_size], &a.x[i * shape_.hidden_size], NormOf(index),
+                      shape_.hidden_size, shape_.rms_norm_eps);
+  }
 }
 
-void Transformer::Attend(uint16_t layer, uint32_t position) {
+// x += normed.
+void Transformer::AddToResidual(Rows rows, const Activations& a) {
+  for (size_t i = rows.begin; i < rows.end; ++i) {
+    kernels_->add(&a.x[i * shape_.hidden_size], &a.normed[i * shape_.hidden_size], shape_.hidden_size);
+  }
+}
+
+// Keys and values of all positions into the cache; for `whole` ones normed -> normed: o_proj(attention(rope(q),
+// rope(K), V)).
+Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uint32_t positions, Rows whole,
+                                    const Activations& a) {
+  ledger_->zone = Zone::kAttention;
+  const uint32_t half = shape_.head_dim / 2;
+  const uint32_t num_whole = whole.end - whole.begin;
+  float* const outputs = a.normed.data() + size_t{whole.begin} * shape_.hidden_size;
+  if (num_whole != 0) THIMBLE_TRY(StreamHeads({TensorKind::kAttnQ, layer}, outputs, a.q.data(), num_whole));
+  THIMBLE_TRY(StreamHeads({TensorKind::kAttnK, layer}, a.normed.data(), a.k.data(), positions));
+  THIMBLE_TRY(Stream({TensorKind::kAttnV, layer}, a.normed.data(), a.v.data(), positions));
+  Store(layer, first_position, positions, a);
+  if (num_whole == 0) return {};
+  for (size_t i = 0; i < num_whole; ++i) {
+    const size_t row = whole.begin + i;
+    float* const q = &a.q[i * shape_.q_dim()];
+    kernels_->rope(q, &a.cos[row * half], &a.sin[row * half], shape_.num_attention_heads, shape_.head_dim);
+    Attend(layer, first_position + static_cast<uint32_t>(row), q, &a.attended[i * shape_.q_dim()]);
+  }
+  return Stream({TensorKind::kAttnO, layer}, a.attended.data(), outputs, num_whole);
+}
+
+void Transformer::Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a) {
+  const uint32_t head_dim = shape_.head_dim;
+  for (uint32_t i = 0; i < positions; ++i) {
+    float* const k = &a.k[size_t{i} * shape_.kv_dim()];
+    const float* const v = &a.v[size_t{i} * shape_.kv_dim()];
+    kernels_->rope(k, &a.cos[size_t{i} * (head_dim / 2)], &a.sin[size_t{i} * (head_dim / 2)],
+                   shape_.num_key_value_heads, head_dim);
+    for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
+      const size_t row = CacheRow(layer, kv, first_position + i);
+      std::copy_n(k + size_t{kv} * head_dim, head_dim, &memory_.k_cache[row]);
+      std::copy_n(v + size_t{kv} * head_dim, head_dim, &memory_.v_cache[row]);
+    }
+  }
+}
+
+void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, float* attended) {
   const uint32_t head_dim = shape_.head_dim;
   const uint32_t n = position + 1;
   const uint32_t group = shape_.num_attention_heads / shape_.num_key_value_heads;
-  for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
-    const size_t head = (size_t{layer} * shape_.num_key_value_heads + kv) * n_ctx_ * head_dim;
-    float* keys = memory_.k_cache.data() + head;
-    float* values = memory_.v_cache.data() + head;
-    std::copy_n(memory_.k.data() + size_t{kv} * head_dim, head_dim, keys + size_t{position} * head_dim);
-    std::copy_n(memory_.v.data() + size_t{kv} * head_dim, head_dim, values + size_t{position} * head_dim);
-    for (uint32_t h = kv * group; h < (kv + 1) * group; ++h) {
-      float* scores = memory_.scores.data();
-      kernels_->matvec_f32(scores, keys, memory_.q.data() + size_t{h} * head_dim, n, head_dim);
-      kernels_->softmax(scores, n, attention_scale_);
-      kernels_->weighted_sum_f32(memory_.attended.data() + size_t{h} * head_dim, values, scores, n, head_dim);
-    }
+  for (uint32_t h = 0; h < shape_.num_attention_heads; ++h) {
+    const size_t head = CacheRow(layer, h / group, 0);
+    float* scores = memory_.scores.data();
+    kernels_->matvec_f32(scores, &memory_.k_cache[head], q + size_t{h} * head_dim, n, head_dim);
+    kernels_->softmax(scores, n, attention_scale_);
+    kernels_->weighted_sum_f32(attended + size_t{h} * head_dim, &memory_.v_cache[head], scores, n, head_dim);
   }
   ledger_->current().macs += 2 * uint64_t{shape_.q_dim()} * n;
 }
 
 // normed -> normed: down_proj(silu(gate_proj(x)) * up_proj(x)).
-Result<void> Transformer::FeedForward(uint16_t layer) {
+Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activations& a) {
   ledger_->zone = Zone::kFfn;
-  THIMBLE_TRY(Stream({TensorKind::kFfnGate, layer}, memory_.normed.data(), memory_.gate.data()));
-  THIMBLE_TRY(Stream({TensorKind::kFfnUp, layer}, memory_.normed.data(), memory_.up.data()));
-  kernels_->silu_mul(memory_.gate.data(), memory_.up.data(), shape_.intermediate_size);
-  return Stream({TensorKind::kFfnDown, layer}, memory_.gate.data(), memory_.normed.data());
+  const uint32_t n = whole.end - whole.begin;
+  float* const normed = a.normed.data() + size_t{whole.begin} * shape_.hidden_size;
+  THIMBLE_TRY(Stream({TensorKind::kFfnGate, layer}, normed, a.gate.data(), n));
+  THIMBLE_TRY(Stream({TensorKind::kFfnUp, layer}, normed, a.up.data(), n));
+  for (size_t i = 0; i < n; ++i) {
+    kernels_->silu_mul(&a.gate[i * shape_.intermediate_size], &a.up[i * shape_.intermediate_size],
+                       shape_.intermediate_size);
+  }
+  return Stream({TensorKind::kFfnDown, layer}, a.gate.data(), normed, n);
 }
 
 Result<void> Transformer::BeginTiles(const TensorRef& tensor) {
@@ -148,30 +196,35 @@ Result<void> Transformer::BeginRow(const TensorRef& tensor, uint32_t row) {
   return stream_->Begin(tensor, row, 1, 1, TilesOf(tensor).buffers);
 }
 
-// y[r] = dot(tensor[r], x), tile by tile. y is not x.
-Result<void> Transformer::Stream(TensorId id, const float* x, float* y) {
+// y[i][r] = dot(tensor[r], x[i]) for x [positions, cols] and y [positions, rows], tile by tile. y is not x.
+Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t positions) {
   const TensorRef& tensor = model_->tensor(id);
   THIMBLE_TRY(BeginTiles(tensor));
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
-    Multiply(*kernels_, tensor.type, tile, x, tensor.cols, y + tile.first_row);
-    ledger_->current().macs += uint64_t{tile.num_rows} * tensor.cols;
+    for (size_t i = 0; i < positions; ++i) {
+      Multiply(*kernels_, tensor.type, tile, x + i * tensor.cols, tensor.cols, y + i * tensor.rows + tile.first_row);
+    }
+    ledger_->current().macs += uint64_t{tile.num_rows} * tensor.cols * positions;
   }
   return {};
 }
 
-// Like Stream(), and brings the rows of each head into half-split order. `attended` is free at this point of a layer
-// and serves as scratch.
-Result<void> Transformer::StreamHeads(TensorId id, const float* x, float* y) {
-  const bool interleaved = model_->tensor(id).order == RowOrder::kInterleaved;
-  float* stored = interleaved ? memory_.attended.data() : y;
-  THIMBLE_TRY(Stream(id, x, stored));
-  if (!interleaved) return {};
+// Like Stream(), and brings the rows of each head into half-split order. The attention output of one position is free
+// at this point of a layer and serves as scratch.
+Result<void> Transformer::StreamHeads(TensorId id, const float* x, float* y, uint32_t positions) {
+  THIMBLE_TRY(Stream(id, x, y, positions));
+  const TensorRef& tensor = model_->tensor(id);
+  if (tensor.order != RowOrder::kInterleaved) return {};
   const uint32_t half = shape_.head_dim / 2;
-  for (uint32_t first = 0; first < model_->tensor(id).rows; first += shape_.head_dim) {
-    for (uint32_t i = 0; i < half; ++i) {
-      y[first + i] = stored[first + 2 * i];
-      y[first + half + i] = stored[first + 2 * i + 1];
+  float* const stored = memory_.one.attended.data();
+  for (uint32_t i = 0; i < positions; ++i, y += tensor.rows) {
+    std::copy_n(y, tensor.rows, stored);
+    for (uint32_t first = 0; first < tensor.rows; first += shape_.head_dim) {
+      for (uint32_t j = 0; j < half; ++j) {
+        y[first + j] = stored[first + 2 * j];
+        y[first + half + j] = stored[first + 2 * j + 1];
+      }
     }
   }
   return {};

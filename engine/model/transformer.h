@@ -1,4 +1,4 @@
-// One position through a Llama-family decoder, every matrix streamed from the card.
+// Positions through a Llama-family decoder, every matrix streamed from the card once for all of them.
 //
 // H. Touvron et al., "LLaMA", arXiv:2302.13971; grouped-query attention: J. Ainslie et al., arXiv:2305.13245. Rounding
 // and order of every sum: docs/numbers.md.
@@ -18,20 +18,28 @@
 
 namespace thimble::model {
 
+// What some positions of a run need while it lasts; rows are positions. All of them have a row of x, normed, k, v, cos
+// and sin. The others have a row for each position that goes through a whole layer: all, but in a model of one layer
+// only the last.
+struct Activations {
+  std::span<float> x;         // [positions, hidden_size], the residual stream
+  std::span<float> normed;    // [positions, hidden_size]
+  std::span<float> k;         // [positions, kv_dim]
+  std::span<float> v;         // [positions, kv_dim]
+  std::span<float> cos;       // [positions, head_dim / 2]
+  std::span<float> sin;       // [positions, head_dim / 2]
+  std::span<float> q;         // [whole positions, q_dim]
+  std::span<float> attended;  // [whole positions, q_dim]
+  std::span<float> gate;      // [whole positions, intermediate_size]
+  std::span<float> up;        // [whole positions, intermediate_size]
+};
+
 // Working memory of a Transformer: the caller's, sized as said. The spans may lie in any region.
 struct Memory {
+  Activations one;            // of one position
+  Activations batch;          // of as many as a prompt is run at once; may be empty
   std::span<float> norms;     // [2 * num_hidden_layers + 1, hidden_size]
-  std::span<float> x;         // [hidden_size], the residual stream
-  std::span<float> normed;    // [hidden_size]
-  std::span<float> q;         // [q_dim]
-  std::span<float> attended;  // [q_dim]
-  std::span<float> k;         // [kv_dim]
-  std::span<float> v;         // [kv_dim]
-  std::span<float> gate;      // [intermediate_size]
-  std::span<float> up;        // [intermediate_size]
   std::span<float> inv_freq;  // [head_dim / 2]
-  std::span<float> cos;       // [head_dim / 2]
-  std::span<float> sin;       // [head_dim / 2]
   std::span<float> scores;    // [n_ctx]
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
   std::span<float> v_cache;   // the same
@@ -54,20 +62,33 @@ class Transformer {
   // Reads the norm weights and computes the rotary frequencies. Fails by I/O only.
   Result<void> Load();
 
-  // Runs `token` at `position` (positions come in order from 0, below n_ctx; token below vocab_size), and leaves its
-  // keys and values in the cache. The final norm and the LM head are computed, into Memory::logits, only if
-  // `want_logits`. Fails by I/O or cancellation, after which the same position can be run again.
-  Result<void> Step(TokenId token, uint32_t position, bool want_logits);
+  // Runs `tokens` at the positions from `first_position` on (positions come in order from 0, all below n_ctx; tokens
+  // below vocab_size; one of them, or at most as many as Memory::batch has rows), and leaves their keys and values in
+  // the cache. With `want_logits` the last one's logits are computed into Memory::logits. Every tensor is read at most
+  // once; of the last layer only k and v, if no logits are wanted. Fails by I/O or cancellation, after which the same
+  // positions can be run again.
+  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_logits);
 
  private:
+  // Rows [begin, end) of the positions of a run.
+  struct Rows {
+    uint32_t begin, end;
+  };
+
   Result<void> BeginTiles(const TensorRef& tensor);
   Result<void> BeginRow(const TensorRef& tensor, uint32_t row);
-  Result<void> Stream(TensorId id, const float* x, float* y);
-  Result<void> StreamHeads(TensorId id, const float* x, float* y);
-  Result<void> Attention(uint16_t layer, uint32_t position);
-  Result<void> FeedForward(uint16_t layer);
-  Result<void> Embed(TokenId token);
-  void Attend(uint16_t layer, uint32_t position);
+  Result<void> Stream(TensorId id, const float* x, float* y, uint32_t positions);
+  Result<void> StreamHeads(TensorId id, const float* x, float* y, uint32_t positions);
+  Result<void> Embed(std::span<const TokenId> tokens, const Activations& a);
+  Result<void> Attention(uint16_t layer, uint32_t first_position, uint32_t positions, Rows whole, const Activations& a);
+  Result<void> FeedForward(uint16_t layer, Rows whole, const Activations& a);
+  void Norm(uint32_t index, Rows rows, const Activations& a);
+  void AddToResidual(Rows rows, const Activations& a);
+  void Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
+  void Attend(uint16_t layer, uint32_t position, const float* q, float* attended);
+  size_t CacheRow(uint16_t layer, uint32_t kv_head, uint32_t position) const {
+    return ((size_t{layer} * shape_.num_key_value_heads + kv_head) * n_ctx_ + position) * shape_.head_dim;
+  }
 
   const float* NormOf(uint32_t index) const { return memory_.norms.data() + size_t{index} * shape_.hidden_size; }
   const Memory::Tiles& TilesOf(const TensorRef& t) const {
@@ -79,7 +100,7 @@ class Transformer {
   const math::Kernels* kernels_;
   card::TileStream* stream_;
   Ledger* ledger_;
-  Memory memory_;
+  const Memory& memory_;
   uint32_t n_ctx_;
   uint32_t block_bytes_;
   float attention_scale_;  // 1 / sqrt(head_dim)

@@ -72,12 +72,24 @@ Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
   return {};
 }
 
-// In the order of the claim to internal memory.
+// In a model of one layer only the last position of a batch goes through all of it.
+uint64_t PromptBatchBytes(const ModelShape& s, uint64_t positions) {
+  if (positions < 2) return 0;
+  const uint64_t whole = s.num_hidden_layers == 1 ? 1 : positions;
+  return (whole * ActivationFloats(s, true) + (positions - whole) * ActivationFloats(s, false)) * kFloat;
+}
+
+// The most positions whose buffer has at most `bytes` bytes, 1 at least.
+uint32_t LargestPromptBatch(const ModelShape& s, uint64_t bytes, uint32_t most) {
+  uint32_t fits = 1;
+  while (fits < most && ArenaBytes(PromptBatchBytes(s, fits + 1)) <= bytes) ++fits;
+  return fits;
+}
+
+// In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
 std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const Plan& plan) {
   const ModelShape& s = model.shape;
   const uint64_t hidden = s.hidden_size;
-  const uint64_t activations =
-      2 * hidden + 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.intermediate_size};
   const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
   const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
   const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
@@ -92,8 +104,8 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kStack, kSram, kSram, kStackBytes},
       {kTensorTable, kSram, kSram, TensorCount(s) * sizeof(TensorRef)},
       {kSession, kSram, kSram, kSessionBytes},
-      {kActivations, kSram, kPsram, activations * kFloat},
-      {kRotary, kSram, kPsram, 3 * uint64_t{s.head_dim / 2} * kFloat},
+      {kActivations, kSram, kPsram, ActivationFloats(s, true) * kFloat},
+      {kRotary, kSram, kPsram, uint64_t{s.head_dim / 2} * kFloat},
       {kNorms, kSram, kPsram, norms * kFloat},
       {kScores, kSram, kPsram, uint64_t{plan.n_ctx} * kFloat},
       {kText, kSram, kPsram, text.held_bytes},
@@ -109,6 +121,7 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
       {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
       {kKvCache, kPsram, kSram, kv * kFloat},
+      {kPromptBatch, kPsram, kSram, PromptBatchBytes(s, plan.options.prompt_batch)},
   }};
 }
 
@@ -134,14 +147,17 @@ std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left) {
   using enum BufferId;
   const bool grows_with_context = wish.id == kKvCache || wish.id == kScores || wish.id == kTokens ||
                                   wish.id == kHistory || wish.id == kTokenizerWork;
+  const bool is_batch = wish.id == kPromptBatch;
   const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
   return Fail(Error{
       .code = Code::kOutOfMemory,
       .what = grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
-              : is_tile ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
-                          "tiles or more chunks"
-                        : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
-                          "with more memory or a smaller model",
+              : is_batch ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
+                           "prompt_batch"
+              : is_tile  ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
+                           "tiles or more chunks"
+                         : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
+                           "with more memory or a smaller model",
       .have = left,
       .need = ArenaBytes(wish.bytes)}
                   .Named(std::string_view(name, text.size())));
@@ -165,8 +181,10 @@ const char* BufferName(BufferId id) {
       return "norm weights";
     case BufferId::kActivations:
       return "activations";
+    case BufferId::kPromptBatch:
+      return "prompt batch";
     case BufferId::kRotary:
-      return "rotary tables";
+      return "rotary frequencies";
     case BufferId::kScores:
       return "attention scores";
     case BufferId::kTokens:
@@ -245,12 +263,38 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
   return placement;
 }
 
+TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) const {
+  const uint32_t batches = (positions + prompt_batch - 1) / prompt_batch;
+  const uint32_t last_layer = model.shape.num_hidden_layers - 1;
+  TokenCost sum;
+  for (const TensorRef& tensor : model.tensors) {
+    using enum TensorKind;
+    const TensorId id = tensor.id;
+    const bool of_all = id.kind != kLmHead && (id.layer < last_layer || id.kind == kAttnK || id.kind == kAttnV);
+    uint64_t times = of_all ? batches : 1;
+    if (id.kind == kTokenEmbd) times = positions;
+    TokenCost cost = PlacementOf(tensor).cost;
+    cost.payload_bytes *= times;
+    cost.card_bytes *= times;
+    cost.reads *= times;
+    cost.bounced_blocks *= times;
+    sum += cost;
+  }
+  return sum;
+}
+
+uint64_t ActivationFloats(const ModelShape& s, bool whole) {
+  const uint64_t always = 2 * uint64_t{s.hidden_size} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.head_dim / 2};
+  return always + (whole ? 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.intermediate_size} : 0);
+}
+
 PlanOptions OriginalPlan(const ModelShape& shape) {
   constexpr uint32_t kHeadRows = 256;
   return {.tiles = TileMode::kBounced,
           .attention_chunks = 1,
           .ffn_chunks = 8,
-          .head_chunks = (shape.vocab_size + kHeadRows - 1) / kHeadRows};
+          .head_chunks = (shape.vocab_size + kHeadRows - 1) / kHeadRows,
+          .prompt_batch = 1};
 }
 
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
@@ -273,6 +317,13 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
          .what = "a context of {need} positions is more than the {have} this engine computes: give a smaller -c",
          .have = kMaxContext,
          .need = plan.n_ctx});
+  }
+  if (options.prompt_batch > plan.n_ctx) {
+    return Fail(
+        {.code = Code::kInvalidArgument,
+         .what = "a prompt_batch of {need} positions is more than the context of {have}: plan with a smaller one",
+         .have = plan.n_ctx,
+         .need = options.prompt_batch});
   }
   if (!std::has_single_bit(block_bytes) || plan.options.tile_buffer_bytes % block_bytes != 0) {
     return Fail({.code = Code::kInvalidArgument,
@@ -301,15 +352,21 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
   plan.max_prompt_bytes = plan.n_ctx * kPromptBytesPerPosition;
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
-  for (const Wish& wish : Wishes(model, text, plan)) {
-    const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left[static_cast<size_t>(region)]; };
-    if (!fits(wish.first) && !fits(wish.second)) {
-      return RefuseBuffer(wish, left[static_cast<size_t>(wish.first)]);
+  const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
+  std::array<Wish, kNumBuffers> wishes = Wishes(model, text, plan);
+  for (Wish& wish : wishes) {
+    if (wish.id == BufferId::kPromptBatch && options.prompt_batch == 0) {
+      plan.options.prompt_batch = LargestPromptBatch(model.shape, std::max(left_in(wish.first), left_in(wish.second)),
+                                                     std::min(plan.n_ctx, kMostPromptBatch));
+      wish.bytes = PromptBatchBytes(model.shape, plan.options.prompt_batch);
     }
+    const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left_in(region); };
+    if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first));
     const Region region = fits(wish.first) ? wish.first : wish.second;
-    left[static_cast<size_t>(region)] -= ArenaBytes(wish.bytes);
+    left_in(region) -= ArenaBytes(wish.bytes);
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
   }
+  plan.prompt_batch = plan.options.prompt_batch;
   return plan;
 }
 

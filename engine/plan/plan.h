@@ -34,12 +34,16 @@ struct PlanOptions {
   uint32_t attention_chunks = 0;
   uint32_t ffn_chunks = 0;
   uint32_t head_chunks = 0;
+  // Positions of a prompt that go through the model together, so that weights are read once for all of them; 0: as many
+  // as memory is left for, up to kMostPromptBatch.
+  uint32_t prompt_batch = 0;
 
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;
 };
 
 // The plan this system started from, as the baseline that all else is compared with: buffers in PSRAM, attention
-// matrices whole, gate, up and down in eight chunks each, the LM head 256 rows at a time.
+// matrices whole, gate, up and down in eight chunks each, the LM head 256 rows at a time, one position at
+// a time.
 PlanOptions OriginalPlan(const ModelShape& shape);
 
 // What the text side wants, told by the layer that knows it: this one does not.
@@ -58,8 +62,9 @@ enum class BufferId : uint8_t {
   kTensorTable,    // where each tensor lies in the file
   kSession,        // the session object
   kNorms,          // all norm weights, float32, resident
-  kActivations,    // x, norm output, q, k, v, attention output, gate, up of one position
-  kRotary,         // inverse frequencies, cosines, sines
+  kActivations,    // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
+  kPromptBatch,    // the same of prompt_batch positions, if that is more than one
+  kRotary,         // inverse frequencies
   kScores,         // attention scores of one head [n_ctx]
   kTokens,         // ids of the prompt [n_ctx]
   kHistory,        // ids of the context [n_ctx]
@@ -75,7 +80,7 @@ enum class BufferId : uint8_t {
   kFfnTile,        // bounced: the largest piece of gate, up and down
   kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 22;
+inline constexpr size_t kNumBuffers = 23;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -113,6 +118,7 @@ struct Placement {
 struct Plan {
   PlanOptions options;  // as chosen, nothing left at 0 but chunks
   uint32_t n_ctx = 0;
+  uint32_t prompt_batch = 1;                     // positions of a prompt that are run together
   uint32_t block_bytes = 0;                      // of the card
   uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
@@ -126,7 +132,18 @@ struct Plan {
   // Bytes that reads into tile buffers are multiples of: the card's blocks, unless they are bounced.
   uint32_t tile_block_bytes() const;
   Placement PlacementOf(const TensorRef& tensor) const;
+
+  // What a prompt of `positions` tokens reads of `model`, to the logits of the last: for each prompt_batch of them
+  // every layer but the last, k and v of that; and once the rest of it and the LM head.
+  TokenCost PromptCost(const card::ModelFile& model, uint32_t positions) const;
 };
+
+// Floats of working memory that one position needs: more when it goes through whole layers than when only its k and v
+// of a model's only layer are wanted.
+uint64_t ActivationFloats(const ModelShape& shape, bool whole);
+
+// More positions than these save few reads.
+inline constexpr uint32_t kMostPromptBatch = 256;
 
 // Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
 inline constexpr uint32_t kPromptBytesPerPosition = 8;

@@ -24,6 +24,7 @@ constexpr std::array kNumberKeys = {
     NumberKey{"attention_chunks", &PlanOptions::attention_chunks, "pieces of q, k, v, o each; 0: as few as fit"},
     NumberKey{"ffn_chunks", &PlanOptions::ffn_chunks, "pieces of gate, up, down each; 0: as few as fit"},
     NumberKey{"head_chunks", &PlanOptions::head_chunks, "pieces of the LM head; 0: as few as fit"},
+    NumberKey{"prompt_batch", &PlanOptions::prompt_batch, "positions of a prompt at once; 0: as memory allows"},
 };
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";

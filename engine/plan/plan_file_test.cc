@@ -32,7 +32,8 @@ TEST(PlanFile, WhatIsWrittenIsReadBack) {
                                  .tile_buffer_bytes = number(),
                                  .attention_chunks = number(),
                                  .ffn_chunks = number(),
-                                 .head_chunks = number()};
+                                 .head_chunks = number(),
+                                 .prompt_batch = number()};
     const std::string text = Format({.board = "esp32-cam", .options = options});
     const auto file = ParsePlanFile(text);
     ASSERT_TRUE(file) << text;
