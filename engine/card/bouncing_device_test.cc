@@ -21,7 +21,7 @@ using host::RamDevice;
 
 class BouncingDeviceTest : public testing::Test {
  protected:
-  static constexpr uint64_t kBytes = 64 * 512;
+  static constexpr size_t kBytes = 64 * 512;
 
   static std::vector<std::byte> RandomBytes() {
     std::vector<std::byte> bytes(kBytes);
@@ -41,9 +41,9 @@ class BouncingDeviceTest : public testing::Test {
 TEST_F(BouncingDeviceTest, ReadsAnythingAnywhereOneBlockAtATime) {
   std::mt19937 random(6);
   for (int round = 0; round < 500; ++round) {
-    const uint64_t offset = random() % (kBytes / 4) * 4;
-    const uint64_t size = std::min<uint64_t>(4 + random() % 1024 * 4, kBytes - offset);
-    const std::span<std::byte> dst = std::span(memory_).subspan(random() % 16 * 4, static_cast<size_t>(size));
+    const size_t offset = random() % (kBytes / 4) * 4;
+    const size_t size = std::min<size_t>(4 + random() % 1024 * 4, kBytes - offset);
+    const std::span<std::byte> dst = std::span(memory_).subspan(random() % 16 * 4, size);
     ram_.ClearReads();
     ledger_ = {.zone = Zone::kFfn};
     ASSERT_TRUE(bouncing_.StartRead(offset, dst));
@@ -51,9 +51,9 @@ TEST_F(BouncingDeviceTest, ReadsAnythingAnywhereOneBlockAtATime) {
     ASSERT_TRUE(bouncing_.WaitRead());
     EXPECT_TRUE(std::ranges::equal(dst, std::span(contents_).subspan(offset, size)));
 
-    const uint64_t first = offset / 512, last = (offset + size - 1) / 512;
+    const size_t first = offset / 512, last = (offset + size - 1) / 512;
     ASSERT_EQ(ram_.reads().size(), last - first + 1);
-    for (uint64_t block = first; block <= last; ++block) {
+    for (size_t block = first; block <= last; ++block) {
       EXPECT_EQ(ram_.reads()[block - first], (host::ReadRecord{block * 512, 512}));
     }
     const ZoneCounts& counts = ledger_.zones[static_cast<size_t>(Zone::kFfn)];
