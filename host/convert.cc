@@ -81,7 +81,7 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
   return OpenLlama2c(source, tokenizer);
 }
 
-Expected<std::vector<std::string>> Convert(const ConvertOptions& options) {
+Expected<Converted> Convert(const ConvertOptions& options) {
   THIMBLE_ASSIGN(Checkpoint checkpoint, OpenCheckpoint(options.source, options.tokenizer));
   std::vector<std::string> inputs = checkpoint.inputs;
   if (!options.tokenizer.empty()) inputs.push_back(options.tokenizer);
@@ -91,12 +91,13 @@ Expected<std::vector<std::string>> Convert(const ConvertOptions& options) {
     THIMBLE_ASSIGN(const std::vector<std::string> notes, WriteFolder(checkpoint, "convert", folder));
     THIMBLE_TRY(folder.Commit());
     checkpoint.notes.insert(checkpoint.notes.end(), notes.begin(), notes.end());
-    return checkpoint.notes;
+    return Converted{.notes = checkpoint.notes, .types = {}};
   }
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, inputs));
-  THIMBLE_TRY(WriteGguf(checkpoint, options.dtype, "convert", file.sink()));
+  THIMBLE_ASSIGN(const std::vector<ChosenType> types, ChooseTypes(checkpoint, options.dtype));
+  THIMBLE_TRY(WriteGguf(checkpoint, types, "convert", file.sink()));
   THIMBLE_TRY(file.Commit());
-  return checkpoint.notes;
+  return Converted{.notes = checkpoint.notes, .types = types};
 }
 
 }  // namespace thimble::host

@@ -23,12 +23,16 @@ struct ConvertOptions {
   std::string source = {};
   std::string out = {};        // the file, or the folder, to write
   std::string tokenizer = {};  // as for OpenCheckpoint()
-  WrittenType dtype = WrittenType::kF32;
+  WrittenType dtype = WrittenType::kExact;
   bool to_folder = false;  // a tensor folder, in float32 whatever `dtype` says, instead of a GGUF file
 };
 
-// Writes the source as `out`, which appears whole or not at all. Returns the notes for the user.
-Expected<std::vector<std::string>> Convert(const ConvertOptions& options);
+// Writes the source as `out`, which appears whole or not at all.
+struct Converted {
+  std::vector<std::string> notes;  // what the user should know, one sentence each
+  std::vector<ChosenType> types;   // of a GGUF file's matrices
+};
+Expected<Converted> Convert(const ConvertOptions& options);
 
 }  // namespace thimble::host
 

@@ -1,15 +1,41 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdio>
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "host/command.h"
 #include "host/convert.h"
+#include "host/text.h"
 
 namespace thimble::host {
+namespace {
+
+// What each matrix was written in and why; a model's layers are mostly alike, so those that are come as one line.
+std::string TypesText(std::span<const ChosenType> types) {
+  std::map<std::string, std::vector<std::string>> groups;
+  for (const ChosenType& chosen : types) {
+    groups[fmt::format("{:4}  {}", DTypeName(chosen.type), chosen.why)].push_back(TensorName(chosen.id));
+  }
+  std::string text;
+  for (const auto& [group, names] : groups) {
+    const std::string which = names.size() == types.size() ? fmt::format("all {} matrices", names.size())
+                                                           : fmt::format("{}", fmt::join(names, ", "));
+    text += fmt::format("{}: {}\n", group, which);
+  }
+  return text;
+}
+
+}  // namespace
 
 void AddConvertCommand(CLI::App& app, int& exit_code) {
   struct Options : ConvertOptions {
-    std::string type = "f32";
+    std::string type = "auto";
     std::string to = "gguf";
   };
   auto options = std::make_shared<Options>();
@@ -31,9 +57,11 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
                    "instead of the one that the model brings")
       ->type_name("FILE");
   command
-      ->add_option("--dtype", options->type,
-                   "keep: matrices as they are stored, F32, F16 or BF16; f32: all expanded to float32")
-      ->check(CLI::IsMember({"keep", "f32"}))
+      ->add_option(
+          "--dtype", options->type,
+          "auto: in 16 bits where every number survives exactly, F16 or BF16; keep: as they are stored; f32: all "
+          "expanded to float32. Norms are always float32, and the numbers the same")
+      ->check(CLI::IsMember({"auto", "keep", "f32"}))
       ->capture_default_str();
   command->footer(
       "Examples:\n"
@@ -42,18 +70,21 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       "  thimble convert somebody-elses.gguf -o aligned.gguf --dtype keep\n"
       "  thimble convert Tiny-LLM --to folder -o esp32_float32_weights");
   command->callback([options, &exit_code] {
-    options->dtype = options->type == "keep" ? WrittenType::kKeep : WrittenType::kF32;
+    options->dtype = options->type == "keep"  ? WrittenType::kKeep
+                     : options->type == "f32" ? WrittenType::kF32
+                                              : WrittenType::kExact;
     options->to_folder = options->to == "folder";
     if (options->to_folder && options->type == "keep") {
       exit_code = ReportFailure("--dtype keep: a tensor folder is float32; leave it out, or write a GGUF file.");
       return;
     }
-    const auto notes = Convert(*options);
-    if (!notes) {
-      exit_code = ReportFailure(notes.error());
+    const auto converted = Convert(*options);
+    if (!converted) {
+      exit_code = ReportFailure(converted.error());
       return;
     }
-    for (const std::string& note : *notes) ReportNote(note);
+    for (const std::string& note : converted->notes) ReportNote(note);
+    std::fputs(TypesText(converted->types).c_str(), stdout);
   });
 }
 

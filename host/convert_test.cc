@@ -12,9 +12,11 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <tuple>
 
 #include "host/llama2c.h"
+#include "host/text.h"
 #include "tests/support/checkpoints.h"
 
 namespace thimble::host {
@@ -49,7 +51,7 @@ class Convert : public testing::Test {
   std::vector<std::string> Expect(const std::string& source, const std::string& tokenizer) {
     const auto notes = host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .dtype = dtype_});
     EXPECT_TRUE(notes) << notes.error();
-    return notes.value_or(std::vector<std::string>());
+    return notes ? notes->notes : std::vector<std::string>();
   }
 
   // One sentence, and nothing new where the result would be.
@@ -768,8 +770,10 @@ TEST_F(Convert, AGgufFileIsASource) {
       Expect(source(), "");
       const std::string kept = folder_ / "in-kept.gguf";
       std::filesystem::rename(out(), kept);
+      // What fits 16 bits exactly comes back to them.
       for (const auto& [from, dtype, same] :
-           {std::tuple(wide, WrittenType::kF32, wide), std::tuple(wide, WrittenType::kKeep, wide),
+           {std::tuple(wide, WrittenType::kExact, kept), std::tuple(kept, WrittenType::kExact, kept),
+            std::tuple(wide, WrittenType::kF32, wide), std::tuple(wide, WrittenType::kKeep, wide),
             std::tuple(kept, WrittenType::kF32, wide), std::tuple(kept, WrittenType::kKeep, kept)}) {
         dtype_ = dtype;
         Expect(from, "");
@@ -778,6 +782,43 @@ TEST_F(Convert, AGgufFileIsASource) {
       std::filesystem::remove_all(source());
     }
   }
+}
+
+// One number decides about its matrix, and about no other.
+TEST_F(Convert, SixteenBitsOnlyWhereEveryNumberSurvives) {
+  HfModel model = HfModel::Make(SmallShape(), "F32", 7);
+  const std::map<std::string, float> odd_ones = {{"model.layers.0.self_attn.q_proj.weight", 1.0f + 0x1p-20f},
+                                                 {"model.layers.0.mlp.up_proj.weight", 65536.0f},
+                                                 {"model.layers.0.mlp.gate_proj.weight", 0x1.8p-24f},
+                                                 {"model.layers.0.mlp.down_proj.weight", 0x1p-24f}};
+  for (auto& [name, tensor] : model.tensors) {
+    for (size_t i = 0; i + 4 <= tensor.bytes.size(); i += 4) {
+      const float value = (i / 4 % 3 == 0 ? -0.0f : 1.5f) * static_cast<float>(i / 4 % 5);
+      std::memcpy(tensor.bytes.data() + i, &value, 4);
+    }
+    if (const auto odd = odd_ones.find(name); odd != odd_ones.end()) {
+      std::memcpy(tensor.bytes.data() + tensor.bytes.size() - 4, &odd->second, 4);
+    }
+  }
+  model.Write(source());
+  const auto converted = host::Convert({.source = source(), .out = out()});
+  ASSERT_TRUE(converted) << converted.error();
+  for (const ChosenType& chosen : converted->types) {
+    DType want = DType::kF16;
+    if (chosen.id == TensorId{TensorKind::kAttnQ, 0}) want = DType::kF32;
+    if (chosen.id == TensorId{TensorKind::kFfnUp, 0}) want = DType::kBF16;    // beyond binary16's 65 504
+    if (chosen.id == TensorId{TensorKind::kFfnGate, 0}) want = DType::kBF16;  // between two of its subnormals
+    EXPECT_EQ(chosen.type, want) << TensorName(chosen.id);
+  }
+  // Back in float32, every bit is there.
+  const std::string narrow = folder_ / "in-narrow.gguf";
+  std::filesystem::rename(out(), narrow);
+  dtype_ = WrittenType::kF32;
+  Expect(narrow, "");
+  const std::string wide = folder_ / "in-wide.gguf";
+  std::filesystem::rename(out(), wide);
+  Expect(source(), "");
+  ExpectSameModel(out(), wide);
 }
 
 TEST_F(Convert, ATokenThatIsNotThereStaysAway) {

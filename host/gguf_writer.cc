@@ -115,18 +115,57 @@ class Header {
   uint64_t tensors_ = 0;
 };
 
+// Whether all values of a tensor survive in F16, and in BF16.
+class FitCheck {
+ public:
+  void Add(std::span<const float> values) {
+    f16_ = f16_ && std::ranges::all_of(values, FitsF16);
+    bf16_ = bf16_ && std::ranges::all_of(values, FitsBf16);
+  }
+  bool is_open() const { return f16_ || bf16_; }
+  DType best() const { return f16_ ? DType::kF16 : bf16_ ? DType::kBF16 : DType::kF32; }
+
+ private:
+  bool f16_ = true;
+  bool bf16_ = true;
+};
+
+// Rows of a tensor that are read at once.
+uint32_t RowsAtOnce(uint32_t cols) {
+  constexpr size_t kFloats = size_t{1} << 18;
+  return static_cast<uint32_t>(std::max<size_t>(1, kFloats / cols));
+}
+
+// Reads a tensor until it is known which types its values fit.
+Expected<DType> NarrowestType(const Checkpoint& checkpoint, TensorId id, Progress& progress) {
+  const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
+  const uint32_t rows_at_once = RowsAtOnce(dims.cols);
+  std::vector<float> values;
+  FitCheck fits;
+  for (uint32_t row = 0; row < dims.rows; row += rows_at_once) {
+    const uint32_t rows = std::min(rows_at_once, dims.rows - row);
+    values.resize(size_t{rows} * dims.cols);
+    if (fits.is_open()) {
+      THIMBLE_TRY(checkpoint.weights->ReadRows(id, row, values));
+      fits.Add(values);
+    }
+    progress.Advance(values.size() * sizeof(float));
+  }
+  return fits.best();
+}
+
 // The tensors as they will lie, offsets from the start of the data.
-std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, WrittenType dtype) {
+std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
   std::vector<TensorRef> tensors;
   uint64_t offset = 0;
   for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
     const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
-    const bool keep = dtype == WrittenType::kKeep && !IsNorm(id.kind);
+    const auto chosen = std::ranges::find(types, id, &ChosenType::id);
     tensors.push_back({.offset = offset,
                        .rows = dims.rows,
                        .cols = dims.cols,
                        .id = id,
-                       .type = keep ? checkpoint.weights->StoredType(id) : DType::kF32});
+                       .type = chosen == types.end() ? DType::kF32 : chosen->type});
     offset += AlignUp(tensors.back().size_bytes());
   }
   return tensors;
@@ -197,8 +236,7 @@ class TensorWriter {
       : weights_(weights), progress_(progress), sink_(sink) {}
 
   Status Write(const TensorRef& tensor) {
-    constexpr size_t kFloats = size_t{1} << 18;
-    const auto rows_at_once = static_cast<uint32_t>(std::max<size_t>(1, kFloats / tensor.cols));
+    const uint32_t rows_at_once = RowsAtOnce(tensor.cols);
     for (uint32_t row = 0; row < tensor.rows; row += rows_at_once) {
       values_.resize(size_t{std::min(rows_at_once, tensor.rows - row)} * tensor.cols);
       THIMBLE_TRY(weights_.ReadRows(tensor.id, row, values_));
@@ -241,8 +279,33 @@ std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied) {
   return order;
 }
 
-Status WriteGguf(const Checkpoint& checkpoint, WrittenType dtype, const std::string& label, FileSink& sink) {
-  const std::vector<TensorRef> tensors = LayOut(checkpoint, dtype);
+Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, WrittenType written) {
+  std::vector<ChosenType> types;
+  uint64_t to_read = 0;
+  for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
+    if (IsNorm(id.kind)) continue;
+    const DType stored = checkpoint.weights->StoredType(id);
+    if (written == WrittenType::kF32) {
+      types.push_back({id, DType::kF32, "float32 was asked for"});
+    } else {
+      types.push_back({id, stored, "as it is stored"});
+    }
+    const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
+    if (stored == DType::kF32) to_read += uint64_t{dims.rows} * dims.cols * sizeof(float);
+  }
+  if (written != WrittenType::kExact || to_read == 0) return types;
+  Progress progress("16 bits?", to_read);
+  for (ChosenType& chosen : types) {
+    if (chosen.type != DType::kF32) continue;
+    THIMBLE_ASSIGN(chosen.type, NarrowestType(checkpoint, chosen.id, progress));
+    chosen.why = chosen.type == DType::kF32 ? "some values need more than 16 bits" : "every value fits exactly";
+  }
+  return types;
+}
+
+Status WriteGguf(const Checkpoint& checkpoint, std::span<const ChosenType> types, const std::string& label,
+                 FileSink& sink) {
+  const std::vector<TensorRef> tensors = LayOut(checkpoint, types);
   const std::string header = MakeHeader(checkpoint, tensors);
   const TensorRef& last = tensors.back();
   Progress progress(label, header.size() + last.offset + AlignUp(last.size_bytes()));
@@ -250,6 +313,11 @@ Status WriteGguf(const Checkpoint& checkpoint, WrittenType dtype, const std::str
   THIMBLE_TRY(writer.WriteBytes(std::as_bytes(std::span(header))));
   for (const TensorRef& tensor : tensors) THIMBLE_TRY(writer.Write(tensor));
   return {};
+}
+
+Status WriteGguf(const Checkpoint& checkpoint, WrittenType written, const std::string& label, FileSink& sink) {
+  THIMBLE_ASSIGN(const std::vector<ChosenType> types, ChooseTypes(checkpoint, written));
+  return WriteGguf(checkpoint, types, label, sink);
 }
 
 }  // namespace thimble::host

@@ -5,6 +5,7 @@
 #define THIMBLE_HOST_GGUF_WRITER_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,13 +24,29 @@ std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied);
 
 // The type in which matrices are written. Norms are always float32, as llama.cpp wants them. The numbers are the same.
 enum class WrittenType {
-  kF32,   // expanded
-  kKeep,  // as WeightSource::StoredType() has them
+  kF32,    // expanded
+  kKeep,   // as WeightSource::StoredType() has them
+  kExact,  // in 16 bits where every value survives: as they are stored, else F16, else BF16, else float32
 };
 
+// One matrix and the type it is written in, and why, in a few words.
+struct ChosenType {
+  TensorId id;
+  DType type = DType::kF32;
+  std::string why;
+};
+
+// The types of all matrices, in the order of the file. kExact reads those that are stored in float32 once, and shows
+// how far it is.
+Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, WrittenType written);
+
 // Writes `checkpoint` to `sink`, a megabyte at a time, and shows how far it is under `label`. general.file_type is the
-// type that most elements of matrices have.
-Status WriteGguf(const Checkpoint& checkpoint, WrittenType dtype, const std::string& label, FileSink& sink);
+// type that most elements of matrices have. `types` is ChooseTypes() of it.
+Status WriteGguf(const Checkpoint& checkpoint, std::span<const ChosenType> types, const std::string& label,
+                 FileSink& sink);
+
+// The same with the types that ChooseTypes() gives for `written`.
+Status WriteGguf(const Checkpoint& checkpoint, WrittenType written, const std::string& label, FileSink& sink);
 
 }  // namespace thimble::host
 

@@ -118,8 +118,13 @@ void PrintText(LoadedModel& loaded) {
                                            ? fmt::format("{} tokens, begin {}, end {}", Grouped(tokenizer.num_tokens),
                                                          IdText(tokenizer.bos), IdText(tokenizer.eos))
                                            : "none");
-  out += fmt::format("weights   {:.2f} MiB, against {}:\n", static_cast<double>(totals.bytes) / (1 << 20),
-                     loaded.board().name);
+  const double float32_bytes = static_cast<double>(totals.parameters) * sizeof(float);
+  out += fmt::format("weights   {:.2f} MiB", static_cast<double>(totals.bytes) / (1 << 20));
+  if (static_cast<double>(totals.bytes) != float32_bytes) {
+    out += fmt::format("; in float32 {:.2f} MiB, so 16 bits save {:.1f} %", float32_bytes / (1 << 20),
+                       100.0 * (1.0 - static_cast<double>(totals.bytes) / float32_bytes));
+  }
+  out += fmt::format(". Against {}:\n", loaded.board().name);
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
     const uint64_t capacity = loaded.board().capacity(region);

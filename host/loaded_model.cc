@@ -33,7 +33,8 @@ std::unexpected<std::string> LoadedModel::Failure(const Error& error) const {
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
   THIMBLE_ASSIGN(const Board board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
-  THIMBLE_ASSIGN(ModelSource source, OpenModelSource(choice.model, choice.tokenizer));
+  THIMBLE_ASSIGN(ModelSource source,
+                 OpenModelSource(choice.model, choice.tokenizer, /*as_one_file=*/false, choice.written));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.file_on_card));
   if (source.is_converted()) opened.description = choice.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));

@@ -31,6 +31,7 @@ struct ModelChoice {
   std::string tokenizer;     // for what is converted on the fly; or empty
   std::string file_on_card;  // of a card with several; or empty
   std::string board;         // empty: kDefaultBoard
+  WrittenType written = WrittenType::kExact;  // of what is converted on the fly
 };
 
 // The options of ModelChoice: the model as -m for commands that run it, else as the argument.

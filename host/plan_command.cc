@@ -267,6 +267,7 @@ Status WritePlanFile(const std::string& path, const Options& options, const Boar
 Status RunPlan(const Options& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
+  if (chosen.original) choice.written = WrittenType::kF32;
   THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));

@@ -149,13 +149,16 @@ std::string DescribeModel(const card::ModelFile& model, const Board& board) {
     parameters += uint64_t{tensor.rows} * tensor.cols;
     bytes += tensor.size_bytes();
   }
+  const uint64_t float32_bytes = parameters * sizeof(float);
   const ModelShape& s = model.shape;
   std::string text = fmt::format("{} {}, hidden size {}, vocabulary {}; {} parameters, {} in float32",
                                  s.num_hidden_layers, s.num_hidden_layers == 1 ? "layer" : "layers", s.hidden_size,
-                                 Grouped(s.vocab_size), Grouped(parameters), Megabytes(bytes));
+                                 Grouped(s.vocab_size), Grouped(parameters), Megabytes(float32_bytes));
   const uint64_t psram = board.capacity(Region::kPsram);
-  if (bytes > psram)
-    text += fmt::format(", {:.1f} x the PSRAM", static_cast<double>(bytes) / static_cast<double>(psram));
+  if (float32_bytes > psram) {
+    text += fmt::format(" ({:.1f} x the PSRAM)", static_cast<double>(float32_bytes) / static_cast<double>(psram));
+  }
+  if (bytes != float32_bytes) text += fmt::format(", {} as stored", Megabytes(bytes));
   return text;
 }
 
@@ -204,6 +207,7 @@ Expected<int> Run(const RunOptions& options) {
 
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
+  if (chosen.original) choice.written = WrittenType::kF32;  // as the first plan was
   InterruptHandler interrupt;
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice, &interrupted));
   const card::ModelFile& model = loaded->model();

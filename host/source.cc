@@ -5,12 +5,12 @@
 #include "host/card_open.h"
 #include "host/command.h"
 #include "host/convert.h"
-#include "host/gguf_writer.h"
 #include "host/input_file.h"
 
 namespace thimble::host {
 
-Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file) {
+Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file,
+                                      WrittenType written) {
   THIMBLE_ASSIGN(const bool runs_as_it_is, RunsAsItIs(path));
   const bool as_it_is = runs_as_it_is && !(as_one_file && IsFolder(path));
   const bool lacks_tokenizer = IsTensorFolder(path) && !Exists(fmt::format("{}/{}", path, card::kFolderTokenizerName));
@@ -20,7 +20,7 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
   }
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenCheckpoint(path, tokenizer));
   THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
-  THIMBLE_TRY(WriteGguf(checkpoint, WrittenType::kF32, "convert", file.sink()));
+  THIMBLE_TRY(WriteGguf(checkpoint, written, "convert", file.sink()));
   for (const std::string& note : checkpoint.notes) ReportNote(note);
   return ModelSource(std::move(file));
 }

@@ -44,6 +44,16 @@ constexpr uint16_t ToF16(float value) {
   return static_cast<uint16_t>(sign | (fraction | 0x800000u) >> (126 - exponent));
 }
 
+// Whether a value survives the way to 16 bits and back, its sign included.
+constexpr bool FitsBf16(float value) { return (std::bit_cast<uint32_t>(value) & 0xffffu) == 0; }
+constexpr bool FitsF16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t exponent = bits >> 23 & 0xffu;
+  if (exponent == 0) return (bits & 0x7fffffu) == 0;   // float32's subnormals are below all of binary16's
+  if (exponent < 103 || exponent > 142) return false;  // below 2^-24, or 65 536 and above
+  return std::bit_cast<uint32_t>(FromF16(ToF16(value))) == bits;
+}
+
 // Tensors that GGUF keeps as vectors, always in float32.
 constexpr bool IsNorm(TensorKind kind) {
   return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;

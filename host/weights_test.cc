@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <random>
 #include <set>
 
 #include "host/utf8.h"
@@ -73,6 +75,30 @@ TEST(Weights, QuotedTextIsShortAndClean) {
   EXPECT_EQ(Quote(std::string(81, 'x')), std::string(80, 'x') + "...");
   const std::string cut = Quote(std::string(79, 'x') + "\u2581\u2581");
   EXPECT_EQ(cut, std::string(79, 'x') + "...");
+}
+
+// Against all there is: a float32 fits if and only if it is one of the 65 536 values.
+TEST(Weights, FitsExactlyTheValuesOfSixteenBits) {
+  std::set<uint32_t> f16, bf16;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float from_f16 = FromF16(static_cast<uint16_t>(bits));
+    const float from_bf16 = FromBf16(static_cast<uint16_t>(bits));
+    if (std::isfinite(from_f16)) {
+      f16.insert(std::bit_cast<uint32_t>(from_f16));
+      EXPECT_TRUE(FitsF16(from_f16)) << bits;
+    }
+    bf16.insert(std::bit_cast<uint32_t>(from_bf16));
+    EXPECT_TRUE(FitsBf16(from_bf16)) << bits;
+  }
+  std::mt19937 random(11);
+  for (int round = 0; round < 2'000'000; ++round) {
+    uint32_t bits = static_cast<uint32_t>(random());
+    if (round % 2 == 0) bits &= 0xffffffffu << random() % 24;  // short fractions, which are close to fitting
+    const float value = std::bit_cast<float>(bits);
+    if (!std::isfinite(value)) continue;
+    EXPECT_EQ(FitsF16(value), f16.contains(bits)) << bits;
+    EXPECT_EQ(FitsBf16(value), bf16.contains(bits)) << bits;
+  }
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ class TensorFolder : public testing::Test {
     const auto notes =
         host::Convert({.source = source, .out = folder_ / to, .tokenizer = tokenizer, .to_folder = to_folder});
     EXPECT_TRUE(notes) << notes.error();
-    return notes.value_or(std::vector<std::string>());
+    return notes ? notes->notes : std::vector<std::string>();
   }
 
   std::string Refusal(const std::string& source, const std::string& to) const {
