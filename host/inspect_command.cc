@@ -132,6 +132,10 @@ void PrintText(LoadedModel& loaded) {
     out += fmt::format("          {:>8} x its {:8} of {}\n",
                        RatioText(static_cast<double>(totals.bytes) / static_cast<double>(capacity)), RegionName(region),
                        MemoryText(capacity));
+    if (static_cast<double>(totals.bytes) != float32_bytes) {
+      out.insert(out.size() - 1,
+                 fmt::format("; in float32 {} x", RatioText(float32_bytes / static_cast<double>(capacity))));
+    }
   }
   for (const std::string& warning : Warnings(loaded)) out += fmt::format("warning   {}\n", warning);
   std::fputs(out.c_str(), stdout);
