@@ -122,7 +122,7 @@ std::string PiecesText(const plan::Plan& p, const TensorRef& tensor) {
 std::string PlanText(const plan::Plan& p) {
   if (p.options.tiles == TileMode::kStreamed) {
     return fmt::format("streamed: two tile buffers of {} bytes, one being read while the other is computed on",
-                       Grouped(p.options.tile_buffer_bytes));
+                       Grouped(p.tile_buffer_bytes));
   }
   return fmt::format(
       "bounced: tile buffers in {}, which the card cannot write to: every read falls into blocks of {} bytes",
@@ -236,7 +236,7 @@ void PrintJson(const LoadedModel& loaded, const plan::Plan& p, bool original) {
                                  {"board", loaded.board().name},
                                  {"n_ctx", p.n_ctx},
                                  {"tiles", plan::TileModeName(p.options.tiles)},
-                                 {"tile_buffer_bytes", p.options.tile_buffer_bytes},
+                                 {"tile_buffer_bytes", p.tile_buffer_bytes},
                                  {"tensors", tensors},
                                  {"buffers", buffers},
                                  {"memory", memory},

@@ -116,6 +116,10 @@ TEST_F(PlanCommand, WhatItSaysIsWhatARunUses) {
   EXPECT_GT(ran["card"]["bounced_blocks"], 3 * 53474);
   EXPECT_EQ(Json({"plan", model_})["memory"], own["memory"]);
   EXPECT_EQ(Json(with({"--plan", file, "-c", "64"}))["n_ctx"], 64);
+  // What was left open stays open: a batch of 256 positions does not stand in the way of a smaller context.
+  const std::string open = *folder_ / "open.plan";
+  EXPECT_EQ(Json({"plan", model_, "-o", open})["prompt_batch"], 256);
+  EXPECT_EQ(Json({"plan", model_, "--plan", open, "-c", "64"})["prompt_batch"], 64);
 
   // The file's board is the run's; another one is refused.
   EXPECT_EQ(Json({"plan", model_, "--plan", file})["board"], "esp32-cam");

@@ -30,14 +30,18 @@ uint64_t BouncedBytes(uint64_t bytes, uint64_t row_bytes) {
   return row_bytes % kBlock == 0 ? bytes : (bytes + 2 * kBlock - 2) / kBlock * kBlock;
 }
 
+uint64_t RowsOfChunk(const TensorRef& tensor, uint32_t chunks) { return (tensor.rows + uint64_t{chunks} - 1) / chunks; }
+
 // The tile buffer that a zone needs when it is bounced.
 uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chunks, const Plan& plan) {
   uint64_t bytes = 0;
   for (const TensorRef& tensor : model.tensors) {
     if (ZoneOf(tensor.id.kind) != zone) continue;
-    uint64_t rows = zone == Zone::kEmbedding ? 1 : (tensor.rows + uint64_t{chunks} - 1) / std::max(chunks, 1u);
-    if (zone != Zone::kEmbedding && chunks == 0) {
-      rows = card::TileRows(tensor, plan.options.tile_buffer_bytes, card::BouncingDevice::kBlockBytes);
+    uint64_t rows = 1;
+    if (chunks != 0) {
+      rows = RowsOfChunk(tensor, chunks);
+    } else if (zone != Zone::kEmbedding) {
+      rows = card::TileRows(tensor, plan.tile_buffer_bytes, card::BouncingDevice::kBlockBytes);
     }
     bytes = std::max(bytes, BouncedBytes(rows * tensor.row_bytes(), tensor.row_bytes()));
   }
@@ -49,7 +53,7 @@ Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
   const std::array<uint32_t, kNumZones> chunks = {0, 0, plan.options.attention_chunks, plan.options.ffn_chunks,
                                                   plan.options.head_chunks};
   for (size_t i = 0; i < kNumZones; ++i) {
-    plan.zones[i] = {plan.options.tile_buffer_bytes, chunks[i]};
+    plan.zones[i] = {plan.tile_buffer_bytes, chunks[i]};
     const auto zone = static_cast<Zone>(i);
     if (plan.options.tiles == TileMode::kStreamed || zone == Zone::kOpen) continue;
     const uint64_t bytes = BouncedTileBytes(model, zone, chunks[i], plan);
@@ -99,7 +103,7 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
   using enum BufferId;
   using enum Region;
   return {{
-      {kTiles, kSramDma, kSramDma, bounced ? 0 : 2 * uint64_t{plan.options.tile_buffer_bytes}},
+      {kTiles, kSramDma, kSramDma, bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
       {kBounce, kSramDma, kSramDma, bounced ? kHeaderBufferBytes : uint64_t{0}},
       {kStack, kSram, kSram, kStackBytes},
       {kTensorTable, kSram, kSram, TensorCount(s) * sizeof(TensorRef)},
@@ -121,7 +125,7 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
       {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
       {kKvCache, kPsram, kSram, kv * kFloat},
-      {kPromptBatch, kPsram, kSram, PromptBatchBytes(s, plan.options.prompt_batch)},
+      {kPromptBatch, kPsram, kSram, PromptBatchBytes(s, plan.prompt_batch)},
   }};
 }
 
@@ -136,8 +140,7 @@ uint64_t CoveringBytes(uint64_t begin, uint64_t bytes, uint64_t block) {
   return (begin + bytes + block - 1) / block * block - begin / block * block;
 }
 
-// `left`: bytes of the region the buffer should go to. The two regions are not one: what is named is where it lacks
-// least of what it asked for first.
+// `left`: bytes of the region that the buffer should go to first.
 std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left) {
   char name[sizeof(Error::name)];
   TextBuffer text(name);
@@ -303,8 +306,8 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
   plan.options = options;
   plan.block_bytes = block_bytes;
   plan.n_ctx = options.n_ctx != 0 ? options.n_ctx : model.shape.max_position_embeddings;
-  plan.options.n_ctx = plan.n_ctx;
-  if (options.tile_buffer_bytes == 0) plan.options.tile_buffer_bytes = board.tile_buffer_bytes;
+  plan.tile_buffer_bytes = options.tile_buffer_bytes != 0 ? options.tile_buffer_bytes : board.tile_buffer_bytes;
+  plan.prompt_batch = options.prompt_batch;
   if (plan.n_ctx > model.shape.max_position_embeddings) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "a context of {need} positions was asked for and the model was made for {have}: lower -c",
@@ -325,10 +328,10 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
          .have = plan.n_ctx,
          .need = options.prompt_batch});
   }
-  if (!std::has_single_bit(block_bytes) || plan.options.tile_buffer_bytes % block_bytes != 0) {
+  if (!std::has_single_bit(block_bytes) || plan.tile_buffer_bytes % block_bytes != 0) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "a tile buffer of {have} bytes is not a whole number of the card's blocks of {need} bytes",
-                 .have = plan.options.tile_buffer_bytes,
+                 .have = plan.tile_buffer_bytes,
                  .need = block_bytes});
   }
   THIMBLE_TRY(PlanZones(model, plan));
@@ -336,7 +339,7 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
     const Placement placement = plan.PlacementOf(tensor);
     if (placement.tile_rows == 0) {
       const ZoneTiles& zone = plan.zone(ZoneOf(tensor.id.kind));
-      const uint64_t rows = zone.chunks == 0 ? 1 : (tensor.rows + uint64_t{zone.chunks} - 1) / zone.chunks;
+      const uint64_t rows = zone.chunks == 0 ? 1 : RowsOfChunk(tensor, zone.chunks);
       return Fail({.code = Code::kOutOfMemory,
                    .what = zone.chunks == 0
                                ? "one row of {tensor} is {need} bytes and a tile buffer of {have} bytes cannot hold it "
@@ -355,10 +358,10 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
   std::array<Wish, kNumBuffers> wishes = Wishes(model, text, plan);
   for (Wish& wish : wishes) {
-    if (wish.id == BufferId::kPromptBatch && options.prompt_batch == 0) {
-      plan.options.prompt_batch = LargestPromptBatch(model.shape, std::max(left_in(wish.first), left_in(wish.second)),
-                                                     std::min(plan.n_ctx, kMostPromptBatch));
-      wish.bytes = PromptBatchBytes(model.shape, plan.options.prompt_batch);
+    if (wish.id == BufferId::kPromptBatch && plan.prompt_batch == 0) {
+      plan.prompt_batch = LargestPromptBatch(model.shape, std::max(left_in(wish.first), left_in(wish.second)),
+                                             std::min(plan.n_ctx, kMostPromptBatch));
+      wish.bytes = PromptBatchBytes(model.shape, plan.prompt_batch);
     }
     const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left_in(region); };
     if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first));
@@ -366,7 +369,6 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
     left_in(region) -= ArenaBytes(wish.bytes);
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
   }
-  plan.prompt_batch = plan.options.prompt_batch;
   return plan;
 }
 

@@ -116,8 +116,9 @@ struct Placement {
 };
 
 struct Plan {
-  PlanOptions options;  // as chosen, nothing left at 0 but chunks
+  PlanOptions options;  // as they were given
   uint32_t n_ctx = 0;
+  uint32_t tile_buffer_bytes = 0;                // what the options' came to
   uint32_t prompt_batch = 1;                     // positions of a prompt that are run together
   uint32_t block_bytes = 0;                      // of the card
   uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
