@@ -20,8 +20,8 @@
 #include "engine/card/flat_json.h"
 #include "engine/card/model_folder.h"
 #include "engine/text/tokenizer.h"
-#include "engine/text/utf8.h"
 #include "host/devices/ram_device.h"
+#include "host/utf8.h"
 
 namespace thimble {
 namespace {
@@ -60,15 +60,6 @@ class File {
   card::ByteReader bytes_;
 };
 
-bool IsUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const text::Utf8Step step = text::NextUtf8(text);
-    if (step.kind != text::Utf8::kWhole) return false;
-    text.remove_prefix(step.bytes);
-  }
-  return true;
-}
-
 void CompareMember(const card::JsonMember& member, const json& value) {
   using Type = card::JsonMember::Type;
   switch (member.type) {
@@ -105,7 +96,7 @@ void CompareJson(std::string_view text) {
   if (!found && found.error().code == Code::kUnsupported) return;  // limits that are ours
 
   // UTF-8 is not looked at here; nlohmann::json takes a NUL for the end, and refuses numbers beyond double.
-  if (!IsUtf8(text) || text.find('\0') != text.npos) return;
+  if (!host::IsUtf8(text) || text.find('\0') != text.npos) return;
   const json object = json::parse(text, nullptr, false);
   if (!found) return Require(!object.is_object());
   const bool may_be_huge = text.find_first_of("eE") != text.npos;

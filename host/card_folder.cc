@@ -18,6 +18,7 @@
 #include "engine/base/ledger.h"
 #include "engine/card/fat32.h"
 #include "engine/card/file_reader.h"
+#include "host/aligned_buffer.h"
 #include "host/atomic_file.h"
 #include "host/card_model.h"
 #include "host/input_file.h"
@@ -97,14 +98,14 @@ Status CopyBytes(const OpenedModel& model, const std::string& name, FileSink& si
   constexpr uint64_t kPieceBytes = 1 << 20;
   Ledger ledger;
   card::FileReader reader(*model.device, model.file, ledger);
-  std::vector<uint64_t> buffer(static_cast<size_t>(reader.BufferBytes(kPieceBytes)) / sizeof(uint64_t));
+  AlignedBuffer buffer(reader.BufferBytes(kPieceBytes));
   Progress progress("copy", model.file.size_bytes);
   for (uint64_t offset = 0; offset < model.file.size_bytes; offset += kPieceBytes) {
     const uint64_t size = std::min(kPieceBytes, model.file.size_bytes - offset);
-    auto started = reader.Start(offset, size, std::as_writable_bytes(std::span(buffer)));
-    if (!started) return Sentence(fmt::format("{}: {}", name, SentenceOf(started.error())));
+    auto started = reader.Start(offset, size, buffer.bytes());
+    if (!started) return Failed(name, started.error());
     const auto bytes = reader.Wait();
-    if (!bytes) return Sentence(fmt::format("{}: {}", name, SentenceOf(bytes.error())));
+    if (!bytes) return Failed(name, bytes.error());
     THIMBLE_TRY(sink.Write(*bytes));
     progress.Advance(size);
   }

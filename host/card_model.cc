@@ -10,10 +10,10 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "engine/base/arena.h"
 #include "engine/card/gguf.h"
+#include "host/aligned_buffer.h"
 #include "host/progress.h"
 
 namespace thimble::host {
@@ -40,23 +40,15 @@ Expected<std::string> NameOnCard(std::string name, const std::string& model, boo
   return name;
 }
 
-std::unexpected<std::string> Failed(const std::string& path, const Error& error) {
-  std::array<char, 512> sentence;
-  return Sentence(fmt::format("{}: {}", path, std::string_view(sentence.data(), FormatError(error, sentence))));
-}
-
 // Opens the header as a session would.
 Status CheckModel(const OpenedModel& model, const std::string& name) {
   constexpr size_t kMostTableBytes = 32 << 20;
-  struct alignas(kArenaAlign) Line {
-    std::byte bytes[kArenaAlign];
-  };
-  std::vector<Line> memory(kMostTableBytes / sizeof(Line));
-  std::vector<Line> buffer(64 * 1024 / sizeof(Line));
-  Arena arena(Region::kSram, std::as_writable_bytes(std::span(memory)));
+  AlignedBuffer memory(kMostTableBytes);
+  AlignedBuffer buffer(64 * 1024);
+  Arena arena(Region::kSram, memory.bytes());
   Ledger ledger;
   card::FileReader reader(*model.device, model.file, ledger);
-  card::ByteReader bytes(reader, std::as_writable_bytes(std::span(buffer)));
+  card::ByteReader bytes(reader, buffer.bytes());
   if (const auto opened = card::OpenGguf(bytes, arena); !opened) return Failed(name, opened.error());
   return {};
 }
@@ -66,17 +58,17 @@ Status CheckModel(const OpenedModel& model, const std::string& name) {
 Status CompareFiles(const OpenedModel& a, const OpenedModel& b, const std::string& name) {
   if (a.file.size_bytes != b.file.size_bytes) return Sentence(fmt::format("{}: the copy has another size", name));
   constexpr size_t kChunkBytes = (size_t{1} << 20);
-  std::array<std::vector<uint64_t>, 2> buffers;
   Ledger ledger;
   card::FileReader readers[] = {card::FileReader(*a.device, a.file, ledger),
                                 card::FileReader(*b.device, b.file, ledger)};
+  AlignedBuffer buffers[] = {AlignedBuffer(readers[0].BufferBytes(kChunkBytes)),
+                             AlignedBuffer(readers[1].BufferBytes(kChunkBytes))};
   Progress progress("check", a.file.size_bytes);
   for (uint64_t offset = 0; offset < a.file.size_bytes; offset += kChunkBytes) {
     const uint64_t size = std::min<uint64_t>(kChunkBytes, a.file.size_bytes - offset);
     std::array<std::span<const std::byte>, 2> chunks;
     for (size_t i = 0; i < 2; ++i) {
-      buffers[i].resize(static_cast<size_t>(readers[i].BufferBytes(kChunkBytes)) / sizeof(uint64_t));
-      const auto started = readers[i].Start(offset, size, std::as_writable_bytes(std::span(buffers[i])));
+      const auto started = readers[i].Start(offset, size, buffers[i].bytes());
       if (!started) return Failed(name, started.error());
       const auto chunk = readers[i].Wait();
       if (!chunk) return Failed(name, chunk.error());

@@ -21,20 +21,10 @@ namespace {
 constexpr std::string_view kExtension = ".gguf";
 constexpr size_t kMostNamesShown = 8;
 
-std::unexpected<std::string> Failed(const std::string& path, const Error& error) {
-  std::array<char, 512> sentence;
-  return Sentence(fmt::format("{}: {}", path, std::string_view(sentence.data(), FormatError(error, sentence))));
-}
-
-bool SameLetters(std::string_view a, std::string_view b) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::ranges::equal(a, b, {}, lower, lower);
-}
-
 bool IsModelName(std::string_view name) {
   // What macOS leaves beside a file it copies.
   if (name.starts_with("._")) return false;
-  return name.size() > kExtension.size() && SameLetters(name.substr(name.size() - kExtension.size()), kExtension);
+  return name.size() > kExtension.size() && card::SameName(name.substr(name.size() - kExtension.size()), kExtension);
 }
 
 // A model on a card.
@@ -47,7 +37,7 @@ struct Choice {
 Expected<bool> HoldsModel(card::Fat32& volume, const std::string& path, const card::DirEntry& folder) {
   bool found = false;
   const auto listed = volume.ListFolder(folder, [&](const card::DirEntry& file) {
-    found = SameLetters(file.name.data(), card::kFolderConfigName);
+    found = card::SameName(file.name.data(), card::kFolderConfigName);
     return !found;
   });
   if (!listed) return Failed(path, listed.error());
@@ -59,7 +49,7 @@ Expected<bool> HoldsModel(card::Fat32& volume, const std::string& path, const ca
 Expected<std::vector<Choice>> FindModels(card::Fat32& volume, const std::string& path, const std::string& name) {
   std::vector<Choice> models;
   const auto is_wanted = [&](const card::DirEntry& entry) {
-    return name.empty() || SameLetters(entry.name.data(), name);
+    return name.empty() || card::SameName(entry.name.data(), name);
   };
   auto listed = volume.ListRoot([&](const card::DirEntry& entry) {
     if (name.empty() ? IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});

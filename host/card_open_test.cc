@@ -51,11 +51,7 @@ class PiecesTest : public testing::Test {
     whole_ = ReadFile(image_);
   }
 
-  uint32_t Get(size_t offset, size_t size) const {
-    uint32_t value = 0;
-    for (size_t i = size; i > 0; --i) value = value << 8 | static_cast<uint8_t>(whole_[offset + i - 1]);
-    return value;
-  }
+  uint32_t Get(size_t offset, size_t size) const { return LittleEndian(whole_, offset, size); }
 
   // Cuts the file at random clusters and lays its pieces down in the reverse order, so that none follows another.
   void WriteInPieces(size_t pieces, uint32_t seed) {

@@ -22,4 +22,8 @@ std::string SentenceOf(const Error& error) {
   return std::string(sentence, FormatError(error, sentence));
 }
 
+std::unexpected<std::string> Failed(const std::string& name, const Error& error) {
+  return Sentence(name + ": " + SentenceOf(error));
+}
+
 }  // namespace thimble::host

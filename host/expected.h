@@ -26,6 +26,9 @@ std::string Quote(std::string_view text);
 // The sentence of an engine error, without a full stop.
 std::string SentenceOf(const Error& error);
 
+// "NAME: sentence", of an engine error that has to do with a file, a card or a model of this name.
+std::unexpected<std::string> Failed(const std::string& name, const Error& error);
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_EXPECTED_H_

@@ -11,6 +11,7 @@
 #include "host/input_file.h"
 #include "host/llama2c.h"
 #include "host/progress.h"
+#include "host/tokenizer_file.h"
 #include "host/weights.h"
 
 namespace thimble::host {
@@ -18,7 +19,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers are written from memory as they lie there");
 
-constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
 constexpr size_t kElementsAtOnce = size_t{1} << 18;
 
 // The tokenizer as the source has it, by the name it has in the folder.

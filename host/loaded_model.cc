@@ -27,9 +27,7 @@ std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
   return tensors;
 }
 
-std::unexpected<std::string> LoadedModel::Failure(const Error& error) const {
-  return Sentence(fmt::format("{}: {}", name_, SentenceOf(error)));
-}
+std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
   THIMBLE_ASSIGN(const Board board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));

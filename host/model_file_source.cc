@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "engine/session.h"
-#include "engine/text/tokenizer.h"
 #include "host/board_memory.h"
 #include "host/llama2c.h"
+#include "host/loaded_tokenizer.h"
 #include "host/tokenizer_file.h"
 #include "host/weights.h"
 
@@ -52,7 +52,8 @@ class ModelFileWeights : public WeightSource {
     const card::TokenizerRef& ref = model_.tokenizer;
     Vocabulary vocabulary;
     if (ref.present) {
-      THIMBLE_TRY(CheckTokenizer());
+      // All that a session checks of it.
+      if (const auto loaded = LoadedTokenizer::Load(reader_, ref); !loaded) return Failure(loaded.error());
       card::ByteReader bytes(reader_, buffer_);
       if (ref.layout == card::TokenizerLayout::kGguf) {
         const Result<void> read = ReadArrays(bytes, vocabulary);
@@ -110,15 +111,6 @@ class ModelFileWeights : public WeightSource {
       std::memcpy(&half, bytes.data() + i * sizeof(half), sizeof(half));
       out[i] = type == DType::kF16 ? FromF16(half) : FromBf16(half);
     }
-  }
-
-  // As a session loads it.
-  Status CheckTokenizer() {
-    card::ByteReader bytes(reader_, buffer_);
-    Arena& arena = ArenaOf(memory_.arenas(), Region::kPsram);
-    const auto tokenizer = text::Tokenizer::Load(model_.tokenizer, bytes, arena);
-    if (!tokenizer) return Failure(tokenizer.error());
-    return {};
   }
 
   Result<void> ReadArrays(card::ByteReader& bytes, Vocabulary& vocabulary) const {

@@ -30,7 +30,7 @@ Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board
   }
   THIMBLE_ASSIGN(chosen.text, ReadWholeFile(choice.plan, plan::kMaxPlanFileBytes));
   const auto file = plan::ParsePlanFile(chosen.text);
-  if (!file) return Sentence(fmt::format("{}: {}", choice.plan, SentenceOf(file.error())));
+  if (!file) return Failed(choice.plan, file.error());
   if (!board.empty() && board != file->board) {
     return Sentence(fmt::format("{} is a plan for {}, not for {}: make one with 'thimble plan --board {} -o'",
                                 choice.plan, Quote(file->board), board, board));

@@ -16,6 +16,7 @@
 #include "host/command.h"
 #include "host/input_file.h"
 #include "host/loaded_model.h"
+#include "host/loaded_tokenizer.h"
 #include "host/utf8.h"
 
 namespace thimble::host {
@@ -53,32 +54,6 @@ Expected<std::string> ReadText(const Options& options) {
   return options.prompt;
 }
 
-// A tokenizer outside any plan, in this computer's memory.
-class LoadedTokenizer {
- public:
-  static Expected<LoadedTokenizer> Load(LoadedModel& loaded) {
-    const card::TokenizerRef& ref = loaded.model().tokenizer;
-    LoadedTokenizer tokenizer;
-    tokenizer.table_.resize(static_cast<size_t>(text::Tokenizer::TableBytes(ref) / sizeof(Line) + 1));
-    Arena arena(Region::kPsram, std::as_writable_bytes(std::span(tokenizer.table_)));
-    std::vector<Line> buffer((1 << 16) / sizeof(Line));
-    card::ByteReader bytes(loaded.reader(), std::as_writable_bytes(std::span(buffer)));
-    const auto result = text::Tokenizer::Load(ref, bytes, arena);
-    if (!result) return loaded.Failure(result.error());
-    tokenizer.tokenizer_ = *result;
-    return tokenizer;
-  }
-
-  const text::Tokenizer& get() const { return tokenizer_; }
-
- private:
-  struct alignas(kArenaAlign) Line {
-    std::byte bytes[kArenaAlign];
-  };
-  std::vector<Line> table_;  // stays where it is when this is moved
-  text::Tokenizer tokenizer_;
-};
-
 // The text a token stands for, as JSON: a string or, when it is no whole character, its bytes, as llama.cpp's server
 // has it.
 nlohmann::ordered_json PieceJson(const text::Tokenizer& tokenizer, TokenId id) {
@@ -114,8 +89,9 @@ Status Tokenize(const Options& options) {
   THIMBLE_ASSIGN(const std::string text, ReadText(options));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
   if (!loaded->model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", options.choice.model));
-  THIMBLE_ASSIGN(const LoadedTokenizer loaded_tokenizer, LoadedTokenizer::Load(*loaded));
-  const text::Tokenizer& tokenizer = loaded_tokenizer.get();
+  const auto loaded_tokenizer = LoadedTokenizer::Load(loaded->reader(), loaded->model().tokenizer);
+  if (!loaded_tokenizer) return loaded->Failure(loaded_tokenizer.error());
+  const text::Tokenizer& tokenizer = loaded_tokenizer->get();
 
   std::vector<std::byte> workspace(static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size())));
   // A byte that is no character becomes U+FFFD, three byte tokens at worst; bos and the dummy prefix come first.

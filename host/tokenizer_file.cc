@@ -10,8 +10,6 @@
 namespace thimble::host {
 namespace {
 
-constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
-
 bool IsJson(const std::string& path, const std::string& bytes) {
   const size_t first = bytes.find_first_not_of(" \t\r\n");
   return path.ends_with(".json") ||

@@ -11,6 +11,9 @@
 
 namespace thimble::host {
 
+// A larger file is no tokenizer.
+inline constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
+
 // Reads SentencePiece's tokenizer.model, Hugging Face's tokenizer.json or, of exactly `vocab_size` tokens, llama2.c's
 // tokenizer.bin: told apart by their contents. Adds to `notes` what the user should know. Fails also when there are
 // more than `vocab_size` tokens.

@@ -16,7 +16,9 @@
 #include "engine/card/model_folder.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/utf8.h"
+#include "host/aligned_buffer.h"
 #include "host/loaded_model.h"
+#include "host/loaded_tokenizer.h"
 #include "host/progress.h"
 #include "host/sha256.h"
 #include "host/text.h"
@@ -26,20 +28,8 @@ namespace {
 
 constexpr uint64_t kPieceBytes = 1 << 20;
 
-// Memory that any device takes as a buffer.
-class Buffer {
- public:
-  explicit Buffer(uint64_t bytes) : lines_(static_cast<size_t>((bytes + sizeof(Line) - 1) / sizeof(Line))) {}
-  std::span<std::byte> bytes() { return std::as_writable_bytes(std::span(lines_)); }
-
- private:
-  struct alignas(512) Line {
-    std::byte bytes[512];
-  };
-  std::vector<Line> lines_;
-};
-
-Result<std::span<const std::byte>> Read(card::FileReader& reader, uint64_t offset, uint64_t size, Buffer& buffer) {
+Result<std::span<const std::byte>> Read(card::FileReader& reader, uint64_t offset, uint64_t size,
+                                        AlignedBuffer& buffer) {
   THIMBLE_TRY(reader.Start(offset, size, buffer.bytes()));
   return reader.Wait();
 }
@@ -144,7 +134,7 @@ class ByteCheck {
 
   Status Compare(const ModelBytes::Part& part, uint64_t offset, std::span<const std::byte> bytes) {
     const auto expected = Read(*reference_->reader, part.offset_bytes + offset, bytes.size(), *other_);
-    if (!expected) return Sentence(fmt::format("{}: {}", reference_->name, SentenceOf(expected.error())));
+    if (!expected) return Failed(reference_->name, expected.error());
     const auto [mine, its] = std::ranges::mismatch(bytes, *expected);
     if (mine == bytes.end()) return {};
     return Sentence(fmt::format("{} and {} differ first at {}: {:02x} instead of {:02x}; copy the model again.",
@@ -169,8 +159,8 @@ class ByteCheck {
 
   const ModelBytes* bytes_;
   const ModelBytes* reference_;
-  Buffer piece_;
-  std::optional<Buffer> other_;
+  AlignedBuffer piece_;
+  std::optional<AlignedBuffer> other_;
   std::vector<const TensorRef*> tensors_;
   const ModelBytes::Part* part_ = nullptr;  // being read
   Sha256 sha_;
@@ -228,32 +218,29 @@ Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const card::ModelFile
 
 Expected<uint32_t> CheckTokenizer(card::FileReader& reader, const card::ModelFile& model, const std::string& name) {
   if (!model.tokenizer.present) return 0u;
-  Buffer table(text::Tokenizer::TableBytes(model.tokenizer));
-  Arena arena(Region::kPsram, table.bytes());
-  Buffer buffer(1 << 16);
-  card::ByteReader bytes(reader, buffer.bytes());
-  const auto tokenizer = text::Tokenizer::Load(model.tokenizer, bytes, arena);
-  if (!tokenizer) return Sentence(fmt::format("{}: {}", name, SentenceOf(tokenizer.error())));
-  for (TokenId id = 0; id < tokenizer->size(); ++id) {
-    const std::string_view piece = tokenizer->Piece(id);
-    const bool is_byte = tokenizer->Type(id) == text::TokenType::kByte;
+  const auto loaded = LoadedTokenizer::Load(reader, model.tokenizer);
+  if (!loaded) return Failed(name, loaded.error());
+  const text::Tokenizer& tokenizer = loaded->get();
+  for (TokenId id = 0; id < tokenizer.size(); ++id) {
+    const std::string_view piece = tokenizer.Piece(id);
+    const bool is_byte = tokenizer.Type(id) == text::TokenType::kByte;
     if (is_byte ? piece.size() == 1 : IsText(piece)) continue;
     return Sentence(
         fmt::format("{}: the text of token {} is not UTF-8; convert the model again from its source.", name, id));
   }
-  return tokenizer->size();
+  return tokenizer.size();
 }
 
 Expected<uint32_t> CheckAllocationTables(card::BlockDevice& device, const std::string& name) {
   const card::Extent whole = card::WholeDevice(device);
   Ledger ledger;
   card::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
-  Buffer sector(device.geometry().block_bytes);
-  Buffer scratch(kPieceBytes);
+  AlignedBuffer sector(device.geometry().block_bytes);
+  AlignedBuffer scratch(kPieceBytes);
   auto volume = card::Fat32::Mount(disk, sector.bytes());
-  if (!volume) return Sentence(fmt::format("{}: {}", name, SentenceOf(volume.error())));
+  if (!volume) return Failed(name, volume.error());
   const auto same = volume->CompareTables(scratch.bytes());
-  if (!same) return Sentence(fmt::format("{}: {}", name, SentenceOf(same.error())));
+  if (!same) return Failed(name, same.error());
   return volume->table_count();
 }
 

@@ -293,11 +293,7 @@ class VerifyCard : public testing::Test {
     bytes_ = ReadFile(image_);
   }
 
-  uint32_t Get(size_t offset, size_t size) const {
-    uint32_t value = 0;
-    for (size_t i = size; i > 0; --i) value = value << 8 | static_cast<uint8_t>(bytes_[offset + i - 1]);
-    return value;
-  }
+  uint32_t Get(size_t offset, size_t size) const { return LittleEndian(bytes_, offset, size); }
 
   Expected<uint32_t> Tables() {
     RamDevice device(std::as_bytes(std::span(bytes_)));

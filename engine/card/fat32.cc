@@ -117,6 +117,11 @@ uint8_t ShortNameChecksum(std::span<const std::byte> entry) {
 
 }  // namespace
 
+bool SameName(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::ranges::equal(a, b, {}, lower, lower);
+}
+
 Result<Fat32> Fat32::Mount(FileReader& disk, std::span<std::byte> sector) {
   Fat32 volume(disk, sector);
   THIMBLE_TRY(volume.FindVolume());

@@ -19,6 +19,9 @@
 
 namespace thimble::card {
 
+// Whether two names are one on a card: the case of the letters A to Z does not matter.
+bool SameName(std::string_view a, std::string_view b);
+
 // A file or a folder. Names are UTF-8, the long name where there is one, cut to fit and NUL-terminated. Of a
 // short name, bytes outside ASCII, whose code page is not known, are '?'.
 struct DirEntry {

@@ -22,6 +22,9 @@ enum class TokenizerLayout : uint8_t {
   kLlama2c,  // tokenizer.bin: one record a token, (float32 score, uint32 length, bytes); no types, spaces not escaped
 };
 
+// The first of the 256 byte tokens of a vocabulary in llama2.c's layout.
+inline constexpr TokenId kLlama2cFirstByteToken = 3;
+
 // Where a SentencePiece BPE tokenizer lies in the model's file, and its flags; or that there is none.
 struct TokenizerRef {
   bool present = false;

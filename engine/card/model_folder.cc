@@ -13,7 +13,6 @@ namespace {
 constexpr std::string_view kLayerPrefix = "layer_";
 constexpr uint64_t kTokenizerHeaderBytes = 4;
 constexpr uint64_t kTokenHeaderBytes = 8;
-constexpr TokenId kFirstByteToken = 3;
 
 constexpr std::string_view FileStem(TensorKind kind) {
   switch (kind) {
@@ -46,10 +45,6 @@ constexpr std::string_view FileStem(TensorKind kind) {
   }
   return "";
 }
-
-char ToLower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-bool SameLetters(std::string_view a, std::string_view b) { return std::ranges::equal(a, b, {}, ToLower, ToLower); }
 
 uint64_t RoundUp(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -336,7 +331,7 @@ Result<void> ReadTokenizer(ByteReader& reader, const FolderFile& file, uint32_t 
     THIMBLE_ASSIGN(const uint32_t length, reader.ReadLittleEndian<uint32_t>());
     left -= kTokenHeaderBytes;
     if (length > left) return fail("token {have} of {name} has {need} bytes, more than are left", id, length);
-    if (id == kFirstByteToken && length == 1) {
+    if (id == kLlama2cFirstByteToken && length == 1) {
       THIMBLE_ASSIGN(const uint8_t byte, reader.ReadLittleEndian<uint8_t>());
       if (byte == 0) {
         return fail("{name} keeps bytes raw, as llama2.c did at first; export it again with a newer tokenizer.py", 0,
@@ -360,12 +355,12 @@ Result<void> ReadTokenizer(ByteReader& reader, const FolderFile& file, uint32_t 
 }  // namespace
 
 std::optional<uint32_t> FolderFileNumber(std::string_view name) {
-  if (SameLetters(name, kFolderConfigName)) return kFolderConfig;
-  if (SameLetters(name, kFolderTokenizerName)) return kFolderTokenizer;
+  if (SameName(name, kFolderConfigName)) return kFolderConfig;
+  if (SameName(name, kFolderTokenizerName)) return kFolderTokenizer;
   uint32_t layer = 0;
   uint32_t first = 0;
   uint32_t end = kTensorsOutsideLayers + kTensorsPerLayer;
-  if (name.size() > kLayerPrefix.size() && SameLetters(name.substr(0, kLayerPrefix.size()), kLayerPrefix)) {
+  if (name.size() > kLayerPrefix.size() && SameName(name.substr(0, kLayerPrefix.size()), kLayerPrefix)) {
     name.remove_prefix(kLayerPrefix.size());
     const size_t digits = name.find('_');
     if (digits == name.npos || digits == 0 || digits > 5 || (digits > 1 && name[0] == '0')) return {};
@@ -378,7 +373,7 @@ std::optional<uint32_t> FolderFileNumber(std::string_view name) {
     first = kTensorsOutsideLayers;
   }
   for (uint32_t i = first; i < end; ++i) {
-    if (SameLetters(name, FileStem(TensorIdAt(i).kind))) return kFolderTensors + i + layer * kTensorsPerLayer;
+    if (SameName(name, FileStem(TensorIdAt(i).kind))) return kFolderTensors + i + layer * kTensorsPerLayer;
   }
   return {};
 }

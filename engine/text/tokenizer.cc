@@ -16,9 +16,8 @@ constexpr char kBadCharacter = '\xFF';    // U+FFFD in one byte: no UTF-8 text h
 constexpr uint64_t kMaxTextBytes = 0x7FFFFFFE;
 constexpr uint64_t kBytesPerPosition = 2 * sizeof(uint32_t) + sizeof(uint16_t) + 1;
 
-// Byte tokens: "<0x00>", and where llama2.c has the first.
+// Byte tokens are spelt "<0x00>".
 constexpr size_t kByteTokenBytes = 6;
-constexpr TokenId kFirstByteToken = 3;
 
 // Kind::kOther in ranks_.
 constexpr uint32_t kUnknownRank = 0;
@@ -256,22 +255,22 @@ class Tokenizer::Loader {
     const uint32_t n = ref_.num_tokens;
     const auto is_control = [&](TokenId id) { return id == 1 || id == 2 || id == ref_.bos || id == ref_.eos; };
     for (TokenId id : {ref_.bos, ref_.eos}) {
-      if (id < n && id >= kFirstByteToken) SetOther(id, kControlRank);
+      if (id < n && id >= card::kLlama2cFirstByteToken) SetOther(id, kControlRank);
     }
     THIMBLE_TRY(reader_.Seek(ref_.tokens_offset));
-    for (TokenId id = 0; id < n && id < kFirstByteToken + 256; ++id) {
+    for (TokenId id = 0; id < n && id < card::kLlama2cFirstByteToken + 256; ++id) {
       THIMBLE_TRY(reader_.Skip(sizeof(float)));
       THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
       std::array<char, kByteTokenBytes> spelling = {};
-      const bool may_be_byte = id >= kFirstByteToken && length == spelling.size() && !is_control(id);
+      const bool may_be_byte = id >= card::kLlama2cFirstByteToken && length == spelling.size() && !is_control(id);
       if (may_be_byte) {
         THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(spelling))));
-        if (ByteOf({spelling.data(), spelling.size()}) == static_cast<int>(id - kFirstByteToken)) {
+        if (ByteOf({spelling.data(), spelling.size()}) == static_cast<int>(id - card::kLlama2cFirstByteToken)) {
           SetOther(id, kByteRank);
         }
       } else {
         THIMBLE_TRY(reader_.Skip(length));
-        if (id < kFirstByteToken) SetOther(id, is_control(id) ? kControlRank : kUnknownRank);
+        if (id < card::kLlama2cFirstByteToken) SetOther(id, is_control(id) ? kControlRank : kUnknownRank);
       }
     }
     return {};

@@ -442,4 +442,10 @@ ModelShape SmallShape() {
           .rope_theta = 500000};
 }
 
+uint32_t LittleEndian(std::string_view bytes, size_t offset, size_t size) {
+  uint32_t value = 0;
+  for (size_t i = size; i > 0; --i) value = value << 8 | static_cast<uint8_t>(bytes[offset + i - 1]);
+  return value;
+}
+
 }  // namespace thimble::tests

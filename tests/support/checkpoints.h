@@ -129,6 +129,9 @@ GgufContent ReadGguf(const std::string& path);
 // make.
 ModelShape SmallShape();
 
+// The number of `size` bytes at `offset`, the lowest first.
+uint32_t LittleEndian(std::string_view bytes, size_t offset, size_t size);
+
 }  // namespace thimble::tests
 
 #endif  // THIMBLE_TESTS_SUPPORT_CHECKPOINTS_H_
