@@ -5,12 +5,43 @@
 #ifndef THIMBLE_ENGINE_MATH_KERNELS_INL_H_
 #define THIMBLE_ENGINE_MATH_KERNELS_INL_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "engine/math/kernels.h"
 #include "engine/math/numerics.h"
+#include "engine/math/screen_codes.h"
 
 namespace thimble::math {
+
+// CRC-32C as polynomials over GF(2), reflected: bit 31 is the coefficient of x^0.
+struct Crc32c {
+  static constexpr uint32_t kPolynomial = 0x82f63b78;
+
+  static constexpr uint32_t TimesX(uint32_t value) { return value >> 1 ^ (value & 1 ? kPolynomial : 0); }
+
+  // slices[k][b] is the remainder of byte b with k zero bytes after it (M. Kounavis, F. Berry, "Novel Table
+  // Lookup-Based Algorithms for High-Performance CRC Generation", IEEE Trans. Computers 57(11), 2008).
+  struct Tables {
+    uint32_t slices[4][256];
+  };
+  static consteval Tables MakeTables() {
+    Tables tables = {};
+    for (uint32_t b = 0; b < 256; ++b) {
+      uint32_t value = b;
+      for (int i = 0; i < 8; ++i) value = TimesX(value);
+      tables.slices[0][b] = value;
+    }
+    for (uint32_t k = 1; k < 4; ++k) {
+      for (uint32_t b = 0; b < 256; ++b) {
+        const uint32_t shorter = tables.slices[k - 1][b];
+        tables.slices[k][b] = shorter >> 8 ^ tables.slices[0][shorter & 0xff];
+      }
+    }
+    return tables;
+  }
+};
+inline constexpr Crc32c::Tables kCrc32cTables = Crc32c::MakeTables();
 
 template <class Ops>
 struct KernelsOver {
@@ -96,6 +127,50 @@ struct KernelsOver {
     }
   }
 
+  static uint32_t Crc(uint32_t crc, const std::byte* data, size_t n) {
+    const auto& slices = kCrc32cTables.slices;
+    const auto index = [&](int i) { return (crc >> 8 * i ^ static_cast<uint32_t>(data[i])) & 0xff; };
+    crc = ~crc;
+    for (; n >= 4; n -= 4, data += 4) {
+      crc = slices[3][index(0)] ^ slices[2][index(1)] ^ slices[1][index(2)] ^ slices[0][index(3)];
+    }
+    for (; n > 0; --n, ++data) crc = crc >> 8 ^ slices[0][index(0)];
+    return ~crc;
+  }
+
+  static uint32_t LoadU16(const std::byte* at) {
+    return static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[1]) << 8;
+  }
+
+  // What is left of a row once U is known; `at` is behind the record's codes.
+  static void FinishScreenRow(float* center, float* radius, int32_t sum, const std::byte* at,
+                              const ScreenQuery& query) {
+    int32_t along = 0;
+    for (uint32_t k = 0; k < query.num_directions; ++k) along += static_cast<int8_t>(at[k]) * query.directions[k];
+    at += query.num_directions;
+    const float scale = N::ExpandBF16(static_cast<uint16_t>(LoadU16(at)));
+    const float residual = N::ExpandBF16(static_cast<uint16_t>(LoadU16(at + 2)));
+    const float d = static_cast<float>(2 * sum - query.code_offset);
+    *center = query.base + (scale * (query.alpha * d) + query.beta * static_cast<float>(along));
+    *radius = (residual * query.radius_of_residual + scale * query.radius_of_scale) + query.radius;
+  }
+
+  static void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t rows,
+                         const ScreenQuery& query) {
+    const uint32_t group_bytes = 4 * query.bits;
+    for (uint32_t r = 0; r < rows; ++r, records += query.record_bytes) {
+      const std::byte* at = records;
+      const int8_t* high = query.codes;
+      int32_t sum = 0;
+      for (uint32_t u = 0; u < query.units; ++u, at += group_bytes, high += 64) {
+        uint8_t codes[32];
+        UnpackCodes(codes, at, query.bits);
+        for (uint32_t j = 0; j < 32; ++j) sum += codes[j] * (128 * high[j] + high[32 + j]);
+      }
+      FinishScreenRow(centers + r, radii + r, sum, at, query);
+    }
+  }
+
   static constexpr Kernels Table(const char* name) {
     return {.name = name,
             .matvec_f32 = Matvec<FromF32, float>,
@@ -106,7 +181,9 @@ struct KernelsOver {
             .softmax = Softmax,
             .silu_mul = SiluMul,
             .add = Add,
-            .rope = Rope};
+            .rope = Rope,
+            .crc32c = Crc,
+            .screen_rows = ScreenRows};
   }
 };
 

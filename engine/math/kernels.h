@@ -7,9 +7,24 @@
 #ifndef THIMBLE_ENGINE_MATH_KERNELS_H_
 #define THIMBLE_ENGINE_MATH_KERNELS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 namespace thimble::math {
+
+// What one token asks of a stage of the screen (docs/screen.md): the query and the constants of the bound.
+struct ScreenQuery {
+  // [units, 2, 32]: element 32*u + j is q = 128 * codes[u][0][j] + codes[u][1][j], both in [-64, 64].
+  const int8_t* codes = nullptr;
+  const int16_t* directions = nullptr;  // [num_directions]
+  uint32_t units = 0;                   // of 32 elements
+  uint32_t bits = 0;                    // of a code, 1 to 7
+  uint32_t num_directions = 0;          // a multiple of 4, at most 16
+  uint32_t record_bytes = 0;            // from one row's record to the next, a multiple of 4
+  int32_t code_offset = 0;
+  float base = 0, alpha = 0, beta = 0;
+  float radius_of_residual = 0, radius_of_scale = 0, radius = 0;
+};
 
 struct Kernels {
   const char* name;
@@ -42,6 +57,25 @@ struct Kernels {
   // Rotates each of n_heads heads [head_dim] of x in place: pair (i, i + head_dim/2) by the angle whose cosine and sine
   // are cos[i], sin[i]. Products and sums are rounded one by one, as the reference does.
   void (*rope)(float* x, const float* cos, const float* sin, uint32_t n_heads, uint32_t head_dim);
+
+  // CRC-32C of n bytes: the Castagnoli polynomial 0x1edc6f41, reflected, inverted before and after (RFC 3720, B.4),
+  // continued from `crc`, the result for the bytes before these; 0 begins. crc32c(0, "123456789", 9) is 0xe3069283.
+  // data may have any alignment.
+  uint32_t (*crc32c)(uint32_t crc, const std::byte* data, size_t n);
+
+  // Where each of `rows` rows can lie, from its record: row r's is at records + r*record_bytes and holds,
+  // little-endian, `units` groups of 32 codes (engine/math/screen_codes.h), num_directions int8 coefficients, a
+  // bfloat16 scale and a bfloat16 residual. What follows up to record_bytes is not read, not even behind the last row.
+  // With
+  //   U = sum of u[i] * q[i] over the 32*units elements,   E = sum of coefficient[k] * directions[k],
+  // both exact, and every operation below rounded once to float32, none fused:
+  //   D = float(2*U - code_offset)
+  //   centers[r] = base + (scale * (alpha * D) + beta * float(E))
+  //   radii[r]   = (residual * radius_of_residual + scale * radius_of_scale) + radius
+  // The caller sees to it that the sum of (2^bits - 1) * |q[i]| is below 2^30 and that 2*U - code_offset fits in 32
+  // bits for all codes. Then every record is valid; which NaN comes of a scale or residual that is not finite is not
+  // defined.
+  void (*screen_rows)(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query);
 };
 
 // Plain C++, any target. The definition of the bits.

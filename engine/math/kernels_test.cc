@@ -2,14 +2,19 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/math/numerics.h"
+#include "engine/math/screen_codes.h"
 
 namespace thimble::math {
 namespace {
@@ -166,6 +171,206 @@ TEST_P(KernelTable, AgreesWithDoubleArithmetic) {
   }
 }
 
+std::vector<std::byte> Bytes(std::string_view text) {
+  const auto* first = reinterpret_cast<const std::byte*>(text.data());
+  return {first, first + text.size()};
+}
+
+// Bit by bit, from the definition.
+uint32_t SlowCrc32c(uint32_t crc, const std::byte* data, size_t n) {
+  crc = ~crc;
+  for (size_t i = 0; i < n; ++i) {
+    crc ^= static_cast<uint32_t>(data[i]);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc & 1) != 0 ? (crc >> 1) ^ 0x82f63b78u : crc >> 1;
+  }
+  return ~crc;
+}
+
+TEST_P(KernelTable, Crc32cGivesThePublishedValues) {
+  const Kernels& k = *GetParam();
+  const auto crc = [&](const std::vector<std::byte>& bytes) { return k.crc32c(0, bytes.data(), bytes.size()); };
+  EXPECT_EQ(crc({}), 0u);
+  EXPECT_EQ(crc(Bytes("123456789")), 0xe3069283u);
+  // RFC 3720, B.4.
+  EXPECT_EQ(crc(std::vector<std::byte>(32, std::byte{0})), 0x8a9136aau);
+  EXPECT_EQ(crc(std::vector<std::byte>(32, std::byte{0xff})), 0x62a8ab43u);
+  std::vector<std::byte> ascending(32);
+  for (size_t i = 0; i < 32; ++i) ascending[i] = static_cast<std::byte>(i);
+  EXPECT_EQ(crc(ascending), 0x46dd794eu);
+}
+
+TEST_P(KernelTable, Crc32cOfAllLengthsAndMisalignments) {
+  const Kernels& k = *GetParam();
+  std::mt19937 random(7);
+  std::vector<size_t> lengths(2200);
+  for (size_t n = 0; n < lengths.size(); ++n) lengths[n] = n;
+  for (const size_t n : {3071u, 3072u, 3073u, 3456u, 4096u, 6144u, 6527u, 6528u, 16383u, 16384u, 16385u, 40000u}) {
+    lengths.push_back(n);
+  }
+  for (const size_t n : lengths) {
+    for (const size_t shift : n % 8 == 0 ? std::vector<size_t>{0, 1, 2, 3, 4, 5, 6, 7} : std::vector<size_t>{n % 16}) {
+      std::vector<std::byte> data(shift + n);
+      for (std::byte& b : data) b = static_cast<std::byte>(random());
+      const auto before = static_cast<uint32_t>(n % 5 == 0 ? 0 : random());
+      const uint32_t want = SlowCrc32c(before, data.data() + shift, n);
+      ASSERT_EQ(k.crc32c(before, data.data() + shift, n), want) << k.name << ' ' << n << '+' << shift;
+    }
+  }
+}
+
+TEST_P(KernelTable, Crc32cContinues) {
+  const Kernels& k = *GetParam();
+  std::mt19937 random(8);
+  std::vector<std::byte> data(9000);
+  for (std::byte& b : data) b = static_cast<std::byte>(random());
+  const uint32_t whole = SlowCrc32c(0, data.data(), data.size());
+  for (int i = 0; i < 200; ++i) {
+    const size_t cut = random() % (data.size() + 1);
+    const uint32_t first = k.crc32c(0, data.data(), cut);
+    ASSERT_EQ(k.crc32c(first, data.data() + cut, data.size() - cut), whole) << k.name << ' ' << cut;
+  }
+}
+
+// One code of a group, bit by bit from the layout's text.
+uint32_t CodeAt(const std::byte* group, uint32_t bits, uint32_t j) {
+  uint32_t code = 0;
+  for (const uint32_t width : {4u, 2u, 1u}) {
+    if ((bits / width) % 2 == 0) continue;
+    for (uint32_t bit = width; bit-- > 0;) {
+      const auto byte = static_cast<uint32_t>(group[j % (4 * width)]);
+      code = 2 * code + (byte >> (width * (j / (4 * width)) + bit)) % 2;
+    }
+    group += 4 * width;
+  }
+  return code;
+}
+
+// A stage with random or extreme content. Every array has exactly the bytes that may be read.
+struct Screen {
+  enum class Codes { kRandom, kLargest, kLargestNegative, kOpposed };
+
+  Screen(uint32_t rows_in, uint32_t units, uint32_t bits, uint32_t num_directions, uint32_t behind, Codes kind,
+         uint32_t seed)
+      : rows(rows_in), random(seed) {
+    query.units = units;
+    query.bits = bits;
+    query.num_directions = num_directions;
+    record_size = 4 * bits * units + num_directions + 4;
+    query.record_bytes = record_size + behind;
+    codes.resize(size_t{units} * 64);
+    for (size_t i = 0; i < codes.size(); ++i) {
+      const bool high = i % 64 < 32;
+      const int values[] = {static_cast<int>(random() % 129) - 64, 64, -64, high ? 64 : -64};
+      codes[i] = static_cast<int8_t>(values[static_cast<int>(kind)]);
+    }
+    directions.resize(num_directions);
+    for (int16_t& d : directions) d = kind == Codes::kRandom ? static_cast<int16_t>(random()) : int16_t{-32768};
+    first = 4 * (seed % 4);
+    records.resize(first + (rows == 0 ? 0 : size_t{rows - 1} * query.record_bytes + record_size));
+    for (std::byte& b : records) b = kind == Codes::kRandom ? static_cast<std::byte>(random()) : std::byte{0xff};
+    for (uint32_t r = 0; r < rows; ++r) {
+      std::byte* row = Record(r) + 4 * bits * units;
+      if (kind != Codes::kRandom) std::fill_n(row, num_directions, std::byte{0x80});
+      for (int i = 0; i < 2; ++i) {  // positive or negative, of moderate exponent
+        const auto number = static_cast<uint16_t>((random() & 0x8fff) | 0x3000);
+        row[num_directions + 2 * i] = static_cast<std::byte>(number);
+        row[num_directions + 2 * i + 1] = static_cast<std::byte>(number >> 8);
+      }
+    }
+    for (size_t i = 0; i < codes.size(); ++i) query.code_offset += codes[i] * (i % 64 < 32 ? 128 : 1);
+    query.code_offset *= (1 << bits) - 1;
+    std::normal_distribution<float> normal;
+    for (float* f :
+         {&query.base, &query.alpha, &query.beta, &query.radius_of_residual, &query.radius_of_scale, &query.radius}) {
+      *f = normal(random);
+    }
+    query.codes = codes.data();
+    query.directions = directions.data();
+  }
+
+  std::byte* Record(uint32_t r) { return records.data() + first + size_t{r} * query.record_bytes; }
+
+  void Want(uint32_t r, float* center, float* radius) {
+    const std::byte* at = Record(r);
+    int64_t sum = 0;
+    for (uint32_t u = 0; u < query.units; ++u, at += 4 * query.bits) {
+      for (uint32_t j = 0; j < 32; ++j) {
+        sum += int64_t{CodeAt(at, query.bits, j)} * (128 * codes[64 * u + j] + codes[64 * u + 32 + j]);
+      }
+    }
+    ASSERT_LT(std::abs(sum), int64_t{1} << 30);
+    int64_t along = 0;
+    for (uint32_t k = 0; k < query.num_directions; ++k) along += static_cast<int8_t>(*at++) * int64_t{directions[k]};
+    float parts[2];
+    for (float& part : parts) {
+      part = std::bit_cast<float>(static_cast<uint32_t>(at[0]) << 16 | static_cast<uint32_t>(at[1]) << 24);
+      at += 2;
+    }
+    const int64_t twice = 2 * sum - query.code_offset;
+    ASSERT_EQ(twice, static_cast<int32_t>(twice));
+    const float of_codes = parts[0] * (query.alpha * static_cast<float>(twice));
+    const float of_directions = query.beta * static_cast<float>(along);
+    *center = query.base + (of_codes + of_directions);
+    *radius = (parts[1] * query.radius_of_residual + parts[0] * query.radius_of_scale) + query.radius;
+  }
+
+  uint32_t rows;
+  std::mt19937 random;
+  uint32_t record_size;
+  size_t first;
+  std::vector<int8_t> codes;
+  std::vector<int16_t> directions;
+  std::vector<std::byte> records;
+  ScreenQuery query;
+};
+
+void ExpectScreen(const Kernels& k, Screen screen) {
+  const float untouched = 12345.0f;
+  std::vector<float> centers(screen.rows + 1, untouched), radii = centers;
+  k.screen_rows(centers.data(), radii.data(), screen.records.data() + screen.first, screen.rows, screen.query);
+  std::vector<float> want_centers(screen.rows + 1, untouched), want_radii = want_centers;
+  for (uint32_t r = 0; r < screen.rows; ++r) screen.Want(r, &want_centers[r], &want_radii[r]);
+  const ScreenQuery& q = screen.query;
+  ASSERT_TRUE(SameBits(centers, want_centers) && SameBits(radii, want_radii))
+      << k.name << ' ' << screen.rows << " rows, " << q.units << " units of " << q.bits << " bits, " << q.num_directions
+      << " directions, " << q.record_bytes << " bytes";
+}
+
+TEST_P(KernelTable, ScreenRowsOfEveryShape) {
+  uint32_t seed = 0;
+  const uint32_t rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 13};
+  for (uint32_t bits = 1; bits <= 7; ++bits) {
+    for (uint32_t units = 1; units <= 40; ++units) {
+      for (uint32_t num_directions = 0; num_directions <= 16; num_directions += 4) {
+        const uint32_t behind = 4 * (seed % 3);
+        ASSERT_NO_FATAL_FAILURE(ExpectScreen(
+            *GetParam(),
+            Screen(rows[seed % std::size(rows)], units, bits, num_directions, behind, Screen::Codes::kRandom, seed)));
+        ++seed;
+      }
+    }
+  }
+}
+
+TEST_P(KernelTable, ScreenRowsOfEveryCount) {
+  for (uint32_t rows = 0; rows <= 140; ++rows) {
+    const uint32_t bits = 1 + rows % 7;
+    ASSERT_NO_FATAL_FAILURE(
+        ExpectScreen(*GetParam(), Screen(rows, 3, bits, rows % 5 * 4, 8, Screen::Codes::kRandom, rows)));
+  }
+}
+
+// The largest sums that the guarantee of screen_rows() allows: 32 * 32 * 127 * 8256 is just below 2^30.
+TEST_P(KernelTable, ScreenRowsDoNotOverflow) {
+  for (uint32_t bits = 1; bits <= 7; ++bits) {
+    for (uint32_t units = 1; units <= (bits == 7 ? 32u : 40u); ++units) {
+      for (const auto kind : {Screen::Codes::kLargest, Screen::Codes::kLargestNegative, Screen::Codes::kOpposed}) {
+        ASSERT_NO_FATAL_FAILURE(ExpectScreen(*GetParam(), Screen(6, units, bits, 16, 0, kind, units)));
+      }
+    }
+  }
+}
+
 std::vector<const Kernels*> Tables() {
   std::vector<const Kernels*> tables;
   for (const Kernels* const* t = AvailableKernels(); *t != nullptr; ++t) tables.push_back(*t);
@@ -174,6 +379,21 @@ std::vector<const Kernels*> Tables() {
 
 INSTANTIATE_TEST_SUITE_P(All, KernelTable, testing::ValuesIn(Tables()),
                          [](const auto& param) { return "table" + std::to_string(param.index); });
+
+TEST(ScreenCodes, LieAsTheLayoutSays) {
+  std::mt19937 random(9);
+  for (uint32_t bits = 1; bits <= 7; ++bits) {
+    for (int round = 0; round < 50; ++round) {
+      std::vector<uint8_t> codes(32), back(32);
+      for (uint8_t& code : codes) code = static_cast<uint8_t>(random() % (1u << bits));
+      std::vector<std::byte> packed(size_t{4} * bits);
+      PackCodes(packed.data(), codes.data(), bits);
+      for (uint32_t j = 0; j < 32; ++j) ASSERT_EQ(CodeAt(packed.data(), bits, j), codes[j]) << bits << ' ' << j;
+      UnpackCodes(back.data(), packed.data(), bits);
+      ASSERT_EQ(back, codes) << bits;
+    }
+  }
+}
 
 TEST(Kernels, TheBestIsAvailable) {
   const std::vector<const Kernels*> tables = Tables();
