@@ -12,7 +12,8 @@ extern const Kernels kX86FmaKernels;
 namespace {
 const Kernels* const kBoth[] = {&kReferenceKernels, &kX86FmaKernels, nullptr};
 bool HasFma() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+         __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
 }
 }  // namespace
 

@@ -1,4 +1,5 @@
-// Compiled with -mavx2 -mfma -mf16c; reached only through BestKernels() on a processor that has all three.
+// Compiled with -mavx2 -mfma -mf16c -msse4.2 -mpclmul; reached only through AvailableKernels() and BestKernels() on a
+// processor that has all five.
 #include <immintrin.h>
 
 #include "engine/math/kernels-inl.h"
@@ -74,11 +75,185 @@ void Matvec(float* y, const typename Type::Stored* w, const float* x, uint32_t r
   }
 }
 
+uint64_t LoadU64(const std::byte* at) {
+  uint64_t word;
+  __builtin_memcpy(&word, at, sizeof(word));
+  return word;
+}
+
+// The CRC's register after eight more bytes.
+uint32_t Take8(uint32_t crc, uint64_t word) {
+#ifdef __x86_64__
+  return static_cast<uint32_t>(_mm_crc32_u64(crc, word));
+#else
+  return _mm_crc32_u32(_mm_crc32_u32(crc, static_cast<uint32_t>(word)), static_cast<uint32_t>(word >> 32));
+#endif
+}
+
+consteval uint32_t PowerOfX(uint32_t n) {
+  uint32_t value = uint32_t{1} << 31;
+  for (; n > 0; --n) value = Crc32c::TimesX(value);
+  return value;
+}
+
+// a * b * x, as Take8() reads a polynomial.
+uint64_t Multiply(uint32_t a, uint32_t b) {
+  const __m128i product =
+      _mm_clmulepi64_si128(_mm_cvtsi32_si128(static_cast<int>(a)), _mm_cvtsi32_si128(static_cast<int>(b)), 0);
+  uint64_t low;
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(&low), product);
+  return low;
+}
+
+// The CRC's register after 3*kStream more bytes. The instruction takes three cycles and can start in each: so three
+// streams run side by side, and the first two are then moved behind the last. A move by n bytes is a product with
+// x^(8n); 33 of the exponent come from Multiply() and from the reduction by Take8() (V. Gopal et al., "Fast CRC
+// Computation for iSCSI Polynomial Using CRC32 Instruction", Intel, 2011).
+template <uint32_t kStream>
+uint32_t TakeThreeStreams(uint32_t crc, const std::byte* data) {
+  uint32_t second = 0;
+  uint32_t third = 0;
+  for (uint32_t i = 0; i < kStream; i += 8) {
+    crc = Take8(crc, LoadU64(data + i));
+    second = Take8(second, LoadU64(data + kStream + i));
+    third = Take8(third, LoadU64(data + 2 * kStream + i));
+  }
+  const uint64_t moved = Multiply(crc, PowerOfX(16 * kStream - 33)) ^ Multiply(second, PowerOfX(8 * kStream - 33));
+  return Take8(0, moved) ^ third;
+}
+
+uint32_t Crc(uint32_t crc, const std::byte* data, size_t n) {
+  constexpr uint32_t kLong = 1024;
+  constexpr uint32_t kShort = 128;
+  crc = ~crc;
+  for (; n >= 3 * kLong; n -= 3 * kLong, data += 3 * kLong) crc = TakeThreeStreams<kLong>(crc, data);
+  for (; n >= 3 * kShort; n -= 3 * kShort, data += 3 * kShort) crc = TakeThreeStreams<kShort>(crc, data);
+  for (; n >= 8; n -= 8, data += 8) crc = Take8(crc, LoadU64(data));
+  for (; n > 0; --n, ++data) crc = _mm_crc32_u8(crc, static_cast<uint8_t>(*data));
+  return ~crc;
+}
+
+// The codes of one group, a byte each (engine/math/screen_codes.h).
+template <uint32_t kBits>
+__m256i ExpandCodes(const std::byte* at) {
+  __m256i codes = _mm256_setzero_si256();
+  if constexpr ((kBits & 4) != 0) {
+    const __m256i plane = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+    codes = _mm256_and_si256(_mm256_srlv_epi64(plane, _mm256_setr_epi64x(0, 0, 4, 4)), _mm256_set1_epi8(15));
+    at += 16;
+  }
+  if constexpr ((kBits & 2) != 0) {
+    const __m256i plane = _mm256_broadcastq_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)));
+    const __m256i part =
+        _mm256_and_si256(_mm256_srlv_epi64(plane, _mm256_setr_epi64x(0, 2, 4, 6)), _mm256_set1_epi8(3));
+    codes = (kBits & 4) != 0 ? _mm256_or_si256(_mm256_slli_epi16(codes, 2), part) : part;
+    at += 8;
+  }
+  if constexpr ((kBits & 1) != 0) {
+    int32_t word;
+    __builtin_memcpy(&word, at, sizeof(word));
+    const __m256i part = _mm256_and_si256(
+        _mm256_srlv_epi32(_mm256_set1_epi32(word), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), _mm256_set1_epi8(1));
+    codes = kBits > 1 ? _mm256_or_si256(_mm256_add_epi8(codes, codes), part) : part;
+  }
+  return codes;
+}
+
+// The sum over each of four vectors.
+__m128i SumEach(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+  return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+}
+
+// U of four rows. Products with the query's high and low digits are added up in 16 bits for as many groups as cannot
+// overflow there.
+template <uint32_t kBits>
+__m128i SumCodes(const std::byte* const* rows, const ScreenQuery& query) {
+  constexpr uint32_t kSafe = 32767 / (((1u << kBits) - 1) * 128);
+  const __m256i high_unit = _mm256_set1_epi16(128);
+  const __m256i low_unit = _mm256_set1_epi16(1);
+  const auto* digits = reinterpret_cast<const __m256i*>(query.codes);
+  __m256i sums[4] = {};
+  for (uint32_t u = 0; u < query.units;) {
+    const uint32_t end = query.units - u > kSafe ? u + kSafe : query.units;
+    __m256i high[4] = {};
+    __m256i low[4] = {};
+    for (; u < end; ++u) {
+      const __m256i q_high = _mm256_loadu_si256(digits + 2 * size_t{u});
+      const __m256i q_low = _mm256_loadu_si256(digits + 2 * size_t{u} + 1);
+      for (int r = 0; r < 4; ++r) {
+        const __m256i codes = ExpandCodes<kBits>(rows[r] + 4 * kBits * size_t{u});
+        high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(codes, q_high));
+        low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(codes, q_low));
+      }
+    }
+    for (int r = 0; r < 4; ++r) {
+      sums[r] = _mm256_add_epi32(
+          sums[r], _mm256_add_epi32(_mm256_madd_epi16(high[r], high_unit), _mm256_madd_epi16(low[r], low_unit)));
+    }
+  }
+  return SumEach(sums[0], sums[1], sums[2], sums[3]);
+}
+
+// Four rows at a time; where the last four are not whole, the last row stands for those that lack.
+template <uint32_t kBits>
+void ScreenRowsOf(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query) {
+  alignas(32) int16_t directions_16[16] = {};
+  for (uint32_t k = 0; k < query.num_directions; ++k) directions_16[k] = query.directions[k];
+  const __m256i directions = _mm256_load_si256(reinterpret_cast<const __m256i*>(directions_16));
+  const __m128i present =
+      _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(query.num_directions / 4)), _mm_setr_epi32(0, 1, 2, 3));
+  const size_t code_bytes = 4 * kBits * size_t{query.units};
+
+  for (uint32_t first = 0; first < rows; first += 4) {
+    const uint32_t count = rows - first < 4 ? rows - first : 4;
+    const std::byte* row[4];
+    __m256i along[4];
+    uint32_t scale_and_residual[4];
+    for (uint32_t r = 0; r < 4; ++r) {
+      row[r] = records + size_t{first + (r < count ? r : count - 1)} * query.record_bytes;
+      const std::byte* behind_codes = row[r] + code_bytes;
+      const __m128i coefficients = _mm_maskload_epi32(reinterpret_cast<const int*>(behind_codes), present);
+      along[r] = _mm256_madd_epi16(_mm256_cvtepi8_epi16(coefficients), directions);
+      __builtin_memcpy(&scale_and_residual[r], behind_codes + query.num_directions, sizeof(uint32_t));
+    }
+    const __m128i stored = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scale_and_residual));
+    const __m128 scale = _mm_castsi128_ps(_mm_slli_epi32(stored, 16));
+    const __m128 residual = _mm_castsi128_ps(_mm_and_si128(stored, _mm_set1_epi32(-65536)));
+    const __m128 e = _mm_cvtepi32_ps(SumEach(along[0], along[1], along[2], along[3]));
+    const __m128i u = SumCodes<kBits>(row, query);
+    const __m128 d = _mm_cvtepi32_ps(_mm_sub_epi32(_mm_add_epi32(u, u), _mm_set1_epi32(query.code_offset)));
+
+    const __m128 of_codes = _mm_mul_ps(scale, _mm_mul_ps(_mm_set1_ps(query.alpha), d));
+    const __m128 of_directions = _mm_mul_ps(_mm_set1_ps(query.beta), e);
+    const __m128 center = _mm_add_ps(_mm_set1_ps(query.base), _mm_add_ps(of_codes, of_directions));
+    const __m128 of_residual = _mm_mul_ps(residual, _mm_set1_ps(query.radius_of_residual));
+    const __m128 of_scale = _mm_mul_ps(scale, _mm_set1_ps(query.radius_of_scale));
+    const __m128 radius = _mm_add_ps(_mm_add_ps(of_residual, of_scale), _mm_set1_ps(query.radius));
+    if (count == 4) {
+      _mm_storeu_ps(centers + first, center);
+      _mm_storeu_ps(radii + first, radius);
+    } else {
+      const __m128i wanted = _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(count)), _mm_setr_epi32(0, 1, 2, 3));
+      _mm_maskstore_ps(centers + first, wanted, center);
+      _mm_maskstore_ps(radii + first, wanted, radius);
+    }
+  }
+}
+
+void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query) {
+  constexpr decltype(&ScreenRows) kOfBits[] = {nullptr,         ScreenRowsOf<1>, ScreenRowsOf<2>, ScreenRowsOf<3>,
+                                               ScreenRowsOf<4>, ScreenRowsOf<5>, ScreenRowsOf<6>, ScreenRowsOf<7>};
+  kOfBits[query.bits](centers, radii, records, rows, query);
+}
+
 constexpr Kernels MakeTable() {
   Kernels table = K::Table("x86 fma");
   table.matvec_f32 = Matvec<F32>;
   table.matvec_f16 = Matvec<F16>;
   table.matvec_bf16 = Matvec<BF16>;
+  table.crc32c = Crc;
+  table.screen_rows = ScreenRows;
   return table;
 }
 
