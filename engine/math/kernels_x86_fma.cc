@@ -165,34 +165,49 @@ __m128i SumEach(__m256i a, __m256i b, __m256i c, __m256i d) {
   return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
 }
 
-// U of four rows. Products with the query's high and low digits are added up in 16 bits for as many groups as cannot
-// overflow there.
-template <uint32_t kBits>
-__m128i SumCodes(const std::byte* const* rows, const ScreenQuery& query) {
-  constexpr uint32_t kSafe = 32767 / (((1u << kBits) - 1) * 128);
-  const __m256i high_unit = _mm256_set1_epi16(128);
-  const __m256i low_unit = _mm256_set1_epi16(1);
-  const auto* digits = reinterpret_cast<const __m256i*>(query.codes);
-  __m256i sums[4] = {};
-  for (uint32_t u = 0; u < query.units;) {
-    const uint32_t end = query.units - u > kSafe ? u + kSafe : query.units;
-    __m256i high[4] = {};
-    __m256i low[4] = {};
-    for (; u < end; ++u) {
-      const __m256i q_high = _mm256_loadu_si256(digits + 2 * size_t{u});
-      const __m256i q_low = _mm256_loadu_si256(digits + 2 * size_t{u} + 1);
-      for (int r = 0; r < 4; ++r) {
-        const __m256i codes = ExpandCodes<kBits>(rows[r] + 4 * kBits * size_t{u});
-        high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(codes, q_high));
-        low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(codes, q_low));
-      }
-    }
-    for (int r = 0; r < 4; ++r) {
-      sums[r] = _mm256_add_epi32(
-          sums[r], _mm256_add_epi32(_mm256_madd_epi16(high[r], high_unit), _mm256_madd_epi16(low[r], low_unit)));
-    }
+// A row's products with the query's high and low digits.
+struct Products {
+  __m256i high = _mm256_setzero_si256();
+  __m256i low = _mm256_setzero_si256();
+
+  void Add(__m256i codes, const int8_t* digits) {
+    const auto* q = reinterpret_cast<const __m256i*>(digits);
+    high = _mm256_add_epi16(high, _mm256_maddubs_epi16(codes, _mm256_loadu_si256(q)));
+    low = _mm256_add_epi16(low, _mm256_maddubs_epi16(codes, _mm256_loadu_si256(q + 1)));
+    // Both are final here: otherwise gcc puts the additions of several rows off and runs out of registers.
+    __asm__("" : "+x"(high), "+x"(low));
   }
-  return SumEach(sums[0], sums[1], sums[2], sums[3]);
+  __m256i Sum() const {
+    return _mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(128)),
+                            _mm256_madd_epi16(low, _mm256_set1_epi16(1)));
+  }
+};
+
+// U of four rows. Products are added up in 16 bits for as many groups as cannot overflow there.
+template <uint32_t kBits>
+__m128i SumCodes(const std::byte* row0, const std::byte* row1, const std::byte* row2, const std::byte* row3,
+                 const ScreenQuery& query) {
+  constexpr uint32_t kSafe = 32767 / (((1u << kBits) - 1) * 128);
+  __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+  const int8_t* digits = query.codes;
+  size_t at = 0;
+  for (uint32_t left = query.units; left > 0;) {
+    const uint32_t now = left < kSafe ? left : kSafe;
+    const size_t end = at + 4 * kBits * size_t{now};
+    left -= now;
+    Products p0, p1, p2, p3;
+    for (; at < end; at += 4 * kBits, digits += 64) {
+      p0.Add(ExpandCodes<kBits>(row0 + at), digits);
+      p1.Add(ExpandCodes<kBits>(row1 + at), digits);
+      p2.Add(ExpandCodes<kBits>(row2 + at), digits);
+      p3.Add(ExpandCodes<kBits>(row3 + at), digits);
+    }
+    s0 = _mm256_add_epi32(s0, p0.Sum());
+    s1 = _mm256_add_epi32(s1, p1.Sum());
+    s2 = _mm256_add_epi32(s2, p2.Sum());
+    s3 = _mm256_add_epi32(s3, p3.Sum());
+  }
+  return SumEach(s0, s1, s2, s3);
 }
 
 // Four rows at a time; where the last four are not whole, the last row stands for those that lack.
@@ -209,19 +224,20 @@ void ScreenRowsOf(float* centers, float* radii, const std::byte* records, uint32
     const uint32_t count = rows - first < 4 ? rows - first : 4;
     const std::byte* row[4];
     __m256i along[4];
-    uint32_t scale_and_residual[4];
+    int32_t scale_and_residual[4];
     for (uint32_t r = 0; r < 4; ++r) {
       row[r] = records + size_t{first + (r < count ? r : count - 1)} * query.record_bytes;
       const std::byte* behind_codes = row[r] + code_bytes;
       const __m128i coefficients = _mm_maskload_epi32(reinterpret_cast<const int*>(behind_codes), present);
       along[r] = _mm256_madd_epi16(_mm256_cvtepi8_epi16(coefficients), directions);
-      __builtin_memcpy(&scale_and_residual[r], behind_codes + query.num_directions, sizeof(uint32_t));
+      __builtin_memcpy(&scale_and_residual[r], behind_codes + query.num_directions, sizeof(int32_t));
     }
-    const __m128i stored = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scale_and_residual));
+    const __m128i stored =
+        _mm_setr_epi32(scale_and_residual[0], scale_and_residual[1], scale_and_residual[2], scale_and_residual[3]);
     const __m128 scale = _mm_castsi128_ps(_mm_slli_epi32(stored, 16));
     const __m128 residual = _mm_castsi128_ps(_mm_and_si128(stored, _mm_set1_epi32(-65536)));
     const __m128 e = _mm_cvtepi32_ps(SumEach(along[0], along[1], along[2], along[3]));
-    const __m128i u = SumCodes<kBits>(row, query);
+    const __m128i u = SumCodes<kBits>(row[0], row[1], row[2], row[3], query);
     const __m128 d = _mm_cvtepi32_ps(_mm_sub_epi32(_mm_add_epi32(u, u), _mm_set1_epi32(query.code_offset)));
 
     const __m128 of_codes = _mm_mul_ps(scale, _mm_mul_ps(_mm_set1_ps(query.alpha), d));
@@ -242,8 +258,9 @@ void ScreenRowsOf(float* centers, float* radii, const std::byte* records, uint32
 }
 
 void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query) {
-  constexpr decltype(&ScreenRows) kOfBits[] = {nullptr,         ScreenRowsOf<1>, ScreenRowsOf<2>, ScreenRowsOf<3>,
-                                               ScreenRowsOf<4>, ScreenRowsOf<5>, ScreenRowsOf<6>, ScreenRowsOf<7>};
+  static constexpr decltype(&ScreenRows) kOfBits[] = {nullptr,         ScreenRowsOf<1>, ScreenRowsOf<2>,
+                                                      ScreenRowsOf<3>, ScreenRowsOf<4>, ScreenRowsOf<5>,
+                                                      ScreenRowsOf<6>, ScreenRowsOf<7>};
   kOfBits[query.bits](centers, radii, records, rows, query);
 }
 
