@@ -203,26 +203,25 @@ template <uint32_t kBits>
 __m128i SumCodes(const std::byte* row0, const std::byte* row1, const std::byte* row2, const std::byte* row3,
                  const ScreenQuery& query) {
   constexpr uint32_t kSafe = 32767 / (((1u << kBits) - 1) * 128);
-  __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
   const int8_t* digits = query.codes;
   size_t at = 0;
+  __m128i sums = _mm_setzero_si128();
   for (uint32_t left = query.units; left > 0;) {
     const uint32_t now = left < kSafe ? left : kSafe;
     const size_t end = at + 4 * kBits * size_t{now};
     left -= now;
     Products p0, p1, p2, p3;
-    for (; at < end; at += 4 * kBits, digits += 64) {
+    do {
       p0.Add(ExpandCodes<kBits>(row0 + at), digits);
       p1.Add(ExpandCodes<kBits>(row1 + at), digits);
       p2.Add(ExpandCodes<kBits>(row2 + at), digits);
       p3.Add(ExpandCodes<kBits>(row3 + at), digits);
-    }
-    s0 = _mm256_add_epi32(s0, p0.Sum());
-    s1 = _mm256_add_epi32(s1, p1.Sum());
-    s2 = _mm256_add_epi32(s2, p2.Sum());
-    s3 = _mm256_add_epi32(s3, p3.Sum());
+      at += 4 * kBits;
+      digits += 64;
+    } while (at < end);
+    sums = _mm_add_epi32(sums, SumEach(p0.Sum(), p1.Sum(), p2.Sum(), p3.Sum()));
   }
-  return SumEach(s0, s1, s2, s3);
+  return sums;
 }
 
 // Four rows at a time; where the last four are not whole, the last row stands for those that lack.
