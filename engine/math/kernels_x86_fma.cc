@@ -159,7 +159,7 @@ __m256i ExpandCodes(const std::byte* at) {
   return codes;
 }
 
-// In each half: a's terms added in pairs, beside b's. Faster than the horizontal addition, which AMD has in microcode.
+// In each half: a's terms added in pairs, beside b's.
 __m256i AddPairs(__m256i a, __m256i b) {
   return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
 }
