@@ -6,9 +6,11 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <optional>
 
 #include "host/gguf_writer.h"
 #include "host/hf_config.h"
+#include "host/synth_random.h"
 #include "host/weights.h"
 
 namespace thimble::host {
@@ -49,43 +51,49 @@ constexpr std::array<SynthPreset, 3> kPresets = {
      {"stories15m", "the shape of llama2.c's stories15M: 15 191 712 parameters, 60.77 MB, tied", kStories15M, true},
      {"small", "two layers, four heads, two key/value heads; 0.6 MB", kSmall, false}}};
 
-// Finaliser of SplitMix64 (G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
-uint64_t Mix(uint64_t z) {
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-  z = (z ^ z >> 27) * 0x94d049bb133111eb;
-  return z ^ z >> 31;
-}
-
-// The sum of four uniform numbers of 16 bits, moved to mean 0: nearly normal, |value| < 2^18, exact in float32.
-int32_t Bell(uint64_t bits) {
-  int32_t sum = 0;
-  for (int i = 0; i < 4; ++i) sum += static_cast<int32_t>(bits >> (16 * i) & 0xffff);
-  return 2 * sum - 4 * 0xffff;
-}
-// Standard deviation of Bell(): 4 * 2^16 / 12^(1/2).
-constexpr double kBellDeviation = 75674.0;
-constexpr double kBellMax = 4.0 * 0xffff;
+constexpr std::array<std::string_view, 3> kHeadNames = {"plain", "story", "web"};  // in the order of SynthHead
 
 class SynthWeights : public WeightSource {
  public:
-  SynthWeights(const ModelShape& shape, bool tied, uint64_t seed) : shape_(shape), tied_(tied), seed_(seed) {}
+  SynthWeights(const SynthPreset& preset, uint64_t seed, SynthHead head)
+      : shape_(preset.shape), tied_(preset.tied), seed_(seed) {
+    if (head != SynthHead::kPlain) geometry_.emplace(head, shape_.vocab_size, shape_.hidden_size, seed);
+  }
+
+  DType StoredType(TensorId id) const override { return geometry_ && !IsNorm(id.kind) ? DType::kF16 : DType::kF32; }
 
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
+    if (geometry_ && (id.kind == TensorKind::kTokenEmbd || id.kind == TensorKind::kLmHead)) {
+      ReadEnds(id.kind, first_row, out);
+      return {};
+    }
     const uint64_t stream = Mix(Mix(seed_) + TensorIndex(id) + 1);
     const uint64_t first = uint64_t{first_row} * DimsOf(id.kind, shape_).cols;
     const bool norm = IsNorm(id.kind);
     const auto scale = static_cast<float>(norm ? 0.25 / kBellMax : Deviation(id.kind) / kBellDeviation);
     const float mean = norm ? 1.0f : 0.0f;
     for (size_t i = 0; i < out.size(); ++i) {
-      const uint64_t element = first + i;
-      const auto bell = static_cast<float>(Bell(Mix(stream + (element + 1) * 0x9e3779b97f4a7c15)));
+      const auto bell = static_cast<float>(Bell(RandomBits(stream, first + i)));
       const float product = bell * scale;
       out[i] = mean + product;
     }
+    if (StoredType(id) == DType::kF16) std::ranges::transform(out, out.begin(), RoundToF16);
     return {};
   }
 
  private:
+  void ReadEnds(TensorKind kind, uint32_t first_row, std::span<float> out) const {
+    for (uint32_t token = first_row; !out.empty(); ++token) {
+      const std::span<float> row = out.first(shape_.hidden_size);
+      if (kind == TensorKind::kLmHead) {
+        geometry_->LmHeadRow(token, row);
+      } else {
+        geometry_->EmbeddingRow(token, row);
+      }
+      out = out.subspan(row.size());
+    }
+  }
+
   // Of one element, so that a dot product with elements near 1 gives about the number named.
   double Deviation(TensorKind kind) const {
     const double per_unit = 1 / std::sqrt(static_cast<double>(DimsOf(kind, shape_).cols));
@@ -98,14 +106,20 @@ class SynthWeights : public WeightSource {
       case TensorKind::kAttnQ:
       case TensorKind::kAttnK:
         return 1.5 * per_unit;
+      case TensorKind::kAttnO:
+      case TensorKind::kFfnDown:
+        return geometry_ ? per_unit * kQuiet / std::sqrt(static_cast<double>(shape_.num_hidden_layers)) : per_unit;
       default:
         return per_unit;
     }
   }
+  // What all layers add to the residual when the embedding is to show through.
+  static constexpr double kQuiet = 0.6;
 
   ModelShape shape_;
   bool tied_;
   uint64_t seed_;
+  std::optional<HeadGeometry> geometry_;  // none: plain
 };
 
 constexpr uint32_t kMinTokenizerSize = 512;
@@ -222,9 +236,27 @@ Expected<SynthPreset> SynthShape(std::string_view name, std::string_view changes
   return preset;
 }
 
-Checkpoint MakeSynth(const SynthPreset& preset, uint64_t seed) {
+Expected<SynthHead> SynthHeadNamed(std::string_view name, const SynthPreset& preset) {
+  const auto found = std::ranges::find(kHeadNames, name);
+  if (found == kHeadNames.end()) {
+    return Sentence(
+        fmt::format("--head: there is no head \"{}\"; there are {}.", Quote(name), fmt::join(kHeadNames, ", ")));
+  }
+  const auto head = static_cast<SynthHead>(found - kHeadNames.begin());
+  if (head != SynthHead::kPlain && preset.tied) {
+    return Sentence(
+        fmt::format("--head {}: the output matrix of this model is its embedding, and one matrix cannot be both ends; "
+                    "add tie_word_embeddings=false to --shape.",
+                    name));
+  }
+  return head;
+}
+
+Checkpoint MakeSynth(const SynthPreset& preset, uint64_t seed, SynthHead head) {
   Checkpoint checkpoint;
-  checkpoint.name = fmt::format("synth {} {}", preset.name, seed);
+  const std::string_view kind = kHeadNames[static_cast<size_t>(head)];
+  checkpoint.name = head == SynthHead::kPlain ? fmt::format("synth {} {}", preset.name, seed)
+                                              : fmt::format("synth {} {} {}", preset.name, kind, seed);
   checkpoint.shape = preset.shape;
   checkpoint.tied = preset.tied;
   if (preset.shape.vocab_size >= kMinTokenizerSize) {
@@ -235,7 +267,7 @@ Checkpoint MakeSynth(const SynthPreset& preset, uint64_t seed) {
                     "ids only.",
                     preset.shape.vocab_size));
   }
-  checkpoint.weights = std::make_unique<SynthWeights>(preset.shape, preset.tied, seed);
+  checkpoint.weights = std::make_unique<SynthWeights>(preset, seed, head);
   return checkpoint;
 }
 

@@ -13,15 +13,16 @@ namespace thimble::host {
 namespace {
 
 struct Options {
-  std::string preset, out, shape;
+  std::string preset, out, shape, head = "plain";
   uint64_t seed = 1;
 };
 
 Expected<Checkpoint> Write(const Options& options) {
   THIMBLE_ASSIGN(const SynthPreset preset, SynthShape(options.preset, options.shape));
-  Checkpoint checkpoint = MakeSynth(preset, options.seed);
+  THIMBLE_ASSIGN(const SynthHead head, SynthHeadNamed(options.head, preset));
+  Checkpoint checkpoint = MakeSynth(preset, options.seed, head);
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, {}));
-  THIMBLE_TRY(WriteGguf(checkpoint, WrittenType::kF32, "synth", file.sink()));
+  THIMBLE_TRY(WriteGguf(checkpoint, WrittenType::kKeep, "synth", file.sink()));
   THIMBLE_TRY(file.Commit());
   return checkpoint;
 }
@@ -47,6 +48,17 @@ void AddSynthCommand(CLI::App& app, int& exit_code) {
       ->add_option("--shape", options->shape,
                    "Changes to the preset, named as in config.json: vocab_size=512,hidden_size=64,head_dim=16, ...")
       ->type_name("KEY=N,...");
+  command
+      ->add_option("--head", options->head,
+                   "plain: independent random numbers, float32. story, web: best logits lie as close together as those "
+                   "of a trained model that is sure of itself (story) or less sure (web), and matrices are F16")
+      ->type_name("plain|story|web")
+      ->capture_default_str();
+  command->footer(
+      "Examples:\n"
+      "  thimble synth tiny-llm -o synth.gguf\n"
+      "  thimble synth tiny-llm --head web --seed 7 -o web.gguf\n"
+      "  thimble synth stories15m --shape tie_word_embeddings=false --head story -o story.gguf");
   command->callback([options, &exit_code] {
     const auto checkpoint = Write(*options);
     if (!checkpoint) {

@@ -4,13 +4,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <set>
 
 #include "host/atomic_file.h"
+#include "host/devices/file_device.h"
 #include "host/gguf_writer.h"
+#include "host/weights.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/open_model.h"
 
 namespace thimble::host {
 namespace {
@@ -24,10 +30,16 @@ SynthPreset Shape(std::string_view name, std::string_view changes = "") {
   return preset.value_or(SynthPresets().front());
 }
 
+std::string WriteSynth(const SynthPreset& preset, uint64_t seed, SynthHead head, const TemporaryFolder& folder) {
+  const std::string path = folder / "x.gguf";
+  auto file = AtomicFile::Create(path, {});
+  EXPECT_TRUE(file && WriteGguf(MakeSynth(preset, seed, head), WrittenType::kKeep, "synth", file->sink()) &&
+              file->Commit());
+  return path;
+}
+
 GgufContent Written(const SynthPreset& preset, uint64_t seed, const TemporaryFolder& folder) {
-  auto file = AtomicFile::Create(folder / "x.gguf", {});
-  EXPECT_TRUE(file && WriteGguf(MakeSynth(preset, seed), WrittenType::kF32, "synth", file->sink()) && file->Commit());
-  return ReadGguf(folder / "x.gguf");
+  return ReadGguf(WriteSynth(preset, seed, SynthHead::kPlain, folder));
 }
 
 std::vector<float> Row(WeightSource& weights, TensorId id, uint32_t row, uint32_t cols) {
@@ -66,39 +78,50 @@ TEST(Synth, TheDescriptionsTellTheTruth) {
   }
 }
 
+uint64_t HashOfWeights(const SynthPreset& preset, uint64_t seed, SynthHead head) {
+  const Checkpoint checkpoint = MakeSynth(preset, seed, head);
+  uint64_t h = 0xcbf29ce484222325;
+  for (TensorId id : GgufTensorOrder(preset.shape, preset.tied)) {
+    const TensorDims dims = DimsOf(id.kind, preset.shape);
+    for (uint32_t row = 0; row < dims.rows; ++row) {
+      for (float value : Row(*checkpoint.weights, id, row, dims.cols)) {
+        uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        h = (h ^ bits) * 0x100000001b3;
+      }
+    }
+  }
+  return h;
+}
+
 // FNV-1a over all weights: these bits are what every computer must make.
 TEST(Synth, TheSameSeedGivesTheSameBits) {
   const SynthPreset preset = Shape("small");
-  const auto hash = [&](uint64_t seed) {
-    const Checkpoint checkpoint = MakeSynth(preset, seed);
-    uint64_t h = 0xcbf29ce484222325;
-    for (TensorId id : GgufTensorOrder(preset.shape, preset.tied)) {
-      const TensorDims dims = DimsOf(id.kind, preset.shape);
-      for (uint32_t row = 0; row < dims.rows; ++row) {
-        for (float value : Row(*checkpoint.weights, id, row, dims.cols)) {
-          uint32_t bits;
-          std::memcpy(&bits, &value, 4);
-          h = (h ^ bits) * 0x100000001b3;
-        }
-      }
-    }
-    return h;
-  };
-  EXPECT_EQ(hash(1), hash(1));
-  EXPECT_NE(hash(1), hash(2));
-  EXPECT_EQ(hash(1), 0xd97daf9941ad68e9u);
+  for (SynthHead head : {SynthHead::kPlain, SynthHead::kStory, SynthHead::kWeb}) {
+    EXPECT_EQ(HashOfWeights(preset, 1, head), HashOfWeights(preset, 1, head));
+    EXPECT_NE(HashOfWeights(preset, 1, head), HashOfWeights(preset, 2, head));
+  }
+  EXPECT_EQ(HashOfWeights(preset, 1, SynthHead::kPlain), 0xd97daf9941ad68e9u);
+  EXPECT_EQ(HashOfWeights(preset, 1, SynthHead::kStory), 0x6d83279d626887b6u);
+  EXPECT_EQ(HashOfWeights(preset, 1, SynthHead::kWeb), 0x26fafa637b9647b6u);
 }
 
 TEST(Synth, RowsDoNotDependOnHowTheyAreRead) {
   const SynthPreset preset = Shape("small");
-  const Checkpoint checkpoint = MakeSynth(preset, 3);
-  const TensorId id = {TensorKind::kFfnDown, 1};
-  std::vector<float> all(size_t{64} * 172);
-  ASSERT_TRUE(checkpoint.weights->ReadRows(id, 0, all));
-  for (uint32_t row = 0; row < 64; ++row) {
-    const std::vector<float> one = Row(*checkpoint.weights, id, row, 172);
-    EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin() + row * 172));
-  }
+  const auto expect_same = [&](TensorId id, SynthHead head) {
+    const Checkpoint checkpoint = MakeSynth(preset, 3, head);
+    const TensorDims dims = DimsOf(id.kind, preset.shape);
+    std::vector<float> all(size_t{dims.rows} * dims.cols);
+    ASSERT_TRUE(checkpoint.weights->ReadRows(id, 0, all));
+    for (uint32_t row = 0; row < dims.rows; ++row) {
+      const std::vector<float> one = Row(*checkpoint.weights, id, row, dims.cols);
+      EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin() + size_t{row} * dims.cols));
+    }
+  };
+  expect_same({TensorKind::kFfnDown, 1}, SynthHead::kPlain);
+  expect_same({TensorKind::kFfnDown, 1}, SynthHead::kStory);
+  expect_same({TensorKind::kTokenEmbd, 0}, SynthHead::kStory);
+  expect_same({TensorKind::kLmHead, 0}, SynthHead::kWeb);
 }
 
 TEST(Synth, WeightsHaveTheScaleThatKeepsActivationsNearOne) {
@@ -204,6 +227,190 @@ TEST(Synth, ShapesThatMakeNoSenseAreRefused) {
     const auto preset = SynthShape("small", changes);
     ASSERT_FALSE(preset) << changes;
     EXPECT_THAT(preset.error(), HasSubstr("--shape"));
+  }
+}
+
+// Against the definition: of all numbers of binary16 none is nearer, and of two as near, the one with an even last bit.
+TEST(SynthHead, RoundsToTheNearestF16) {
+  const auto step = [](float value, float to) { return std::nextafter(value, to); };
+  for (uint16_t bits = 0; bits < 0x7bff; ++bits) {
+    const float low = FromF16(bits);
+    const float high = FromF16(static_cast<uint16_t>(bits + 1));
+    const float middle = (low + high) / 2;
+    const float even = bits % 2 == 0 ? low : high;
+    for (float sign : {1.0f, -1.0f}) {
+      ASSERT_EQ(RoundToF16(sign * low), sign * low);
+      ASSERT_EQ(RoundToF16(sign * middle), sign * even);
+      ASSERT_EQ(RoundToF16(sign * step(middle, 0)), sign * low);
+      ASSERT_EQ(RoundToF16(sign * step(middle, 1e6f)), sign * high);
+    }
+  }
+}
+
+TEST(SynthHead, MatricesFitF16AndAreWrittenSo) {
+  const SynthPreset preset = Shape("small", "hidden_size=36,vocab_size=333");
+  for (SynthHead head : {SynthHead::kStory, SynthHead::kWeb}) {
+    const Checkpoint checkpoint = MakeSynth(preset, 5, head);
+    for (TensorId id : GgufTensorOrder(preset.shape, preset.tied)) {
+      const TensorDims dims = DimsOf(id.kind, preset.shape);
+      for (uint32_t row = 0; row < dims.rows && !IsNorm(id.kind); ++row) {
+        EXPECT_TRUE(std::ranges::all_of(Row(*checkpoint.weights, id, row, dims.cols), FitsF16));
+      }
+    }
+    const TemporaryFolder folder;
+    for (const auto& [name, tensor] : ReadGguf(WriteSynth(preset, 5, head, folder)).tensors) {
+      EXPECT_EQ(tensor.type, name.find("norm") == name.npos ? 1u : 0u) << name;
+    }
+  }
+}
+
+TEST(SynthHead, AnyShapeWillDo) {
+  for (const char* changes : {"vocab_size=1,hidden_size=1", "vocab_size=2,hidden_size=2", "vocab_size=3,hidden_size=3",
+                              "vocab_size=65,hidden_size=127", "vocab_size=1024,hidden_size=130"}) {
+    const SynthPreset preset = Shape("small", changes);
+    const Checkpoint checkpoint = MakeSynth(preset, 1, SynthHead::kWeb);
+    for (uint32_t token = 0; token < preset.shape.vocab_size; ++token) {
+      double squares = 0;
+      for (float value : Row(*checkpoint.weights, {TensorKind::kTokenEmbd, 0}, token, preset.shape.hidden_size)) {
+        squares += double{value} * value;
+      }
+      EXPECT_NEAR(squares / preset.shape.hidden_size, 1, 2e-3) << changes;
+    }
+  }
+}
+
+TEST(SynthHead, IsChosenByName) {
+  const SynthPreset untied = Shape("tiny-llm");
+  EXPECT_EQ(SynthHeadNamed("plain", untied), SynthHead::kPlain);
+  EXPECT_EQ(SynthHeadNamed("story", untied), SynthHead::kStory);
+  EXPECT_EQ(SynthHeadNamed("web", untied), SynthHead::kWeb);
+  EXPECT_THAT(SynthHeadNamed("novel", untied).error(), HasSubstr("\"novel\"; there are plain, story, web."));
+  const SynthPreset tied = Shape("stories15m");
+  EXPECT_EQ(SynthHeadNamed("plain", tied), SynthHead::kPlain);
+  EXPECT_THAT(SynthHeadNamed("web", tied).error(), HasSubstr("tie_word_embeddings=false"));
+}
+
+// Quantiles of (best logit - j-th best) / (|x| * mean row norm) for j = 2, 10 and 100, as in host/synth_head.h.
+using Gaps = std::array<std::array<double, 3>, 3>;
+
+// What the engine computed while it generated.
+struct Text {
+  std::array<std::vector<double>, 3> gaps;
+  double entropy = 0;  // mean, in nats
+  std::vector<TokenId> ids;
+
+  Gaps Quantiles() {
+    Gaps quantiles;
+    for (size_t j = 0; j < gaps.size(); ++j) {
+      std::ranges::sort(gaps[j]);
+      const auto n = static_cast<double>(gaps[j].size());
+      for (size_t q = 0; q < 3; ++q) quantiles[j][q] = gaps[j][static_cast<size_t>(n * std::array{0.1, 0.5, 0.9}[q])];
+    }
+    return quantiles;
+  }
+};
+
+class Writer {
+ public:
+  Writer(const SynthPreset& preset, uint64_t seed, SynthHead head) {
+    const Checkpoint checkpoint = MakeSynth(preset, seed, head);
+    const uint32_t width = preset.shape.hidden_size;
+    const auto norm = [&](TensorId id, uint32_t row) {
+      double squares = 0;
+      for (float value : Row(*checkpoint.weights, id, row, width)) squares += double{value} * value;
+      return std::sqrt(squares);
+    };
+    double norms = 0;
+    for (uint32_t row = 0; row < preset.shape.vocab_size; ++row) norms += norm({TensorKind::kLmHead, 0}, row);
+    // Before its weights, the final norm leaves elements of mean square 1.
+    unit_ = norm({TensorKind::kFinalNorm, 0}, 0) * norms / preset.shape.vocab_size;
+    device_ = FileDevice::Open(WriteSynth(preset, seed, head, folder_)).value();
+    model_ = std::make_unique<tests::OpenModel>(*device_, tests::OpenModel::Options{});
+    EXPECT_NE(model_->session(), nullptr) << model_->error();
+  }
+
+  std::vector<float> Logits(std::vector<TokenId> prompt) {
+    EXPECT_TRUE(model_->session()->Prefill(prompt));
+    const auto logits = model_->session()->logits();
+    return {logits.begin(), logits.end()};
+  }
+
+  // Continues by `n` tokens and measures every state that chose one.
+  void Continue(int n, float temperature, Text& text) {
+    for (int i = 0; i < n; ++i) {
+      const Result<TokenId> id = model_->session()->Next({.temperature = temperature, .seed = 1});
+      ASSERT_TRUE(id);
+      text.ids.push_back(*id);
+      Measure(model_->session()->logits(), text, n);
+    }
+  }
+
+ private:
+  void Measure(std::span<const float> logits, Text& text, int n) {
+    std::vector<float> best(100);
+    std::ranges::partial_sort_copy(logits, best, std::greater());
+    for (size_t j = 0; j < 3; ++j) {
+      text.gaps[j].push_back((double{best[0]} - best[std::array{1, 9, 99}[j]]) / unit_);
+    }
+    double sum = 0;
+    double weighted = 0;
+    for (float logit : logits) {
+      const double below = double{logit} - best[0];
+      sum += std::exp(below);
+      weighted += below * std::exp(below);
+    }
+    text.entropy += (std::log(sum) - weighted / sum) / n;
+  }
+
+  TemporaryFolder folder_;
+  double unit_;
+  std::unique_ptr<FileDevice> device_;
+  std::unique_ptr<tests::OpenModel> model_;
+};
+
+Text Generate(std::string_view changes, SynthHead head, float temperature, int n) {
+  Text text;
+  Writer writer(Shape("tiny-llm", changes), 1, head);
+  writer.Logits({1});
+  writer.Continue(n, temperature, text);
+  return text;
+}
+
+constexpr Gaps kStoryGaps = {{{.0055, .0366, .1248}, {.074, .140, .227}, {.195, .281, .366}}};
+constexpr Gaps kWebGaps = {{{.0020, .0130, .0390}, {.040, .067, .112}, {.114, .150, .205}}};
+
+// What the header promises, on hidden states that the engine reaches at the full size: no easier than trained models,
+// and not much harder. A twentieth is for the chance of 300 states, a fifth for the smallest gaps, of which 30 decide.
+TEST(SynthHead, GapsAreThoseOfTrainedModels) {
+  const auto expect = [](SynthHead head, const Gaps& trained, double least_entropy, double most_entropy) {
+    Text text = Generate("", head, 1, 300);
+    EXPECT_GT(text.entropy, least_entropy);
+    EXPECT_LT(text.entropy, most_entropy);
+    const Gaps quantiles = text.Quantiles();
+    for (size_t j = 0; j < 3; ++j) {
+      for (size_t q = 0; q < 3; ++q) {
+        const double chance = j == 0 && q == 0 ? 1.2 : 1.05;
+        EXPECT_LT(quantiles[j][q], chance * trained[j][q]) << j << " " << q;
+        EXPECT_GT(quantiles[j][q], 0.6 * trained[j][q]) << j << " " << q;
+      }
+    }
+  };
+  expect(SynthHead::kStory, kStoryGaps, 1.6, 2.5);
+  expect(SynthHead::kWeb, kWebGaps, 4.1, 4.7);
+}
+
+// At a size that is quick: greedy text does not run in a small circle.
+TEST(SynthHead, GreedyTextWanders) {
+  for (SynthHead head : {SynthHead::kStory, SynthHead::kWeb}) {
+    const Text text = Generate("vocab_size=4000,hidden_size=64", head, 0, 200);
+    EXPECT_GT(std::set(text.ids.begin(), text.ids.end()).size(), 25u);
+  }
+}
+
+TEST(SynthHead, LogitsDependOnAllThatCameBefore) {
+  const SynthPreset preset = Shape("tiny-llm", "vocab_size=1000,hidden_size=64");
+  for (SynthHead head : {SynthHead::kStory, SynthHead::kWeb}) {
+    EXPECT_NE(Writer(preset, 1, head).Logits({1, 500, 600, 700}), Writer(preset, 1, head).Logits({1, 501, 600, 700}));
   }
 }
 
