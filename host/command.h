@@ -27,6 +27,7 @@ void ReportNote(std::string_view sentence);
 // Each adds one subcommand to `app`. Its callback runs while main() parses and stores the exit code in `exit_code`,
 // which must outlive `app`.
 void AddRunCommand(CLI::App& app, int& exit_code);
+void AddBenchCommand(CLI::App& app, int& exit_code);
 void AddCardCommand(CLI::App& app, int& exit_code);
 void AddConvertCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);

@@ -22,30 +22,7 @@ struct Options {
   bool json = false;
 };
 
-struct Totals {
-  uint64_t tensors = 0;
-  uint64_t parameters = 0;
-  uint64_t bytes = 0;
-};
-
-// What the file holds: a tied LM head is the token embedding.
-std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model) {
-  std::vector<const TensorRef*> tensors = TensorsInOrder(model);
-  if (model.tied) tensors.pop_back();
-  return tensors;
-}
-
 uint64_t Parameters(const TensorRef& tensor) { return uint64_t{tensor.rows} * tensor.cols; }
-
-Totals TotalsOf(const card::ModelFile& model) {
-  Totals totals;
-  for (const TensorRef* tensor : StoredTensors(model)) {
-    ++totals.tensors;
-    totals.parameters += Parameters(*tensor);
-    totals.bytes += tensor->size_bytes();
-  }
-  return totals;
-}
 
 // What a user would want to know before a run.
 std::vector<std::string> Warnings(LoadedModel& loaded) {
@@ -96,7 +73,7 @@ std::string RatioText(double ratio) {
 void PrintText(LoadedModel& loaded) {
   const card::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
-  const Totals totals = TotalsOf(model);
+  const ModelSize totals = SizeOf(model);
   std::string out = fmt::format("{}\n\n{:28} {:>15}  {:5} {:>13} {:>10}\n", loaded.description(), "tensor", "shape",
                                 "type", "parameters", "MB");
   for (const TensorRef* tensor : StoredTensors(model)) {
@@ -144,7 +121,7 @@ void PrintText(LoadedModel& loaded) {
 void PrintJson(LoadedModel& loaded) {
   const card::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
-  const Totals totals = TotalsOf(model);
+  const ModelSize totals = SizeOf(model);
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   for (const TensorRef* tensor : StoredTensors(model)) {
     tensors.push_back({{"name", TensorName(tensor->id)},

@@ -27,6 +27,22 @@ std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
   return tensors;
 }
 
+std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model) {
+  std::vector<const TensorRef*> tensors = TensorsInOrder(model);
+  if (model.tied) tensors.pop_back();
+  return tensors;
+}
+
+ModelSize SizeOf(const card::ModelFile& model) {
+  ModelSize size;
+  for (const TensorRef* tensor : StoredTensors(model)) {
+    ++size.tensors;
+    size.parameters += uint64_t{tensor->rows} * tensor->cols;
+    size.bytes += tensor->size_bytes();
+  }
+  return size;
+}
+
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {

@@ -4,6 +4,7 @@
 #define THIMBLE_HOST_LOADED_MODEL_H_
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,6 +41,17 @@ void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& cho
 
 // The tensors in the order in which a token meets them, the LM head last, also where it is the token embedding.
 std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model);
+
+// What the file holds, each tensor once: a tied LM head is the token embedding.
+std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model);
+
+// Of the stored tensors.
+struct ModelSize {
+  uint64_t tensors = 0;
+  uint64_t parameters = 0;
+  uint64_t bytes = 0;
+};
+ModelSize SizeOf(const card::ModelFile& model);
 
 // Stays where it is: its parts point at each other.
 class LoadedModel {

@@ -15,6 +15,7 @@ constexpr char kExamples[] =
     "  thimble card tiny-llm.gguf -o card.img                     an SD card's image with it\n"
     "  thimble verify card.img                                    is it sound?\n"
     "  thimble plan tiny-llm.gguf --board esp32-cam               what it will need, and what a token reads\n"
+    "  thimble bench -m tiny-llm.gguf                             how fast here, and what a token reads\n"
     "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
     "\n"
     "thimble COMMAND --help shows the options of one command.";
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
                "thimble");
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
   AddRunCommand(app, exit_code);
+  AddBenchCommand(app, exit_code);
   AddConvertCommand(app, exit_code);
   AddCardCommand(app, exit_code);
   AddSynthCommand(app, exit_code);

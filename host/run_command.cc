@@ -142,23 +142,17 @@ nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
 }
 
 std::string DescribeModel(const card::ModelFile& model, const Board& board) {
-  uint64_t parameters = 0;
-  uint64_t bytes = 0;
-  for (const TensorRef& tensor : model.tensors) {
-    if (tensor.id.kind == TensorKind::kLmHead && model.tied) continue;
-    parameters += uint64_t{tensor.rows} * tensor.cols;
-    bytes += tensor.size_bytes();
-  }
-  const uint64_t float32_bytes = parameters * sizeof(float);
+  const ModelSize size = SizeOf(model);
+  const uint64_t float32_bytes = size.parameters * sizeof(float);
   const ModelShape& s = model.shape;
   std::string text = fmt::format("{} {}, hidden size {}, vocabulary {}; {} parameters, {} in float32",
                                  s.num_hidden_layers, s.num_hidden_layers == 1 ? "layer" : "layers", s.hidden_size,
-                                 Grouped(s.vocab_size), Grouped(parameters), Megabytes(float32_bytes));
+                                 Grouped(s.vocab_size), Grouped(size.parameters), Megabytes(float32_bytes));
   const uint64_t psram = board.capacity(Region::kPsram);
   if (float32_bytes > psram) {
     text += fmt::format(" ({:.1f} x the PSRAM)", static_cast<double>(float32_bytes) / static_cast<double>(psram));
   }
-  if (bytes != float32_bytes) text += fmt::format(", {} as stored", Megabytes(bytes));
+  if (size.bytes != float32_bytes) text += fmt::format(", {} as stored", Megabytes(size.bytes));
   return text;
 }
 
