@@ -19,7 +19,8 @@ constexpr uint64_t kStopTextBytes = 2048;
 plan::TextNeeds NeedsOf(const card::ModelFile& model, const text::SamplerOptions& sampler) {
   plan::TextNeeds needs = {
       .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
-      .saved_logits = text::SavedLogitsNeeded(sampler, std::numeric_limits<uint64_t>::max())};
+      .penalised = text::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
+      .is_boundable = text::IsBoundable(sampler)};
   if (model.tokenizer.present) {
     needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
     needs.work_bytes = text::Tokenizer::WorkspaceBytes;
@@ -78,14 +79,29 @@ Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const
   return model;
 }
 
+Result<card::Index> OpenModelIndex(card::FileReader& reader, card::FileReader& index_reader,
+                                   const card::ModelFile& model, const math::Kernels& kernels, Arenas arenas) {
+  Arena& dma = ArenaOf(arenas, Region::kSramDma);
+  const uint64_t mark = dma.used_bytes();
+  THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
+  const Result<uint32_t> crc = card::MetadataCrc(reader, model, buffer, kernels.crc32c);
+  Result<card::Index> index = !crc ? Result<card::Index>(std::unexpected(crc.error()))
+                                   : card::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
+  dma.Release(mark);
+  return index;
+}
+
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler) {
-  return plan::MakePlan(model, NeedsOf(model, sampler), board, block_bytes, options);
+                               const plan::PlanOptions& options, const text::SamplerOptions& sampler,
+                               const card::Index* index) {
+  static_assert(sizeof(text::Bounded) == 20);
+  return plan::MakePlan(model, NeedsOf(model, sampler), board, block_bytes, options, index);
 }
 
 uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler) {
-  return plan::LargestContext(model, NeedsOf(model, sampler), board, block_bytes, options);
+                        const plan::PlanOptions& options, const text::SamplerOptions& sampler,
+                        const card::Index* index) {
+  return plan::LargestContext(model, NeedsOf(model, sampler), board, block_bytes, options, index);
 }
 
 Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
@@ -97,9 +113,12 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
   THIMBLE_TRY(session->TakeTiles(arenas));
   THIMBLE_TRY(session->TakeBuffers(arenas));
   THIMBLE_TRY(session->LoadTokenizer(arenas));
+  THIMBLE_TRY(session->LoadIndex(parts, arenas));
   session->transformer_.emplace(*parts.model, *parts.kernels, session->stream_, parts.reader->ledger(),
-                                session->memory_, parts.plan->n_ctx, parts.plan->tile_block_bytes());
+                                session->memory_, parts.plan->n_ctx, parts.plan->tile_block_bytes(),
+                                session->row_checks_);
   THIMBLE_TRY(session->transformer_->Load());
+  THIMBLE_TRY(session->head_->Load());
   return session;
 }
 
@@ -148,13 +167,60 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
   THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
   THIMBLE_ASSIGN(candidates_, Take<text::Candidate>(*plan_, BufferId::kCandidates, arenas));
-  THIMBLE_ASSIGN(saved_logits_, Take<float>(*plan_, BufferId::kSavedLogits, arenas));
+  THIMBLE_ASSIGN(penalised_, Take<TokenId>(*plan_, BufferId::kPenalised, arenas));
+  THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
-  memory_.logits = logits_;
+  head_memory_.logits = logits_;
   THIMBLE_ASSIGN(tokenizer_work_, Take<std::byte>(*plan_, BufferId::kTokenizerWork, arenas));
   THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
   memory_.k_cache = kv.first(kv.size() / 2);
   memory_.v_cache = kv.subspan(kv.size() / 2);
+  memory_.kv_region = plan_->buffer(BufferId::kKvCache).region;
+  const model::Memory::Tiles& head_tiles = memory_.tiles[static_cast<size_t>(Zone::kHead)];
+  head_memory_.tiles = head_tiles.buffers;
+  head_memory_.chunks = head_tiles.chunks;
+  return {};
+}
+
+Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
+  head::HeadParts head = {.tensor = &model_->tensor({TensorKind::kLmHead, 0}),
+                          .kernels = parts.kernels,
+                          .reader = reader_,
+                          .stream = &stream_,
+                          .block_bytes = plan_->tile_block_bytes(),
+                          .ledger = &reader_->ledger()};
+  if (parts.index != nullptr) {
+    // Through the buffer that the header came through: the first tile buffer, or the bounce buffer.
+    const std::span<std::byte> buffer = memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first;
+    const auto load = [&](card::Section id, std::span<uint32_t> out) {
+      return card::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out), buffer,
+                               parts.kernels->crc32c);
+    };
+    THIMBLE_ASSIGN(const std::span<uint32_t> blocks, Take<uint32_t>(*plan_, BufferId::kBlockChecks, arenas));
+    THIMBLE_ASSIGN(const std::span<uint32_t> rows, Take<uint32_t>(*plan_, BufferId::kRowChecks, arenas));
+    THIMBLE_TRY(load(card::Section::kBlockChecks, blocks));
+    if (!rows.empty()) THIMBLE_TRY(load(card::Section::kRowChecks, rows));
+    stream_ = card::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c});
+    row_checks_ = {.reader = parts.index_reader,
+                   .offset = parts.index->section(card::Section::kRowChecks).offset,
+                   .in_memory = rows,
+                   .crc32c = parts.kernels->crc32c};
+  }
+  if (plan_->screened) {
+    head.index = parts.index;
+    head.index_reader = parts.index_reader;
+    head_memory_.places = plan_->places;
+    THIMBLE_ASSIGN(const std::span<float> vectors, Take<float>(*plan_, BufferId::kScreenVectors, arenas));
+    const auto num_vectors = static_cast<size_t>(parts.index->section(card::Section::kVectors).bytes / sizeof(float));
+    head_memory_.vectors = vectors.first(num_vectors);
+    head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
+                                 vectors.size() - num_vectors};
+    THIMBLE_ASSIGN(head_memory_.codes, Take<int8_t>(*plan_, BufferId::kScreenQuery, arenas));
+    THIMBLE_ASSIGN(head_memory_.candidates, Take<text::Bounded>(*plan_, BufferId::kScreenCandidates, arenas));
+    THIMBLE_ASSIGN(head_memory_.psram, Take<std::byte>(*plan_, BufferId::kScreenPsram, arenas));
+    THIMBLE_ASSIGN(head_memory_.flash, Take<std::byte>(*plan_, BufferId::kScreenFlash, arenas));
+  }
+  head_.emplace(head, head_memory_);
   return {};
 }
 
@@ -226,36 +292,34 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
     THIMBLE_TRY(Run({&*pending_, 1}, true));
     pending_.reset();
   }
-  if (!have_logits_) {
+  if (!have_hidden_) {
     return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
   }
   const std::span<const TokenId> context = history_.first(n_past_);
   if (text::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
-      text::SavedLogitsNeeded(sampler, n_past_) > saved_logits_.size()) {
+      text::PenalisedNeeded(sampler, n_past_) > penalised_.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,
          .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
   }
-  for (uint32_t id = 0; id < logits_.size(); ++id) {
-    if (!(logits_[id] - logits_[id] == 0.0f)) {
-      return Fail({.code = Code::kCorrupt,
-                   .what = "the logit of token {have} is not a finite number: the model's weights are damaged, convert "
-                           "it again",
-                   .have = id});
-    }
-  }
-  pending_ = text::Sample(logits_, sampler, n_past_, context, candidates_, saved_logits_);
+  text::Choice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
+  THIMBLE_ASSIGN(pending_, head_->Choose(transformer_->hidden(), choice));
   has_text_ |= *pending_ != model_->tokenizer.bos;
   return *pending_;
 }
 
-Result<void> Session::Run(std::span<const TokenId> tokens, bool want_logits) {
-  THIMBLE_TRY(transformer_->Run(tokens, n_past_, want_logits));
+Result<void> Session::Run(std::span<const TokenId> tokens, bool want_hidden) {
+  have_hidden_ = have_logits_ = false;
+  THIMBLE_TRY(transformer_->Run(tokens, n_past_, want_hidden));
+  if (want_hidden && plan_->options.keep_logits) {
+    THIMBLE_TRY(head_->ComputeLogits(transformer_->hidden()));
+    have_logits_ = true;
+  }
   for (TokenId token : tokens) {
     history_[n_past_++] = token;
     has_text_ |= token != model_->tokenizer.bos;
   }
-  have_logits_ = want_logits;
+  have_hidden_ = want_hidden;
   return {};
 }
 

@@ -16,9 +16,11 @@
 #include "engine/base/error.h"
 #include "engine/card/bouncing_device.h"
 #include "engine/card/file_reader.h"
+#include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 #include "engine/card/model_folder.h"
 #include "engine/card/tile_stream.h"
+#include "engine/head/head.h"
 #include "engine/math/kernels.h"
 #include "engine/model/transformer.h"
 #include "engine/plan/plan.h"
@@ -32,12 +34,19 @@ namespace thimble {
 // stays in arenas[kSram].
 Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder = nullptr);
 
+// Reads the header of the model's index behind `index_reader`, and checks that it belongs to the model: reads all of
+// the model's metadata. Scratch as for OpenModel(). Fails as card::OpenIndex() does.
+Result<card::Index> OpenModelIndex(card::FileReader& reader, card::FileReader& index_reader,
+                                   const card::ModelFile& model, const math::Kernels& kernels, Arenas arenas);
+
 // Plans `model` on `board` with what its tokenizer and this sampler need. As plan::MakePlan(), pure.
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler = {});
+                               const plan::PlanOptions& options, const text::SamplerOptions& sampler = {},
+                               const card::Index* index = nullptr);
 // As plan::LargestContext().
 uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler = {});
+                        const plan::PlanOptions& options, const text::SamplerOptions& sampler = {},
+                        const card::Index* index = nullptr);
 
 // What a session refers to and does not own; all of it outlives the session.
 struct SessionParts {
@@ -45,15 +54,17 @@ struct SessionParts {
   const plan::Plan* plan = nullptr;        // of this model and these arenas
   card::FileReader* reader = nullptr;      // of the model's file; no read in flight
   const math::Kernels* kernels = nullptr;
+  const card::Index* index = nullptr;        // with which the plan was made; null: without
+  card::FileReader* index_reader = nullptr;  // of its file; may share the model's device
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
 // cancellation or a full context.
 class Session {
  public:
-  // Takes the plan's buffers from the arenas, reads norms and tokenizer. Afterwards used_bytes() of each arena equals
-  // the plan's region_bytes(). Fails with kOutOfMemory when the arenas are smaller than the plan, kIo, and kCorrupt for
-  // a bad tokenizer. The session lies in arenas[kSram] and needs no destruction.
+  // Takes the plan's buffers from the arenas, reads norms, tokenizer and what is kept of the index. Afterwards
+  // used_bytes() of each arena equals the plan's region_bytes(). Fails with kOutOfMemory when the arenas are smaller
+  // than the plan, kIo, and kCorrupt for a bad tokenizer. The session lies in arenas[kSram] and needs no destruction.
   static Result<Session*> Open(const SessionParts& parts, Arenas arenas);
 
   // The ids of `text`, bos first if the vocabulary says so; valid until the next call. kInvalidArgument if the model
@@ -61,19 +72,23 @@ class Session {
   // n_ctx.
   Result<std::span<const TokenId>> Tokenize(std::string_view text);
 
-  // Appends tokens to the context and computes the logits of the last. kInvalidArgument for an empty span or an id
+  // Appends tokens to the context. kInvalidArgument for an empty span or an id
   // outside the vocabulary, kContextFull (have: positions left) when they do not fit; nothing was run then. After
   // another failure the context is as long as what was run.
   Result<void> Prefill(std::span<const TokenId> tokens);
 
-  // Chooses the next token from the logits. It is run when the one after it is asked for, so the last token of a text
-  // costs nothing. kInvalidArgument before the first Prefill(), kContextFull when no position is left for the token
-  // before it, kCorrupt if a logit is not a finite number (the weights are damaged). After an I/O error the call can be
-  // made again.
+  // Chooses the next token: the LM head is read now, unless the plan keeps logits. The token is run when the one after
+  // it is asked for, so the last token of a text costs no more. kInvalidArgument before the first Prefill(),
+  // kContextFull when no position is left for the token before it, kCorrupt if a checksum of the index does not fit, or
+  // a logit is not a finite number (the weights are damaged). After an I/O error the call can be made again.
   Result<TokenId> Next(const text::SamplerOptions& sampler);
 
-  // Of the last position run with logits: [vocab_size]. Empty before the first Prefill().
+  // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
+  // before the first Prefill(), and if the plan does not keep them.
   std::span<const float> logits() const { return have_logits_ ? logits_ : std::span<const float>(); }
+
+  // The state [hidden_size] of the last position, that the LM head multiplies. Null before the first Prefill().
+  const float* hidden() const { return have_hidden_ ? transformer_->hidden() : nullptr; }
 
   // Positions in the KV cache so far, and the most there can be.
   uint32_t n_past() const { return n_past_; }
@@ -92,7 +107,8 @@ class Session {
   Result<void> TakeTiles(Arenas arenas);
   Result<void> TakeBuffers(Arenas arenas);
   Result<void> LoadTokenizer(Arenas arenas);
-  Result<void> Run(std::span<const TokenId> tokens, bool want_logits);
+  Result<void> LoadIndex(const SessionParts& parts, Arenas arenas);
+  Result<void> Run(std::span<const TokenId> tokens, bool want_hidden);
 
   const card::ModelFile* model_;
   const plan::Plan* plan_;
@@ -103,15 +119,19 @@ class Session {
   text::Tokenizer tokenizer_;
   std::optional<model::Transformer> transformer_;
   model::Memory memory_;
+  std::optional<head::Head> head_;
+  head::HeadMemory head_memory_;
+  model::RowChecks row_checks_;
   std::span<float> logits_;
   std::span<TokenId> prompt_ids_;
   std::span<TokenId> history_;  // [n_past_] ids run
   std::span<text::Candidate> candidates_;
-  std::span<float> saved_logits_;
+  std::span<TokenId> penalised_;
   std::span<std::byte> tokenizer_work_;
   std::span<std::byte> text_memory_;
   std::optional<TokenId> pending_;  // chosen, not yet run
   uint32_t n_past_ = 0;
+  bool have_hidden_ = false;
   bool have_logits_ = false;
   bool has_text_ = false;
 };

@@ -118,9 +118,7 @@ class Bench {
  private:
   Expected<Session*> OpenSession() {
     for (size_t i = 0; i < kNumRegions; ++i) loaded_->memory().arenas()[i].Release(marks_[i]);
-    const auto session = Session::Open(
-        {.model = &loaded_->model(), .plan = plan_, .reader = &loaded_->reader(), .kernels = &math::BestKernels()},
-        loaded_->memory().arenas());
+    const auto session = Session::Open(loaded_->PartsFor(*plan_), loaded_->memory().arenas());
     if (!session) return loaded_->Failure(session.error());
     return *session;
   }

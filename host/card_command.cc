@@ -26,6 +26,7 @@ Status WriteImage(const CardOptions& options) {
   fmt::print("{}: {}, FAT32 {}, {} of {} {}\n", options.out, Megabytes(card.layout.image_bytes),
              options.superfloppy ? "without a partition table" : "in one partition", card.name_on_card,
              Megabytes(card.model_bytes), Pieces(card.pieces));
+  if (card.index_bytes != 0) fmt::print("with its index, {}\n", Megabytes(card.index_bytes));
   return {};
 }
 

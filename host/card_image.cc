@@ -166,7 +166,8 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   CardImage card;
   card.name_on_card = model.name_on_card;
   card.model_bytes = model.opened.file.size_bytes;
-  card.layout = PlanCard(card.model_bytes, options.superfloppy);
+  card.index_bytes = model.opened.index_file.size_bytes;
+  card.layout = PlanCard(card.model_bytes + card.index_bytes, options.superfloppy);
   const uint32_t start = card.layout.partition_start_sector;
 
   THIMBLE_ASSIGN(AtomicFile image, AtomicFile::Create(options.out, std::span(&options.model, 1)));
@@ -207,12 +208,22 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
                 }));
   }
 
+  if (card.index_bytes != 0) {
+    THIMBLE_TRY(RunTool(folders, "mcopy",
+                        {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), IndexName(model.source.path()),
+                         "::" + IndexName(card.name_on_card)},
+                        [] {}));
+  }
+
   THIMBLE_ASSIGN(const OpenedModel copy, OpenModelFile(path, ""));
   if (copy.name_on_card != card.name_on_card) {
     return Sentence(
         fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(card.name_on_card)));
   }
   THIMBLE_TRY(CompareFiles(model.opened, copy, options.out));
+  if (copy.index_file.size_bytes != card.index_bytes) {
+    return Sentence(fmt::format("{}: the index on the card has another size", options.out));
+  }
   card.pieces = copy.extents.size();
   THIMBLE_TRY(image.Commit());
   return card;

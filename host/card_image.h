@@ -37,7 +37,8 @@ struct CardImage {
   CardLayout layout;
   std::string name_on_card;
   uint64_t model_bytes = 0;
-  size_t pieces = 0;  // extents the model lies in
+  uint64_t index_bytes = 0;  // of the index, which goes onto the card if there is one beside the model; 0: none
+  size_t pieces = 0;         // extents the model lies in
 };
 
 // Writes a FAT32 image that holds the model, which appears whole or not at all, and reads the model back through the

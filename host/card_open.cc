@@ -8,11 +8,13 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "engine/card/fat32.h"
+#include "engine/card/index_file.h"
 #include "host/input_file.h"
 
 namespace thimble::host {
@@ -118,8 +120,32 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, card::Fat32
   model.name_on_card = choice.entry.name.data();
   model.description = fmt::format("{} on the card {} ({} piece{})", Quote(model.name_on_card), path,
                                   model.extents.size(), model.extents.size() == 1 ? "" : "s");
+  const std::string index_name = IndexName(model.name_on_card);
+  std::optional<card::DirEntry> index;
+  const auto listed = volume.ListRoot([&](const card::DirEntry& entry) {
+    if (card::SameName(entry.name.data(), index_name)) index = entry;
+    return !index;
+  });
+  if (!listed) return Failed(path, listed.error());
+  if (index) {
+    model.index_extents.resize(card::kUsualExtents);
+    const auto index_map = volume.MapFile(*index, model.index_extents);
+    if (!index_map) return Failed(path, index_map.error());
+    model.index_extents.resize(index_map->extents.size());
+    model.index_file = {.extents = model.index_extents, .size_bytes = index_map->size_bytes};
+  }
   model.device = std::move(device);
   return model;
+}
+
+Status FindIndexBeside(const std::string& path, OpenedModel& model) {
+  const std::string index_path = IndexName(path);
+  if (!Exists(index_path)) return {};
+  THIMBLE_ASSIGN(model.index_device, FileDevice::Open(index_path));
+  model.index_extents = {card::WholeDevice(*model.index_device)};
+  model.index_extents[0].size_bytes = model.index_device->file_size_bytes();
+  model.index_file = {.extents = model.index_extents, .size_bytes = model.index_device->file_size_bytes()};
+  return {};
 }
 
 Expected<OpenedModel> OpenTensorFolder(const std::string& path) {
@@ -152,10 +178,18 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path) {
   model.extents = {card::WholeDevice(*model.device)};
   model.file = {.extents = model.extents, .size_bytes = model.folder.size_bytes()};
   model.description = fmt::format("{} (tensor folder, {} files)", path, paths.size());
+  THIMBLE_TRY(FindIndexBeside(path, model));
   return model;
 }
 
 }  // namespace
+
+std::string IndexName(const std::string& model) {
+  std::string stem = model;
+  while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
+  if (IsModelName(stem)) stem.resize(stem.size() - kExtension.size());
+  return stem + std::string(card::kIndexExtension);
+}
 
 bool IsTensorFolder(const std::string& path) {
   return IsFolder(path) && Exists(fmt::format("{}/{}", path, card::kFolderConfigName));
@@ -186,6 +220,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     model.extents = {{.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = device->file_size_bytes()}};
     model.file = {.extents = model.extents, .size_bytes = device->file_size_bytes()};
     model.description = path;
+    THIMBLE_TRY(FindIndexBeside(path, model));
     model.device = std::move(device);
     return model;
   }

@@ -22,7 +22,16 @@ struct OpenedModel {
   card::ModelFolder folder;  // empty unless the model is a tensor folder
   std::string name_on_card;  // empty when the path itself is the model
   std::string description;   // for people: "tiny-llm.gguf on the card card.img (1 piece)"
+
+  // The index beside it, if there is one: on the card it shares the device.
+  std::unique_ptr<FileDevice> index_device;
+  std::vector<card::Extent> index_extents;
+  card::FileMap index_file;
+  bool has_index() const { return !index_extents.empty(); }
 };
+
+// The name of a model's index: ".thimble" instead of ".gguf", or after a folder's name.
+std::string IndexName(const std::string& model);
 
 // Whether `path` is a folder with a model_config.json.
 bool IsTensorFolder(const std::string& path);
@@ -30,7 +39,8 @@ bool IsTensorFolder(const std::string& path);
 // Opens `path`: a folder as a tensor folder, a GGUF file by its first letters, anything else as a FAT32 card. Of a card
 // the file or folder `file_on_card` of its root folder is taken (the case of the letters A to Z does not matter), or,
 // when that is empty, its only .gguf file, or, when there is none, its only tensor folder; several are an error that
-// names them. The model itself is not looked at. Fails with one sentence that names the path.
+// names them. The model itself is not looked at; an index beside it is
+// found by its name. Fails with one sentence that names the path.
 Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card);
 
 }  // namespace thimble::host

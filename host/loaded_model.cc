@@ -43,6 +43,15 @@ ModelSize SizeOf(const card::ModelFile& model) {
   return size;
 }
 
+SessionParts LoadedModel::PartsFor(const plan::Plan& plan) {
+  return {.model = &model_,
+          .plan = &plan,
+          .reader = reader_.get(),
+          .kernels = &math::BestKernels(),
+          .index = index(),
+          .index_reader = index_reader_.get()};
+}
+
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
@@ -59,6 +68,14 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
   const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
   loaded->model_ = *model;
+  if (choice.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
+  OpenedModel& o = loaded->opened_;
+  loaded->index_reader_ = std::make_unique<card::FileReader>(o.index_device ? *o.index_device : *o.device, o.index_file,
+                                                             loaded->ledger_, cancel);
+  const auto index = OpenModelIndex(*loaded->reader_, *loaded->index_reader_, loaded->model_, math::BestKernels(),
+                                    loaded->memory_.arenas());
+  if (!index) return loaded->Failure(index.error());
+  loaded->index_ = *index;
   return loaded;
 }
 

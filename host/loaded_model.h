@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@
 #include "engine/base/ledger.h"
 #include "engine/card/file_reader.h"
 #include "engine/card/gguf.h"
+#include "engine/card/index_file.h"
+#include "engine/session.h"
 #include "host/board_memory.h"
 #include "host/card_open.h"
 #include "host/expected.h"
@@ -26,6 +29,9 @@ namespace thimble::host {
 
 inline constexpr char kDefaultBoard[] = "esp32-cam";
 
+// Whether the index beside a model is used where there is one.
+enum class IndexUse : uint8_t { kIfThere, kIgnore };
+
 // What the user typed.
 struct ModelChoice {
   std::string model;         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads
@@ -33,6 +39,7 @@ struct ModelChoice {
   std::string file_on_card;  // of a card with several; or empty
   std::string board;         // empty: kDefaultBoard
   WrittenType written = WrittenType::kExact;  // of what is converted on the fly
+  IndexUse index = IndexUse::kIfThere;
 };
 
 // The options of ModelChoice: the model as -m for commands that run it, else as the argument.
@@ -69,6 +76,11 @@ class LoadedModel {
   const card::ModelFile& model() const { return model_; }
   OpenedModel& opened() { return opened_; }
   card::FileReader& reader() { return *reader_; }
+  bool is_converted() const { return source_.is_converted(); }
+  const card::Index* index() const { return index_ ? &*index_ : nullptr; }
+
+  // What a session refers to.
+  SessionParts PartsFor(const plan::Plan& plan);
   const Ledger& ledger() const { return ledger_; }
   BoardMemory& memory() { return memory_; }
 
@@ -91,6 +103,8 @@ class LoadedModel {
   Ledger ledger_;
   std::unique_ptr<card::FileReader> reader_;
   card::ModelFile model_;
+  std::unique_ptr<card::FileReader> index_reader_;
+  std::optional<card::Index> index_;
 };
 
 }  // namespace thimble::host

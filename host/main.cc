@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   AddCardCommand(app, exit_code);
   AddSynthCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
+  AddPrepareCommand(app, exit_code);
   AddPlanCommand(app, exit_code);
   AddVerifyCommand(app, exit_code);
   AddTokenizeCommand(app, exit_code);

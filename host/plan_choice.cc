@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
 
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
@@ -19,10 +20,19 @@ void AddPlanOptions(CLI::App& command, PlanChoice& choice) {
   command.add_option("--plan", choice.plan,
                      "'original', the plan this system started from, or a file that 'thimble plan -o' wrote");
   command.add_option("-c,--ctx-size", choice.n_ctx, "positions of context; 0: the model's (default: the plan's, or 0)");
+  static const std::map<std::string, plan::HeadMode> kModes = {
+      {"auto", plan::HeadMode::kAuto}, {"full", plan::HeadMode::kFull}, {"screen", plan::HeadMode::kScreen}};
+  command
+      .add_option("--head", choice.head,
+                  "how the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
+                  "or 'auto', whatever reads less (default: the plan's, or auto); the token is the same")
+      ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description(""))
+      ->type_name("auto|full|screen");
 }
 
 Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board) {
-  ChosenPlan chosen = {.original = choice.plan == kOriginal, .text = "", .options = {}, .n_ctx = choice.n_ctx};
+  ChosenPlan chosen = {
+      .original = choice.plan == kOriginal, .text = "", .options = {}, .n_ctx = choice.n_ctx, .head = choice.head};
   if (choice.plan.empty() || chosen.original) return chosen;
   if (!Exists(choice.plan)) {
     return Sentence(fmt::format("--plan: there is no file {}; give 'original', or a file that 'thimble plan -o' wrote",
@@ -43,12 +53,13 @@ Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board
 Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const text::SamplerOptions& sampler) {
   plan::PlanOptions options = chosen.original ? plan::OriginalPlan(loaded.model().shape) : chosen.options;
   if (chosen.n_ctx) options.n_ctx = *chosen.n_ctx;
+  if (chosen.head) options.head = *chosen.head;
   const uint32_t block_bytes = loaded.reader().block_bytes();
-  const auto plan = PlanSession(loaded.model(), loaded.board(), block_bytes, options, sampler);
+  const auto plan = PlanSession(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());
   if (plan) return *plan;
   const std::string refusal = loaded.Failure(plan.error()).error();
   if (plan.error().code != Code::kOutOfMemory) return Sentence(refusal);
-  const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler);
+  const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());
   return Sentence(fits == 0 ? refusal : fmt::format("{} (-c {} fits)", refusal, fits));
 }
 

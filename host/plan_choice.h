@@ -18,8 +18,9 @@ class App;
 namespace thimble::host {
 
 struct PlanChoice {
-  std::string plan;               // "original", a plan file, or empty: our own
-  std::optional<uint32_t> n_ctx;  // goes before the plan's
+  std::string plan;                    // "original", a plan file, or empty: our own
+  std::optional<uint32_t> n_ctx;       // goes before the plan's
+  std::optional<plan::HeadMode> head;  // likewise
 };
 
 void AddPlanOptions(CLI::App& command, PlanChoice& choice);
@@ -30,6 +31,7 @@ struct ChosenPlan {
   std::string text;           // of the plan file
   plan::PlanOptions options;  // of the plan file
   std::optional<uint32_t> n_ctx;
+  std::optional<plan::HeadMode> head;
 };
 
 // Reads the plan file, if there is one. Its board becomes `board` when that is empty, and must be it otherwise.

@@ -90,7 +90,7 @@ std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelS
       tile("LM head chunk", kFirst.head_chunk, kHeadTile),
       {"KV cache", kFirst.kv_cache, kv_bytes, kv_why},
       {"working buffers", kFirst.working_buffers,
-       sum({kActivations, kRotary, kScores, kTokens, kHistory, kCandidates, kSavedLogits, kText, kLogits}),
+       sum({kActivations, kRotary, kScores, kTokens, kHistory, kCandidates, kPenalised, kText, kHeadRows, kLogits}),
        fmt::format("the logits of {} tokens alone are {}", Grouped(shape.vocab_size), Grouped(sum({kLogits})))},
       {"tokenizer", 0, sum({kTokenizer, kTokenizerWork}), "not counted then: prompts and texts need it on the board"},
       {"norms", 0, sum({kNorms}), "not counted then: read once, kept"},

@@ -141,6 +141,21 @@ nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
   return json;
 }
 
+// Null without a screen.
+nlohmann::ordered_json ScreenJson(const card::Index* index, const plan::Plan& plan, const ScreenCounts& counts) {
+  if (!plan.screened) return nullptr;
+  std::vector<uint32_t> bits;
+  for (uint32_t s = 0; s < index->screen.num_stages; ++s) bits.push_back(index->screen.stages[s].bits);
+  const double certain = static_cast<double>(counts.tokens - counts.fallbacks);
+  return {{"bits", bits},
+          {"tokens", counts.tokens},
+          {"survivors_mean", certain > 0 ? static_cast<double>(counts.survivors) / certain : 0.0},
+          {"survivors_max", counts.survivors_most},
+          {"refined", counts.refined},
+          {"rows_fetched", counts.rows_fetched},
+          {"fallbacks", counts.fallbacks}};
+}
+
 std::string DescribeModel(const card::ModelFile& model, const Board& board) {
   const ModelSize size = SizeOf(model);
   const uint64_t float32_bytes = size.parameters * sizeof(float);
@@ -172,6 +187,11 @@ void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledge
   if (total.bounced_blocks != 0) {
     out += fmt::format("          the reads became {} of one block each, because their buffers are in PSRAM\n",
                        Grouped(total.bounced_blocks));
+  }
+  if (plan.screened) {
+    const ScreenCounts& screen = ledger.screen;
+    out += fmt::format("screen    {} tokens from {} rows of the LM head, {} by a scan of all rows\n", screen.tokens,
+                       Grouped(screen.rows_fetched), screen.fallbacks);
   }
   out += fmt::format("prompt    {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.prompt_n,
                      PerSecond(t.prompt_n, t.prompt_ms));
@@ -206,9 +226,7 @@ Expected<int> Run(const RunOptions& options) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice, &interrupted));
   const card::ModelFile& model = loaded->model();
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, chosen, sampler));
-  const auto session =
-      Session::Open({.model = &model, .plan = &plan, .reader = &loaded->reader(), .kernels = &math::BestKernels()},
-                    loaded->memory().arenas());
+  const auto session = Session::Open(loaded->PartsFor(plan), loaded->memory().arenas());
   if (!session) return loaded->Failure(session.error());
   Session& s = **session;
 
@@ -275,7 +293,11 @@ Expected<int> Run(const RunOptions& options) {
                                            {"payload_bytes", total.payload_bytes},
                                            {"reads", total.reads},
                                            {"bounced_blocks", total.bounced_blocks},
-                                           {"retries", loaded->ledger().retries}}},
+                                           {"retries", loaded->ledger().retries},
+                                           {"psram_bytes", total.memory_bytes[static_cast<size_t>(Region::kPsram)]},
+                                           {"flash_bytes", total.memory_bytes[static_cast<size_t>(Region::kFlash)]}}},
+                                         {"head", plan.screened ? "screen" : "full"},
+                                         {"screen", ScreenJson(loaded->index(), plan, loaded->ledger().screen)},
                                          {"timings", ToJson(timings)}};
     Output::Write(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/arena.h"
 #include "engine/base/tensor.h"
 
 namespace thimble {
@@ -41,6 +42,8 @@ struct ZoneCounts {
   uint64_t reads = 0;           // reads issued, retries not included
   uint64_t bounced_blocks = 0;  // reads of one block each that they fell into (engine/card/bouncing_device.h); 0: none
   uint64_t macs = 0;            // multiply-accumulates of dot products and of the attention sum
+  // Bytes of weights, screen and KV cache that were read from each region's memory; 0 for the card's own buffers.
+  std::array<uint64_t, kNumRegions> memory_bytes = {};
 
   ZoneCounts& operator+=(const ZoneCounts& o) {
     payload_bytes += o.payload_bytes;
@@ -48,18 +51,31 @@ struct ZoneCounts {
     reads += o.reads;
     bounced_blocks += o.bounced_blocks;
     macs += o.macs;
+    for (size_t i = 0; i < kNumRegions; ++i) memory_bytes[i] += o.memory_bytes[i];
     return *this;
   }
+};
+
+// What the screen of the LM head did.
+struct ScreenCounts {
+  uint64_t tokens = 0;          // chosen with it, fallbacks included
+  uint64_t survivors = 0;       // rows that were left when the last stage had been asked, summed over tokens
+  uint64_t survivors_most = 0;  // of one token
+  uint64_t refined = 0;         // rows of which a later stage's record was read
+  uint64_t rows_fetched = 0;    // rows of which the weights were read
+  uint64_t fallbacks = 0;       // tokens that took a scan of all rows after all
 };
 
 // Owned by the caller of the session; written by the session's thread only.
 struct Ledger {
   std::array<ZoneCounts, kNumZones> zones = {};
-  Zone zone = Zone::kOpen;     // where counts go now; the model step sets it
+  Zone zone = Zone::kOpen;  // where counts go now; the model step sets it
+  ScreenCounts screen = {};
   uint64_t retries = 0;        // reads issued again after a failure
   uint64_t reinitialised = 0;  // times the device was re-initialised
 
   ZoneCounts& current() { return zones[static_cast<size_t>(zone)]; }
+  void CountMemory(Region region, uint64_t bytes) { current().memory_bytes[static_cast<size_t>(region)] += bytes; }
   ZoneCounts total() const {
     ZoneCounts sum;
     for (const ZoneCounts& z : zones) sum += z;

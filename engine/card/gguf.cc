@@ -283,7 +283,11 @@ Result<ModelFile> Parser::Parse(Arena& arena) {
     head = tensors[TensorIndex({TensorKind::kTokenEmbd, 0})];
     head.id.kind = TensorKind::kLmHead;
   }
-  return ModelFile{.shape = shape_, .tokenizer = tokenizer_, .tensors = tensors, .tied = tied};
+  return ModelFile{.shape = shape_,
+                   .tokenizer = tokenizer_,
+                   .tensors = tensors,
+                   .tied = tied,
+                   .metadata = {{{0, data_offset_}, {}}}};
 }
 
 Result<void> Parser::ReadHeader() {

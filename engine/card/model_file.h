@@ -2,6 +2,7 @@
 #ifndef THIMBLE_ENGINE_CARD_MODEL_FILE_H_
 #define THIMBLE_ENGINE_CARD_MODEL_FILE_H_
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -42,6 +43,12 @@ struct TokenizerRef {
   bool add_space_prefix = true;
 };
 
+// Bytes [offset, offset + bytes) of a file.
+struct ByteRange {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
 // A model that passed every check. `tensors` has TensorCount(shape) entries in the order of TensorIndex(); they live in
 // the arena given to the reader. The kLmHead entry of a tied model has the offset of kTokenEmbd.
 struct ModelFile {
@@ -49,6 +56,7 @@ struct ModelFile {
   TokenizerRef tokenizer;
   std::span<const TensorRef> tensors;
   bool tied = false;
+  std::array<ByteRange, 2> metadata = {};  // what the file has before its tensors, or the files beside them
 
   const TensorRef& tensor(TensorId id) const { return tensors[TensorIndex(id)]; }
 };

@@ -469,6 +469,7 @@ Result<ModelFile> OpenFolder(ByteReader& reader, const ModelFolder& files, Arena
   ModelFile model;
   THIMBLE_ASSIGN(model.shape, config.Shape());
   model.tied = config.Flag(Key::kTieWordEmbeddings, false);
+  model.metadata[0] = {config_file.offset_bytes, config_file.size_bytes};
   THIMBLE_TRY(CheckFiles(files, model.shape, model.tied));
 
   TokenizerRef& tokenizer = model.tokenizer;
@@ -478,6 +479,7 @@ Result<ModelFile> OpenFolder(ByteReader& reader, const ModelFolder& files, Arena
   tokenizer.add_space_prefix = config.Flag(Key::kAddPrefixSpace, true);
   if (const FolderFile file = files.file(kFolderTokenizer); file.is_there()) {
     THIMBLE_TRY(ReadTokenizer(reader, file, model.shape.vocab_size, tokenizer));
+    model.metadata[1] = {file.offset_bytes, file.size_bytes};
   }
 
   THIMBLE_ASSIGN(const std::span<TensorRef> tensors, arena.Take<TensorRef>(TensorCount(model.shape)));

@@ -6,14 +6,14 @@
 namespace thimble::card {
 namespace {
 
-std::unexpected<Error> FailAt(const TensorRef& tensor, Error error) {
+std::unexpected<Error> FailAt(const RowsRef& tensor, Error error) {
   error.tensor = tensor.id;
   return Fail(error);
 }
 
 }  // namespace
 
-Result<void> TileStream::Begin(const TensorRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
+Result<void> TileStream::Begin(const RowsRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
                                const TileBuffers& buffers) {
   tensor_ = tensor;
   buffers_ = buffers;
@@ -27,6 +27,9 @@ Result<void> TileStream::Begin(const TensorRef& tensor, uint32_t first_row, uint
   }
   end_row_ = first_row + num_rows;
   filling_second_ = false;
+  blocks_ = {};
+  if (first_row == 0 && num_rows == tensor.rows) blocks_ = checks_.BlocksOf(tensor.id);
+  checked_bytes_ = crc_ = 0;
   return StartRead();
 }
 
@@ -41,24 +44,53 @@ Result<Tile> TileStream::Next() {
     filling_second_ = !filling_second_;
     THIMBLE_TRY(StartRead());
   }
+  if (!blocks_.empty()) {
+    if (const Result<void> checked = Check(tile.rows); !checked) {
+      Abandon();
+      return std::unexpected(checked.error());
+    }
+  }
   return tile;
+}
+
+void TileStream::Abandon() {
+  if (read_row_ != next_row_) (void)reader_->Wait();
+  next_row_ = read_row_ = end_row_;
+}
+
+Result<void> TileStream::Check(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const uint64_t left_in_block = kCheckBlockBytes - checked_bytes_ % kCheckBlockBytes;
+    const std::span<const std::byte> part =
+        bytes.first(static_cast<size_t>(std::min<uint64_t>(left_in_block, bytes.size())));
+    crc_ = checks_.crc32c()(crc_, part.data(), part.size());
+    bytes = bytes.subspan(part.size());
+    checked_bytes_ += part.size();
+    if (checked_bytes_ % kCheckBlockBytes != 0 && checked_bytes_ != tensor_.size_bytes()) continue;
+    if (crc_ != blocks_.front()) {
+      return DamagedWeights(tensor_.id, tensor_.offset + (checked_bytes_ - 1) / kCheckBlockBytes * kCheckBlockBytes);
+    }
+    blocks_ = blocks_.subspan(1);
+    crc_ = 0;
+  }
+  return {};
 }
 
 // Starts the read of the tile at read_row_, if there is one.
 Result<void> TileStream::StartRead() {
   const uint32_t rows = std::min(tile_rows_, end_row_ - read_row_);
   if (rows == 0) return {};
-  const uint64_t offset = tensor_.offset + read_row_ * tensor_.row_bytes();
+  const uint64_t offset = tensor_.offset + read_row_ * tensor_.row_bytes;
   const std::span<std::byte> buffer = filling_second_ ? buffers_.second : buffers_.first;
-  if (Result<void> started = reader_->Start(offset, rows * tensor_.row_bytes(), buffer); !started) {
+  if (Result<void> started = reader_->Start(offset, rows * tensor_.row_bytes, buffer); !started) {
     return FailAt(tensor_, started.error());
   }
   read_row_ += rows;
   return {};
 }
 
-uint32_t TileRows(const TensorRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes, uint32_t chunks) {
-  const uint64_t row_bytes = tensor.row_bytes();
+uint32_t TileRows(const RowsRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes, uint32_t chunks) {
+  const uint64_t row_bytes = tensor.row_bytes;
   const uint64_t blocks = tile_buffer_bytes / block_bytes;
   // n blocks hold (n - 1) * block_bytes + 1 bytes wherever these start.
   const uint64_t rows_anywhere = blocks == 0 ? 0 : ((blocks - 1) * block_bytes + 1) / row_bytes;

@@ -9,6 +9,7 @@
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
 #include "engine/card/file_reader.h"
+#include "engine/card/index_file.h"
 
 namespace thimble::card {
 
@@ -18,10 +19,26 @@ struct Tile {
   uint32_t num_rows = 0;
 };
 
+// Rows of equal size, one after the other in a file: a tensor, or a table of the index.
+struct RowsRef {
+  uint64_t offset = 0;
+  uint64_t row_bytes = 0;
+  uint32_t rows = 0;
+  TensorId id = {};  // for errors
+
+  RowsRef() = default;
+  RowsRef(uint64_t offset_bytes, uint64_t bytes_of_row, uint32_t num_rows, TensorId tensor)
+      : offset(offset_bytes), row_bytes(bytes_of_row), rows(num_rows), id(tensor) {}
+  RowsRef(const TensorRef& t)  // NOLINT(google-explicit-constructor): a tensor is rows
+      : offset(t.offset), row_bytes(t.row_bytes()), rows(t.rows), id(t.id) {}
+
+  uint64_t size_bytes() const { return row_bytes * rows; }
+};
+
 // Rows of one tile of this tensor. `chunks` 0: the most whole rows whose covering blocks fit the buffer, rounded down
 // to a whole number of blocks where that wastes nothing. Otherwise the tensor in this many pieces, as equal as whole
 // rows allow. 0 if such a tile, or even one row, does not fit.
-uint32_t TileRows(const TensorRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes, uint32_t chunks = 0);
+uint32_t TileRows(const RowsRef& tensor, uint32_t tile_buffer_bytes, uint32_t block_bytes, uint32_t chunks = 0);
 
 // Where tiles go. The two buffers have the same size, which bounds a tile together with the blocks that cover it, and
 // are aligned as the device wants them. With two, the read of the following tile is in flight while the caller computes
@@ -40,27 +57,36 @@ struct TileBuffers {
 //   }
 class TileStream {
  public:
-  // The reader must outlive this.
-  explicit TileStream(FileReader& reader) : reader_(&reader) {}
+  // The reader must outlive this. With `checks`, tensors that are streamed whole are checked.
+  explicit TileStream(FileReader& reader, const WeightChecks& checks = {}) : reader_(&reader), checks_(checks) {}
 
   // Starts streaming rows [first_row, first_row + num_rows) in tiles of `tile_rows` rows (the last may be smaller) into
   // `buffers`, which stay the caller's; the first read starts here. Must not be called while tiles of the previous
   // tensor are left, except after a failure, which it clears.
-  Result<void> Begin(const TensorRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
+  Result<void> Begin(const RowsRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
                      const TileBuffers& buffers);
 
   // Waits for the tile whose read is in flight, starts the next read into the other buffer if there is one, hands the
-  // tile out. The previous tile's memory is overwritten from here on. Errors carry the tensor.
+  // tile out. The previous tile's memory is overwritten from here on. Errors carry the tensor: kCorrupt when a checksum
+  // does not fit, with the last tile that its block has a part in.
   Result<Tile> Next();
+
+  // Waits for a read that is in flight; there are no tiles left then. For whoever needs no more of them.
+  void Abandon();
 
   bool done() const { return next_row_ == end_row_; }
 
  private:
   Result<void> StartRead();
+  Result<void> Check(std::span<const std::byte> bytes);
 
   FileReader* reader_;
+  WeightChecks checks_;
+  std::span<const uint32_t> blocks_;  // checksums of the tensor, from the block now read on; empty: not checked
+  uint64_t checked_bytes_ = 0;        // of the tensor so far
+  uint32_t crc_ = 0;                  // of the block so far
   TileBuffers buffers_;
-  TensorRef tensor_;
+  RowsRef tensor_;
   uint32_t tile_rows_ = 0;
   uint32_t next_row_ = 0;  // first row not yet handed out
   uint32_t read_row_ = 0;  // first row not yet asked for

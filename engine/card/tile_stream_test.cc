@@ -94,10 +94,10 @@ TEST_F(TileStreamTest, TileRowsAlwaysFitAndWasteNothingOnBlocks) {
     while (!stream.done()) ASSERT_TRUE(stream.Next());
   }
   // 2 rows of 768 bytes are 3 blocks: 4096 bytes hold 5 rows, 4 of which are whole blocks.
-  EXPECT_EQ(TileRows({.offset = 1024, .rows = 100, .cols = 192}, 4096, 512), 4u);
-  EXPECT_EQ(TileRows({.offset = 1024, .rows = 3, .cols = 192}, 4096, 512), 3u);
-  EXPECT_EQ(TileRows({.offset = 1028, .rows = 100, .cols = 192}, 4096, 512), 4u);
-  EXPECT_EQ(TileRows({.offset = 1028, .rows = 100, .cols = 1024}, 4096, 512), 0u);
+  EXPECT_EQ(TileRows(TensorRef{.offset = 1024, .rows = 100, .cols = 192}, 4096, 512), 4u);
+  EXPECT_EQ(TileRows(TensorRef{.offset = 1024, .rows = 3, .cols = 192}, 4096, 512), 3u);
+  EXPECT_EQ(TileRows(TensorRef{.offset = 1028, .rows = 100, .cols = 192}, 4096, 512), 4u);
+  EXPECT_EQ(TileRows(TensorRef{.offset = 1028, .rows = 100, .cols = 1024}, 4096, 512), 0u);
 }
 
 TEST_F(TileStreamTest, RefusesRowsThatAreNotThereAndTilesThatDoNotFit) {

@@ -30,4 +30,16 @@ const Kernels* const* AvailableKernels() {
 }
 #endif
 
+void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const float* x, uint32_t rows,
+            uint32_t cols) {
+  switch (type) {
+    case DType::kF32:
+      return kernels.matvec_f32(y, reinterpret_cast<const float*>(w), x, rows, cols);
+    case DType::kF16:
+      return kernels.matvec_f16(y, reinterpret_cast<const uint16_t*>(w), x, rows, cols);
+    case DType::kBF16:
+      return kernels.matvec_bf16(y, reinterpret_cast<const uint16_t*>(w), x, rows, cols);
+  }
+}
+
 }  // namespace thimble::math

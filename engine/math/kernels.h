@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/tensor.h"
+
 namespace thimble::math {
 
 // What one token asks of a stage of the screen (docs/screen.md): the query and the constants of the bound.
@@ -86,6 +88,10 @@ const Kernels& BestKernels();
 
 // Every table that this build has and this processor can run, ending with a null pointer; the reference comes first.
 const Kernels* const* AvailableKernels();
+
+// y[r] = dot(w[r], x) for rows [rows, cols] stored as `type`, by the kernel for it.
+void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const float* x, uint32_t rows,
+            uint32_t cols);
 
 }  // namespace thimble::math
 

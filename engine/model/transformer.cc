@@ -9,20 +9,6 @@
 namespace thimble::model {
 namespace {
 
-// y[r] = dot(row r of the tile, x).
-void Multiply(const math::Kernels& kernels, DType type, const card::Tile& tile, const float* x, uint32_t cols,
-              float* y) {
-  const std::byte* rows = tile.rows.data();
-  switch (type) {
-    case DType::kF32:
-      return kernels.matvec_f32(y, reinterpret_cast<const float*>(rows), x, tile.num_rows, cols);
-    case DType::kF16:
-      return kernels.matvec_f16(y, reinterpret_cast<const uint16_t*>(rows), x, tile.num_rows, cols);
-    case DType::kBF16:
-      return kernels.matvec_bf16(y, reinterpret_cast<const uint16_t*>(rows), x, tile.num_rows, cols);
-  }
-}
-
 // The elements of a tile as float32.
 void Expand(DType type, const card::Tile& tile, float* out) {
   using N = math::Numerics<math::BaselineOps>;
@@ -39,7 +25,8 @@ void Expand(DType type, const card::Tile& tile, float* out) {
 }  // namespace
 
 Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kernels, card::TileStream& stream,
-                         Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes)
+                         Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes,
+                         const RowChecks& row_checks)
     : model_(&model),
       shape_(model.shape),
       kernels_(&kernels),
@@ -48,7 +35,8 @@ Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kern
       memory_(memory),
       n_ctx_(n_ctx),
       block_bytes_(block_bytes),
-      attention_scale_(math::Numerics<math::BaselineOps>::ReciprocalSqrt(static_cast<float>(shape_.head_dim))) {}
+      attention_scale_(math::Numerics<math::BaselineOps>::ReciprocalSqrt(static_cast<float>(shape_.head_dim))),
+      row_checks_(row_checks) {}
 
 Result<void> Transformer::Load() {
   math::RotaryInverseFrequencies(memory_.inv_freq.data(), shape_.head_dim, shape_.rope_theta);
@@ -68,7 +56,7 @@ Result<void> Transformer::Load() {
   return load({TensorKind::kFinalNorm, 0});
 }
 
-Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_logits) {
+Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden) {
   const Activations& a = tokens.size() == 1 ? memory_.one : memory_.batch;
   const auto n = static_cast<uint32_t>(tokens.size());
   const uint32_t half = shape_.head_dim / 2;
@@ -79,7 +67,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   }
   for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
     const bool is_last = layer + 1 == shape_.num_hidden_layers;
-    const Rows whole = {is_last ? n - (want_logits ? 1 : 0) : 0, n};
+    const Rows whole = {is_last ? n - (want_hidden ? 1 : 0) : 0, n};
     Norm(2 * layer, {0, n}, a);
     THIMBLE_TRY(Attention(static_cast<uint16_t>(layer), first_position, n, whole, a));
     if (whole.begin == n) return {};
@@ -90,7 +78,24 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   }
   ledger_->zone = Zone::kHead;
   Norm(2 * shape_.num_hidden_layers, {n - 1, n}, a);
-  return Stream({TensorKind::kLmHead, 0}, &a.normed[size_t{n - 1} * shape_.hidden_size], memory_.logits.data(), 1);
+  hidden_ = &a.normed[size_t{n - 1} * shape_.hidden_size];
+  return {};
+}
+
+Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::span<const std::byte> row) {
+  if (row_checks_.reader == nullptr) return {};
+  const uint32_t crc = row_checks_.crc32c(0, row.data(), row.size());
+  uint32_t expected = 0;
+  if (row_checks_.in_memory.empty()) {
+    const uint64_t offset = row_checks_.offset + uint64_t{token} * sizeof(expected);
+    THIMBLE_TRY(row_checks_.reader->Start(offset, sizeof(expected), TilesOf(table).buffers.first));
+    THIMBLE_ASSIGN(const std::span<const std::byte> bytes, row_checks_.reader->Wait());
+    std::memcpy(&expected, bytes.data(), sizeof(expected));
+  } else {
+    expected = row_checks_.in_memory[token];
+  }
+  if (crc != expected) return card::DamagedWeights(table.id, table.offset + token * table.row_bytes());
+  return {};
 }
 
 Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activations& a) {
@@ -101,6 +106,7 @@ Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activatio
     THIMBLE_TRY(BeginRow(table, token));
     THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
     Expand(table.type, row, x);
+    THIMBLE_TRY(CheckRow(table, token, row.rows));
     x += shape_.hidden_size;
   }
   return {};
@@ -170,6 +176,7 @@ void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, floa
     kernels_->weighted_sum_f32(attended + size_t{h} * head_dim, &memory_.v_cache[head], scores, n, head_dim);
   }
   ledger_->current().macs += 2 * uint64_t{shape_.q_dim()} * n;
+  ledger_->CountMemory(memory_.kv_region, 2 * uint64_t{shape_.q_dim()} * n * sizeof(float));
 }
 
 // normed -> normed: down_proj(silu(gate_proj(x)) * up_proj(x)).
@@ -203,7 +210,8 @@ Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
     for (size_t i = 0; i < positions; ++i) {
-      Multiply(*kernels_, tensor.type, tile, x + i * tensor.cols, tensor.cols, y + i * tensor.rows + tile.first_row);
+      math::Matvec(*kernels_, tensor.type, y + i * tensor.rows + tile.first_row, tile.rows.data(), x + i * tensor.cols,
+                   tile.num_rows, tensor.cols);
     }
     ledger_->current().macs += uint64_t{tile.num_rows} * tensor.cols * positions;
   }

@@ -12,6 +12,7 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
+#include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 #include "engine/card/tile_stream.h"
 #include "engine/math/kernels.h"
@@ -43,7 +44,7 @@ struct Memory {
   std::span<float> scores;    // [n_ctx]
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
   std::span<float> v_cache;   // the same
-  std::span<float> logits;    // [vocab_size]
+  Region kv_region = Region::kPsram;
 
   // What the tensors of each zone come through, indexed by Zone; kOpen: the norms. Zones may share buffers.
   struct Tiles {
@@ -53,21 +54,32 @@ struct Memory {
   std::array<Tiles, kNumZones> tiles;
 };
 
+// Checksums of the rows of the token embedding, from an index.
+struct RowChecks {
+  card::FileReader* reader = nullptr;   // of the index; null: rows are not checked
+  uint64_t offset = 0;                  // of the checksums, uint32 each
+  std::span<const uint32_t> in_memory;  // all of them, or empty: read one by one
+  card::Crc32c crc32c = nullptr;
+};
+
 // Refers to everything it is given; all of it outlives this. One thread.
 class Transformer {
  public:
   Transformer(const card::ModelFile& model, const math::Kernels& kernels, card::TileStream& stream, Ledger& ledger,
-              const Memory& memory, uint32_t n_ctx, uint32_t block_bytes);
+              const Memory& memory, uint32_t n_ctx, uint32_t block_bytes, const RowChecks& row_checks);
 
   // Reads the norm weights and computes the rotary frequencies. Fails by I/O only.
   Result<void> Load();
 
   // Runs `tokens` at the positions from `first_position` on (positions come in order from 0, all below n_ctx; tokens
   // below vocab_size; one of them, or at most as many as Memory::batch has rows), and leaves their keys and values in
-  // the cache. With `want_logits` the last one's logits are computed into Memory::logits. Every tensor is read at most
-  // once; of the last layer only k and v, if no logits are wanted. Fails by I/O or cancellation, after which the same
-  // positions can be run again.
-  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_logits);
+  // the cache. With `want_hidden` hidden() is then the last one's. Every tensor is read at most once; of the last layer
+  // only k and v, if no hidden state is wanted. Fails by I/O or cancellation, and with kCorrupt when a checksum does
+  // not fit; the same positions can be run again then.
+  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden);
+
+  // The state [hidden_size] that the LM head multiplies: after the final norm. Valid until the next Run().
+  const float* hidden() const { return hidden_; }
 
  private:
   // Rows [begin, end) of the positions of a run.
@@ -79,6 +91,7 @@ class Transformer {
   Result<void> BeginRow(const TensorRef& tensor, uint32_t row);
   Result<void> Stream(TensorId id, const float* x, float* y, uint32_t positions);
   Result<void> StreamHeads(TensorId id, const float* x, float* y, uint32_t positions);
+  Result<void> CheckRow(const TensorRef& table, TokenId token, std::span<const std::byte> row);
   Result<void> Embed(std::span<const TokenId> tokens, const Activations& a);
   Result<void> Attention(uint16_t layer, uint32_t first_position, uint32_t positions, Rows whole, const Activations& a);
   Result<void> FeedForward(uint16_t layer, Rows whole, const Activations& a);
@@ -104,6 +117,8 @@ class Transformer {
   uint32_t n_ctx_;
   uint32_t block_bytes_;
   float attention_scale_;  // 1 / sqrt(head_dim)
+  RowChecks row_checks_;
+  const float* hidden_ = nullptr;
 };
 
 }  // namespace thimble::model

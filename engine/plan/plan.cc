@@ -15,6 +15,8 @@ namespace {
 
 constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
+constexpr uint64_t kScreenCandidateBytes = 20;  // of text::Bounded, which this layer does not know
+constexpr uint32_t kLeastPromptBatch = 64;      // before the screen takes what is left
 
 // Where a buffer goes: the first of the two regions that has room left.
 struct Wish {
@@ -91,13 +93,17 @@ uint32_t LargestPromptBatch(const ModelShape& s, uint64_t bytes, uint32_t most) 
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
-std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const Plan& plan) {
+std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const card::Index* index,
+                                     const Plan& plan) {
   const ModelShape& s = model.shape;
   const uint64_t hidden = s.hidden_size;
   const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
   const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
   const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
-  const uint64_t saved_logits = std::min(text.saved_logits, uint64_t{plan.n_ctx});
+  const uint64_t penalised = std::min(text.penalised, uint64_t{plan.n_ctx});
+  const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
+  const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
+  const uint64_t vectors = section(card::Section::kVectors) + section(card::Section::kGroupChecks);
   const bool bounced = plan.options.tiles == TileMode::kBounced;
   const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
   using enum BufferId;
@@ -114,10 +120,14 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kScores, kSram, kPsram, uint64_t{plan.n_ctx} * kFloat},
       {kText, kSram, kPsram, text.held_bytes},
       {kCandidates, kSram, kPsram, text.candidate_bytes},
-      {kSavedLogits, kSram, kPsram, saved_logits * kFloat},
+      {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
+      {kHeadRows, kSram, kPsram, 2 * uint64_t{card::kMostGroupRows} * kFloat},
+      {kScreenQuery, kSram, kPsram, screen(uint64_t{card::ScreenUnits(s.hidden_size)} * card::kScreenUnit * 2)},
+      {kScreenVectors, kSram, kPsram, screen(vectors)},
+      {kBlockChecks, kPsram, kSram, section(card::Section::kBlockChecks)},
       {kTokens, kPsram, kSram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kHistory, kPsram, kSram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kLogits, kPsram, kSram, uint64_t{s.vocab_size} * kFloat},
+      {kLogits, kPsram, kSram, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
       {kTokenizer, kPsram, kSram, text.table_bytes},
       {kTokenizerWork, kPsram, kSram, work},
       {kEmbeddingTile, kPsram, kSram, bounced_tile(Zone::kEmbedding)},
@@ -125,6 +135,10 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
       {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
       {kKvCache, kPsram, kSram, kv * kFloat},
+      {kScreenCandidates, kPsram, kSram, screen(index ? index->screen.num_candidates * kScreenCandidateBytes : 0)},
+      {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
+      {kScreenFlash, kFlash, kFlash, 0},
+      {kScreenPsram, kPsram, kPsram, 0},
       {kPromptBatch, kPsram, kSram, PromptBatchBytes(s, plan.prompt_batch)},
   }};
 }
@@ -138,6 +152,81 @@ uint64_t WorstBlocks(uint64_t start, uint64_t step, uint64_t bytes, uint64_t blo
 
 uint64_t CoveringBytes(uint64_t begin, uint64_t bytes, uint64_t block) {
   return (begin + bytes + block - 1) / block * block - begin / block * block;
+}
+
+// Whether the next token is to be found with the screen, if it turns out to save reads.
+Result<bool> WantsScreen(const TextNeeds& text, const card::Index* index, const PlanOptions& options) {
+  const bool possible = index != nullptr && index->has_screen() && options.tiles == TileMode::kStreamed;
+  if (options.head == HeadMode::kScreen && (!possible || options.keep_logits)) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what =
+                     "--head screen needs an index with a screen beside the model, and streamed tiles: make it with "
+                     "'thimble prepare'"});
+  }
+  if (options.head == HeadMode::kAuto) return possible && text.is_boundable && !options.keep_logits;
+  return options.head == HeadMode::kScreen;
+}
+
+// Later stages are read record by record, where the card is slowest: they go to memory first, to flash before PSRAM.
+void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left, Plan& plan) {
+  const auto place = [&](uint64_t& left, uint32_t wanted, uint64_t record_bytes, uint32_t unit) {
+    auto fits = static_cast<uint32_t>(std::min<uint64_t>(wanted, left / record_bytes));
+    if (fits != wanted) fits = fits / unit * unit;
+    left -= fits * record_bytes;
+    return fits;
+  };
+  for (uint32_t s = screen.num_stages; s-- > 1;) {
+    plan.places[s].flash_rows = place(flash_left, rows, screen.stages[s].record_bytes, 1);
+    plan.places[s].psram_rows = place(psram_left, rows - plan.places[s].flash_rows, screen.stages[s].record_bytes, 1);
+  }
+  const uint32_t record_bytes = screen.stages[0].record_bytes;
+  const uint32_t unit = card::GroupRows(record_bytes);
+  plan.places[0].psram_rows = place(psram_left, rows, record_bytes, unit);
+  plan.places[0].flash_rows = place(flash_left, rows - plan.places[0].psram_rows, record_bytes, unit);
+}
+
+uint64_t ScreenBytes(const card::ScreenInfo& screen, const Plan& plan, uint32_t card::StagePlace::* rows) {
+  uint64_t sum = 0;
+  for (uint32_t s = 0; s < screen.num_stages; ++s)
+    sum += uint64_t{plan.places[s].*rows} * screen.stages[s].record_bytes;
+  return sum;
+}
+
+// As measured when the index was made, where it depends on the token.
+TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, const Plan& plan) {
+  TokenCost cost;
+  double reached = head.rows;  // rows whose record of the stage is read
+  for (uint32_t s = 0; s < screen.num_stages; ++s) {
+    const card::StagePlace& place = plan.places[s];
+    const uint64_t record_bytes = screen.stages[s].record_bytes;
+    const uint32_t on_card = head.rows - place.psram_rows - place.flash_rows;
+    const double share = static_cast<double>(on_card) / head.rows;
+    cost.screen_bytes += static_cast<uint64_t>(reached * (1 - share) * static_cast<double>(record_bytes));
+    if (s == 0) {
+      const uint64_t tile_rows = std::max<uint64_t>(plan.tile_buffer_bytes / record_bytes, 1);
+      cost.payload_bytes += on_card * record_bytes;
+      cost.card_bytes += on_card * record_bytes;
+      cost.reads += (on_card + tile_rows - 1) / tile_rows;
+    } else {
+      const auto reads = static_cast<uint64_t>(reached * share + 0.5);
+      cost.payload_bytes += reads * record_bytes;
+      cost.card_bytes += reads * WorstBlocks(0, record_bytes, record_bytes, plan.block_bytes) * plan.block_bytes;
+      cost.reads += reads;
+    }
+    reached = std::min(reached, static_cast<double>(screen.stages[s].rows_left_mean));
+  }
+  const auto rows = static_cast<uint64_t>(reached + 0.5);
+  cost.payload_bytes += rows * head.row_bytes();
+  cost.card_bytes +=
+      rows * WorstBlocks(head.offset, head.row_bytes(), head.row_bytes(), plan.block_bytes) * plan.block_bytes;
+  cost.reads += rows;
+  return cost;
+}
+
+// What a scan of all rows would read.
+TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
+  plan.screened = false;
+  return plan.PlacementOf(model.tensor({TensorKind::kLmHead, 0})).cost;
 }
 
 // `left`: bytes of the region that the buffer should go to first.
@@ -196,8 +285,24 @@ const char* BufferName(BufferId id) {
       return "context ids";
     case BufferId::kCandidates:
       return "sampler candidates";
-    case BufferId::kSavedLogits:
-      return "saved logits";
+    case BufferId::kPenalised:
+      return "penalised ids";
+    case BufferId::kHeadRows:
+      return "LM head block";
+    case BufferId::kBlockChecks:
+      return "weight checksums";
+    case BufferId::kRowChecks:
+      return "embedding checksums";
+    case BufferId::kScreenVectors:
+      return "screen vectors";
+    case BufferId::kScreenQuery:
+      return "screen query";
+    case BufferId::kScreenCandidates:
+      return "screen candidates";
+    case BufferId::kScreenPsram:
+      return "screen";
+    case BufferId::kScreenFlash:
+      return "screen in flash";
     case BufferId::kTokenizer:
       return "tokenizer";
     case BufferId::kTokenizerWork:
@@ -233,6 +338,7 @@ TokenCost& TokenCost::operator+=(const TokenCost& o) {
   card_bytes += o.card_bytes;
   reads += o.reads;
   bounced_blocks += o.bounced_blocks;
+  screen_bytes += o.screen_bytes;
   return *this;
 }
 
@@ -251,6 +357,10 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
 
   TokenCost& cost = placement.cost;
   if (where == Zone::kOpen) return placement;
+  if (where == Zone::kHead && screened) {
+    cost = head_cost;
+    return placement;
+  }
   if (where == Zone::kEmbedding) {
     const uint64_t blocks = WorstBlocks(tensor.offset, tensor.row_bytes(), tensor.row_bytes(), block_bytes);
     cost = {.payload_bytes = tensor.row_bytes(), .card_bytes = blocks * block_bytes, .reads = 1};
@@ -281,6 +391,7 @@ TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) con
     cost.card_bytes *= times;
     cost.reads *= times;
     cost.bounced_blocks *= times;
+    cost.screen_bytes *= times;
     sum += cost;
   }
   return sum;
@@ -301,7 +412,7 @@ PlanOptions OriginalPlan(const ModelShape& shape) {
 }
 
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options) {
+                      const PlanOptions& options, const card::Index* index) {
   Plan plan;
   plan.options = options;
   plan.block_bytes = block_bytes;
@@ -335,6 +446,7 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
                  .need = block_bytes});
   }
   THIMBLE_TRY(PlanZones(model, plan));
+  THIMBLE_ASSIGN(plan.screened, WantsScreen(text, index, options));
   for (const TensorRef& tensor : model.tensors) {
     const Placement placement = plan.PlacementOf(tensor);
     if (placement.tile_rows == 0) {
@@ -350,14 +462,28 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
                    .have = zone.buffer_bytes,
                    .need = rows * tensor.row_bytes()});
     }
-    plan.token_cost += placement.cost;
   }
   plan.max_prompt_bytes = plan.n_ctx * kPromptBytesPerPosition;
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
-  std::array<Wish, kNumBuffers> wishes = Wishes(model, text, plan);
+  std::array<Wish, kNumBuffers> wishes = Wishes(model, text, index, plan);
   for (Wish& wish : wishes) {
+    if (wish.id == BufferId::kRowChecks && ArenaBytes(wish.bytes) > left_in(Region::kPsram)) {
+      wish.bytes = 0;  // read from the card one by one
+    }
+    if (wish.id == BufferId::kScreenFlash && plan.screened) {
+      // A prompt goes a few positions at a time at least.
+      const uint64_t batch = PromptBatchBytes(
+          model.shape, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch));
+      const uint64_t psram = left_in(Region::kPsram);
+      PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash),
+                  psram > ArenaBytes(batch) ? psram - ArenaBytes(batch) : 0, plan);
+      wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::flash_rows);
+    }
+    if (wish.id == BufferId::kScreenPsram && plan.screened) {
+      wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::psram_rows);
+    }
     if (wish.id == BufferId::kPromptBatch && plan.prompt_batch == 0) {
       plan.prompt_batch = LargestPromptBatch(model.shape, std::max(left_in(wish.first), left_in(wish.second)),
                                              std::min(plan.n_ctx, kMostPromptBatch));
@@ -369,16 +495,39 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
     left_in(region) -= ArenaBytes(wish.bytes);
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
   }
+  if (plan.screened) {
+    plan.head_cost = ScreenCost(model.tensor({TensorKind::kLmHead, 0}), index->screen, plan);
+    // A first stage that is mostly read from the card may cost more than what it saves.
+    const uint32_t group_rows = card::GroupRows(index->screen.stages[0].record_bytes);
+    const bool group_fits = card::TileRows({0, index->screen.stages[0].record_bytes, model.shape.vocab_size, {}},
+                                           plan.tile_buffer_bytes, block_bytes) >= group_rows;
+    const TokenCost scan = ScanCost(model, plan);
+    if (!group_fits || plan.head_cost.card_bytes >= scan.card_bytes) {
+      if (options.head == HeadMode::kScreen && !group_fits) {
+        return Fail({.code = Code::kOutOfMemory,
+                     .what = "a tile buffer of {have} bytes is too small for the screen: plan with larger tiles",
+                     .have = plan.tile_buffer_bytes});
+      }
+      if (options.head == HeadMode::kAuto) {
+        PlanOptions full = options;
+        full.head = HeadMode::kFull;
+        Result<Plan> scanned = MakePlan(model, text, board, block_bytes, full, index);
+        if (scanned) scanned->options.head = HeadMode::kAuto;
+        return scanned;
+      }
+    }
+  }
+  for (const TensorRef& tensor : model.tensors) plan.token_cost += plan.PlacementOf(tensor).cost;
   return plan;
 }
 
 uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                        PlanOptions options) {
+                        PlanOptions options, const card::Index* index) {
   uint32_t fits = 0;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
   while (fails - fits > 1) {
     options.n_ctx = fits + (fails - fits) / 2;
-    (MakePlan(model, text, board, block_bytes, options) ? fits : fails) = options.n_ctx;
+    (MakePlan(model, text, board, block_bytes, options, index) ? fits : fails) = options.n_ctx;
   }
   return fits;
 }

@@ -15,6 +15,7 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
+#include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 
 namespace thimble::plan {
@@ -23,6 +24,13 @@ namespace thimble::plan {
 enum class TileMode : uint8_t {
   kStreamed,  // through two DMA buffers in internal memory, one being read while the other is computed on
   kBounced,   // into one buffer for each zone, in PSRAM, through a card::BouncingDevice; nothing overlaps
+};
+
+// How the next token is found.
+enum class HeadMode : uint8_t {
+  kAuto,    // with the screen when there is one and it saves reads
+  kFull,    // by a scan of all rows
+  kScreen,  // with the screen; refused without one
 };
 
 // What may be chosen; everything else follows.
@@ -37,6 +45,8 @@ struct PlanOptions {
   // Positions of a prompt that go through the model together, so that weights are read once for all of them; 0: as many
   // as memory is left for, up to kMostPromptBatch.
   uint32_t prompt_batch = 0;
+  HeadMode head = HeadMode::kAuto;
+  bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
 
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;
 };
@@ -52,35 +62,44 @@ struct TextNeeds {
   uint64_t (*work_bytes)(uint64_t text_bytes) = nullptr;  // workspace to encode a text; null: no tokenizer
   uint64_t held_bytes = 0;                                // to hold text back while it is generated
   uint64_t candidate_bytes = 0;                           // of the sampler, all of them
-  uint64_t saved_logits = 0;  // of the sampler; at most one for each token of the context is given
+  uint64_t penalised = 0;    // ids of the sampler; at most one for each token of the context is given
+  bool is_boundable = true;  // the sampler's choice can be made from bounds of logits
 };
 
 enum class BufferId : uint8_t {
-  kTiles,          // streamed: two DMA buffers that weights go through
-  kBounce,         // bounced: what the card's DMA writes; the model's header is read through all of it
-  kStack,          // of the task that runs the session
-  kTensorTable,    // where each tensor lies in the file
-  kSession,        // the session object
-  kNorms,          // all norm weights, float32, resident
-  kActivations,    // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kPromptBatch,    // the same of prompt_batch positions, if that is more than one
-  kRotary,         // inverse frequencies
-  kScores,         // attention scores of one head [n_ctx]
-  kTokens,         // ids of the prompt [n_ctx]
-  kHistory,        // ids of the context [n_ctx]
-  kCandidates,     // of the sampler
-  kSavedLogits,    // of the sampler's repetition penalty
-  kTokenizer,      // vocabulary
-  kTokenizerWork,  // workspace of encoding, sized for max_prompt_bytes
-  kText,           // the detokenizer's and the stop matcher's held-back text
-  kLogits,         // [vocab_size]
-  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
-  kEmbeddingTile,  // bounced: one row of the token embedding
-  kAttentionTile,  // bounced: the largest piece of q, k, v and o
-  kFfnTile,        // bounced: the largest piece of gate, up and down
-  kHeadTile,       // bounced: one piece of the LM head
+  kTiles,             // streamed: two DMA buffers that weights go through
+  kBounce,            // bounced: what the card's DMA writes; the model's header is read through all of it
+  kStack,             // of the task that runs the session
+  kTensorTable,       // where each tensor lies in the file
+  kSession,           // the session object
+  kNorms,             // all norm weights, float32, resident
+  kActivations,       // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
+  kPromptBatch,       // the same of prompt_batch positions, if that is more than one
+  kRotary,            // inverse frequencies
+  kScores,            // attention scores of one head [n_ctx]
+  kTokens,            // ids of the prompt [n_ctx]
+  kHistory,           // ids of the context [n_ctx]
+  kCandidates,        // of the sampler
+  kPenalised,         // ids of the sampler's repetition penalty
+  kTokenizer,         // vocabulary
+  kTokenizerWork,     // workspace of encoding, sized for max_prompt_bytes
+  kText,              // the detokenizer's and the stop matcher's held-back text
+  kHeadRows,          // logits or bounds of a block of rows
+  kLogits,            // [vocab_size], if they are kept
+  kBlockChecks,       // the index's checksums of the weights
+  kRowChecks,         // of the rows of the token embedding
+  kScreenVectors,     // mean row, directions and checksums of the screen
+  kScreenQuery,       // codes of the hidden state
+  kScreenCandidates,  // rows that survive
+  kScreenPsram,       // records of the screen's stages
+  kScreenFlash,       // those that lie in flash
+  kKvCache,           // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
+  kEmbeddingTile,     // bounced: one row of the token embedding
+  kAttentionTile,     // bounced: the largest piece of q, k, v and o
+  kFfnTile,           // bounced: the largest piece of gate, up and down
+  kHeadTile,          // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 23;
+inline constexpr size_t kNumBuffers = 31;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -95,6 +114,7 @@ struct TokenCost {
   uint64_t card_bytes = 0;      // whole blocks
   uint64_t reads = 0;           // if the file is one extent
   uint64_t bounced_blocks = 0;  // when bounced: reads of one block each that the reads fall into
+  uint64_t screen_bytes = 0;    // of the screen, from PSRAM and flash
 
   TokenCost& operator+=(const TokenCost& o);
 };
@@ -124,6 +144,9 @@ struct Plan {
   uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
+  bool screened = false;                         // the next token is found with the screen
+  std::array<card::StagePlace, card::kMostStages> places = {};  // of its records
+  TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
 
   const Buffer& buffer(BufferId id) const { return buffers[static_cast<size_t>(id)]; }
@@ -150,7 +173,7 @@ inline constexpr uint32_t kMostPromptBatch = 256;
 inline constexpr uint32_t kPromptBytesPerPosition = 8;
 
 // Bytes reserved for the session object: the same on every target.
-inline constexpr uint64_t kSessionBytes = 2048;
+inline constexpr uint64_t kSessionBytes = 3072;
 
 // Bytes reserved for the stack of the task that runs a session. Tests hold what Open(), Tokenize(), Prefill() and
 // Next() use to it, on 32-bit and 64-bit processors.
@@ -160,16 +183,16 @@ inline constexpr uint64_t kStackBytes = 8192;
 // afterwards. The smallest tile buffers are larger, and kBounce is as large.
 inline constexpr uint32_t kHeaderBufferBytes = 4096;
 
-// Plans `model` on `board`. Buffers the step touches most go to SRAM while it lasts, then to PSRAM; the KV cache, the
-// tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM. Fails with kOutOfMemory (the region
-// in
+// Plans `model` on `board`, with its index if there is one. Buffers the step touches most go to SRAM while it lasts,
+// then to PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM.
+// Fails with kOutOfMemory (the region in
 // `{name}`, need and have in bytes) when something fits nowhere, kInvalidArgument for options out of range.
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options);
+                      const PlanOptions& options, const card::Index* index = nullptr);
 
 // The largest n_ctx up to the model's that MakePlan accepts with these options, 0 if none.
 uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                        PlanOptions options);
+                        PlanOptions options, const card::Index* index = nullptr);
 
 }  // namespace thimble::plan
 

@@ -2,6 +2,7 @@
 #ifndef THIMBLE_ENGINE_TEXT_SAMPLER_H_
 #define THIMBLE_ENGINE_TEXT_SAMPLER_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -32,10 +33,12 @@ struct Candidate {
   TokenId id = 0;
 };
 
-// Workspace of Sample() in elements, for the plan. Pure functions. A repeat_last_n of -1 looks back over the whole
-// context: as many saved logits as there are tokens in it.
+// Workspace of a Choice in elements, for the plan. Pure functions. A repeat_last_n of -1 looks back over the whole
+// context: as many penalised ids as there are tokens in it.
 uint64_t CandidatesNeeded(const SamplerOptions& options, uint32_t vocab_size);
-uint64_t SavedLogitsNeeded(const SamplerOptions& options, uint64_t context_tokens);
+// False for top_p without top_k: it depends on every logit, so that bounds are no help.
+bool IsBoundable(const SamplerOptions& options);
+uint64_t PenalisedNeeded(const SamplerOptions& options, uint64_t context_tokens);
 
 // The standard Gumbel noise of one candidate: -log(-log(u)), u from a counter-based generator keyed by `seed` and
 // addressed by (position, id), so that any subset of candidates in any order sees the same noise. u is (w + 1/2) / 2^32
@@ -43,18 +46,125 @@ uint64_t SavedLogitsNeeded(const SamplerOptions& options, uint64_t context_token
 // the counter (id / 4, position, 0, 0) and the key (seed's lower half, its upper half). In [-3.1, 22.9].
 float GumbelNoise(uint64_t seed, uint32_t position, TokenId id);
 
-// The next token. With p the softmax of the penalised logits: keeps the top_k largest; of these, in falling order, the
-// fewest whose share of the kept reaches top_p; of these, those with logit at least the largest plus log(min_p); and
-// draws from the softmax of logit / temperature over what is left, as the id of the largest logit / temperature +
-// GumbelNoise(seed, position, id) (E. Gumbel, "Statistical Theory of Extreme Values", 1954). Everywhere, the k-th place
-// included, the lower of two ids with equal values comes first.
+// A token whose logit is known to lie within bounds only.
+struct Bounded {
+  TokenId id = 0;
+  float center = 0;  // whoever bounds it keeps here what the bounds were made from
+  float low = 0;     // after penalties
+  float high = 0;
+  bool exact = false;  // `center` is the logit
+};
+
+// The choice of one token, its logits coming one by one.
 //
-// `position` is that of the token being chosen; `recent` are the tokens of the context, the latest last (repeat_last_n
-// of them count). `logits` are changed while it runs and are the same afterwards. Workspaces as CandidatesNeeded() and
-// SavedLogitsNeeded() of recent.size() say. A logit
-// that is not a number never wins.
-TokenId Sample(std::span<float> logits, const SamplerOptions& options, uint32_t position,
-               std::span<const TokenId> recent, std::span<Candidate> candidates, std::span<float> saved_logits);
+// With p the softmax of the penalised logits: keeps the top_k largest; of these, in falling order, the fewest whose
+// share of the kept reaches top_p; of these, those with logit at least the largest plus log(min_p); and draws from the
+// softmax of logit / temperature over what is left, as the id of the largest logit / temperature + GumbelNoise(seed,
+// position, id) (E. Gumbel, "Statistical Theory of Extreme Values", 1954). Everywhere, the k-th place included, the
+// lower of two ids with equal values comes first. So the token is the same in whatever order the logits come.
+//
+//   Choice choice(...);
+//   do {
+//     for each id: choice.Offer(id, logit);
+//   } while (choice.NeedsAnotherPass());
+//   choice.Chosen()
+//
+// The second class of calls serves those who know only bounds of logits: MayMatter() and Prune() tell which tokens the
+// choice can depend on. When the logits of these alone are offered, the choice is that of all logits.
+class Choice {
+ public:
+  // `position` is that of the token being chosen; `recent` are the tokens of the context, the latest last
+  // (repeat_last_n of them count). Workspaces as CandidatesNeeded() and PenalisedNeeded() of recent.size() say; they
+  // stay the caller's and must outlive this.
+  Choice(const SamplerOptions& options, uint32_t vocab_size, uint32_t position, std::span<const TokenId> recent,
+         std::span<Candidate> candidates, std::span<TokenId> penalised);
+
+  // A token and its logit, before penalties. Each id once in a pass, in any order (rising is fastest). A logit that is
+  // not a number never wins.
+  void Offer(TokenId id, float logit);
+
+  // The same for tokens with consecutive ids.
+  void OfferAll(TokenId first, std::span<const float> logits);
+
+  // True, once at most, when the logits must all be offered again: with min_p and without top_k, after a pass in which
+  // more tokens came near the largest logit than there is room for.
+  bool NeedsAnotherPass();
+
+  // After the last pass. 0 if nothing was offered.
+  TokenId Chosen();
+
+  // The logit after penalties: rises with `logit`, so that it maps bounds to bounds.
+  float Penalised(TokenId id, float logit);
+
+  // As IsBoundable().
+  bool is_boundable() const { return mode_ != Mode::kAll; }
+
+  // Whether the logits of the tokens that can matter are needed even when only one is left.
+  bool needs_logits() const { return mode_ == Mode::kTopK; }
+
+  // Bounds of one token's logit, after penalties, in a pass over all tokens in any order: false if it cannot matter,
+  // whatever comes.
+  bool MayMatter(TokenId id, float low, float high);
+
+  // Tokens without penalties whose logit, or its upper bound, is less than this cannot matter.
+  float floor() const { return floor_; }
+  bool IsPenalised(TokenId id);
+
+  // Of `tokens`, moves those that can matter to the front, in the same order, and returns their number. They must hold
+  // all that can matter: of all tokens if `all_seen`, else of those that MayMatter() has seen.
+  size_t Prune(std::span<Bounded> tokens, bool all_seen);
+
+  // Between the last call about bounds and the first Offer(): they share their memory.
+  void ForgetBounds();
+
+ private:
+  enum class Mode : uint8_t {
+    kLargest,   // one token is kept: the largest perturbed logit
+    kFrontier,  // the same among those near the largest logit: min_p
+    kTopK,      // the k largest are kept in candidates_
+    kAll,       // all are kept in candidates_
+  };
+  // A token that no other one beats both in logit and in perturbed logit.
+  struct Contender {
+    float logit, score;
+    TokenId id;
+  };
+  static constexpr size_t kMostContenders = 32;
+
+  float Score(TokenId id, float logit);
+  bool CannotReach(TokenId id, float logit, float score);
+  float FloorOfScore(float score) const;
+  void Draw(TokenId id, float logit);
+  void OfferToFrontier(TokenId id, float logit);
+  void Keep(float logit, TokenId id);
+  std::span<const Candidate> Kept();
+
+  SamplerOptions options_;
+  Mode mode_;
+  uint32_t position_;
+  float inverse_temperature_;
+  float inverse_penalty_;
+  float distance_;  // below the largest logit at which min_p cuts
+  std::span<Candidate> candidates_;
+  std::span<const TokenId> penalised_;  // rising
+  size_t next_penalised_ = 0;
+  size_t num_kept_ = 0;
+  // The generator's block that was used last.
+  uint32_t block_ = 0xffffffff;
+  std::array<uint32_t, 4> noise_bits_ = {};
+  // Of the draw.
+  float best_;
+  TokenId best_id_ = 0;
+  // Of the frontier.
+  std::array<Contender, kMostContenders> contenders_;
+  size_t num_contenders_ = 0;
+  float largest_;
+  bool overflowed_ = false;
+  bool second_pass_ = false;
+  // Of the bounds.
+  float floor_;
+  float best_low_score_;
+};
 
 }  // namespace thimble::text
 

@@ -37,16 +37,30 @@ SamplerOptions Plain(float temperature, uint64_t seed) {
   return options;
 }
 
-TokenId Draw(std::vector<float> logits, const SamplerOptions& options, uint32_t position,
+// A Choice with its workspace.
+class Chooser {
+ public:
+  Chooser(size_t vocab_size, const SamplerOptions& options, uint32_t position, const std::vector<TokenId>& recent)
+      : candidates_(static_cast<size_t>(CandidatesNeeded(options, static_cast<uint32_t>(vocab_size)))),
+        penalised_(static_cast<size_t>(PenalisedNeeded(options, recent.size()))),
+        choice_(options, static_cast<uint32_t>(vocab_size), position, recent, candidates_, penalised_) {
+    EXPECT_TRUE(CheckSamplerOptions(options));
+  }
+  Choice* operator->() { return &choice_; }
+
+ private:
+  std::vector<Candidate> candidates_;
+  std::vector<TokenId> penalised_;
+  Choice choice_;
+};
+
+TokenId Draw(const std::vector<float>& logits, const SamplerOptions& options, uint32_t position,
              const std::vector<TokenId>& recent = {}) {
-  EXPECT_TRUE(CheckSamplerOptions(options));
-  const std::vector<float> before = logits;
-  std::vector<Candidate> candidates(
-      static_cast<size_t>(CandidatesNeeded(options, static_cast<uint32_t>(logits.size()))));
-  std::vector<float> saved(static_cast<size_t>(SavedLogitsNeeded(options, recent.size())));
-  const TokenId id = Sample(logits, options, position, recent, candidates, saved);
-  EXPECT_EQ(std::memcmp(before.data(), logits.data(), before.size() * sizeof(float)), 0) << "logits changed";
-  return id;
+  Chooser choice(logits.size(), options, position, recent);
+  do {
+    choice->OfferAll(0, logits);
+  } while (choice->NeedsAnotherPass());
+  return choice->Chosen();
 }
 
 // The probabilities that the options describe, by definition, in double: an independent computation.
@@ -137,6 +151,122 @@ TEST(Sampler, EveryStepOfTheChainDrawsFromItsDistribution) {
 TEST(Sampler, TheStatisticTellsAWrongTemperature) {
   const std::vector<float> logits = RandomLogits(10, 3);
   EXPECT_NONFATAL_FAILURE(ExpectDrawsFrom(Distribution(logits, Plain(0.9f, 1)), logits, Plain(1.0f, 1)), "statistic");
+}
+
+// Every mode of the chain, as (top_k, top_p, min_p, temperature), with a penalty or without.
+std::vector<SamplerOptions> Modes() {
+  std::vector<SamplerOptions> modes;
+  for (float penalty : {1.0f, 1.4f, 0.7f}) {
+    for (const SamplerOptions& o : std::initializer_list<SamplerOptions>{
+             {.temperature = 0},
+             {.top_k = 1},
+             {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1},
+             {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 0.001f},
+             {.top_k = 0, .top_p = 1, .min_p = 0.05f, .temperature = 0.8f},
+             {.top_k = 0, .top_p = 1, .min_p = 1e-6f, .temperature = 3},
+             {.top_k = 40, .top_p = 0.95f, .min_p = 0.05f},
+             {.top_k = 7, .top_p = 1, .min_p = 0, .temperature = 2},
+             {.top_k = 5000, .top_p = 0.5f},
+             {.top_k = 0, .top_p = 0.9f, .min_p = 0.1f},
+         }) {
+      modes.push_back(o);
+      modes.back().repeat_penalty = penalty;
+    }
+  }
+  return modes;
+}
+
+// Logits with ties: many values come several times, the largest among them.
+std::vector<float> LogitsWithTies(size_t n, uint32_t seed) {
+  std::vector<float> logits = RandomLogits(n, seed, seed % 2 == 0 ? 1.0f : 5.0f);
+  for (float& l : logits) l = std::round(l * 4.0f) / 4.0f;
+  return logits;
+}
+
+TEST(Sampler, TheOrderInWhichLogitsComeDoesNotMatter) {
+  std::mt19937 random(3);
+  for (uint32_t position = 0; position < 30; ++position) {
+    for (const SamplerOptions& mode : Modes()) {
+      const std::vector<float> logits = position % 3 == 0 ? LogitsWithTies(700, position) : RandomLogits(700, position);
+      const std::vector<TokenId> recent = {5, 699, 5, 0, position};
+      std::vector<TokenId> order(logits.size());
+      for (TokenId id = 0; id < order.size(); ++id) order[id] = id;
+      std::shuffle(order.begin(), order.end(), random);
+      Chooser choice(logits.size(), mode, position, recent);
+      do {
+        for (TokenId id : order) choice->Offer(id, logits[id]);
+      } while (choice->NeedsAnotherPass());
+      ASSERT_EQ(choice->Chosen(), Draw(logits, mode, position, recent)) << position;
+    }
+  }
+}
+
+// With more contenders than there is room for, a second pass finds the token.
+TEST(Sampler, ASecondPassWhenTooManyComeNearTheLargest) {
+  const SamplerOptions options = {.top_k = 0, .top_p = 1, .min_p = 0.0001f, .temperature = 1000, .seed = 3};
+  bool second = false;
+  for (uint32_t position = 0; position < 50; ++position) {
+    // The larger the logit the smaller the noise: nobody beats anybody.
+    std::vector<std::pair<float, TokenId>> noise;
+    for (TokenId id = 0; id < 200; ++id) noise.emplace_back(GumbelNoise(3, position, id), id);
+    std::sort(noise.begin(), noise.end());
+    std::vector<float> logits(200);
+    for (size_t i = 0; i < noise.size(); ++i) logits[noise[i].second] = 5.0f - 0.01f * static_cast<float>(i);
+    Chooser choice(logits.size(), options, position, {});
+    choice->OfferAll(0, logits);
+    if (choice->NeedsAnotherPass()) {
+      second = true;
+      choice->OfferAll(0, logits);
+      EXPECT_FALSE(choice->NeedsAnotherPass());
+    }
+    EXPECT_EQ(choice->Chosen(), noise.back().second);
+  }
+  EXPECT_TRUE(second);
+}
+
+// Bounds as a screen gives them, tightened twice: the tokens that are left decide as all of them do.
+TEST(Sampler, TokensThatCannotMatterDoNot) {
+  std::mt19937 random(5);
+  std::uniform_real_distribution<float> unit(0.0f, 1.0f);
+  size_t left = 0, all = 0;
+  for (uint32_t position = 0; position < 40; ++position) {
+    for (const SamplerOptions& mode : Modes()) {
+      const std::vector<float> logits = position % 3 == 0 ? LogitsWithTies(900, position) : RandomLogits(900, position);
+      const std::vector<TokenId> recent = {5, 899, 5, 0, position};
+      Chooser choice(logits.size(), mode, position, recent);
+      if (!choice->is_boundable()) continue;
+      std::vector<Bounded> tokens;
+      float width = 2.0f;
+      const auto bound = [&](TokenId id, Bounded& t) {
+        t.id = id;
+        t.low = choice->Penalised(id, logits[id] - width * unit(random) * (id % 5 == 0 ? 0.0f : 1.0f));
+        t.high = choice->Penalised(id, logits[id] + width * unit(random) * (id % 7 == 0 ? 0.0f : 1.0f));
+      };
+      for (TokenId id = 0; id < logits.size(); ++id) {
+        Bounded t;
+        bound(id, t);
+        if (choice->MayMatter(id, t.low, t.high)) tokens.push_back(t);
+        if (id % 97 == 0) tokens.resize(choice->Prune(tokens, false));
+      }
+      for (width = 0.5f; width > 0.01f; width *= 0.2f) {
+        tokens.resize(choice->Prune(tokens, true));
+        for (Bounded& t : tokens) bound(t.id, t);
+      }
+      tokens.resize(choice->Prune(tokens, true));
+      left += tokens.size();
+      all += logits.size();
+      choice->ForgetBounds();
+      const TokenId want = Draw(logits, mode, position, recent);
+      if (tokens.size() == 1 && !choice->needs_logits()) {
+        ASSERT_EQ(tokens[0].id, want);
+        continue;
+      }
+      for (const Bounded& t : tokens) choice->Offer(t.id, logits[t.id]);
+      ASSERT_FALSE(choice->NeedsAnotherPass());
+      ASSERT_EQ(choice->Chosen(), want) << position << " " << mode.top_k << " " << mode.min_p;
+    }
+  }
+  EXPECT_LT(left * 5, all);
 }
 
 TEST(Sampler, IsTheArgmaxOfPerturbedLogits) {

@@ -28,7 +28,9 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
       device, card::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_,
       &cancel_);
   THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_, options.folder));
-  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), options.plan));
+  plan::PlanOptions plan = options.plan;
+  plan.keep_logits = options.keep_logits;
+  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), plan));
   THIMBLE_ASSIGN(
       session_,
       Session::Open({.model = &model_, .plan = &plan_, .reader = reader_.get(), .kernels = options.kernels}, arenas_));

@@ -29,6 +29,7 @@ class OpenModel {
   struct Options {
     Board board = kEsp32Cam;
     plan::PlanOptions plan = {};
+    bool keep_logits = true;  // whatever the plan says
     const math::Kernels* kernels = &math::BestKernels();
     const card::ModelFolder* folder = nullptr;  // of a tensor folder
   };

@@ -1,0 +1,366 @@
+#include "engine/head/head.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace thimble::head {
+namespace {
+
+// Rows left to fetch, as a share of all, from which a scan costs less: its reads are long.
+constexpr uint32_t kScanShare = 16;
+
+// A gap between two rows that is read through rather than asked for anew: a command to a card costs about as much time
+// as this many bytes (about 0.4 ms at 10 to 17 MB/s).
+constexpr uint64_t kReadThroughBytes = 4096;
+
+constexpr uint32_t kTailBytes = sizeof(card::RecordTail);
+
+}  // namespace
+
+Head::Head(const HeadParts& parts, const HeadMemory& memory) : parts_(parts), memory_(memory) {
+  if (!has_screen()) return;
+  query_ = Query(parts_.index->screen, parts_.tensor->cols, *parts_.kernels, memory_.vectors, memory_.codes);
+  std::span<std::byte> psram = memory_.psram;
+  std::span<std::byte> flash = memory_.flash;
+  for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
+    const card::StagePlace& place = memory_.places[s];
+    const auto take = [&](std::span<std::byte>& from, uint32_t rows) {
+      const std::span<std::byte> taken = from.first(size_t{rows} * info(s).record_bytes);
+      from = from.subspan(taken.size());
+      return taken;
+    };
+    const uint32_t in_memory = place.psram_rows + place.flash_rows;
+    stages_[s].parts = {{{0, place.psram_rows, take(psram, place.psram_rows), Region::kPsram},
+                         {place.psram_rows, in_memory, take(flash, place.flash_rows), Region::kFlash},
+                         {in_memory, parts_.tensor->rows, {}, Region::kPsram}}};
+  }
+}
+
+card::RowsRef Head::RowsOf(uint32_t stage) const {
+  return {parts_.index->stage(stage).offset, info(stage).record_bytes, parts_.tensor->rows, parts_.tensor->id};
+}
+
+Result<void> Head::Load() {
+  if (!has_screen()) return {};
+  const auto load = [&](card::Section id, std::span<std::byte> out) {
+    return card::LoadSection(*parts_.index_reader, parts_.index->section(id), out, memory_.tiles.first,
+                             parts_.kernels->crc32c);
+  };
+  THIMBLE_TRY(load(card::Section::kVectors, std::as_writable_bytes(memory_.vectors)));
+  THIMBLE_TRY(load(card::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
+  for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
+    for (const Part& part : stages_[s].parts) {
+      if (!part.records.empty()) THIMBLE_TRY(LoadPart(s, part));
+    }
+  }
+  return {};
+}
+
+Result<void> Head::LoadPart(uint32_t stage, const Part& part) {
+  const card::RowsRef rows = RowsOf(stage);
+  THIMBLE_TRY(card::ReadBytes(*parts_.index_reader, rows.offset + part.first_row * rows.row_bytes, part.records,
+                              memory_.tiles.first));
+  if (stage == 0) return CheckGroups(part.first_row, part.records);
+  const auto record_bytes = static_cast<size_t>(rows.row_bytes);
+  for (size_t at = 0; at < part.records.size(); at += record_bytes) {
+    const std::byte* const record = part.records.data() + at;
+    uint32_t crc = 0;
+    std::memcpy(&crc, record + record_bytes - sizeof(crc), sizeof(crc));
+    if (crc != parts_.kernels->crc32c(0, record, record_bytes - sizeof(crc))) {
+      return card::DamagedIndex(rows.offset + part.first_row * rows.row_bytes + at);
+    }
+  }
+  return {};
+}
+
+// Whole groups of the first stage, which begin at `first_row`.
+Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> records) {
+  const size_t record_bytes = info(0).record_bytes;
+  const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
+  size_t group = first_row / group_rows;
+  for (size_t at = 0; at < records.size(); ++group) {
+    const size_t bytes = std::min(group_rows * record_bytes, records.size() - at);
+    if (parts_.kernels->crc32c(0, records.data() + at, bytes) != memory_.group_checks[group]) {
+      return card::DamagedIndex(parts_.index->stage(0).offset + group * group_rows * record_bytes);
+    }
+    at += bytes;
+  }
+  return {};
+}
+
+// The record of a later stage; from the card it is valid until the next read.
+Result<std::span<const std::byte>> Head::Record(uint32_t stage, uint32_t row) {
+  const size_t record_bytes = info(stage).record_bytes;
+  for (const Part& part : stages_[stage].parts) {
+    if (row < part.first_row || row >= part.end_row || part.records.empty()) continue;
+    parts_.ledger->CountMemory(part.region, record_bytes);
+    return part.records.subspan((row - part.first_row) * record_bytes, record_bytes);
+  }
+  const uint64_t offset = RowsOf(stage).offset + row * uint64_t{record_bytes};
+  THIMBLE_TRY(parts_.index_reader->Start(offset, record_bytes, memory_.tiles.first));
+  THIMBLE_ASSIGN(const std::span<const std::byte> record, parts_.index_reader->Wait());
+  uint32_t crc = 0;
+  std::memcpy(&crc, record.data() + record_bytes - sizeof(crc), sizeof(crc));
+  if (crc != parts_.kernels->crc32c(0, record.data(), record_bytes - sizeof(crc))) return card::DamagedIndex(offset);
+  return record;
+}
+
+Result<TokenId> Head::Choose(const float* x, text::Choice& choice) {
+  parts_.ledger->zone = Zone::kHead;
+  if (!has_screen() || !memory_.logits.empty()) return Scan(x, choice);
+  ScreenCounts& counts = parts_.ledger->screen;
+  ++counts.tokens;
+  bool is_certain = false;
+  if (choice.is_boundable() && query_.Set(x)) {
+    THIMBLE_ASSIGN(is_certain, Screen(x, choice));
+  }
+  if (!is_certain) {
+    ++counts.fallbacks;
+    choice.ForgetBounds();
+    return Scan(x, choice);
+  }
+  if (candidates_.size() == 1 && !choice.needs_logits()) return candidates_.front().id;
+  choice.ForgetBounds();
+  for (const text::Bounded& c : candidates_) choice.Offer(c.id, c.center);
+  return choice.Chosen();
+}
+
+Result<void> Head::ComputeLogits(const float* x) {
+  parts_.ledger->zone = Zone::kHead;
+  return ForRows(x, [](uint32_t, std::span<const float>) -> Result<void> { return {}; });
+}
+
+Result<TokenId> Head::Scan(const float* x, text::Choice& choice) {
+  const auto offer = [&](uint32_t first_row, std::span<const float> logits) -> Result<void> {
+    THIMBLE_TRY(CheckFinite(first_row, logits));
+    choice.OfferAll(first_row, logits);
+    return {};
+  };
+  do {
+    if (memory_.logits.empty()) {
+      THIMBLE_TRY(ForRows(x, offer));
+    } else {
+      THIMBLE_TRY(offer(0, memory_.logits));
+    }
+  } while (choice.NeedsAnotherPass());
+  return choice.Chosen();
+}
+
+// Calls use(first_row, logits) for blocks of rows, in order.
+template <class Use>
+Result<void> Head::ForRows(const float* x, Use use) {
+  const TensorRef& tensor = *parts_.tensor;
+  const auto buffer_bytes = static_cast<uint32_t>(memory_.tiles.first.size());
+  const uint32_t tile_rows = card::TileRows(tensor, buffer_bytes, parts_.block_bytes, memory_.chunks);
+  THIMBLE_TRY(parts_.stream->Begin(tensor, 0, tensor.rows, tile_rows, memory_.tiles));
+  while (!parts_.stream->done()) {
+    THIMBLE_ASSIGN(const card::Tile tile, parts_.stream->Next());
+    for (uint32_t done = 0; done < tile.num_rows;) {
+      const uint32_t first_row = tile.first_row + done;
+      const uint32_t rows = std::min(tile.num_rows - done, kBlockRows);
+      const std::span<float> logits =
+          memory_.logits.empty() ? memory_.rows.first(rows) : memory_.logits.subspan(first_row, rows);
+      math::Matvec(*parts_.kernels, tensor.type, logits.data(), tile.rows.data() + done * tensor.row_bytes(), x, rows,
+                   tensor.cols);
+      if (const Result<void> used = use(first_row, logits); !used) {
+        parts_.stream->Abandon();
+        return used;
+      }
+      done += rows;
+    }
+    parts_.ledger->current().macs += uint64_t{tile.num_rows} * tensor.cols;
+  }
+  return {};
+}
+
+Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits) const {
+  float zero = 0.0f;
+  for (float logit : logits) zero += logit - logit;
+  if (zero == 0.0f) return {};
+  uint32_t row = first_row;
+  for (float logit : logits) {
+    if (!(logit - logit == 0.0f)) break;
+    ++row;
+  }
+  return Fail({.code = Code::kCorrupt,
+               .what = "the logit of token {have} is not a finite number: the model's weights are damaged, convert it "
+                       "again",
+               .tensor = parts_.tensor->id,
+               .have = row});
+}
+
+// True when the choice is certain from the logits of candidates_, or from their only one.
+Result<bool> Head::Screen(const float* x, text::Choice& choice) {
+  THIMBLE_ASSIGN(bool goes_on, AskFirstStage(choice));
+  for (uint32_t s = 1; goes_on && s < parts_.index->screen.num_stages; ++s) {
+    THIMBLE_ASSIGN(goes_on, AskStage(s, choice));
+  }
+  if (!goes_on) return false;
+  ScreenCounts& counts = parts_.ledger->screen;
+  counts.survivors += candidates_.size();
+  counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
+  if (candidates_.size() > std::max<uint32_t>(parts_.tensor->rows / kScanShare, 2)) return false;
+  THIMBLE_TRY(FetchRows(x, choice));
+  return true;
+}
+
+Result<bool> Head::AskFirstStage(text::Choice& choice) {
+  candidates_ = memory_.candidates.first(0);
+  const card::RowsRef rows = RowsOf(0);
+  for (const Part& part : stages_[0].parts) {
+    if (part.first_row == part.end_row) continue;
+    if (!part.records.empty()) {
+      parts_.ledger->CountMemory(part.region, part.records.size());
+      THIMBLE_ASSIGN(const bool goes_on, AskRows(part.first_row, part.records, choice));
+      if (!goes_on) return false;
+      continue;
+    }
+    const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
+    const uint32_t fits = card::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
+    card::TileStream stream(*parts_.index_reader);
+    THIMBLE_TRY(stream.Begin(rows, part.first_row, part.end_row - part.first_row, fits / group_rows * group_rows,
+                             memory_.tiles));
+    while (!stream.done()) {
+      THIMBLE_ASSIGN(const card::Tile tile, stream.Next());
+      if (const Result<void> checked = CheckGroups(tile.first_row, tile.rows); !checked) {
+        stream.Abandon();
+        return std::unexpected(checked.error());
+      }
+      THIMBLE_ASSIGN(const bool goes_on, AskRows(tile.first_row, tile.rows, choice));
+      if (goes_on) continue;
+      stream.Abandon();
+      return false;
+    }
+  }
+  candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  return true;
+}
+
+// False when more rows survive than there is room for.
+Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, text::Choice& choice) {
+  const size_t record_bytes = info(0).record_bytes;
+  const auto num_rows = static_cast<uint32_t>(records.size() / record_bytes);
+  const float* const centers = memory_.rows.data();
+  const float* const radii = centers + kBlockRows;
+  for (uint32_t done = 0; done < num_rows; done += kBlockRows) {
+    const uint32_t rows = std::min(num_rows - done, kBlockRows);
+    parts_.kernels->screen_rows(memory_.rows.data(), memory_.rows.data() + kBlockRows,
+                                records.data() + done * record_bytes, rows, query_.stage(0));
+    for (uint32_t r = 0; r < rows; ++r) {
+      const TokenId id = first_row + done + r;
+      const float high = centers[r] + radii[r];
+      if (high < choice.floor() && !choice.IsPenalised(id)) continue;
+      text::Bounded c = {.id = id,
+                         .center = centers[r],
+                         .low = choice.Penalised(id, centers[r] - radii[r]),
+                         .high = choice.Penalised(id, high)};
+      if (!choice.MayMatter(id, c.low, c.high)) continue;
+      if (candidates_.size() == memory_.candidates.size()) {
+        candidates_ = candidates_.first(choice.Prune(candidates_, false));
+        if (candidates_.size() > memory_.candidates.size() / 4 * 3) return false;
+      }
+      candidates_ = memory_.candidates.first(candidates_.size() + 1);
+      candidates_.back() = c;
+    }
+  }
+  return true;
+}
+
+// Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked.
+Result<bool> Head::AskStage(uint32_t stage, text::Choice& choice) {
+  const auto ask = [&](text::Bounded& c) -> Result<void> {
+    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(stage, c.id));
+    float center = 0;
+    float radius = 0;
+    parts_.kernels->screen_rows(&center, &radius, record.data(), 1, query_.stage(stage));
+    c.center += center;
+    c.low = std::max(c.low, choice.Penalised(c.id, c.center - radius));
+    c.high = std::min(c.high, choice.Penalised(c.id, c.center + radius));
+    ++parts_.ledger->screen.refined;
+    return {};
+  };
+  if (candidates_.size() > 1 && !choice.needs_logits()) {
+    text::Bounded& best = *std::max_element(candidates_.begin(), candidates_.end(),
+                                            [](const auto& a, const auto& b) { return a.center < b.center; });
+    const TokenId best_id = best.id;
+    THIMBLE_TRY(ask(best));
+    candidates_ = candidates_.first(choice.Prune(candidates_, true));
+    for (text::Bounded& c : candidates_) {
+      if (c.id != best_id) THIMBLE_TRY(ask(c));
+    }
+  } else {
+    for (text::Bounded& c : candidates_) THIMBLE_TRY(ask(c));
+  }
+  candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  return true;
+}
+
+// Reads the weights of candidates until no more are needed: first of the likeliest, whose logit often settles it, then
+// of all that are left, in the order of the file.
+Result<void> Head::FetchRows(const float* x, text::Choice& choice) {
+  const bool needs_all = choice.needs_logits();
+  if (!needs_all && candidates_.size() > 1) {
+    const auto best = std::max_element(candidates_.begin(), candidates_.end(),
+                                       [](const auto& a, const auto& b) { return a.center < b.center; });
+    THIMBLE_TRY(FetchRun(x, static_cast<size_t>(best - candidates_.begin()), 1, choice));
+    candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  }
+  if (!needs_all && candidates_.size() == 1) return {};
+  for (size_t i = 0; i < candidates_.size();) {
+    if (candidates_[i].exact) {
+      ++i;
+      continue;
+    }
+    size_t end = i + 1;
+    const uint64_t row_bytes = parts_.tensor->row_bytes();
+    const auto span_bytes = [&](size_t last) { return (candidates_[last].id - candidates_[i].id + 1) * row_bytes; };
+    while (end < candidates_.size() && !candidates_[end].exact &&
+           (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= kReadThroughBytes &&
+           parts_.reader->BufferBytes(span_bytes(end)) <= memory_.tiles.first.size()) {
+      ++end;
+    }
+    THIMBLE_TRY(FetchRun(x, i, end - i, choice));
+    i = end;
+  }
+  return {};
+}
+
+// Candidates [first, first + n), with what lies between them, in one read.
+Result<void> Head::FetchRun(const float* x, size_t first, size_t n, text::Choice& choice) {
+  const TensorRef& tensor = *parts_.tensor;
+  const uint64_t row_bytes = tensor.row_bytes();
+  const std::span<text::Bounded> run = candidates_.subspan(first, n);
+  // The checksums come first: they may lie on the card, too, and share the buffer.
+  constexpr size_t kMostChecks = kBlockRows;
+  const uint32_t last_stage = parts_.index->screen.num_stages - 1;
+  if (n > kMostChecks) {
+    THIMBLE_TRY(FetchRun(x, first, kMostChecks, choice));
+    return FetchRun(x, first + kMostChecks, n - kMostChecks, choice);
+  }
+  const std::span<float> crcs = memory_.rows.last(kBlockRows);  // bits of uint32
+  for (size_t i = 0; i < n; ++i) {
+    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(last_stage, run[i].id));
+    std::memcpy(&crcs[i], record.data() + record.size() - kTailBytes, sizeof(float));
+  }
+  const uint64_t offset = tensor.offset + run.front().id * row_bytes;
+  const uint64_t bytes = (run.back().id - run.front().id + 1) * row_bytes;
+  THIMBLE_TRY(parts_.reader->Start(offset, bytes, memory_.tiles.first));
+  THIMBLE_ASSIGN(const std::span<const std::byte> rows, parts_.reader->Wait());
+  for (size_t i = 0; i < n; ++i) {
+    const auto at = static_cast<size_t>((run[i].id - run.front().id) * row_bytes);
+    const std::byte* const row = rows.data() + at;
+    const uint32_t crc = parts_.kernels->crc32c(0, row, static_cast<size_t>(row_bytes));
+    if (std::memcmp(&crc, &crcs[i], sizeof(crc)) != 0) return card::DamagedWeights(tensor.id, offset + at);
+    float logit = 0;
+    math::Matvec(*parts_.kernels, tensor.type, &logit, row, x, 1, tensor.cols);
+    THIMBLE_TRY(CheckFinite(run[i].id, {&logit, 1}));
+    run[i].center = logit;
+    run[i].low = run[i].high = choice.Penalised(run[i].id, logit);
+    run[i].exact = true;
+    parts_.ledger->current().macs += tensor.cols;
+    ++parts_.ledger->screen.rows_fetched;
+  }
+  return {};
+}
+
+}  // namespace thimble::head

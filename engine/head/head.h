@@ -1,0 +1,114 @@
+// The LM head: from the last hidden state to the next token, by a scan of all rows or, with an index, by a screen that
+// leaves a few rows to read. The token is the same.
+#ifndef THIMBLE_ENGINE_HEAD_HEAD_H_
+#define THIMBLE_ENGINE_HEAD_HEAD_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/base/arena.h"
+#include "engine/base/error.h"
+#include "engine/base/ledger.h"
+#include "engine/base/tensor.h"
+#include "engine/card/file_reader.h"
+#include "engine/card/index_file.h"
+#include "engine/card/tile_stream.h"
+#include "engine/head/query.h"
+#include "engine/math/kernels.h"
+#include "engine/text/sampler.h"
+
+namespace thimble::head {
+
+// Rows whose logits are computed at once: floats of HeadMemory::rows are twice as many.
+inline constexpr uint32_t kBlockRows = card::kMostGroupRows;
+
+// Working memory: the caller's, sized as said. Everything from `vectors` on only for a screen.
+struct HeadMemory {
+  card::TileBuffers tiles;  // what rows come through; the first also for single records
+  uint32_t chunks = 0;      // of the whole head, as for card::TileRows()
+  std::span<float> rows;    // [2 * kBlockRows]
+  std::span<float> logits;  // [vocab_size], or empty: not kept
+
+  std::span<float> vectors;          // [1 + num_directions, hidden_size]
+  std::span<uint32_t> group_checks;  // section kGroupChecks
+  std::span<int8_t> codes;           // QueryCodeBytes()
+  std::span<text::Bounded> candidates;
+  std::span<std::byte> psram;  // records of all stages: stage 0's rows of this region, then stage 1's, ...
+  std::span<std::byte> flash;
+  std::array<card::StagePlace, card::kMostStages> places = {};
+};
+
+struct HeadParts {
+  const TensorRef* tensor = nullptr;
+  const math::Kernels* kernels = nullptr;
+  card::FileReader* reader = nullptr;  // of the model
+  card::TileStream* stream = nullptr;  // over it
+  uint32_t block_bytes = 0;            // that tiles are made for
+  Ledger* ledger = nullptr;
+  const card::Index* index = nullptr;        // null: no screen
+  card::FileReader* index_reader = nullptr;  // of the index; shares the model's device or has its own
+};
+
+// Refers to everything it is given; all of it outlives this. One thread.
+class Head {
+ public:
+  Head(const HeadParts& parts, const HeadMemory& memory);
+
+  // Reads what the plan keeps of the screen in memory, and checks it. Fails by I/O, and with kCorrupt for a damaged
+  // index.
+  Result<void> Load();
+
+  // Computes all logits of x [hidden_size] into HeadMemory::logits, which is there. Fails by I/O or cancellation, and
+  // with kCorrupt when a checksum does not fit.
+  Result<void> ComputeLogits(const float* x);
+
+  // The token that `choice` makes of the logits of x [hidden_size]; where logits are kept, of those that
+  // ComputeLogits() left. Fails by I/O or cancellation, kCorrupt if weights or index turn out to be damaged: a checksum
+  // does not fit, or a logit is not a finite number. `choice` is used up.
+  Result<TokenId> Choose(const float* x, text::Choice& choice);
+
+ private:
+  // Rows of a stage that are in one place.
+  struct Part {
+    uint32_t first_row = 0;
+    uint32_t end_row = 0;
+    std::span<std::byte> records;  // empty: on the card
+    Region region = Region::kPsram;
+  };
+  struct Stage {
+    std::array<Part, 3> parts = {};
+  };
+
+  bool has_screen() const { return parts_.index != nullptr && parts_.index->has_screen(); }
+  const card::StageInfo& info(uint32_t stage) const { return parts_.index->screen.stages[stage]; }
+  card::RowsRef RowsOf(uint32_t stage) const;
+
+  Result<void> LoadPart(uint32_t stage, const Part& part);
+  Result<void> CheckGroups(uint32_t first_row, std::span<const std::byte> records);
+  Result<std::span<const std::byte>> Record(uint32_t stage, uint32_t row);
+
+  Result<TokenId> Scan(const float* x, text::Choice& choice);
+  template <class Use>
+  Result<void> ForRows(const float* x, Use use);
+  Result<void> CheckFinite(uint32_t first_row, std::span<const float> logits) const;
+
+  // Each says whether the screen is still of use.
+  Result<bool> AskFirstStage(text::Choice& choice);
+  Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, text::Choice& choice);
+  Result<bool> AskStage(uint32_t stage, text::Choice& choice);
+  Result<void> FetchRows(const float* x, text::Choice& choice);
+  Result<void> FetchRun(const float* x, size_t first, size_t n, text::Choice& choice);
+  Result<bool> Screen(const float* x, text::Choice& choice);
+
+  HeadParts parts_;
+  HeadMemory memory_;
+  Query query_;
+  std::array<Stage, card::kMostStages> stages_ = {};
+  std::span<text::Bounded> candidates_;  // of the token being chosen: the used part of the memory
+};
+
+}  // namespace thimble::head
+
+#endif  // THIMBLE_ENGINE_HEAD_HEAD_H_

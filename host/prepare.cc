@@ -1,0 +1,259 @@
+#include "host/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "engine/session.h"
+#include "host/aligned_buffer.h"
+#include "host/atomic_file.h"
+#include "host/loaded_model.h"
+#include "host/progress.h"
+#include "host/screen_builder.h"
+#include "host/text.h"
+#include "host/weights.h"
+
+namespace thimble::host {
+namespace {
+
+// Texts of the model's own that are looked at: half of their states shape the screen, half measure it.
+constexpr uint32_t kTexts = 8;
+constexpr uint32_t kTokensOfText = 32;
+
+// What other tables and the KV cache want of PSRAM and flash, at Tiny-LLM's shape; the screen should fit into the rest.
+constexpr uint64_t kReservedBytes = 1280 * 1024;
+
+// A row of the LM head is read in two blocks of the card, and a read costs as much time as some thousand bytes.
+constexpr double kRowBytes = 1024 + 4096;
+
+constexpr size_t kReadBytes = 1 << 20;
+
+// Checksums of blocks and rows, and the LM head itself.
+struct Weights {
+  std::vector<uint32_t> blocks;
+  std::vector<uint32_t> embedding_rows;
+  std::vector<uint32_t> head_rows;
+  std::vector<float> head;  // [vocab_size, hidden_size]
+};
+
+std::vector<uint32_t> RowCrcs(std::span<const std::byte> bytes, size_t row_bytes) {
+  std::vector<uint32_t> crcs;
+  for (size_t at = 0; at < bytes.size(); at += row_bytes) {
+    crcs.push_back(math::BestKernels().crc32c(0, bytes.data() + at, row_bytes));
+  }
+  return crcs;
+}
+
+Expected<std::vector<float>> Widened(const TensorRef& tensor, std::span<const std::byte> bytes) {
+  std::vector<float> values(size_t{tensor.rows} * tensor.cols);
+  if (tensor.type == DType::kF32) {
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+  } else {
+    const auto* halves = reinterpret_cast<const uint16_t*>(bytes.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = tensor.type == DType::kF16 ? FromF16(halves[i]) : FromBf16(halves[i]);
+    }
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      return Sentence(fmt::format("row {} of {} has a number that is not finite: the model is damaged", i / tensor.cols,
+                                  TensorName(tensor.id)));
+    }
+  }
+  return values;
+}
+
+Expected<Weights> ReadWeights(LoadedModel& loaded) {
+  const card::ModelFile& model = loaded.model();
+  uint64_t total = 0;
+  for (const TensorRef& tensor : model.tensors) total += tensor.size_bytes();
+  Progress progress("read", total);
+  Weights weights;
+  AlignedBuffer buffer(loaded.reader().BufferBytes(kReadBytes));
+  for (const TensorRef& tensor : model.tensors) {
+    if (model.tied && tensor.id.kind == TensorKind::kLmHead) continue;
+    const bool keep = tensor.id.kind == TensorKind::kLmHead || tensor.id.kind == TensorKind::kTokenEmbd;
+    std::vector<std::byte> kept;
+    static_assert(kReadBytes % card::kCheckBlockBytes == 0);
+    for (uint64_t at = 0; at < tensor.size_bytes(); at += kReadBytes) {
+      const uint64_t size = std::min<uint64_t>(kReadBytes, tensor.size_bytes() - at);
+      if (const auto started = loaded.reader().Start(tensor.offset + at, size, buffer.bytes()); !started) {
+        return loaded.Failure(started.error());
+      }
+      const auto bytes = loaded.reader().Wait();
+      if (!bytes) return loaded.Failure(bytes.error());
+      for (size_t block = 0; block < bytes->size(); block += card::kCheckBlockBytes) {
+        const size_t n = std::min<size_t>(card::kCheckBlockBytes, bytes->size() - block);
+        weights.blocks.push_back(math::BestKernels().crc32c(0, bytes->data() + block, n));
+      }
+      if (keep) kept.insert(kept.end(), bytes->begin(), bytes->end());
+      progress.Advance(size);
+    }
+    if (!keep) continue;
+    const auto row_bytes = static_cast<size_t>(tensor.row_bytes());
+    if (tensor.id.kind == TensorKind::kTokenEmbd) weights.embedding_rows = RowCrcs(kept, row_bytes);
+    if (tensor.id.kind == TensorKind::kLmHead || model.tied) {
+      weights.head_rows = RowCrcs(kept, row_bytes);
+      THIMBLE_ASSIGN(weights.head, Widened(tensor, kept));
+    }
+  }
+  return weights;
+}
+
+// Hidden states of texts that the model writes, [n, hidden_size].
+Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
+  const card::ModelFile& model = loaded.model();
+  const uint32_t hidden_size = model.shape.hidden_size;
+  const text::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
+  const uint32_t length = std::min(kTokensOfText, model.shape.max_position_embeddings);
+  const auto plan = PlanSession(model, loaded.board(), loaded.reader().block_bytes(),
+                                {.n_ctx = length, .head = plan::HeadMode::kFull}, plain);
+  if (!plan) return loaded.Failure(plan.error());
+  std::array<uint64_t, kNumRegions> marks;
+  for (size_t i = 0; i < kNumRegions; ++i) marks[i] = loaded.memory().arenas()[i].used_bytes();
+  std::vector<float> states;
+  Progress progress("listen", uint64_t{kTexts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
+  for (uint32_t text = 0; text < kTexts; ++text) {
+    for (size_t i = 0; i < kNumRegions; ++i) loaded.memory().arenas()[i].Release(marks[i]);
+    const auto session = Session::Open(loaded.PartsFor(*plan), loaded.memory().arenas());
+    if (!session) return loaded.Failure(session.error());
+    const TokenId first = model.tokenizer.bos != card::kNoToken ? model.tokenizer.bos : 0;
+    if (const auto begun = (*session)->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
+    text::SamplerOptions sampler = plain;
+    sampler.seed = text + 1;
+    for (uint32_t i = 0; i + 1 < length; ++i) {
+      if (const auto next = (*session)->Next(sampler); !next) return loaded.Failure(next.error());
+      const float* const hidden = (*session)->hidden();
+      states.insert(states.end(), hidden, hidden + hidden_size);
+      progress.Advance(model.tensor({TensorKind::kLmHead, 0}).size_bytes());
+    }
+  }
+  return states;
+}
+
+// Bytes that a token costs with this screen, a row of the head at what its read takes; what does not fit into the
+// board's memories counts twice, because it comes over the card.
+double BytesOfToken(const BuiltScreen& screen, uint64_t rows, const Board& board) {
+  double bytes = 0;
+  double reached = static_cast<double>(rows);
+  uint64_t stored = 0;
+  for (uint32_t s = 0; s < screen.info.num_stages; ++s) {
+    const card::StageInfo& stage = screen.info.stages[s];
+    bytes += reached * stage.record_bytes;
+    stored += rows * stage.record_bytes;
+    reached = static_cast<double>(stage.rows_left_mean);
+  }
+  bytes += reached * kRowBytes;
+  const uint64_t memory = board.capacity(Region::kPsram) + board.capacity(Region::kFlash);
+  const uint64_t room = memory > kReservedBytes ? memory - kReservedBytes : 0;
+  if (stored > room) bytes += static_cast<double>(stored - room);
+  return bytes;
+}
+
+// Writes a section, filled up to kSectionAlign.
+Status WriteSection(FileSink& sink, std::span<const std::byte> bytes) {
+  static constexpr std::array<std::byte, card::kSectionAlign> kZeros = {};
+  THIMBLE_TRY(sink.Write(bytes));
+  const uint64_t over = sink.written_bytes() % card::kSectionAlign;
+  return over == 0 ? Status() : sink.Write(std::span(kZeros).first(card::kSectionAlign - over));
+}
+
+template <class T>
+std::span<const std::byte> BytesOf(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
+}
+
+// Where the sections will be is known before they are written, so that the header can come first.
+void Layout(std::span<const std::span<const std::byte>> sections, card::Index& index, uint64_t& index_bytes) {
+  uint64_t at = card::kSectionAlign;
+  for (size_t i = 0; i < sections.size(); ++i) {
+    index.sections[i] = {.offset = at,
+                         .bytes = sections[i].size(),
+                         .crc = math::BestKernels().crc32c(0, sections[i].data(), sections[i].size())};
+    at += (sections[i].size() + card::kSectionAlign - 1) / card::kSectionAlign * card::kSectionAlign;
+  }
+  index_bytes = at;
+}
+
+}  // namespace
+
+Expected<Prepared> Prepare(const PrepareOptions& options) {
+  ModelChoice choice;
+  choice.model = options.model;
+  choice.board = "host";
+  choice.index = IndexUse::kIgnore;
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
+  if (loaded->is_converted() || !loaded->opened().name_on_card.empty()) {
+    return Sentence(fmt::format("{} is no GGUF file and no tensor folder: an index is made for one of these ({})",
+                                options.model,
+                                loaded->is_converted() ? "'thimble convert' makes it"
+                                                       : "prepare it before it goes on a "
+                                                         "card"));
+  }
+  const card::ModelFile& model = loaded->model();
+  const uint32_t hidden_size = model.shape.hidden_size;
+  THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded));
+  THIMBLE_ASSIGN(const std::vector<float> states, OwnStates(*loaded));
+  const size_t half = states.size() / hidden_size / 2 * hidden_size;
+  const std::span<const float> shaping = std::span(states).first(half);
+  const std::span<const float> measuring = std::span(states).subspan(half);
+
+  Prepared prepared;
+  std::vector<std::vector<uint32_t>> tries = {options.screen_bits};
+  if (options.screen_bits.empty()) tries = {{4, 3}, {3, 3}, {3, 4}, {2, 3}, {2, 4}};
+  std::optional<BuiltScreen> best;
+  double best_bytes = 0;
+  {
+    Progress progress("screen", tries.size() * weights.head.size());
+    for (const std::vector<uint32_t>& bits : tries) {
+      BuiltScreen screen = BuildScreen(weights.head, hidden_size, shaping, bits);
+      MeasureScreen(screen, hidden_size, measuring);
+      const double bytes = BytesOfToken(screen, model.shape.vocab_size, options.board);
+      Prepared::Tried& tried = prepared.tried.emplace_back(Prepared::Tried{.bits = bits, .bytes_a_token = bytes});
+      for (uint32_t s = 0; s < screen.info.num_stages; ++s) tried.rows_left[s] = screen.info.stages[s].rows_left_mean;
+      if (!best || bytes < best_bytes) {
+        best = std::move(screen);
+        best_bytes = bytes;
+      }
+      progress.Advance(weights.head.size());
+    }
+  }
+  SealRecords(*best, weights.head_rows);
+  std::vector<uint32_t> groups;
+  const size_t group_bytes =
+      size_t{card::GroupRows(best->info.stages[0].record_bytes)} * best->info.stages[0].record_bytes;
+  for (size_t at = 0; at < best->records[0].size(); at += group_bytes) {
+    const size_t n = std::min(group_bytes, best->records[0].size() - at);
+    groups.push_back(math::BestKernels().crc32c(0, best->records[0].data() + at, n));
+  }
+
+  AlignedBuffer buffer(loaded->reader().BufferBytes(kReadBytes));
+  const auto metadata_crc = card::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
+  if (!metadata_crc) return loaded->Failure(metadata_crc.error());
+  best->records.resize(card::kMostStages);
+  const std::array<std::span<const std::byte>, card::kNumSections> sections = {
+      BytesOf(weights.blocks), BytesOf(weights.embedding_rows),
+      BytesOf(best->vectors),  BytesOf(groups),
+      best->records[0],        best->records[1],
+      best->records[2],        {}};
+  prepared.index.screen = best->info;
+  Layout(sections, prepared.index, prepared.index_bytes);
+  std::vector<std::byte> header(card::kIndexHeaderBytes);
+  card::FormatIndexHeader(prepared.index, model, *metadata_crc, prepared.index_bytes, header,
+                          math::BestKernels().crc32c);
+
+  prepared.path = options.out.empty() ? IndexName(options.model) : options.out;
+  const std::vector<std::string> inputs = {options.model};
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(prepared.path, inputs));
+  THIMBLE_TRY(WriteSection(file.sink(), header));
+  for (const std::span<const std::byte>& section : sections) THIMBLE_TRY(WriteSection(file.sink(), section));
+  THIMBLE_TRY(file.Commit());
+  return prepared;
+}
+
+}  // namespace thimble::host

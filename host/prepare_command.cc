@@ -1,0 +1,99 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "host/board_memory.h"
+#include "host/command.h"
+#include "host/loaded_model.h"
+#include "host/prepare.h"
+#include "host/text.h"
+
+namespace thimble::host {
+namespace {
+
+struct Options {
+  PrepareOptions prepare;
+  std::string board = kDefaultBoard;
+  bool json = false;
+};
+
+std::string RowsLeft(const card::ScreenInfo& screen, const std::array<float, card::kMostStages>& rows_left) {
+  std::vector<std::string> rows;
+  for (uint32_t s = 0; s < screen.num_stages; ++s) rows.push_back(fmt::format("{:.1f}", rows_left[s]));
+  return fmt::format("{}", fmt::join(rows, ", then "));
+}
+
+void Print(const Prepared& prepared) {
+  const card::ScreenInfo& screen = prepared.index.screen;
+  fmt::print("{}: {}\n", prepared.path, Megabytes(prepared.index_bytes));
+  if (prepared.tried.size() > 1) {
+    fmt::print("  bits   rows left, the likeliest token wanted   bytes a token\n");
+    for (const Prepared::Tried& tried : prepared.tried) {
+      const bool is_chosen = tried.bits[0] == screen.stages[0].bits && tried.bits[1] == screen.stages[1].bits;
+      fmt::print("{} {:5}  {:40}  {:>13}\n", is_chosen ? '>' : ' ', fmt::format("{}", fmt::join(tried.bits, ",")),
+                 RowsLeft(screen, tried.rows_left), Grouped(static_cast<uint64_t>(tried.bytes_a_token)));
+    }
+  }
+  fmt::print("measured on {} tokens of the model's own text\n", screen.num_measured);
+}
+
+Expected<Prepared> Run(Options& options) {
+  THIMBLE_ASSIGN(options.prepare.board, FindBoard(options.board));
+  return Prepare(options.prepare);
+}
+
+}  // namespace
+
+void AddPrepareCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "prepare", "Write a model's index: checksums of its weights, and the screen that finds a token in few reads");
+  command->add_option("MODEL", options->prepare.model, "A GGUF file or a tensor folder")->required();
+  command->add_option("-o,--output", options->prepare.out, "The index to write (default: MODEL.thimble, beside it)")
+      ->type_name("MODEL.thimble");
+  command
+      ->add_option("--screen-bits", options->prepare.screen_bits,
+                   "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
+                   "fewest bytes)")
+      ->delimiter(',')
+      ->expected(2, static_cast<int>(card::kMostStages))
+      ->check(CLI::Range(1u, card::kMostScreenBits))
+      ->type_name("4,3");
+  command->add_option("--board", options->board, "The board it is for")->capture_default_str();
+  command->add_flag("--json", options->json, "One JSON object instead of lines");
+  command->footer(
+      "The same model gives the same index on every computer. The index is never required: without it a token costs\n"
+      "a scan of the whole LM head. When the model changes, make it again.\n\n"
+      "Examples:\n"
+      "  thimble prepare tiny-llm.gguf\n"
+      "  thimble prepare tiny-llm.gguf --screen-bits 4,3");
+  command->callback([options, &exit_code] {
+    const Expected<Prepared> prepared = Run(*options);
+    if (!prepared) {
+      exit_code = ReportFailure(prepared.error());
+      return;
+    }
+    if (!options->json) return Print(*prepared);
+    const card::ScreenInfo& screen = prepared->index.screen;
+    nlohmann::ordered_json stages = nlohmann::ordered_json::array();
+    for (uint32_t s = 0; s < screen.num_stages; ++s) {
+      stages.push_back({{"bits", screen.stages[s].bits},
+                        {"record_bytes", screen.stages[s].record_bytes},
+                        {"rows_left_mean", screen.stages[s].rows_left_mean},
+                        {"rows_left_max", screen.stages[s].rows_left_most}});
+    }
+    const nlohmann::ordered_json json = {{"index", prepared->path},
+                                         {"bytes", prepared->index_bytes},
+                                         {"directions", screen.num_directions},
+                                         {"measured_tokens", screen.num_measured},
+                                         {"stages", stages}};
+    fmt::print("{}\n", json.dump());
+  });
+}
+
+}  // namespace thimble::host
