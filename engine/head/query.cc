@@ -30,7 +30,11 @@ double RootAtLeast(double x) {
   return static_cast<double>(narrow) * static_cast<double>(N::ReciprocalSqrt(narrow)) * kSlack;
 }
 
-int32_t Round(float x) { return static_cast<int32_t>(x < 0.0f ? x - 0.5f : x + 0.5f); }
+// To the nearest integer; 0 for what is none that an int32 holds, which an index can ask for.
+int32_t Round(float x) {
+  if (!(x > -0x1p30f && x < 0x1p30f)) return 0;
+  return static_cast<int32_t>(x < 0.0f ? x - 0.5f : x + 0.5f);
+}
 
 }  // namespace
 
