@@ -1,5 +1,6 @@
 // Every kernel of every table that this processor can run, at the sizes of Tiny-LLM: the reference's time stands beside
-// the others'. GMAC/s counts multiply-accumulates, bytes_per_second what is read of weights, records or data.
+// the others'. GMAC/s counts multiply-accumulates, bytes_per_second what is read
+// of weights, values, records or data.
 #include <benchmark/benchmark.h>
 
 #include <cstddef>
@@ -44,7 +45,8 @@ std::vector<uint16_t> Halves(size_t n, uint16_t one) {
 
 void Report(benchmark::State& state, uint64_t macs, uint64_t bytes) {
   const auto runs = static_cast<double>(state.iterations());
-  state.counters["GMAC/s"] = benchmark::Counter(static_cast<double>(macs) * runs / 1e9, benchmark::Counter::kIsRate);
+  if (macs != 0)
+    state.counters["GMAC/s"] = benchmark::Counter(static_cast<double>(macs) * runs / 1e9, benchmark::Counter::kIsRate);
   state.SetBytesProcessed(static_cast<int64_t>(static_cast<double>(bytes) * runs));
 }
 
@@ -64,7 +66,7 @@ void BenchMatvec(benchmark::State& state, MatvecOf<T> matvec, const std::vector<
 }
 
 // Kernels that work in place do so on what they left: on numbers that stay as they are.
-void BenchInPlace(benchmark::State& state, uint64_t macs, std::vector<float> values,
+void BenchInPlace(benchmark::State& state, uint64_t macs, uint64_t bytes, std::vector<float> values,
                   const std::function<void(float*)>& kernel) {
   for ([[maybe_unused]] auto run : state) {
     std::vector<float>& x = values;
@@ -72,7 +74,7 @@ void BenchInPlace(benchmark::State& state, uint64_t macs, std::vector<float> val
     benchmark::DoNotOptimize(x.data());
     benchmark::ClobberMemory();
   }
-  Report(state, macs, values.size() * sizeof(float));
+  Report(state, macs, bytes);
 }
 
 void BenchScreenRows(benchmark::State& state, const Kernels& k, uint32_t bits) {
@@ -146,29 +148,32 @@ void RegisterAll() {
   for_each("weighted_sum_f32/512x96", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> v = Floats(size_t{kPositions} * kHeadDim);
     const std::vector<float> p = Floats(kPositions);
-    BenchInPlace(state, v.size(), std::vector<float>(kHeadDim),
+    BenchInPlace(state, v.size(), v.size() * sizeof(float), std::vector<float>(kHeadDim),
                  [&](float* y) { k.weighted_sum_f32(y, v.data(), p.data(), kPositions, kHeadDim); });
   });
   for_each("rmsnorm/192", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> weight(kHidden, 1.0f);
-    BenchInPlace(state, kHidden, Floats(kHidden), [&](float* x) { k.rmsnorm(x, x, weight.data(), kHidden, 1e-5f); });
+    BenchInPlace(state, kHidden, kHidden * sizeof(float), Floats(kHidden),
+                 [&](float* x) { k.rmsnorm(x, x, weight.data(), kHidden, 1e-5f); });
   });
   for_each("softmax/512", [](benchmark::State& state, const Kernels& k) {
-    BenchInPlace(state, 0, Floats(kPositions), [&](float* x) { k.softmax(x, kPositions, 0.1f); });
+    BenchInPlace(state, 0, kPositions * sizeof(float), Floats(kPositions),
+                 [&](float* x) { k.softmax(x, kPositions, 0.1f); });
   });
   for_each("silu_mul/1024", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> up(kIntermediate, 1.0f);
-    BenchInPlace(state, 0, std::vector<float>(kIntermediate, 30.0f),  // where silu(x) is x
+    BenchInPlace(state, 0, kIntermediate * sizeof(float),
+                 std::vector<float>(kIntermediate, 30.0f),  // where silu(x) is x
                  [&](float* x) { k.silu_mul(x, up.data(), kIntermediate); });
   });
   for_each("add/192", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> y(kHidden, 0.0f);
-    BenchInPlace(state, 0, Floats(kHidden), [&](float* x) { k.add(x, y.data(), kHidden); });
+    BenchInPlace(state, 0, kHidden * sizeof(float), Floats(kHidden), [&](float* x) { k.add(x, y.data(), kHidden); });
   });
   for_each("rope/2x96", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> cos(kHeadDim / 2, 0.6f);
     const std::vector<float> sin(kHeadDim / 2, 0.8f);
-    BenchInPlace(state, 0, Floats(size_t{kHeads} * kHeadDim),
+    BenchInPlace(state, 0, kHeads * kHeadDim * sizeof(float), Floats(size_t{kHeads} * kHeadDim),
                  [&](float* x) { k.rope(x, cos.data(), sin.data(), kHeads, kHeadDim); });
   });
   for_each("crc32c/65536", BenchCrc);
