@@ -95,22 +95,10 @@ class ModelFileWeights : public WeightSource {
       if (!started) return Failure(started.error());
       const auto bytes = reader_.Wait();
       if (!bytes) return Failure(bytes.error());
-      Expand(*bytes, tensor.type, part);
+      ExpandElements(*bytes, tensor.type, part);
     }
     char name[64];
     return CheckFinite(out, path_, std::string_view(name, FormatTensorName(tensor.id, name)), first);
-  }
-
-  static void Expand(std::span<const std::byte> bytes, DType type, std::span<float> out) {
-    if (type == DType::kF32) {
-      std::memcpy(out.data(), bytes.data(), bytes.size());
-      return;
-    }
-    for (size_t i = 0; i < out.size(); ++i) {
-      uint16_t half;
-      std::memcpy(&half, bytes.data() + i * sizeof(half), sizeof(half));
-      out[i] = type == DType::kF16 ? FromF16(half) : FromBf16(half);
-    }
   }
 
   Result<void> ReadArrays(card::ByteReader& bytes, Vocabulary& vocabulary) const {

@@ -25,7 +25,7 @@ void AddPlanOptions(CLI::App& command, PlanChoice& choice) {
   command
       .add_option("--head", choice.head,
                   "how the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
-                  "or 'auto', whatever reads less (default: the plan's, or auto); the token is the same")
+                  "or 'auto', whatever reads less (default: auto); the token is the same")
       ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description(""))
       ->type_name("auto|full|screen");
 }

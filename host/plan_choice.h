@@ -20,7 +20,7 @@ namespace thimble::host {
 struct PlanChoice {
   std::string plan;                    // "original", a plan file, or empty: our own
   std::optional<uint32_t> n_ctx;       // goes before the plan's
-  std::optional<plan::HeadMode> head;  // likewise
+  std::optional<plan::HeadMode> head;  // how the next token is found; not part of a plan file
 };
 
 void AddPlanOptions(CLI::App& command, PlanChoice& choice);

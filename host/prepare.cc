@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <span>
@@ -49,26 +47,7 @@ std::vector<uint32_t> RowCrcs(std::span<const std::byte> bytes, size_t row_bytes
   return crcs;
 }
 
-Expected<std::vector<float>> Widened(const TensorRef& tensor, std::span<const std::byte> bytes) {
-  std::vector<float> values(size_t{tensor.rows} * tensor.cols);
-  if (tensor.type == DType::kF32) {
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-  } else {
-    const auto* halves = reinterpret_cast<const uint16_t*>(bytes.data());
-    for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = tensor.type == DType::kF16 ? FromF16(halves[i]) : FromBf16(halves[i]);
-    }
-  }
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i])) {
-      return Sentence(fmt::format("row {} of {} has a number that is not finite: the model is damaged", i / tensor.cols,
-                                  TensorName(tensor.id)));
-    }
-  }
-  return values;
-}
-
-Expected<Weights> ReadWeights(LoadedModel& loaded) {
+Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
   const card::ModelFile& model = loaded.model();
   uint64_t total = 0;
   for (const TensorRef& tensor : model.tensors) total += tensor.size_bytes();
@@ -99,7 +78,9 @@ Expected<Weights> ReadWeights(LoadedModel& loaded) {
     if (tensor.id.kind == TensorKind::kTokenEmbd) weights.embedding_rows = RowCrcs(kept, row_bytes);
     if (tensor.id.kind == TensorKind::kLmHead || model.tied) {
       weights.head_rows = RowCrcs(kept, row_bytes);
-      THIMBLE_ASSIGN(weights.head, Widened(tensor, kept));
+      weights.head.resize(size_t{tensor.rows} * tensor.cols);
+      ExpandElements(kept, tensor.type, weights.head);
+      THIMBLE_TRY(CheckFinite(weights.head, path, TensorName(tensor.id), 0));
     }
   }
   return weights;
@@ -197,7 +178,7 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
   }
   const card::ModelFile& model = loaded->model();
   const uint32_t hidden_size = model.shape.hidden_size;
-  THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded));
+  THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded, options.model));
   THIMBLE_ASSIGN(const std::vector<float> states, OwnStates(*loaded));
   const size_t half = states.size() / hidden_size / 2 * hidden_size;
   const std::span<const float> shaping = std::span(states).first(half);

@@ -11,6 +11,7 @@
 #include "engine/head/query.h"
 #include "engine/math/kernels.h"
 #include "engine/math/screen_codes.h"
+#include "host/weights.h"
 
 namespace thimble::host {
 namespace {
@@ -33,13 +34,11 @@ double Dot(const double* a, const double* b, size_t n) {
   return sum;
 }
 
-double FromBf16(uint16_t bits) { return static_cast<double>(std::bit_cast<float>(uint32_t{bits} << 16)); }
-
 // The least bfloat16 that is at least x >= 0.
 uint16_t Bf16AtLeast(double x) {
   if (x == 0) return 0;
   auto bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(x)) >> 16);
-  while (FromBf16(bits) < x) ++bits;
+  while (double{FromBf16(bits)} < x) ++bits;
   return bits;
 }
 
@@ -124,7 +123,7 @@ Coded Quantise(const double* row, size_t d, uint32_t bits, uint8_t* codes) {
   }
   Coded coded;
   if (scale > 1e-30 && scale < 1e30) coded.scale = Bf16Near(scale);
-  scale = FromBf16(coded.scale);
+  scale = double{FromBf16(coded.scale)};
   for (size_t i = 0; i < d; ++i) {
     const double c = scale > 0 ? code(row[i]) : 0.5;
     codes[i] = static_cast<uint8_t>(c + largest_code);
@@ -188,7 +187,7 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
         math::PackCodes(record + size_t{unit} * 4 * info.bits, &codes[size_t{unit} * card::kScreenUnit], info.bits);
       }
       std::memcpy(record + code_bytes + k, &coded.scale, sizeof(coded.scale));
-      const double scale = FromBf16(coded.scale);
+      const double scale{FromBf16(coded.scale)};
       const double middle = (std::ldexp(1.0, static_cast<int>(info.bits)) - 1) / 2;
       for (size_t c = 0; c < d; ++c) row[c] -= scale * (codes[c] - middle);
       // What the codes left along the directions is in the coefficients: the rest is across them.
@@ -222,7 +221,7 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
       const double norm = std::sqrt(square) * (1 + 1e-9) + 1e-12 * std::sqrt(row_square) + 1e-36;
       const uint16_t residual = Bf16AtLeast(norm);
       std::memcpy(record + code_bytes + k + 2, &residual, sizeof(residual));
-      most_rest = std::max(most_rest, std::sqrt(row_square) + FromBf16(residual));
+      most_rest = std::max(most_rest, std::sqrt(row_square) + double{FromBf16(residual)});
     }
     for (size_t j = 0; j < k; ++j) info.leaks[j] = FloatAtLeast(leaks[j] * (1 + 1e-9) + 1e-12 * most_rest);
   }

@@ -3,6 +3,7 @@
 #define THIMBLE_HOST_WEIGHTS_H_
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -53,6 +54,9 @@ constexpr bool FitsF16(float value) {
   if (exponent < 103 || exponent > 142) return false;  // below 2^-24, or 65 536 and above
   return std::bit_cast<uint32_t>(FromF16(ToF16(value))) == bits;
 }
+
+// The elements stored as `type` in `bytes`, in float32. `out` has as many; `bytes` needs no alignment.
+void ExpandElements(std::span<const std::byte> bytes, DType type, std::span<float> out);
 
 // Tensors that GGUF keeps as vectors, always in float32.
 constexpr bool IsNorm(TensorKind kind) {

@@ -13,7 +13,19 @@ constexpr uint32_t kScanShare = 16;
 // as this many bytes (about 0.4 ms at 10 to 17 MB/s).
 constexpr uint64_t kReadThroughBytes = 4096;
 
-constexpr uint32_t kTailBytes = sizeof(card::RecordTail);
+// The candidate with the largest center.
+size_t Likeliest(std::span<const text::Bounded> candidates) {
+  const auto best = std::max_element(candidates.begin(), candidates.end(),
+                                     [](const auto& a, const auto& b) { return a.center < b.center; });
+  return static_cast<size_t>(best - candidates.begin());
+}
+
+// What stands at the end of a later stage's record.
+card::RecordTail TailOf(std::span<const std::byte> record) {
+  card::RecordTail tail;
+  std::memcpy(&tail, record.data() + record.size() - sizeof(tail), sizeof(tail));
+  return tail;
+}
 
 }  // namespace
 
@@ -63,13 +75,16 @@ Result<void> Head::LoadPart(uint32_t stage, const Part& part) {
   if (stage == 0) return CheckGroups(part.first_row, part.records);
   const auto record_bytes = static_cast<size_t>(rows.row_bytes);
   for (size_t at = 0; at < part.records.size(); at += record_bytes) {
-    const std::byte* const record = part.records.data() + at;
-    uint32_t crc = 0;
-    std::memcpy(&crc, record + record_bytes - sizeof(crc), sizeof(crc));
-    if (crc != parts_.kernels->crc32c(0, record, record_bytes - sizeof(crc))) {
-      return card::DamagedIndex(rows.offset + part.first_row * rows.row_bytes + at);
-    }
+    THIMBLE_TRY(
+        CheckRecord(part.records.subspan(at, record_bytes), rows.offset + part.first_row * rows.row_bytes + at));
   }
+  return {};
+}
+
+// `offset`: of the record in the index.
+Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offset) const {
+  const uint32_t crc = parts_.kernels->crc32c(0, record.data(), record.size() - sizeof(card::RecordTail::record_crc));
+  if (crc != TailOf(record).record_crc) return card::DamagedIndex(offset);
   return {};
 }
 
@@ -99,9 +114,7 @@ Result<std::span<const std::byte>> Head::Record(uint32_t stage, uint32_t row) {
   const uint64_t offset = RowsOf(stage).offset + row * uint64_t{record_bytes};
   THIMBLE_TRY(parts_.index_reader->Start(offset, record_bytes, memory_.tiles.first));
   THIMBLE_ASSIGN(const std::span<const std::byte> record, parts_.index_reader->Wait());
-  uint32_t crc = 0;
-  std::memcpy(&crc, record.data() + record_bytes - sizeof(crc), sizeof(crc));
-  if (crc != parts_.kernels->crc32c(0, record.data(), record_bytes - sizeof(crc))) return card::DamagedIndex(offset);
+  THIMBLE_TRY(CheckRecord(record, offset));
   return record;
 }
 
@@ -191,11 +204,9 @@ Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits
 
 // True when the choice is certain from the logits of candidates_, or from their only one.
 Result<bool> Head::Screen(const float* x, text::Choice& choice) {
-  THIMBLE_ASSIGN(bool goes_on, AskFirstStage(choice));
-  for (uint32_t s = 1; goes_on && s < parts_.index->screen.num_stages; ++s) {
-    THIMBLE_ASSIGN(goes_on, AskStage(s, choice));
-  }
+  THIMBLE_ASSIGN(const bool goes_on, AskFirstStage(choice));
   if (!goes_on) return false;
+  for (uint32_t s = 1; s < parts_.index->screen.num_stages; ++s) THIMBLE_TRY(AskStage(s, choice));
   ScreenCounts& counts = parts_.ledger->screen;
   counts.survivors += candidates_.size();
   counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
@@ -267,7 +278,7 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
 }
 
 // Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked.
-Result<bool> Head::AskStage(uint32_t stage, text::Choice& choice) {
+Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
   const auto ask = [&](text::Bounded& c) -> Result<void> {
     THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(stage, c.id));
     float center = 0;
@@ -280,8 +291,7 @@ Result<bool> Head::AskStage(uint32_t stage, text::Choice& choice) {
     return {};
   };
   if (candidates_.size() > 1 && !choice.needs_logits()) {
-    text::Bounded& best = *std::max_element(candidates_.begin(), candidates_.end(),
-                                            [](const auto& a, const auto& b) { return a.center < b.center; });
+    text::Bounded& best = candidates_[Likeliest(candidates_)];
     const TokenId best_id = best.id;
     THIMBLE_TRY(ask(best));
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
@@ -292,7 +302,7 @@ Result<bool> Head::AskStage(uint32_t stage, text::Choice& choice) {
     for (text::Bounded& c : candidates_) THIMBLE_TRY(ask(c));
   }
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
-  return true;
+  return {};
 }
 
 // Reads the weights of candidates until no more are needed: first of the likeliest, whose logit often settles it, then
@@ -300,9 +310,7 @@ Result<bool> Head::AskStage(uint32_t stage, text::Choice& choice) {
 Result<void> Head::FetchRows(const float* x, text::Choice& choice) {
   const bool needs_all = choice.needs_logits();
   if (!needs_all && candidates_.size() > 1) {
-    const auto best = std::max_element(candidates_.begin(), candidates_.end(),
-                                       [](const auto& a, const auto& b) { return a.center < b.center; });
-    THIMBLE_TRY(FetchRun(x, static_cast<size_t>(best - candidates_.begin()), 1, choice));
+    THIMBLE_TRY(FetchRun(x, candidates_.subspan(Likeliest(candidates_), 1), choice));
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
   }
   if (!needs_all && candidates_.size() == 1) return {};
@@ -314,39 +322,33 @@ Result<void> Head::FetchRows(const float* x, text::Choice& choice) {
     size_t end = i + 1;
     const uint64_t row_bytes = parts_.tensor->row_bytes();
     const auto span_bytes = [&](size_t last) { return (candidates_[last].id - candidates_[i].id + 1) * row_bytes; };
-    while (end < candidates_.size() && !candidates_[end].exact &&
+    while (end < candidates_.size() && end - i < kBlockRows && !candidates_[end].exact &&
            (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= kReadThroughBytes &&
            parts_.reader->BufferBytes(span_bytes(end)) <= memory_.tiles.first.size()) {
       ++end;
     }
-    THIMBLE_TRY(FetchRun(x, i, end - i, choice));
+    THIMBLE_TRY(FetchRun(x, candidates_.subspan(i, end - i), choice));
     i = end;
   }
   return {};
 }
 
-// Candidates [first, first + n), with what lies between them, in one read.
-Result<void> Head::FetchRun(const float* x, size_t first, size_t n, text::Choice& choice) {
+// At most kBlockRows candidates, with what lies between them, in one read.
+Result<void> Head::FetchRun(const float* x, std::span<text::Bounded> run, text::Choice& choice) {
   const TensorRef& tensor = *parts_.tensor;
   const uint64_t row_bytes = tensor.row_bytes();
-  const std::span<text::Bounded> run = candidates_.subspan(first, n);
   // The checksums come first: they may lie on the card, too, and share the buffer.
-  constexpr size_t kMostChecks = kBlockRows;
-  const uint32_t last_stage = parts_.index->screen.num_stages - 1;
-  if (n > kMostChecks) {
-    THIMBLE_TRY(FetchRun(x, first, kMostChecks, choice));
-    return FetchRun(x, first + kMostChecks, n - kMostChecks, choice);
-  }
   const std::span<float> crcs = memory_.rows.last(kBlockRows);  // bits of uint32
-  for (size_t i = 0; i < n; ++i) {
-    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(last_stage, run[i].id));
-    std::memcpy(&crcs[i], record.data() + record.size() - kTailBytes, sizeof(float));
+  for (size_t i = 0; i < run.size(); ++i) {
+    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(parts_.index->screen.num_stages - 1, run[i].id));
+    const uint32_t crc = TailOf(record).row_crc;
+    std::memcpy(&crcs[i], &crc, sizeof(crc));  // a float register could change the bits
   }
   const uint64_t offset = tensor.offset + run.front().id * row_bytes;
   const uint64_t bytes = (run.back().id - run.front().id + 1) * row_bytes;
   THIMBLE_TRY(parts_.reader->Start(offset, bytes, memory_.tiles.first));
   THIMBLE_ASSIGN(const std::span<const std::byte> rows, parts_.reader->Wait());
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = 0; i < run.size(); ++i) {
     const auto at = static_cast<size_t>((run[i].id - run.front().id) * row_bytes);
     const std::byte* const row = rows.data() + at;
     const uint32_t crc = parts_.kernels->crc32c(0, row, static_cast<size_t>(row_bytes));

@@ -87,6 +87,7 @@ class Head {
 
   Result<void> LoadPart(uint32_t stage, const Part& part);
   Result<void> CheckGroups(uint32_t first_row, std::span<const std::byte> records);
+  Result<void> CheckRecord(std::span<const std::byte> record, uint64_t offset) const;
   Result<std::span<const std::byte>> Record(uint32_t stage, uint32_t row);
 
   Result<TokenId> Scan(const float* x, text::Choice& choice);
@@ -94,12 +95,12 @@ class Head {
   Result<void> ForRows(const float* x, Use use);
   Result<void> CheckFinite(uint32_t first_row, std::span<const float> logits) const;
 
-  // Each says whether the screen is still of use.
+  // The first stage says whether the screen is still of use.
   Result<bool> AskFirstStage(text::Choice& choice);
   Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, text::Choice& choice);
-  Result<bool> AskStage(uint32_t stage, text::Choice& choice);
+  Result<void> AskStage(uint32_t stage, text::Choice& choice);
   Result<void> FetchRows(const float* x, text::Choice& choice);
-  Result<void> FetchRun(const float* x, size_t first, size_t n, text::Choice& choice);
+  Result<void> FetchRun(const float* x, std::span<text::Bounded> run, text::Choice& choice);
   Result<bool> Screen(const float* x, text::Choice& choice);
 
   HeadParts parts_;
