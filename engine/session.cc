@@ -94,7 +94,7 @@ Result<card::Index> OpenModelIndex(card::FileReader& reader, card::FileReader& i
 Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
                                const plan::PlanOptions& options, const text::SamplerOptions& sampler,
                                const card::Index* index) {
-  static_assert(sizeof(text::Bounded) == 20);
+  static_assert(sizeof(text::Bounded) == 16);
   return plan::MakePlan(model, NeedsOf(model, sampler), board, block_bytes, options, index);
 }
 
@@ -157,8 +157,9 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
   memory_.one = CutActivations(s, one, 1, 1);
-  THIMBLE_ASSIGN(const std::span<float> batch, Take<float>(*plan_, BufferId::kPromptBatch, arenas));
-  if (!batch.empty()) {
+  THIMBLE_ASSIGN(scratch_, Take<std::byte>(*plan_, BufferId::kScratch, arenas));
+  if (plan_->prompt_batch > 1) {
+    const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
     memory_.batch = CutActivations(s, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
@@ -171,7 +172,6 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
   head_memory_.logits = logits_;
-  THIMBLE_ASSIGN(tokenizer_work_, Take<std::byte>(*plan_, BufferId::kTokenizerWork, arenas));
   THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
   memory_.k_cache = kv.first(kv.size() / 2);
   memory_.v_cache = kv.subspan(kv.size() / 2);
@@ -216,7 +216,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
                                  vectors.size() - num_vectors};
     THIMBLE_ASSIGN(head_memory_.codes, Take<int8_t>(*plan_, BufferId::kScreenQuery, arenas));
-    THIMBLE_ASSIGN(head_memory_.candidates, Take<text::Bounded>(*plan_, BufferId::kScreenCandidates, arenas));
+    head_memory_.candidates = {reinterpret_cast<text::Bounded*>(scratch_.data()), parts.index->screen.num_candidates};
     THIMBLE_ASSIGN(head_memory_.psram, Take<std::byte>(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Take<std::byte>(*plan_, BufferId::kScreenFlash, arenas));
   }
@@ -244,7 +244,7 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
                  .have = plan_->max_prompt_bytes,
                  .need = text.size()});
   }
-  THIMBLE_ASSIGN(const size_t n, tokenizer_.Encode(text, tokenizer_.add_bos(), prompt_ids_, tokenizer_work_));
+  THIMBLE_ASSIGN(const size_t n, tokenizer_.Encode(text, tokenizer_.add_bos(), prompt_ids_, scratch_));
   return prompt_ids_.first(n);
 }
 

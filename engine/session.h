@@ -127,7 +127,7 @@ class Session {
   std::span<TokenId> history_;  // [n_past_] ids run
   std::span<text::Candidate> candidates_;
   std::span<TokenId> penalised_;
-  std::span<std::byte> tokenizer_work_;
+  std::span<std::byte> scratch_;
   std::span<std::byte> text_memory_;
   std::optional<TokenId> pending_;  // chosen, not yet run
   uint32_t n_past_ = 0;

@@ -92,7 +92,7 @@ std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelS
       {"working buffers", kFirst.working_buffers,
        sum({kActivations, kRotary, kScores, kTokens, kHistory, kCandidates, kPenalised, kText, kHeadRows, kLogits}),
        fmt::format("the logits of {} tokens alone are {}", Grouped(shape.vocab_size), Grouped(sum({kLogits})))},
-      {"tokenizer", 0, sum({kTokenizer, kTokenizerWork}), "not counted then: prompts and texts need it on the board"},
+      {"tokenizer", 0, sum({kTokenizer, kScratch}), "not counted then: prompts and texts need it on the board"},
       {"norms", 0, sum({kNorms}), "not counted then: read once, kept"},
       {"bounce buffer", 0, sum({kBounce}), "not counted then: the card cannot write to PSRAM"},
       {"session, tensor table", 0, sum({kSession, kTensorTable}), "not counted then"},

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,11 +24,8 @@ namespace {
 constexpr uint32_t kTexts = 8;
 constexpr uint32_t kTokensOfText = 32;
 
-// What other tables and the KV cache want of PSRAM and flash, at Tiny-LLM's shape; the screen should fit into the rest.
-constexpr uint64_t kReservedBytes = 1280 * 1024;
-
-// A row of the LM head is read in two blocks of the card, and a read costs as much time as some thousand bytes.
-constexpr double kRowBytes = 1024 + 4096;
+// What a read of the card costs beside its bytes, in bytes: about 0.5 ms at 17 MB/s (docs/screen.md).
+constexpr double kBytesOfRead = 8192;
 
 constexpr size_t kReadBytes = 1 << 20;
 
@@ -117,25 +115,6 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   return states;
 }
 
-// Bytes that a token costs with this screen, a row of the head at what its read takes; what does not fit into the
-// board's memories counts twice, because it comes over the card.
-double BytesOfToken(const BuiltScreen& screen, uint64_t rows, const Board& board) {
-  double bytes = 0;
-  double reached = static_cast<double>(rows);
-  uint64_t stored = 0;
-  for (uint32_t s = 0; s < screen.info.num_stages; ++s) {
-    const card::StageInfo& stage = screen.info.stages[s];
-    bytes += reached * stage.record_bytes;
-    stored += rows * stage.record_bytes;
-    reached = static_cast<double>(stage.rows_left_mean);
-  }
-  bytes += reached * kRowBytes;
-  const uint64_t memory = board.capacity(Region::kPsram) + board.capacity(Region::kFlash);
-  const uint64_t room = memory > kReservedBytes ? memory - kReservedBytes : 0;
-  if (stored > room) bytes += static_cast<double>(stored - room);
-  return bytes;
-}
-
 // Writes a section, filled up to kSectionAlign.
 Status WriteSection(FileSink& sink, std::span<const std::byte> bytes) {
   static constexpr std::array<std::byte, card::kSectionAlign> kZeros = {};
@@ -149,8 +128,10 @@ std::span<const std::byte> BytesOf(const std::vector<T>& values) {
   return std::as_bytes(std::span(values));
 }
 
+using Sections = std::array<std::span<const std::byte>, card::kNumSections>;
+
 // Where the sections will be is known before they are written, so that the header can come first.
-void Layout(std::span<const std::span<const std::byte>> sections, card::Index& index, uint64_t& index_bytes) {
+void Layout(const Sections& sections, card::Index& index, uint64_t& index_bytes) {
   uint64_t at = card::kSectionAlign;
   for (size_t i = 0; i < sections.size(); ++i) {
     index.sections[i] = {.offset = at,
@@ -159,6 +140,59 @@ void Layout(std::span<const std::span<const std::byte>> sections, card::Index& i
     at += (sections[i].size() + card::kSectionAlign - 1) / card::kSectionAlign * card::kSectionAlign;
   }
   index_bytes = at;
+}
+
+// Checksums of the first stage's groups of rows.
+std::vector<uint32_t> GroupCrcs(const BuiltScreen& screen) {
+  const std::vector<std::byte>& records = screen.records[0];
+  const size_t record_bytes = screen.info.stages[0].record_bytes;
+  const size_t group_bytes = card::GroupRows(screen.info.stages[0].record_bytes) * record_bytes;
+  std::vector<uint32_t> crcs;
+  for (size_t at = 0; at < records.size(); at += group_bytes) {
+    crcs.push_back(math::BestKernels().crc32c(0, &records[at], std::min(group_bytes, records.size() - at)));
+  }
+  return crcs;
+}
+
+// Refers to all three.
+Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std::vector<uint32_t>& groups) {
+  const auto stage = [&](size_t s) {
+    return s < screen.records.size() ? BytesOf(screen.records[s]) : std::span<const std::byte>();
+  };
+  return {BytesOf(weights.blocks),
+          BytesOf(weights.embedding_rows),
+          BytesOf(screen.vectors),
+          BytesOf(groups),
+          stage(0),
+          stage(1),
+          stage(2),
+          {}};
+}
+
+// What a token costs on the board with this screen, of the whole model and from all memories, in bytes; half of the
+// tokens chosen as the likeliest and half from the 40 likeliest. Infinite if the model does not fit.
+double BytesOfToken(const card::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
+                    const RowsLeft& top_k, uint32_t block_bytes, const PrepareOptions& options) {
+  card::Index index = {.sections = {}, .screen = screen.info};
+  const std::vector<uint32_t> groups = GroupCrcs(screen);
+  const Sections sections = SectionsOf(weights, screen, groups);
+  for (size_t i = 0; i < sections.size(); ++i) index.sections[i].bytes = sections[i].size();
+  plan::PlanOptions plan_options = {.n_ctx = options.n_ctx, .head = plan::HeadMode::kScreen};
+  if (plan_options.n_ctx == 0) {
+    plan_options.n_ctx = LargestContext(model, options.board, block_bytes, plan_options, {}, &index);
+  }
+  double bytes = 0;
+  for (const bool is_top_k : {false, true}) {
+    for (uint32_t s = 0; is_top_k && s < screen.info.num_stages; ++s) {
+      index.screen.stages[s].rows_left_mean = top_k[s];
+    }
+    const auto plan = PlanSession(model, options.board, block_bytes, plan_options, {}, &index);
+    if (!plan) return std::numeric_limits<double>::infinity();
+    const plan::TokenCost& cost = plan->token_cost;
+    bytes +=
+        (static_cast<double>(cost.card_bytes + cost.screen_bytes) + static_cast<double>(cost.reads) * kBytesOfRead) / 2;
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -186,17 +220,18 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
 
   Prepared prepared;
   std::vector<std::vector<uint32_t>> tries = {options.screen_bits};
-  if (options.screen_bits.empty()) tries = {{4, 3}, {3, 3}, {3, 4}, {2, 3}, {2, 4}};
+  if (options.screen_bits.empty()) tries = {{4, 3}, {4, 2}, {3, 3}, {3, 4}, {2, 3}, {2, 4}};
   std::optional<BuiltScreen> best;
   double best_bytes = 0;
   {
     Progress progress("screen", tries.size() * weights.head.size());
     for (const std::vector<uint32_t>& bits : tries) {
       BuiltScreen screen = BuildScreen(weights.head, hidden_size, shaping, bits);
-      MeasureScreen(screen, hidden_size, measuring);
-      const double bytes = BytesOfToken(screen, model.shape.vocab_size, options.board);
-      Prepared::Tried& tried = prepared.tried.emplace_back(Prepared::Tried{.bits = bits, .bytes_a_token = bytes});
-      for (uint32_t s = 0; s < screen.info.num_stages; ++s) tried.rows_left[s] = screen.info.stages[s].rows_left_mean;
+      const RowsLeft top_k = MeasureScreen(screen, hidden_size, measuring);
+      const double bytes = BytesOfToken(model, weights, screen, top_k, loaded->reader().block_bytes(), options);
+      Prepared::Tried& tried =
+          prepared.tried.emplace_back(Prepared::Tried{.bits = bits, .bytes_a_token = bytes, .top_k = top_k});
+      for (uint32_t s = 0; s < screen.info.num_stages; ++s) tried.likeliest[s] = screen.info.stages[s].rows_left_mean;
       if (!best || bytes < best_bytes) {
         best = std::move(screen);
         best_bytes = bytes;
@@ -205,23 +240,12 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
     }
   }
   SealRecords(*best, weights.head_rows);
-  std::vector<uint32_t> groups;
-  const size_t group_bytes =
-      size_t{card::GroupRows(best->info.stages[0].record_bytes)} * best->info.stages[0].record_bytes;
-  for (size_t at = 0; at < best->records[0].size(); at += group_bytes) {
-    const size_t n = std::min(group_bytes, best->records[0].size() - at);
-    groups.push_back(math::BestKernels().crc32c(0, best->records[0].data() + at, n));
-  }
+  const std::vector<uint32_t> groups = GroupCrcs(*best);
 
   AlignedBuffer buffer(loaded->reader().BufferBytes(kReadBytes));
   const auto metadata_crc = card::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
   if (!metadata_crc) return loaded->Failure(metadata_crc.error());
-  best->records.resize(card::kMostStages);
-  const std::array<std::span<const std::byte>, card::kNumSections> sections = {
-      BytesOf(weights.blocks), BytesOf(weights.embedding_rows),
-      BytesOf(best->vectors),  BytesOf(groups),
-      best->records[0],        best->records[1],
-      best->records[2],        {}};
+  const Sections sections = SectionsOf(weights, *best, groups);
   prepared.index.screen = best->info;
   Layout(sections, prepared.index, prepared.index_bytes);
   std::vector<std::byte> header(card::kIndexHeaderBytes);

@@ -10,6 +10,7 @@
 #include "engine/base/board.h"
 #include "engine/card/index_file.h"
 #include "host/expected.h"
+#include "host/screen_builder.h"
 
 namespace thimble::host {
 
@@ -18,6 +19,7 @@ struct PrepareOptions {
   std::string out;                    // empty: IndexName() of it
   std::vector<uint32_t> screen_bits;  // of the stages; empty: what costs the fewest bytes on `board`
   Board board = kEsp32Cam;
+  uint32_t n_ctx = 0;  // positions of context there; 0: as many as it has room for, up to the model's
 };
 
 struct Prepared {
@@ -28,7 +30,8 @@ struct Prepared {
   struct Tried {
     std::vector<uint32_t> bits;
     double bytes_a_token = 0;
-    std::array<float, card::kMostStages> rows_left = {};
+    RowsLeft likeliest = {};
+    RowsLeft top_k = {};
   };
   std::vector<Tried> tried;
 };

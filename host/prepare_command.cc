@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -22,7 +23,7 @@ struct Options {
   bool json = false;
 };
 
-std::string RowsLeft(const card::ScreenInfo& screen, const std::array<float, card::kMostStages>& rows_left) {
+std::string RowsText(const card::ScreenInfo& screen, const RowsLeft& rows_left) {
   std::vector<std::string> rows;
   for (uint32_t s = 0; s < screen.num_stages; ++s) rows.push_back(fmt::format("{:.1f}", rows_left[s]));
   return fmt::format("{}", fmt::join(rows, ", then "));
@@ -32,11 +33,13 @@ void Print(const Prepared& prepared) {
   const card::ScreenInfo& screen = prepared.index.screen;
   fmt::print("{}: {}\n", prepared.path, Megabytes(prepared.index_bytes));
   if (prepared.tried.size() > 1) {
-    fmt::print("  bits   rows left, the likeliest token wanted   bytes a token\n");
+    fmt::print("  bits   rows asked further, for the likeliest    for the 40 likeliest          bytes a token\n");
     for (const Prepared::Tried& tried : prepared.tried) {
       const bool is_chosen = tried.bits[0] == screen.stages[0].bits && tried.bits[1] == screen.stages[1].bits;
-      fmt::print("{} {:5}  {:40}  {:>13}\n", is_chosen ? '>' : ' ', fmt::format("{}", fmt::join(tried.bits, ",")),
-                 RowsLeft(screen, tried.rows_left), Grouped(static_cast<uint64_t>(tried.bytes_a_token)));
+      fmt::print(
+          "{} {:5}  {:39}  {:28}  {:>13}\n", is_chosen ? '>' : ' ', fmt::format("{}", fmt::join(tried.bits, ",")),
+          RowsText(screen, tried.likeliest), RowsText(screen, tried.top_k),
+          std::isfinite(tried.bytes_a_token) ? Grouped(static_cast<uint64_t>(tried.bytes_a_token)) : "too large");
     }
   }
   fmt::print("measured on {} tokens of the model's own text\n", screen.num_measured);
@@ -65,6 +68,8 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1u, card::kMostScreenBits))
       ->type_name("4,3");
   command->add_option("--board", options->board, "The board it is for")->capture_default_str();
+  command->add_option("-c,--ctx-size", options->prepare.n_ctx,
+                      "Positions of context there (default: as many as it has room for, up to the model's)");
   command->add_flag("--json", options->json, "One JSON object instead of lines");
   command->footer(
       "The same model gives the same index on every computer. The index is never required: without it a token costs\n"

@@ -229,60 +229,115 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
   return screen;
 }
 
-void MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<const float> states) {
+namespace {
+
+// A row of the head as far as its stages have been asked.
+struct Row {
+  uint32_t id;
+  float center, low, high;
+};
+
+// What engine/head does to find the `wanted` likeliest rows, without reading the head itself.
+class Search {
+ public:
+  Search(const BuiltScreen& screen, const head::Query& query, size_t wanted, std::vector<Row> rows)
+      : screen_(screen), query_(query), wanted_(std::min(wanted, rows.size())), rows_(std::move(rows)) {
+    Prune();
+  }
+
+  size_t num_rows() const { return rows_.size(); }
+
+  // Asks a later stage; returns how many of its records are read.
+  size_t Ask(uint32_t stage) {
+    size_t asked = 0;
+    if (wanted_ == 1 && rows_.size() > 1) {
+      asked = 1;
+      Refine(stage, *Likeliest());
+      Prune();
+      std::iter_swap(rows_.begin(), Likeliest());
+    }
+    for (; asked < rows_.size(); ++asked) Refine(stage, rows_[asked]);
+    Prune();
+    return asked;
+  }
+
+  // How many rows of the head are read then, taking the likeliest's logit to be in the middle of its bounds.
+  size_t Fetch() {
+    if (wanted_ != 1) return rows_.size();
+    if (rows_.size() == 1) return 0;
+    const auto likeliest = Likeliest();
+    likeliest->low = likeliest->high = likeliest->center;
+    Prune();
+    return rows_.size();
+  }
+
+ private:
+  std::vector<Row>::iterator Likeliest() { return std::ranges::max_element(rows_, {}, &Row::center); }
+
+  void Prune() {
+    std::vector<float> lows(rows_.size());
+    std::ranges::transform(rows_, lows.begin(), &Row::low);
+    const auto kth = lows.begin() + static_cast<ptrdiff_t>(wanted_ - 1);
+    std::nth_element(lows.begin(), kth, lows.end(), std::greater());
+    std::erase_if(rows_, [floor = *kth](const Row& row) { return row.high < floor; });
+  }
+
+  void Refine(uint32_t stage, Row& row) const {
+    float center = 0;
+    float radius = 0;
+    const size_t record_bytes = screen_.info.stages[stage].record_bytes;
+    math::BestKernels().screen_rows(&center, &radius, &screen_.records[stage][row.id * record_bytes], 1,
+                                    query_.stage(stage));
+    row.center += center;
+    row.low = std::max(row.low, row.center - radius);
+    row.high = std::min(row.high, row.center + radius);
+  }
+
+  const BuiltScreen& screen_;
+  const head::Query& query_;
+  size_t wanted_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace
+
+RowsLeft MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<const float> states) {
   const math::Kernels& kernels = math::BestKernels();
   std::vector<int8_t> codes(head::QueryCodeBytes(hidden_size));
   head::Query query(screen.info, hidden_size, kernels, screen.vectors, codes);
-  const size_t rows = screen.records[0].size() / screen.info.stages[0].record_bytes;
-  std::vector<float> centers(rows), radii(rows), lows(rows), highs(rows);
-  std::array<double, card::kMostStages> left = {};
+  const uint32_t num_stages = screen.info.num_stages;
+  const auto rows = static_cast<uint32_t>(screen.records[0].size() / screen.info.stages[0].record_bytes);
+  std::vector<float> centers(rows), radii(rows);
+  std::vector<Row> all(rows);
+  RowsLeft top_k = {};
+  RowsLeft likeliest = {};
   uint32_t measured = 0;
   size_t most_top_k = 0;
   for (card::StageInfo& stage : screen.info.stages) stage.rows_left_most = 0;
   for (size_t at = 0; at + hidden_size <= states.size(); at += hidden_size) {
     if (!query.Set(&states[at])) continue;
     ++measured;
-    kernels.screen_rows(centers.data(), radii.data(), screen.records[0].data(), static_cast<uint32_t>(rows),
-                        query.stage(0));
-    for (size_t r = 0; r < rows; ++r) {
-      lows[r] = centers[r] - radii[r];
-      highs[r] = centers[r] + radii[r];
-    }
-    std::vector<float> sorted = lows;
-    const size_t kth = std::min<size_t>(kTopK, rows) - 1;
-    std::nth_element(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(kth), sorted.end(), std::greater());
-    const auto top_k =
-        static_cast<size_t>(std::ranges::count_if(highs, [&](float high) { return high >= sorted[kth]; }));
-    most_top_k = std::max(most_top_k, top_k);
-
-    std::vector<uint32_t> alive;
-    float floor = *std::ranges::max_element(lows);
-    for (uint32_t r = 0; r < rows; ++r) {
-      if (highs[r] >= floor) alive.push_back(r);
-    }
-    for (uint32_t s = 0; s < screen.info.num_stages; ++s) {
-      card::StageInfo& stage = screen.info.stages[s];
-      if (s > 0) {
-        for (uint32_t r : alive) {
-          float center = 0, radius = 0;
-          kernels.screen_rows(&center, &radius, &screen.records[s][size_t{r} * stage.record_bytes], 1, query.stage(s));
-          centers[r] += center;
-          lows[r] = std::max(lows[r], centers[r] - radius);
-          highs[r] = std::min(highs[r], centers[r] + radius);
-          floor = std::max(floor, lows[r]);
-        }
-        std::erase_if(alive, [&](uint32_t r) { return highs[r] < floor; });
-      }
-      left[s] += static_cast<double>(alive.size());
-      stage.rows_left_most = std::max(stage.rows_left_most, static_cast<uint32_t>(alive.size()));
+    kernels.screen_rows(centers.data(), radii.data(), screen.records[0].data(), rows, query.stage(0));
+    for (uint32_t r = 0; r < rows; ++r) all[r] = {r, centers[r], centers[r] - radii[r], centers[r] + radii[r]};
+    Search one(screen, query, 1, all);
+    Search several(screen, query, kTopK, all);
+    most_top_k = std::max(most_top_k, several.num_rows());
+    for (uint32_t s = 0; s < num_stages; ++s) {
+      const size_t read = s + 1 < num_stages ? one.Ask(s + 1) : one.Fetch();
+      likeliest[s] += static_cast<float>(read);
+      screen.info.stages[s].rows_left_most =
+          std::max(screen.info.stages[s].rows_left_most, static_cast<uint32_t>(read));
+      top_k[s] += static_cast<float>(s + 1 < num_stages ? several.Ask(s + 1) : several.Fetch());
     }
   }
   screen.info.num_measured = measured;
-  for (uint32_t s = 0; s < screen.info.num_stages; ++s) {
-    screen.info.stages[s].rows_left_mean = measured == 0 ? 0 : static_cast<float>(left[s] / measured);
+  for (uint32_t s = 0; s < num_stages; ++s) {
+    screen.info.stages[s].rows_left_mean = measured == 0 ? 0 : likeliest[s] / static_cast<float>(measured);
+    if (measured != 0) top_k[s] /= static_cast<float>(measured);
   }
   screen.info.num_candidates =
-      static_cast<uint32_t>(std::min<size_t>(std::max<size_t>(4 * most_top_k, kLeastCandidates), rows));
+      static_cast<uint32_t>(std::min<size_t>(std::max<size_t>(2 * most_top_k, kLeastCandidates), rows));
+  return top_k;
 }
 
 void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_crcs) {

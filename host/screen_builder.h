@@ -2,6 +2,7 @@
 #ifndef THIMBLE_HOST_SCREEN_BUILDER_H_
 #define THIMBLE_HOST_SCREEN_BUILDER_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -23,9 +24,12 @@ struct BuiltScreen {
 BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::span<const float> states,
                         std::span<const uint32_t> bits);
 
-// Measures on `states` how many rows survive each stage when the likeliest token is chosen, and sets the info's
-// rows_left_*, num_measured and num_candidates.
-void MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<const float> states);
+// Of each stage, in the mean: rows that go on, and have their next record or, after the last stage, their weights read.
+using RowsLeft = std::array<float, card::kMostStages>;
+
+// Measures on `states` how many rows go on after each stage when the likeliest token is chosen, and sets the info's
+// rows_left_*, num_measured and num_candidates. Returns the same for the 40 likeliest, the sampler's default.
+RowsLeft MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<const float> states);
 
 // Writes the checksums of the head's rows, as the model stores them, and of the records.
 void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_crcs);

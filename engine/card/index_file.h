@@ -64,7 +64,8 @@ struct StageInfo {
   float code_norm = 0;        // at least the Euclidean norm of any row's codes
   std::array<float, kMostDirections> coefficient_scales = {};
   std::array<float, kMostDirections> leaks = {};  // at least |what is left . direction| of any row
-  // As measured on the model's own text when the index was made: rows left after this stage, choosing the likeliest.
+  // As measured on the model's own text when the index was made, choosing the likeliest: rows that go on after this
+  // stage, and have their next record or, after the last stage, their weights read.
   float rows_left_mean = 0;
   uint32_t rows_left_most = 0;
 };

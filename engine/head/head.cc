@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 namespace thimble::head {
 namespace {
@@ -309,20 +310,23 @@ Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
 // of all that are left, in the order of the file.
 Result<void> Head::FetchRows(const float* x, text::Choice& choice) {
   const bool needs_all = choice.needs_logits();
+  std::optional<TokenId> fetched;
   if (!needs_all && candidates_.size() > 1) {
-    THIMBLE_TRY(FetchRun(x, candidates_.subspan(Likeliest(candidates_), 1), choice));
+    const size_t likeliest = Likeliest(candidates_);
+    fetched = candidates_[likeliest].id;
+    THIMBLE_TRY(FetchRun(x, candidates_.subspan(likeliest, 1), choice));
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
   }
   if (!needs_all && candidates_.size() == 1) return {};
   for (size_t i = 0; i < candidates_.size();) {
-    if (candidates_[i].exact) {
+    if (candidates_[i].id == fetched) {
       ++i;
       continue;
     }
     size_t end = i + 1;
     const uint64_t row_bytes = parts_.tensor->row_bytes();
     const auto span_bytes = [&](size_t last) { return (candidates_[last].id - candidates_[i].id + 1) * row_bytes; };
-    while (end < candidates_.size() && end - i < kBlockRows && !candidates_[end].exact &&
+    while (end < candidates_.size() && end - i < kBlockRows && candidates_[end].id != fetched &&
            (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= kReadThroughBytes &&
            parts_.reader->BufferBytes(span_bytes(end)) <= memory_.tiles.first.size()) {
       ++end;
@@ -358,7 +362,6 @@ Result<void> Head::FetchRun(const float* x, std::span<text::Bounded> run, text::
     THIMBLE_TRY(CheckFinite(run[i].id, {&logit, 1}));
     run[i].center = logit;
     run[i].low = run[i].high = choice.Penalised(run[i].id, logit);
-    run[i].exact = true;
     parts_.ledger->current().macs += tensor.cols;
     ++parts_.ledger->screen.rows_fetched;
   }

@@ -79,8 +79,7 @@ struct KernelsOver {
     for (uint32_t r = 0; r < rows; ++r, w += cols) y[r] = DotFrom<From>(w, x, cols);
   }
 
-  static void WeightedSum(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols) {
-    for (uint32_t i = 0; i < cols; ++i) y[i] = 0.0f;
+  static void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols) {
     for (uint32_t t = 0; t < rows; ++t, v += cols) {
       for (uint32_t i = 0; i < cols; ++i) y[i] = Ops::Fma(p[t], v[i], y[i]);
     }
@@ -176,7 +175,7 @@ struct KernelsOver {
             .matvec_f32 = Matvec<FromF32, float>,
             .matvec_f16 = Matvec<FromF16, uint16_t>,
             .matvec_bf16 = Matvec<FromBF16, uint16_t>,
-            .weighted_sum_f32 = WeightedSum,
+            .add_weighted_rows_f32 = AddWeightedRows,
             .rmsnorm = RmsNorm,
             .softmax = Softmax,
             .silu_mul = SiluMul,

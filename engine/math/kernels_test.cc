@@ -99,7 +99,7 @@ TEST_P(KernelTable, SixteenBitRowsGiveTheBitsOfTheirExpansion) {
   }
 }
 
-TEST_P(KernelTable, WeightedSumRunsInAscendingOrder) {
+TEST_P(KernelTable, WeightedRowsAreAddedInAscendingOrder) {
   const Kernels& k = *GetParam();
   Random random(2);
   for (uint32_t cols : {1u, 7u, 8u, 13u, 96u}) {
@@ -107,7 +107,9 @@ TEST_P(KernelTable, WeightedSumRunsInAscendingOrder) {
       const std::vector<float> v = random.Floats(size_t{rows} * cols);
       const std::vector<float> p = random.Floats(rows);
       std::vector<float> got(cols), want(cols);
-      k.weighted_sum_f32(got.data(), v.data(), p.data(), rows, cols);
+      const uint32_t first = rows / 3;
+      k.add_weighted_rows_f32(got.data(), v.data(), p.data(), first, cols);
+      k.add_weighted_rows_f32(got.data(), &v[size_t{first} * cols], &p[first], rows - first, cols);
       for (uint32_t i = 0; i < cols; ++i) {
         for (uint32_t t = 0; t < rows; ++t) want[i] = std::fma(p[t], v[size_t{t} * cols + i], want[i]);
       }

@@ -9,6 +9,9 @@
 namespace thimble::model {
 namespace {
 
+// Of keys or values, which all heads of a group use before the next: a part of a board's 32 KB cache.
+constexpr uint32_t kAttentionBlockBytes = 8192;
+
 // The elements of a tile as float32.
 void Expand(DType type, const card::Tile& tile, float* out) {
   using N = math::Numerics<math::BaselineOps>;
@@ -164,19 +167,34 @@ void Transformer::Store(uint16_t layer, uint32_t first_position, uint32_t positi
   }
 }
 
+// Keys and values are read once for all heads of a group, block by block.
 void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, float* attended) {
   const uint32_t head_dim = shape_.head_dim;
   const uint32_t n = position + 1;
   const uint32_t group = shape_.num_attention_heads / shape_.num_key_value_heads;
-  for (uint32_t h = 0; h < shape_.num_attention_heads; ++h) {
-    const size_t head = CacheRow(layer, h / group, 0);
-    float* scores = memory_.scores.data();
-    kernels_->matvec_f32(scores, &memory_.k_cache[head], q + size_t{h} * head_dim, n, head_dim);
-    kernels_->softmax(scores, n, attention_scale_);
-    kernels_->weighted_sum_f32(attended + size_t{h} * head_dim, &memory_.v_cache[head], scores, n, head_dim);
+  const uint32_t block = std::max<uint32_t>(kAttentionBlockBytes / (head_dim * uint32_t{sizeof(float)}), 1);
+  const auto for_blocks = [&](auto use) {
+    for (uint32_t begin = 0; begin < n; begin += block) {
+      for (uint32_t g = 0; g < group; ++g) use(g, begin, std::min(block, n - begin));
+    }
+  };
+  std::fill_n(attended, shape_.q_dim(), 0.0f);
+  for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
+    const float* const k = &memory_.k_cache[CacheRow(layer, kv, 0)];
+    const float* const v = &memory_.v_cache[CacheRow(layer, kv, 0)];
+    const size_t heads = size_t{kv} * group * head_dim;
+    const auto scores = [&](uint32_t g) { return &memory_.scores[g * size_t{n}]; };
+    for_blocks([&](uint32_t g, uint32_t begin, uint32_t rows) {
+      kernels_->matvec_f32(scores(g) + begin, k + size_t{begin} * head_dim, q + heads + g * head_dim, rows, head_dim);
+    });
+    for (uint32_t g = 0; g < group; ++g) kernels_->softmax(scores(g), n, attention_scale_);
+    for_blocks([&](uint32_t g, uint32_t begin, uint32_t rows) {
+      kernels_->add_weighted_rows_f32(attended + heads + g * head_dim, v + size_t{begin} * head_dim, scores(g) + begin,
+                                      rows, head_dim);
+    });
   }
   ledger_->current().macs += 2 * uint64_t{shape_.q_dim()} * n;
-  ledger_->CountMemory(memory_.kv_region, 2 * uint64_t{shape_.q_dim()} * n * sizeof(float));
+  ledger_->CountMemory(memory_.kv_region, 2 * uint64_t{shape_.kv_dim()} * n * sizeof(float));
 }
 
 // normed -> normed: down_proj(silu(gate_proj(x)) * up_proj(x)).

@@ -41,7 +41,7 @@ struct Memory {
   Activations batch;          // of as many as a prompt is run at once; may be empty
   std::span<float> norms;     // [2 * num_hidden_layers + 1, hidden_size]
   std::span<float> inv_freq;  // [head_dim / 2]
-  std::span<float> scores;    // [n_ctx]
+  std::span<float> scores;    // [num_attention_heads / num_key_value_heads, n_ctx]
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
   std::span<float> v_cache;   // the same
   Region kv_region = Region::kPsram;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
-constexpr uint64_t kScreenCandidateBytes = 20;  // of text::Bounded, which this layer does not know
+constexpr uint64_t kScreenCandidateBytes = 16;  // of text::Bounded, which this layer does not know
 constexpr uint32_t kLeastPromptBatch = 64;      // before the screen takes what is left
 
 // Where a buffer goes: the first of the two regions that has room left.
@@ -92,6 +92,14 @@ uint32_t LargestPromptBatch(const ModelShape& s, uint64_t bytes, uint32_t most) 
   return fits;
 }
 
+// For a prompt batch of so many positions.
+uint64_t ScratchBytes(const card::ModelFile& model, const TextNeeds& text, const card::Index* index, const Plan& plan,
+                      uint32_t prompt_batch) {
+  const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
+  const uint64_t candidates = plan.screened ? index->screen.num_candidates * kScreenCandidateBytes : 0;
+  return std::max({work, candidates, PromptBatchBytes(model.shape, prompt_batch)});
+}
+
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
 std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const card::Index* index,
                                      const Plan& plan) {
@@ -99,7 +107,6 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
   const uint64_t hidden = s.hidden_size;
   const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
   const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
-  const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
   const uint64_t penalised = std::min(text.penalised, uint64_t{plan.n_ctx});
   const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
@@ -117,29 +124,27 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kActivations, kSram, kPsram, ActivationFloats(s, true) * kFloat},
       {kRotary, kSram, kPsram, uint64_t{s.head_dim / 2} * kFloat},
       {kNorms, kSram, kPsram, norms * kFloat},
-      {kScores, kSram, kPsram, uint64_t{plan.n_ctx} * kFloat},
+      {kScores, kSram, kPsram, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
       {kText, kSram, kPsram, text.held_bytes},
       {kCandidates, kSram, kPsram, text.candidate_bytes},
       {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
       {kHeadRows, kSram, kPsram, 2 * uint64_t{card::kMostGroupRows} * kFloat},
       {kScreenQuery, kSram, kPsram, screen(uint64_t{card::ScreenUnits(s.hidden_size)} * card::kScreenUnit * 2)},
       {kScreenVectors, kSram, kPsram, screen(vectors)},
-      {kBlockChecks, kPsram, kSram, section(card::Section::kBlockChecks)},
-      {kTokens, kPsram, kSram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kHistory, kPsram, kSram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {kBlockChecks, kSram, kPsram, section(card::Section::kBlockChecks)},
+      {kTokens, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {kHistory, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kLogits, kPsram, kSram, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
       {kTokenizer, kPsram, kSram, text.table_bytes},
-      {kTokenizerWork, kPsram, kSram, work},
       {kEmbeddingTile, kPsram, kSram, bounced_tile(Zone::kEmbedding)},
       {kAttentionTile, kPsram, kSram, bounced_tile(Zone::kAttention)},
       {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
       {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
       {kKvCache, kPsram, kSram, kv * kFloat},
-      {kScreenCandidates, kPsram, kSram, screen(index ? index->screen.num_candidates * kScreenCandidateBytes : 0)},
-      {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
       {kScreenFlash, kFlash, kFlash, 0},
       {kScreenPsram, kPsram, kPsram, 0},
-      {kPromptBatch, kPsram, kSram, PromptBatchBytes(s, plan.prompt_batch)},
+      {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
+      {kScratch, kPsram, kSram, ScratchBytes(model, text, index, plan, plan.prompt_batch)},
   }};
 }
 
@@ -230,16 +235,16 @@ TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
 }
 
 // `left`: bytes of the region that the buffer should go to first.
-std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left) {
+std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left, const Plan& plan) {
   char name[sizeof(Error::name)];
   TextBuffer text(name);
   text.Append(RegionName(wish.first));
   text.Append(" has no room for the ");
   text.Append(BufferName(wish.id));
   using enum BufferId;
+  const bool is_batch = wish.id == kScratch && plan.options.prompt_batch != 0;
   const bool grows_with_context = wish.id == kKvCache || wish.id == kScores || wish.id == kTokens ||
-                                  wish.id == kHistory || wish.id == kTokenizerWork;
-  const bool is_batch = wish.id == kPromptBatch;
+                                  wish.id == kHistory || (wish.id == kScratch && !is_batch);
   const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
   return Fail(Error{
       .code = Code::kOutOfMemory,
@@ -273,8 +278,6 @@ const char* BufferName(BufferId id) {
       return "norm weights";
     case BufferId::kActivations:
       return "activations";
-    case BufferId::kPromptBatch:
-      return "prompt batch";
     case BufferId::kRotary:
       return "rotary frequencies";
     case BufferId::kScores:
@@ -297,16 +300,14 @@ const char* BufferName(BufferId id) {
       return "screen vectors";
     case BufferId::kScreenQuery:
       return "screen query";
-    case BufferId::kScreenCandidates:
-      return "screen candidates";
     case BufferId::kScreenPsram:
       return "screen";
     case BufferId::kScreenFlash:
       return "screen in flash";
     case BufferId::kTokenizer:
       return "tokenizer";
-    case BufferId::kTokenizerWork:
-      return "tokenizer workspace";
+    case BufferId::kScratch:
+      return "scratch";
     case BufferId::kText:
       return "text held back";
     case BufferId::kLogits:
@@ -468,29 +469,32 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
   std::array<Wish, kNumBuffers> wishes = Wishes(model, text, index, plan);
+  // A prompt goes a few positions at a time at least.
+  const uint64_t scratch = ArenaBytes(
+      ScratchBytes(model, text, index, plan,
+                   options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch)));
+  const auto psram_left = [&] {
+    const uint64_t psram = left_in(Region::kPsram);
+    return psram > scratch ? psram - scratch : 0;
+  };
   for (Wish& wish : wishes) {
-    if (wish.id == BufferId::kRowChecks && ArenaBytes(wish.bytes) > left_in(Region::kPsram)) {
+    if (wish.id == BufferId::kRowChecks && ArenaBytes(wish.bytes) > psram_left()) {
       wish.bytes = 0;  // read from the card one by one
     }
     if (wish.id == BufferId::kScreenFlash && plan.screened) {
-      // A prompt goes a few positions at a time at least.
-      const uint64_t batch = PromptBatchBytes(
-          model.shape, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch));
-      const uint64_t psram = left_in(Region::kPsram);
-      PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash),
-                  psram > ArenaBytes(batch) ? psram - ArenaBytes(batch) : 0, plan);
+      PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), plan);
       wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::flash_rows);
     }
     if (wish.id == BufferId::kScreenPsram && plan.screened) {
       wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::psram_rows);
     }
-    if (wish.id == BufferId::kPromptBatch && plan.prompt_batch == 0) {
+    if (wish.id == BufferId::kScratch && plan.prompt_batch == 0) {
       plan.prompt_batch = LargestPromptBatch(model.shape, std::max(left_in(wish.first), left_in(wish.second)),
                                              std::min(plan.n_ctx, kMostPromptBatch));
-      wish.bytes = PromptBatchBytes(model.shape, plan.prompt_batch);
+      wish.bytes = ScratchBytes(model, text, index, plan, plan.prompt_batch);
     }
     const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left_in(region); };
-    if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first));
+    if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first), plan);
     const Region region = fits(wish.first) ? wish.first : wish.second;
     left_in(region) -= ArenaBytes(wish.bytes);
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};

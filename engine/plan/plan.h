@@ -67,39 +67,39 @@ struct TextNeeds {
 };
 
 enum class BufferId : uint8_t {
-  kTiles,             // streamed: two DMA buffers that weights go through
-  kBounce,            // bounced: what the card's DMA writes; the model's header is read through all of it
-  kStack,             // of the task that runs the session
-  kTensorTable,       // where each tensor lies in the file
-  kSession,           // the session object
-  kNorms,             // all norm weights, float32, resident
-  kActivations,       // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kPromptBatch,       // the same of prompt_batch positions, if that is more than one
-  kRotary,            // inverse frequencies
-  kScores,            // attention scores of one head [n_ctx]
-  kTokens,            // ids of the prompt [n_ctx]
-  kHistory,           // ids of the context [n_ctx]
-  kCandidates,        // of the sampler
-  kPenalised,         // ids of the sampler's repetition penalty
-  kTokenizer,         // vocabulary
-  kTokenizerWork,     // workspace of encoding, sized for max_prompt_bytes
-  kText,              // the detokenizer's and the stop matcher's held-back text
-  kHeadRows,          // logits or bounds of a block of rows
-  kLogits,            // [vocab_size], if they are kept
-  kBlockChecks,       // the index's checksums of the weights
-  kRowChecks,         // of the rows of the token embedding
-  kScreenVectors,     // mean row, directions and checksums of the screen
-  kScreenQuery,       // codes of the hidden state
-  kScreenCandidates,  // rows that survive
-  kScreenPsram,       // records of the screen's stages
-  kScreenFlash,       // those that lie in flash
-  kKvCache,           // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
-  kEmbeddingTile,     // bounced: one row of the token embedding
-  kAttentionTile,     // bounced: the largest piece of q, k, v and o
-  kFfnTile,           // bounced: the largest piece of gate, up and down
-  kHeadTile,          // bounced: one piece of the LM head
+  kTiles,          // streamed: two DMA buffers that weights go through
+  kBounce,         // bounced: what the card's DMA writes; the model's header is read through all of it
+  kStack,          // of the task that runs the session
+  kTensorTable,    // where each tensor lies in the file
+  kSession,        // the session object
+  kNorms,          // all norm weights, float32, resident
+  kActivations,    // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
+  kRotary,         // inverse frequencies
+  kScores,         // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
+  kTokens,         // ids of the prompt [n_ctx]
+  kHistory,        // ids of the context [n_ctx]
+  kCandidates,     // of the sampler
+  kPenalised,      // ids of the sampler's repetition penalty
+  kTokenizer,      // vocabulary
+  kText,           // the detokenizer's and the stop matcher's held-back text
+  kHeadRows,       // logits or bounds of a block of rows
+  kLogits,         // [vocab_size], if they are kept
+  kBlockChecks,    // the index's checksums of the weights
+  kRowChecks,      // of the rows of the token embedding
+  kScreenVectors,  // mean row, directions and checksums of the screen
+  kScreenQuery,    // codes of the hidden state
+  kScreenPsram,    // records of the screen's stages
+  kScreenFlash,    // those that lie in flash
+  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
+  // max_prompt_bytes; or the rows that survive the screen.
+  kScratch,
+  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
+  kEmbeddingTile,  // bounced: one row of the token embedding
+  kAttentionTile,  // bounced: the largest piece of q, k, v and o
+  kFfnTile,        // bounced: the largest piece of gate, up and down
+  kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 31;
+inline constexpr size_t kNumBuffers = 29;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {

@@ -124,7 +124,7 @@ TEST(Plan, SaysWhichBufferLacksHowMuchWhere) {
   // 1 272 000 less prompt and context ids 2 * 4096, tokenizer 500 000, its workspace 11 * 8192 + 14.
   EXPECT_EQ(
       Text(refused.error()),
-      "psram has no room for the KV cache: 786432 bytes are needed, 673680 are left, 112752 are missing: lower -c");
+      "psram has no room for the KV cache: 786432 bytes are needed, 772000 are left, 14432 are missing: lower -c");
 }
 
 TEST(Plan, EveryBufferHasAName) {

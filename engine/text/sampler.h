@@ -52,7 +52,6 @@ struct Bounded {
   float center = 0;  // whoever bounds it keeps here what the bounds were made from
   float low = 0;     // after penalties
   float high = 0;
-  bool exact = false;  // `center` is the logit
 };
 
 // The choice of one token, its logits coming one by one.
