@@ -27,6 +27,10 @@ constexpr uint32_t kTokensOfText = 32;
 // What a read of the card costs beside its bytes, in bytes: about 0.5 ms at 17 MB/s (docs/screen.md).
 constexpr double kBytesOfRead = 8192;
 
+// What a byte of the first stage costs beside itself when it comes from the card, which everything else of a token
+// waits for, too.
+constexpr double kStreamedCodes = 2;
+
 constexpr size_t kReadBytes = 1 << 20;
 
 // Checksums of blocks and rows, and the LM head itself.
@@ -189,6 +193,9 @@ double BytesOfToken(const card::ModelFile& model, const Weights& weights, const 
     const auto plan = PlanSession(model, options.board, block_bytes, plan_options, {}, &index);
     if (!plan) return std::numeric_limits<double>::infinity();
     const plan::TokenCost& cost = plan->token_cost;
+    const uint64_t in_memory = uint64_t{plan->places[0].psram_rows} + plan->places[0].flash_rows;
+    bytes += kStreamedCodes *
+             static_cast<double>((weights.head_rows.size() - in_memory) * index.screen.stages[0].record_bytes) / 2;
     bytes +=
         (static_cast<double>(cost.card_bytes + cost.screen_bytes) + static_cast<double>(cost.reads) * kBytesOfRead) / 2;
   }
