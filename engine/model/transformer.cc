@@ -81,7 +81,10 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   }
   ledger_->zone = Zone::kHead;
   Norm(2 * shape_.num_hidden_layers, {n - 1, n}, a);
-  hidden_ = &a.normed[size_t{n - 1} * shape_.hidden_size];
+  // The batch's memory is another's after this.
+  const float* const last = &a.normed[size_t{n - 1} * shape_.hidden_size];
+  if (last != memory_.one.normed.data()) std::copy_n(last, shape_.hidden_size, memory_.one.normed.data());
+  hidden_ = memory_.one.normed.data();
   return {};
 }
 
