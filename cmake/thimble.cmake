@@ -10,24 +10,43 @@ if(THIMBLE_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()
+# For what fuzz targets link: the coverage that libFuzzer steers by.
+set(THIMBLE_FUZZED "")
 if(THIMBLE_FUZZ)
-  add_compile_options(-fsanitize=fuzzer-no-link)
-  set(THIMBLE_FUZZ_SECONDS 20 CACHE STRING "How long ctest lets each fuzz target run")
+  set(THIMBLE_FUZZED -fsanitize=fuzzer-no-link)
+  set(THIMBLE_FUZZ_SECONDS 10 CACHE STRING "How long ctest lets each fuzz target run")
 endif()
+
+# For code whose time to compile matters more than its speed: commands and tests. Where the tool is meant to be used it is
+# -O1, because of an inline function that several objects have the linker keeps the first.
+set(THIMBLE_COLD $<IF:$<CONFIG:Debug>,-O0,-O1>)
 
 # GoogleTest comes as source, so that it is built with the same flags (32-bit, sanitizers) as what it tests.
 if(THIMBLE_TESTS)
   set(INSTALL_GTEST OFF)
   add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL SYSTEM)
+  foreach(target gtest gtest_main gmock)
+    target_compile_options(${target} PRIVATE ${THIMBLE_COLD})
+  endforeach()
 endif()
 
-# thimble_test(NAME SOURCES... LIBS...): one GoogleTest binary; each of its tests is a ctest entry NAME/Suite.Test, so that
-# a skipped one is counted as skipped. Tests run in the root of the tree.
+# thimble_test_code(NAME): compiles as tests do, with the precompiled headers of test_support.
+function(thimble_test_code name)
+  target_compile_options(${name} PRIVATE ${THIMBLE_COLD})
+  target_precompile_headers(${name} REUSE_FROM test_support)
+endfunction()
+
+# thimble_test(NAME SOURCES... LIBS... [OPTIMIZED]): one GoogleTest binary; each of its tests is a ctest entry
+# NAME/Suite.Test, so that a skipped one is counted as skipped. Tests run in the root of the tree. OPTIMIZED where the
+# test's own objects hold the code under test or long loops.
 include(GoogleTest)
 function(thimble_test name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMIZED" "" "SOURCES;LIBS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE thimble_flags ${arg_LIBS} gmock gtest_main)
+  if(NOT arg_OPTIMIZED)
+    thimble_test_code(${name})
+  endif()
   gtest_discover_tests(${name}
     TEST_PREFIX ${name}/ WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
     PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
@@ -39,6 +58,7 @@ function(thimble_fuzz name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE thimble_flags ${arg_LIBS})
+  target_compile_options(${name} PRIVATE ${THIMBLE_FUZZED})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   set(found ${CMAKE_CURRENT_BINARY_DIR}/corpus/${name})
   file(MAKE_DIRECTORY ${found})

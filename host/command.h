@@ -1,5 +1,5 @@
 // The subcommands of the tool. Each one lives in host/NAME_command.cc, declares its options and does its work in the
-// callback that it hands to CLI11. A new one adds a line here and a line in main.cc.
+// callback that it hands to CLI11. A new one adds a line here, in main.cc and in CMakeLists.txt.
 #ifndef THIMBLE_HOST_COMMAND_H_
 #define THIMBLE_HOST_COMMAND_H_
 

@@ -1,23 +1,8 @@
 #include "host/loaded_model.h"
 
-#include <fmt/format.h>
-
-#include <CLI/CLI.hpp>
-
 #include "engine/session.h"
 
 namespace thimble::host {
-
-void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice) {
-  command
-      .add_option(argument == ModelArgument::kFlag ? "-m,--model" : "model", choice.model,
-                  "A GGUF file, a tensor folder, a card's image, or anything 'thimble convert' reads (converted on "
-                  "the fly)")
-      ->required();
-  command.add_option("--board", choice.board, "The board whose memory it is for")->default_str(kDefaultBoard);
-  command.add_option("--tokenizer", choice.tokenizer, "The tokenizer, where a model to be converted lacks one");
-  command.add_option("--card-file", choice.file_on_card, "Which GGUF or tensor folder of a card with several");
-}
 
 std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
   std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};

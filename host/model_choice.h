@@ -1,0 +1,37 @@
+// The model as the user chooses it.
+#ifndef THIMBLE_HOST_MODEL_CHOICE_H_
+#define THIMBLE_HOST_MODEL_CHOICE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "host/source.h"
+
+namespace CLI {
+class App;
+}
+
+namespace thimble::host {
+
+inline constexpr char kDefaultBoard[] = "esp32-cam";
+
+// Whether the index beside a model is used where there is one.
+enum class IndexUse : uint8_t { kIfThere, kIgnore };
+
+// What the user typed.
+struct ModelChoice {
+  std::string model;         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads
+  std::string tokenizer;     // for what is converted on the fly; or empty
+  std::string file_on_card;  // of a card with several; or empty
+  std::string board;         // empty: kDefaultBoard
+  WrittenType written = WrittenType::kExact;  // of what is converted on the fly
+  IndexUse index = IndexUse::kIfThere;
+};
+
+// The options of ModelChoice: the model as -m for commands that run it, else as the argument.
+enum class ModelArgument { kFlag, kPositional };
+void AddModelOptions(CLI::App& command, ModelArgument argument, ModelChoice& choice);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_MODEL_CHOICE_H_
