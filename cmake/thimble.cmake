@@ -17,9 +17,8 @@ if(THIMBLE_FUZZ)
   set(THIMBLE_FUZZ_SECONDS 10 CACHE STRING "How long ctest lets each fuzz target run")
 endif()
 
-# For code whose time to compile matters more than its speed: commands and tests. Where the tool is meant to be used it is
-# -O1, because of an inline function that several objects have the linker keeps the first.
-set(THIMBLE_COLD $<IF:$<CONFIG:Debug>,-O0,-O1>)
+# For code whose time to compile matters more than its speed: commands and tests.
+set(THIMBLE_COLD $<$<CONFIG:Debug>:-O0>)
 
 # GoogleTest comes as source, so that it is built with the same flags (32-bit, sanitizers) as what it tests.
 if(THIMBLE_TESTS)
