@@ -5,14 +5,13 @@
 #include <limits>
 #include <utility>
 
+#include "engine/text/tokenizer_tables.h"
 #include "engine/text/utf8.h"
 
 namespace thimble::text {
 namespace {
 
-constexpr uint32_t kPiecesPerBase = 32;
-constexpr uint32_t kPiecesPerBucket = 4;  // on average
-constexpr char kBadCharacter = '\xFF';    // U+FFFD in one byte: no UTF-8 text has it
+constexpr char kBadCharacter = '\xFF';  // U+FFFD in one byte: no UTF-8 text has it
 constexpr uint64_t kMaxTextBytes = 0x7FFFFFFE;
 constexpr uint64_t kBytesPerPosition = 2 * sizeof(uint32_t) + sizeof(uint16_t) + 1;
 
@@ -26,7 +25,7 @@ constexpr uint32_t kByteRank = 2;
 
 // Merger's keys: ranks are below kNoMerge. From kNoMerge on they say when the boundary before a byte was merged away
 // (kNoMerge + number of the merge), or nothing (kNoMerge).
-constexpr uint32_t kNoMerge = 0x80000000;
+constexpr uint32_t kNoMerge = kMaxRank + 1;
 constexpr uint32_t kFrozen = 0xFFFFFFFF;
 
 // Writes `text` with one byte for U+2581 (a space) and U+FFFD to `out`, which may be where `text` is. Returns the size.
@@ -87,30 +86,6 @@ bool ShorterOrBefore(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-// Where each table begins in the one block of memory.
-struct Tokenizer::Layout {
-  explicit Layout(const card::TokenizerRef& ref) {
-    const uint64_t n = ref.num_tokens;
-    id_width = n <= 0xFFFF ? 2 : 4;  // ids, counts and ranks are below n, and all ones stays free for kNoRank
-    length_width = ref.longest_token_bytes <= 0xFF ? 1 : 2;
-    num_buckets = static_cast<uint32_t>(std::max<uint64_t>(1, n / kPiecesPerBucket));
-    index = n * id_width;
-    bases = scores = index + n * id_width;
-    buckets = bases + (n + kPiecesPerBase - 1) / kPiecesPerBase * sizeof(uint32_t);
-    bytes = buckets + (uint64_t{num_buckets} + 1) * id_width;
-    lengths = bytes + 256 * id_width;
-    kinds = lengths + n * length_width;
-    text = kinds + (n + 3) / 4;
-    size = std::max(text + ref.tokens_bytes, scores + n * sizeof(float));
-  }
-
-  uint32_t no_rank() const { return id_width == 2 ? 0xFFFF : 0x7FFFFFFF; }
-
-  uint32_t id_width, length_width, num_buckets;
-  uint64_t index, bases, buckets, bytes, lengths, kinds, text, size;
-  uint64_t scores;  // while loading: over bases and what follows
-};
-
 uint64_t Tokenizer::TableBytes(const card::TokenizerRef& ref) { return ref.present ? ArenaBytes(Layout(ref).size) : 0; }
 
 uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
@@ -119,20 +94,57 @@ uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
   return (text_bytes + 1) * kBytesPerPosition + alignof(uint32_t) - 1;
 }
 
+Result<void> Tokenizer::CheckRef(const card::TokenizerRef& ref) {
+  for (const auto& [id, name] : {std::pair(ref.bos, "bos"), std::pair(ref.eos, "eos"), std::pair(ref.unk, "unk")}) {
+    if (id != card::kNoToken && id >= ref.num_tokens) {
+      return Fail(Error{.code = Code::kCorrupt,
+                        .what = "the tokenizer's {name} token is {have}, but its vocabulary has {need} tokens",
+                        .have = id,
+                        .need = ref.num_tokens}
+                      .Named(name));
+    }
+  }
+  if (ref.longest_token_bytes > kMaxTokenBytes) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "the tokenizer's longest token has {have} bytes, but this engine knows tokens of at most "
+                         "{need} bytes",
+                 .offset = ref.tokens_offset,
+                 .have = ref.longest_token_bytes,
+                 .need = kMaxTokenBytes});
+  }
+  if (ref.tokens_bytes > 0xFFFFFFFF || ref.num_tokens > 0x7FFFFFFE) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "the tokenizer has {have} bytes of text, but this engine knows vocabularies of at most "
+                         "{need} bytes and 2147483646 tokens",
+                 .offset = ref.tokens_offset,
+                 .have = ref.tokens_bytes,
+                 .need = 0xFFFFFFFF});
+  }
+  return {};
+}
+
+void Tokenizer::Place(const Layout& layout, std::byte* memory) {
+  ranks_ = {memory, layout.id_width};
+  index_ = {memory + layout.index, layout.id_width};
+  bases_ = {memory + layout.bases, sizeof(uint32_t)};
+  buckets_ = {memory + layout.buckets, layout.id_width};
+  bytes_ = {memory + layout.bytes, layout.id_width};
+  lengths_ = {memory + layout.lengths, layout.length_width};
+  kinds_ = memory + layout.kinds;
+  text_ = reinterpret_cast<char*>(memory + layout.text);
+  num_buckets_ = layout.num_buckets;
+}
+
 // Reads scores, types and tokens into the tables, in the order in which they can share memory.
 class Tokenizer::Loader {
  public:
   Loader(const card::TokenizerRef& ref, card::ByteReader& reader) : ref_(ref), layout_(ref), reader_(reader) {}
 
   Result<Tokenizer> Load(Arena& arena) {
-    THIMBLE_TRY(CheckRef());
-    if (layout_.size > std::numeric_limits<size_t>::max() / 2) {
-      return Fail({.code = Code::kOutOfMemory,
-                   .what = "the tokenizer's tables need {need} bytes, more than this board can address",
-                   .need = layout_.size});
-    }
-    THIMBLE_ASSIGN(const std::span<std::byte> memory, arena.Take<std::byte>(static_cast<size_t>(layout_.size)));
-    Place(memory.data());
+    THIMBLE_TRY(CheckRef(ref_));
+    THIMBLE_ASSIGN(const std::span<std::byte> memory, layout_.Take(arena));
+    t_.ref_ = ref_;
+    t_.Place(layout_, memory.data());
     THIMBLE_TRY(ReadScores(reinterpret_cast<float*>(memory.data() + layout_.scores)));
     std::fill(memory.begin() + static_cast<ptrdiff_t>(layout_.scores), memory.end(), std::byte{0});
     THIMBLE_TRY(is_llama2c() ? InferTypes() : ReadTypes());
@@ -147,49 +159,6 @@ class Tokenizer::Loader {
   }
 
  private:
-  Result<void> CheckRef() const {
-    for (const auto& [id, name] :
-         {std::pair(ref_.bos, "bos"), std::pair(ref_.eos, "eos"), std::pair(ref_.unk, "unk")}) {
-      if (id != card::kNoToken && id >= ref_.num_tokens) {
-        return Fail(Error{.code = Code::kCorrupt,
-                          .what = "the tokenizer's {name} token is {have}, but its vocabulary has {need} tokens",
-                          .have = id,
-                          .need = ref_.num_tokens}
-                        .Named(name));
-      }
-    }
-    if (ref_.longest_token_bytes > kMaxTokenBytes) {
-      return Fail({.code = Code::kUnsupported,
-                   .what = "the tokenizer's longest token has {have} bytes, but this engine knows tokens of at most "
-                           "{need} bytes",
-                   .offset = ref_.tokens_offset,
-                   .have = ref_.longest_token_bytes,
-                   .need = kMaxTokenBytes});
-    }
-    if (ref_.tokens_bytes > 0xFFFFFFFF || ref_.num_tokens > 0x7FFFFFFE) {
-      return Fail({.code = Code::kUnsupported,
-                   .what = "the tokenizer has {have} bytes of text, but this engine knows vocabularies of at most "
-                           "{need} bytes and 2147483646 tokens",
-                   .offset = ref_.tokens_offset,
-                   .have = ref_.tokens_bytes,
-                   .need = 0xFFFFFFFF});
-    }
-    return {};
-  }
-
-  void Place(std::byte* memory) {
-    t_.ref_ = ref_;
-    t_.ranks_ = {memory, layout_.id_width};
-    t_.index_ = {memory + layout_.index, layout_.id_width};
-    t_.bases_ = {memory + layout_.bases, sizeof(uint32_t)};
-    t_.buckets_ = {memory + layout_.buckets, layout_.id_width};
-    t_.bytes_ = {memory + layout_.bytes, layout_.id_width};
-    t_.lengths_ = {memory + layout_.lengths, layout_.length_width};
-    t_.kinds_ = memory + layout_.kinds;
-    t_.text_ = reinterpret_cast<char*>(memory + layout_.text);
-    t_.num_buckets_ = layout_.num_buckets;
-  }
-
   // Sorts entries [first, last) of index_.
   template <class Less>
   void SortIndex(uint32_t first, uint32_t last, Less less) {
@@ -329,7 +298,7 @@ class Tokenizer::Loader {
       if (id % kPiecesPerBase == 0) t_.bases_.Set(id / kPiecesPerBase, used);
       const std::span<char> piece(t_.text_ + used, static_cast<size_t>(length));
       uint32_t piece_bytes = 0;
-      if (t_.KindOf(id) != Kind::kOther) {
+      if (t_.KindInMemory(id) != Kind::kOther) {
         THIMBLE_TRY(reader_.Read(std::as_writable_bytes(piece)));
         piece_bytes = CompactPiece(id, piece);
       } else if (t_.ranks_.Get(id) == kByteRank) {
@@ -381,7 +350,9 @@ class Tokenizer::Loader {
     return static_cast<uint8_t>(byte);
   }
 
-  bool Matches(TokenId id) const { return t_.KindOf(id) != Kind::kOther && t_.ranks_.Get(id) != layout_.no_rank(); }
+  bool Matches(TokenId id) const {
+    return t_.KindInMemory(id) != Kind::kOther && t_.ranks_.Get(id) != layout_.no_rank();
+  }
 
   // A counting sort by bucket, then a sort within each: a search is logarithmic whatever the hash does.
   void BuildIndex() {
@@ -389,14 +360,14 @@ class Tokenizer::Loader {
     for (uint32_t b = 0; b <= t_.num_buckets_; ++b) t_.buckets_.Set(b, 0);
     for (TokenId id = 0; id < ref_.num_tokens; ++id) {
       if (!Matches(id)) continue;
-      const std::string_view piece = t_.Piece(id);
-      if (t_.KindOf(id) == Kind::kUserDefined) {
+      const std::string_view piece = t_.PieceInMemory(id);
+      if (t_.KindInMemory(id) == Kind::kUserDefined) {
         ++num_user_defined;
         const uint8_t first = static_cast<uint8_t>(piece[0]);
         t_.user_defined_starts_[first / 32] |= uint32_t{1} << (first % 32);
         continue;
       }
-      const uint32_t bucket = t_.Bucket(piece);
+      const uint32_t bucket = Bucket(piece, t_.num_buckets_);
       t_.buckets_.Set(bucket, t_.buckets_.Get(bucket) + 1);
       t_.longest_piece_bytes_ = std::max(t_.longest_piece_bytes_, static_cast<uint32_t>(piece.size()));
       for (size_t i = 1; i < piece.size(); ++i) t_.crosses_words_ |= BeginsWord(piece[i - 1], piece[i]);
@@ -411,24 +382,24 @@ class Tokenizer::Loader {
     uint32_t user_defined = end;
     for (TokenId id = 0; id < ref_.num_tokens; ++id) {
       if (!Matches(id)) continue;
-      if (t_.KindOf(id) == Kind::kUserDefined) {
+      if (t_.KindInMemory(id) == Kind::kUserDefined) {
         t_.index_.Set(user_defined++, id);
         continue;
       }
-      const uint32_t bucket = t_.Bucket(t_.Piece(id));
+      const uint32_t bucket = Bucket(t_.PieceInMemory(id), t_.num_buckets_);
       const uint32_t at = t_.buckets_.Get(bucket) - 1;
       t_.buckets_.Set(bucket, at);
       t_.index_.Set(at, id);
     }
     for (uint32_t b = 0; b < t_.num_buckets_; ++b) {
       SortIndex(t_.buckets_.Get(b), t_.buckets_.Get(b + 1), [this](uint32_t x, uint32_t y) {
-        const std::string_view a = t_.Piece(x);
-        const std::string_view c = t_.Piece(y);
+        const std::string_view a = t_.PieceInMemory(x);
+        const std::string_view c = t_.PieceInMemory(y);
         return a == c ? x < y : ShorterOrBefore(a, c);
       });
     }
     SortIndex(end, user_defined, [this](uint32_t x, uint32_t y) {
-      const int order = t_.Piece(x).compare(t_.Piece(y));
+      const int order = t_.PieceInMemory(x).compare(t_.PieceInMemory(y));
       return order == 0 ? x < y : order < 0;
     });
   }
@@ -449,6 +420,10 @@ Result<Tokenizer> Tokenizer::Load(const card::TokenizerRef& ref, card::ByteReade
 
 std::string_view Tokenizer::Piece(TokenId id) const {
   if (id >= ref_.num_tokens) return {};
+  return card_ == nullptr ? PieceInMemory(id) : card_->Piece(id);
+}
+
+std::string_view Tokenizer::PieceInMemory(TokenId id) const {
   size_t begin = bases_.Get(id / kPiecesPerBase);
   const TokenId first = id / kPiecesPerBase * kPiecesPerBase;
   if (lengths_.width == 1) {
@@ -472,21 +447,53 @@ TokenType Tokenizer::Type(TokenId id) const {
     case Kind::kOther:
       break;
   }
-  const uint32_t rank = ranks_.Get(id);
+  const uint32_t rank = RankOf(id);
   return rank == kByteRank ? TokenType::kByte : rank == kControlRank ? TokenType::kControl : TokenType::kUnknown;
 }
 
-uint32_t Tokenizer::Bucket(std::string_view piece) const {
+Result<void> Tokenizer::TakeStatus() const { return card_ == nullptr ? Result<void>() : card_->TakeStatus(); }
+
+Tokenizer::Kind Tokenizer::KindOf(TokenId id) const {
+  return card_ == nullptr ? KindInMemory(id) : KindIn(card_->Kinds(id), id);
+}
+
+uint32_t Tokenizer::RankOf(TokenId id) const { return card_ == nullptr ? ranks_.Get(id) : card_->Rank(id); }
+
+TokenId Tokenizer::ByteToken(uint8_t byte) const {
+  return card_ == nullptr ? bytes_.Get(byte) : card_->ByteToken(byte);
+}
+
+// Sorted by their bytes; i is below num_user_defined_.
+TokenId Tokenizer::UserDefined(uint32_t i) const {
+  return card_ == nullptr ? index_.Get(num_hashed_ + i) : card_->Index(num_hashed_ + i);
+}
+
+uint32_t Tokenizer::PieceBytes(TokenId id) const {
+  return card_ == nullptr ? lengths_.Get(id) : card_->TextOf(id).bytes;
+}
+
+// -1 where the piece has ended.
+int Tokenizer::PieceByte(TokenId id, uint32_t i) const {
+  if (card_ != nullptr) return card_->PieceByte(id, i);
+  const std::string_view piece = PieceInMemory(id);
+  return i < piece.size() ? static_cast<uint8_t>(piece[i]) : -1;
+}
+
+uint32_t Tokenizer::Bucket(std::string_view piece, uint32_t num_buckets) {
   uint32_t hash = 2166136261u;  // FNV-1a
   for (char c : piece) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
   hash = (hash ^ hash >> 16) * 0x85EBCA6Bu;
-  return static_cast<uint32_t>(uint64_t{hash ^ hash >> 13} * num_buckets_ >> 32);
+  return static_cast<uint32_t>(uint64_t{hash ^ hash >> 13} * num_buckets >> 32);
 }
 
-// The lowest id of a piece that is not user-defined, kNoToken if there is none.
-TokenId Tokenizer::Find(std::string_view piece) const {
-  if (piece.size() > longest_piece_bytes_) return card::kNoToken;
-  const uint32_t bucket = Bucket(piece);
+// The lowest id.
+Tokenizer::Found Tokenizer::Find(std::string_view piece) const {
+  if (piece.size() > longest_piece_bytes_) return {};
+  return card_ == nullptr ? FindInMemory(piece) : card_->Find(piece);
+}
+
+Tokenizer::Found Tokenizer::FindInMemory(std::string_view piece) const {
+  const uint32_t bucket = Bucket(piece, num_buckets_);
   uint32_t first = buckets_.Get(bucket);
   const uint32_t end = buckets_.Get(bucket + 1);
   uint32_t last = end;
@@ -494,33 +501,33 @@ TokenId Tokenizer::Find(std::string_view piece) const {
     const uint32_t middle = first + (last - first) / 2;
     const TokenId id = index_.Get(middle);
     const uint32_t length = lengths_.Get(id);
-    if (length != piece.size() ? length < piece.size() : Piece(id) < piece) {
+    if (length != piece.size() ? length < piece.size() : PieceInMemory(id) < piece) {
       first = middle + 1;
     } else {
       last = middle;
     }
   }
-  if (first == end) return card::kNoToken;
+  if (first == end) return {};
   const TokenId id = index_.Get(first);
-  return lengths_.Get(id) == piece.size() && Piece(id) == piece ? id : card::kNoToken;
+  if (lengths_.Get(id) != piece.size() || PieceInMemory(id) != piece) return {};
+  return {id, ranks_.Get(id), KindInMemory(id) == Kind::kUnused};
 }
 
 // Bytes of the longest user-defined piece that `text` begins with, 0 for none.
 uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id) const {
   uint32_t matched = 0;
   // Pieces [first, last) are those that begin with the first `depth` bytes of the text.
-  uint32_t first = num_hashed_;
-  uint32_t last = num_hashed_ + num_user_defined_;
+  uint32_t first = 0;
+  uint32_t last = num_user_defined_;
   for (uint32_t depth = 0; depth < text.size() && first < last; ++depth) {
+    const auto byte_at = [&](uint32_t i) { return PieceByte(UserDefined(i), depth); };
     // The first piece in [first, last) whose byte at `depth` is `limit` or more; a piece that ends there has -1.
     const auto bound = [&](int limit) {
       uint32_t low = first;
       uint32_t high = last;
       while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
-        const std::string_view piece = Piece(index_.Get(middle));
-        const int byte = depth < piece.size() ? static_cast<uint8_t>(piece[depth]) : -1;
-        if (byte < limit) {
+        if (byte_at(middle) < limit) {
           low = middle + 1;
         } else {
           high = middle;
@@ -529,12 +536,13 @@ uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id) const {
       return low;
     };
     const int byte = static_cast<uint8_t>(text[depth]);
-    const uint32_t begin = bound(byte);
-    last = bound(byte + 1);
-    first = begin;
-    if (first < last && Piece(index_.Get(first)).size() == depth + 1) {
+    if (byte_at(first) != byte) first = bound(byte);
+    if (first < last && byte_at(last - 1) != byte) last = bound(byte + 1);
+    if (first >= last) break;
+    const TokenId shortest = UserDefined(first);
+    if (PieceBytes(shortest) == depth + 1) {
       matched = depth + 1;
-      *id = index_.Get(first);
+      *id = shortest;
     }
   }
   return matched;
@@ -586,8 +594,9 @@ class Tokenizer::Merger {
       if (keys_[begin] == kFrozen) {
         t_.MatchUserDefined(symbol, &id);
       } else {
-        id = t_.Find(symbol);
-        if (id != card::kNoToken && t_.KindOf(id) == Kind::kUnused && Unmerge(begin)) continue;
+        const Found found = t_.Find(symbol);
+        if (found.is_unused && Unmerge(begin)) continue;
+        id = found.id;
       }
       begin = End(begin);
       if (id != card::kNoToken) {
@@ -596,7 +605,7 @@ class Tokenizer::Merger {
         const std::string_view bytes = symbol[0] == ' '             ? kSpaceSymbol
                                        : symbol[0] == kBadCharacter ? kReplacementCharacter
                                                                     : symbol;
-        for (char byte : bytes) emit(t_.bytes_.Get(static_cast<uint8_t>(byte)));
+        for (char byte : bytes) emit(t_.ByteToken(static_cast<uint8_t>(byte)));
       } else if (!after_unknown) {
         emit(t_.ref_.unk);
       }
@@ -652,8 +661,8 @@ class Tokenizer::Merger {
     if (keys_[left] == kFrozen) return kFrozen;
     const uint32_t right = End(left);
     if (right == last_ || keys_[right] == kFrozen) return kNoMerge;
-    const TokenId id = t_.Find({text_ + left, size_t{links_[left]} + links_[right]});
-    return id == card::kNoToken ? kNoMerge : t_.ranks_.Get(id);
+    const Found found = t_.Find({text_ + left, size_t{links_[left]} + links_[right]});
+    return found.id == card::kNoToken ? kNoMerge : found.rank;
   }
 
   // The tournament: node i plays the winners of nodes 2i and 2i + 1, node num_players_ + i is position first_ + i.
@@ -722,6 +731,7 @@ Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<
     merger.Merge();
     merger.ForEachToken(emit);
   }
+  THIMBLE_TRY(TakeStatus());
   if (count > ids.size()) {
     return Fail({.code = Code::kContextFull,
                  .what = "the text has {need} tokens, but there is room for {have}",

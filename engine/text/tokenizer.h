@@ -33,8 +33,20 @@ enum class TokenType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserD
 // Longest token, in bytes of the file. No tokenizer comes near it.
 inline constexpr uint32_t kMaxTokenBytes = 65535;
 
-// A vocabulary, ready to encode and decode. A small value that points into the arena it was loaded into, which must
-// outlive it and its copies. Nothing in it changes after Load(): any number of threads may use it at once.
+// CRC-32C of `n` bytes, continued from `crc`, the result for the bytes before these; 0 begins. As
+// math::Kernels::crc32c.
+using Crc32c = uint32_t (*)(uint32_t crc, const std::byte* data, size_t n);
+
+// Where an image of a tokenizer lies in a file: docs/formats/tokenizer_image.md has it byte by byte.
+struct ImageRef {
+  uint64_t offset_bytes = 0;  // a multiple of 512
+  uint64_t size_bytes = 0;
+};
+
+// A vocabulary, ready to encode and decode, with its tables in memory (Load(), LoadImage()) or on the card
+// (OpenImage()). A small value that points into the arena or the cache it was made with, which must outlive it and its
+// copies. In memory nothing in it changes and it cannot fail: any number of threads may use it at once. On the card it
+// and its copies share one cache and one failure: one thread.
 class Tokenizer {
  public:
   // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
@@ -60,21 +72,55 @@ class Tokenizer {
   // and as `reader` fails. What was taken from the arena is then given back.
   static Result<Tokenizer> Load(const card::TokenizerRef& ref, card::ByteReader& reader, Arena& arena);
 
+  // The size of an image of this tokenizer, a multiple of 512, and the image itself: the same bytes on every target.
+  // `out` has ImageBytes() bytes. Of a tokenizer whose tables are in memory; that of an empty one has no bytes. Both
+  // go through the whole vocabulary.
+  uint64_t ImageBytes() const;
+  void WriteImage(std::span<std::byte> out, Crc32c crc32c) const;
+
+  // What Load() of this reference gave when the image was written, without building anything: one pass over the first
+  // half of the image into TableBytes(ref) of `arena`. Nothing in the image is trusted. Fails with kCorrupt when it is
+  // damaged or not of this reference, kUnsupported and kOutOfMemory as Load() does, and as `reader` fails; what was
+  // taken from the arena is then given back. A reference with present = false gives the empty tokenizer.
+  static Result<Tokenizer> LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader, const ImageRef& image,
+                                     Crc32c crc32c, Arena& arena);
+
+  // Bytes of cache for OpenImage() that keep `num_pages` pages of the image, at least 1: a pure function, the same on
+  // every target. A little more than 512 for each where the card's blocks have 512 bytes.
+  static uint64_t CacheBytes(const card::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages);
+
+  // The same tokenizer with its tables left on the card: what a call needs is read then, through as many pages as fit
+  // `cache`, which the device must be able to read into and which is aligned to kArenaAlign and as the device wants it.
+  // Looking a piece up reads one page, seldom two; Piece() two or three; what is in the cache is not read again. `file`
+  // must outlive the tokenizer, and no read of its device may be in flight in any call; reads count in the ledger's
+  // current zone. Only the image's first page is read here; the others are checked when they are read, and nothing in
+  // them is trusted either: a lookup reads at most the vocabulary's hash pages. Fails as LoadImage() does, and with
+  // kInvalidArgument when the cache is not aligned or smaller than CacheBytes() of one page.
+  static Result<Tokenizer> OpenImage(const card::TokenizerRef& ref, card::FileReader& file, const ImageRef& image,
+                                     Crc32c crc32c, std::span<std::byte> cache);
+
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
   // vocabulary has one; an empty text has no ids of its own. kContextFull (have = ids.size(), need = ids wanted) when
   // they do not fit, kInvalidArgument when `workspace` is smaller than WorkspaceBytes(text.size()) or the text is 2 GiB
-  // or larger. `workspace` needs no alignment. Time is O(n log n) for a given vocabulary.
+  // or larger. `workspace` needs no alignment. Time is O(n log n) for a given vocabulary. With tables on the card also
+  // as the file fails, kCorrupt when the image is damaged, and with a failure that TakeStatus() would have returned;
+  // ids[] is then not to be used. The call can be made again.
   Result<size_t> Encode(std::string_view text, bool add_bos, std::span<TokenId> ids,
                         std::span<std::byte> workspace) const;
 
   // The bytes a token stands for: U+2581 as a space, U+FFFD as the byte FF (no other text has it, and Detokenizer makes
   // it U+FFFD again), a byte token as its byte, control and unknown tokens and ids outside the vocabulary as nothing.
-  // Points into the arena.
+  // Points into the arena; with tables on the card, into the cache, and is valid until the next call of anything but
+  // TakeStatus() and size(). Nothing when reading the card fails.
   std::string_view Piece(TokenId id) const;
 
-  // kUnknown for ids outside the vocabulary.
+  // kUnknown for ids outside the vocabulary and when reading the card fails.
   TokenType Type(TokenId id) const;
+
+  // The first failure of Piece() or Type() that neither this nor Encode() has returned yet; forgets it. Until it was
+  // taken nothing more is read. Always success when the tables are in memory.
+  Result<void> TakeStatus() const;
 
   uint32_t size() const { return ref_.num_tokens; }
   TokenId bos() const { return ref_.bos; }
@@ -85,6 +131,9 @@ class Tokenizer {
 
  private:
   struct Layout;
+  struct Image;
+  struct ImageHeader;
+  class CardTables;
   class Loader;
   class Merger;
 
@@ -112,9 +161,46 @@ class Tokenizer {
   // Two bits a token; what is none of the first three is told apart by its entry in ranks_.
   enum class Kind : uint8_t { kNormal, kUserDefined, kUnused, kOther };
 
-  Kind KindOf(TokenId id) const { return static_cast<Kind>(static_cast<uint8_t>(kinds_[id / 4]) >> (id % 4 * 2) & 3); }
-  uint32_t Bucket(std::string_view piece) const;
-  TokenId Find(std::string_view piece) const;
+  // A piece that is not user-defined, found by its spelling; id kNoToken if there is none.
+  struct Found {
+    TokenId id = card::kNoToken;
+    uint32_t rank = 0;
+    bool is_unused = false;
+  };
+
+  // Where `piece` belongs among this many buckets.
+  static uint32_t Bucket(std::string_view piece, uint32_t num_buckets);
+  static Result<void> CheckRef(const card::TokenizerRef& ref);
+
+  // Tables in memory.
+  void Place(const Layout& layout, std::byte* memory);
+  static Kind KindIn(std::byte kinds, TokenId id) {
+    return static_cast<Kind>(static_cast<uint8_t>(kinds) >> (id % 4 * 2) & 3);
+  }
+  Kind KindInMemory(TokenId id) const { return KindIn(kinds_[id / 4], id); }
+  std::string_view PieceInMemory(TokenId id) const;
+  Found FindInMemory(std::string_view piece) const;
+
+  // Images.
+  template <class Use>
+  void ForEachSpelling(Use use) const;
+  static ImageHeader HeaderOf(const card::TokenizerRef& ref);
+  ImageHeader HeaderOfThis() const;
+  void WriteHashPages(std::span<std::byte> pages, uint32_t num_hash_pages) const;
+  static Result<Tokenizer> ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader, const ImageRef& image,
+                                     Crc32c crc32c, Arena& arena);
+  static Result<void> CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref, const ImageRef& image);
+  static Tokenizer FromHeader(const ImageHeader& header, const card::TokenizerRef& ref);
+  bool TablesAgree(uint32_t text_bytes) const;
+
+  // Wherever the tables are.
+  Kind KindOf(TokenId id) const;
+  uint32_t RankOf(TokenId id) const;
+  TokenId ByteToken(uint8_t byte) const;
+  TokenId UserDefined(uint32_t i) const;
+  uint32_t PieceBytes(TokenId id) const;
+  int PieceByte(TokenId id, uint32_t i) const;
+  Found Find(std::string_view piece) const;
   uint32_t MatchUserDefined(std::string_view text, TokenId* id) const;
   bool StartsUserDefined(char c) const {
     const uint8_t byte = static_cast<uint8_t>(c);
@@ -122,7 +208,8 @@ class Tokenizer {
   }
 
   card::TokenizerRef ref_;
-  Table ranks_;    // [num_tokens] 0 for the highest score; what cannot be merged has none
+  CardTables* card_ = nullptr;  // in the cache; null when the tables below are in memory
+  Table ranks_;                 // [num_tokens] 0 for the highest score; what cannot be merged has none
   Table index_;    // [num_tokens] ids by bucket, within one by (length, bytes, id); then user-defined by bytes
   Table buckets_;  // [num_buckets_ + 1] where each bucket begins in index_
   Table bytes_;    // [256] ids of the byte tokens

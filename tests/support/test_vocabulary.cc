@@ -158,10 +158,10 @@ TokenizerFile::TokenizerFile(const TestVocabulary& vocabulary) {
   for (const TestPiece& piece : vocabulary.pieces) Append(bytes, static_cast<int32_t>(piece.type));
 }
 
-LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64_t> capacity_bytes) : ref_(file.ref) {
-  const uint64_t capacity = capacity_bytes.value_or(text::Tokenizer::TableBytes(file.ref));
-  memory_.resize(static_cast<size_t>(capacity / kArenaAlign));
-  arena_ = Arena(Region::kPsram, std::as_writable_bytes(std::span(memory_)));
+LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64_t> capacity_bytes)
+    : ref_(file.ref),
+      memory_(capacity_bytes.value_or(text::Tokenizer::TableBytes(file.ref))),
+      arena_(Region::kPsram, memory_.span()) {
   host::RamDevice device(file.bytes);
   const card::Extent extent{.size_bytes = file.bytes.size()};
   Ledger ledger;
@@ -171,21 +171,22 @@ LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64
   result_ = text::Tokenizer::Load(file.ref, byte_reader, arena_);
 }
 
-std::vector<TokenId> LoadedTokenizer::Encode(std::string_view text, bool add_bos) const {
+std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos) {
   // Of their own, so that a sanitizer sees each byte too far; at an odd address, which is allowed.
   const size_t workspace_bytes = static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size()));
   const auto workspace = std::make_unique<std::byte[]>(workspace_bytes + 1);
   std::vector<TokenId> ids(3 * text.size() + 4);
-  const Result<size_t> n = result_->Encode(text, add_bos, ids, {workspace.get() + 1, workspace_bytes});
+  const Result<size_t> n = tokenizer.Encode(text, add_bos, ids, {workspace.get() + 1, workspace_bytes});
   EXPECT_TRUE(n.has_value());
   ids.resize(n.value_or(0));
   return ids;
 }
 
-std::string LoadedTokenizer::Decode(std::span<const TokenId> ids, bool at_start) const {
-  const size_t memory_bytes = static_cast<size_t>(text::Detokenizer::MemoryBytes(ref_));
+std::string Decode(const text::Tokenizer& tokenizer, const card::TokenizerRef& ref, std::span<const TokenId> ids,
+                   bool at_start) {
+  const size_t memory_bytes = static_cast<size_t>(text::Detokenizer::MemoryBytes(ref));
   const auto memory = std::make_unique<char[]>(memory_bytes);
-  text::Detokenizer detokenizer(*result_, at_start, {memory.get(), memory_bytes});
+  text::Detokenizer detokenizer(tokenizer, at_start, {memory.get(), memory_bytes});
   std::string out;
   for (TokenId id : ids) out += detokenizer.Push(id);
   out += detokenizer.Flush();

@@ -54,6 +54,29 @@ struct TokenizerFile {
   card::TokenizerRef ref;
 };
 
+// Memory at the boundary of an arena, as little as a sanitizer needs to see each byte too far.
+class AlignedMemory {
+ public:
+  explicit AlignedMemory(uint64_t bytes)
+      : bytes_(static_cast<size_t>(bytes)), lines_((bytes_ + kArenaAlign - 1) / kArenaAlign) {}
+  std::span<std::byte> span() { return std::as_writable_bytes(std::span(lines_)).first(bytes_); }
+
+ private:
+  struct alignas(kArenaAlign) Line {
+    std::byte bytes[kArenaAlign];
+  };
+
+  size_t bytes_;
+  std::vector<Line> lines_;
+};
+
+// Encodes with exactly the workspace that is asked for.
+std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos = false);
+
+// What a Detokenizer makes of the ids, with exactly the memory it asks for.
+std::string Decode(const text::Tokenizer& tokenizer, const card::TokenizerRef& ref, std::span<const TokenId> ids,
+                   bool at_start = true);
+
 // A loaded tokenizer with the memory it lives in.
 class LoadedTokenizer {
  public:
@@ -64,20 +87,18 @@ class LoadedTokenizer {
   const Result<text::Tokenizer>& result() const { return result_; }
   const text::Tokenizer& tokenizer() const { return *result_; }
   const Arena& arena() const { return arena_; }
+  const card::TokenizerRef& ref() const { return ref_; }
 
-  // Encodes with exactly the workspace that is asked for.
-  std::vector<TokenId> Encode(std::string_view text, bool add_bos = false) const;
-
-  // What a Detokenizer makes of the ids, with exactly the memory it asks for.
-  std::string Decode(std::span<const TokenId> ids, bool at_start = true) const;
+  std::vector<TokenId> Encode(std::string_view text, bool add_bos = false) const {
+    return tests::Encode(*result_, text, add_bos);
+  }
+  std::string Decode(std::span<const TokenId> ids, bool at_start = true) const {
+    return tests::Decode(*result_, ref_, ids, at_start);
+  }
 
  private:
-  struct alignas(kArenaAlign) Line {
-    std::byte bytes[kArenaAlign];
-  };
-
   card::TokenizerRef ref_;
-  std::vector<Line> memory_;
+  AlignedMemory memory_;
   Arena arena_;
   Result<text::Tokenizer> result_;
 };

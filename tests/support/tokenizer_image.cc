@@ -1,0 +1,61 @@
+#include "tests/support/tokenizer_image.h"
+
+#include <array>
+#include <cstring>
+
+namespace thimble::tests {
+
+uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n) {
+  static constexpr auto kOfBytes = [] {
+    std::array<uint32_t, 256> table = {};
+    for (uint32_t byte = 0; byte < 256; ++byte) {
+      table[byte] = byte;
+      for (int bit = 0; bit < 8; ++bit) table[byte] = table[byte] >> 1 ^ (table[byte] % 2 != 0 ? 0x82F63B78u : 0);
+    }
+    return table;
+  }();
+  crc = ~crc;
+  for (size_t i = 0; i < n; ++i) crc = crc >> 8 ^ kOfBytes[(crc ^ static_cast<uint8_t>(data[i])) & 255];
+  return ~crc;
+}
+
+ImageFile::ImageFile(const card::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer)
+    : ref(tokenizer_ref), image{.offset_bytes = 3 * 512, .size_bytes = tokenizer.ImageBytes()} {
+  bytes.assign(static_cast<size_t>(image.offset_bytes + image.size_bytes) + 100, std::byte{0xEE});
+  tokenizer.WriteImage(image_bytes(), Crc32cOf);
+}
+
+void ImageFile::FixCrcs() {
+  for (std::span<std::byte> rest = image_bytes(); rest.size() >= 512; rest = rest.subspan(512)) {
+    const uint32_t crc = Crc32cOf(0, rest.data(), 508);
+    std::memcpy(rest.data() + 508, &crc, sizeof(crc));
+  }
+}
+
+LoadedImage::LoadedImage(const ImageFile& file)
+    : memory_(text::Tokenizer::TableBytes(file.ref)), arena_(Region::kPsram, memory_.span()) {
+  host::RamDevice device(file.bytes);
+  const card::Extent extent{.size_bytes = file.bytes.size()};
+  Ledger ledger;
+  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
+  alignas(16) std::array<std::byte, 1024> buffer;
+  card::ByteReader byte_reader(reader, buffer);
+  result_ = text::Tokenizer::LoadImage(file.ref, byte_reader, file.image, Crc32cOf, arena_);
+}
+
+OpenedImage::OpenedImage(const ImageFile& file, const Options& options)
+    : device_(file.bytes, options.block_bytes),
+      extent_{.size_bytes = file.bytes.size()},
+      reader_(device_, {.extents = {&extent_, 1}, .size_bytes = file.bytes.size()}, ledger_),
+      memory_(options.cache_bytes.value_or(
+          text::Tokenizer::CacheBytes(file.ref, options.block_bytes, options.cache_pages))) {
+  result_ = text::Tokenizer::OpenImage(file.ref, reader_, file.image, Crc32cOf, memory_.span());
+}
+
+size_t OpenedImage::TakeReads() {
+  const size_t reads = device_.reads().size();
+  device_.ClearReads();
+  return reads;
+}
+
+}  // namespace thimble::tests
