@@ -21,7 +21,7 @@ constexpr uint64_t kCardStateBytes = 384;
 
 Error DamagedAt(uint64_t offset_bytes) {
   return {.code = Code::kCorrupt,
-          .what = "the index is damaged at byte {offset}: run 'thimble prepare MODEL' again",
+          .what = "the index is damaged near its byte {offset}: make it again with 'thimble prepare'",
           .offset = offset_bytes};
 }
 
@@ -104,6 +104,38 @@ uint32_t RecordHeadBytes(uint32_t id_width) { return 1 + 2 * id_width; }
 uint32_t RecordBytes(uint32_t id_width, size_t piece_bytes) {
   const size_t text = piece_bytes > kLongestInRecord ? sizeof(uint16_t) : piece_bytes;
   return RecordHeadBytes(id_width) + static_cast<uint32_t>(text);
+}
+
+// Of a hash page.
+struct Record {
+  TokenId id = 0;
+  uint32_t rank = 0;
+  bool is_unused = false;
+  uint32_t piece_bytes = 0;
+  std::string_view text;  // empty where the piece is not in the record
+  uint32_t bytes = 0;     // of the record
+};
+
+// What `rest` of a page begins with; nothing if that is no whole record.
+std::optional<Record> RecordAt(std::span<const std::byte> rest, uint32_t id_width) {
+  const uint32_t head_bytes = RecordHeadBytes(id_width);
+  if (rest.size() < head_bytes) return {};
+  const uint32_t head = GetNumber(rest.data(), 1);
+  const uint32_t length = head & kRecordLong;
+  Record record = {.id = GetNumber(rest.data() + 1, id_width),
+                   .rank = GetNumber(rest.data() + 1 + id_width, id_width),
+                   .is_unused = (head & kRecordUnused) != 0,
+                   .piece_bytes = length,
+                   .text = {},
+                   .bytes = head_bytes + (length == kRecordLong ? uint32_t{sizeof(uint16_t)} : length)};
+  if (rest.size() < record.bytes) return {};
+  const std::byte* text = rest.data() + head_bytes;
+  if (length == kRecordLong) {
+    record.piece_bytes = GetNumber(text, sizeof(uint16_t));
+  } else {
+    record.text = {reinterpret_cast<const char*>(text), length};
+  }
+  return record;
 }
 
 }  // namespace
@@ -223,8 +255,8 @@ Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::Token
   expected.user_defined_starts = header.user_defined_starts;
   if (std::memcmp(&expected, &header, sizeof(header)) != 0) {
     return Fail({.code = Code::kCorrupt,
-                 .what = "the tokenizer at byte {offset} of the index is not this model's or of another version of "
-                         "thimble: run 'thimble prepare MODEL' again",
+                 .what = "the index holds another model's tokenizer, or another version of thimble made it: make it "
+                         "again with 'thimble prepare'",
                  .offset = image.offset_bytes});
   }
   const uint32_t n = ref.num_tokens;
@@ -334,18 +366,16 @@ Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::File
     return Fail(DamagedAt(image.offset_bytes));
   }
 
-  // As many as fit, but for what rounding takes.
-  const uint64_t each = SlotBytes(block_bytes) + sizeof(CardTables::Slot);
-  const uint32_t num_pages =
-      static_cast<uint32_t>(std::min<uint64_t>(1 + (cache.size() - least) / each, image.size_bytes / kImagePageBytes));
-  const uint32_t fitting = CacheBytes(ref, block_bytes, num_pages) <= cache.size() ? num_pages : num_pages - 1;
-  std::byte* memory = cache.data() + fitting * SlotBytes(block_bytes);
+  uint32_t num_pages =
+      static_cast<uint32_t>(std::min(cache.size() / SlotBytes(block_bytes), image.size_bytes / kImagePageBytes));
+  while (CacheBytes(ref, block_bytes, num_pages) > cache.size()) --num_pages;
+  std::byte* memory = cache.data() + num_pages * SlotBytes(block_bytes);
   auto* card = new (memory) CardTables(ref, file, image.offset_bytes, crc32c);
   memory += kCardStateBytes;
   auto* slots = reinterpret_cast<CardTables::Slot*>(memory);
-  std::uninitialized_value_construct_n(slots, fitting);
-  memory += ArenaBytes(fitting * sizeof(CardTables::Slot));
-  card->UseMemory({slots, fitting}, cache.data(), reinterpret_cast<char*>(memory));
+  std::uninitialized_value_construct_n(slots, num_pages);
+  memory += ArenaBytes(num_pages * sizeof(CardTables::Slot));
+  card->UseMemory({slots, num_pages}, cache.data(), reinterpret_cast<char*>(memory));
 
   const ImageHeader header = card->ReadHeader();
   THIMBLE_TRY(card->TakeStatus());
@@ -524,47 +554,33 @@ Tokenizer::Found Tokenizer::CardTables::Find(std::string_view piece) {
 
 // Whether the next page is to be looked at.
 bool Tokenizer::CardTables::FindOnPage(uint64_t page, std::string_view piece, Found* found) {
-  const uint32_t width = layout_.id_width;
   const std::byte* payload = Page(page);
   if (payload == nullptr) return false;
   const uint32_t head = GetNumber(payload, kHashHeadBytes);
   const uint32_t end = kHashHeadBytes + (head & ~uint32_t{kHashGoesOn});
-  bool whole = end <= kImagePayloadBytes;
-  for (uint32_t at = kHashHeadBytes; whole && at != end;) {
-    if (end - at < RecordHeadBytes(width)) {
-      whole = false;
-      break;
+  uint32_t at = kHashHeadBytes;
+  while (at != end) {
+    const std::optional<Record> record =
+        end <= kImagePayloadBytes ? RecordAt({payload + at, end - at}, layout_.id_width) : std::nullopt;
+    if (!record || record->id >= num_tokens_ || record->rank > kMaxRank) {
+      Damaged(page);
+      return false;
     }
-    const std::byte* record = payload + at;
-    const uint32_t flags = GetNumber(record, 1);
-    const bool is_long = (flags & kRecordLong) == kRecordLong;
-    const uint32_t text_bytes = is_long ? uint32_t{sizeof(uint16_t)} : flags & kRecordLong;
-    at += RecordHeadBytes(width);
-    if (end - at < text_bytes) {
-      whole = false;
-      break;
-    }
-    const char* text = reinterpret_cast<const char*>(payload + at);
-    at += text_bytes;
-    const uint32_t length = is_long ? GetNumber(payload + at - text_bytes, sizeof(uint16_t)) : text_bytes;
-    if (length != piece.size() || (!is_long && std::string_view(text, length) != piece)) continue;
-    const Found candidate = {GetNumber(record + 1, width), GetNumber(record + 1 + width, width),
-                             (flags & kRecordUnused) != 0};
-    if (candidate.id >= num_tokens_ || candidate.rank > kMaxRank) {
-      whole = false;
-      break;
-    }
+    at += record->bytes;
+    if (record->piece_bytes != piece.size()) continue;
+    const bool is_long = record->text.empty();
     if (is_long) {
-      const bool same = IsText(TextOf(candidate.id), piece);
-      payload = Page(page);
+      const bool same = IsText(TextOf(record->id), piece);
+      payload = Page(page);  // may have been in the way
       if (payload == nullptr) return false;
       if (!same) continue;
+    } else if (record->text != piece) {
+      continue;
     }
-    *found = candidate;
+    *found = {record->id, record->rank, record->is_unused};
     return false;
   }
-  if (!whole) Damaged(page);
-  return whole && (head & kHashGoesOn) != 0;
+  return (head & kHashGoesOn) != 0;
 }
 
 }  // namespace thimble::text

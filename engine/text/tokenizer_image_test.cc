@@ -11,9 +11,8 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
-#include <memory>
+#include <map>
 #include <random>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,7 +24,6 @@
 namespace thimble::text {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 using tests::Crc32cOf;
 using tests::ImageFile;
@@ -159,7 +157,7 @@ TEST(TokenizerImageTest, OfSmallVocabularies) {
 
 TEST(TokenizerImageTest, OfRandomVocabularies) {
   std::mt19937 random(1);
-  for (int round = 0; round < 100; ++round) {
+  for (int round = 0; round < 60; ++round) {
     const TestVocabulary vocabulary = RandomVocabulary(random);
     std::vector<std::string> texts;
     for (int i = 0; i < 10; ++i) texts.push_back(RandomText(random, vocabulary, random() % 12));
@@ -217,7 +215,7 @@ TEST(TokenizerImageTest, RealLlama2) {
   ExpectImageGivesTheSame(TokenizerFile(vocabulary), texts, {1, 7}, 7);
 }
 
-// With a cache of 4 KiB: 7 pages.
+// With a cache of 4 KiB: 7 pages. docs/tokenizer.md has these numbers.
 TEST(TokenizerImageTest, ReadsOfLlama2) {
   const char* folder = std::getenv("THIMBLE_REAL_MODELS");
   if (folder == nullptr) GTEST_SKIP() << "THIMBLE_REAL_MODELS is not set";
@@ -227,29 +225,28 @@ TEST(TokenizerImageTest, ReadsOfLlama2) {
   EXPECT_GT(Tokenizer::CacheBytes(file.ref, 512, 8), 4096u);
   const LoadedTokenizer loaded(file);
   const ImageFile image(file.ref, loaded.tokenizer());
-  RecordProperty("image_bytes", std::to_string(image.image.size_bytes));
+  EXPECT_EQ(image.image.size_bytes, 974'336u);
   OpenedImage opened(image, {.cache_bytes = 4096});
   ASSERT_TRUE(opened.result());
   EXPECT_EQ(opened.TakeReads(), 1u);
 
   const std::string prompt =
       "The quick brown fox had lived at the edge of the old forest for as long as anybody in the village could "
-      "remember, and every evening, when the lamps were lit, it came down the hill to listen at the gate.";
+      "remember, and every evening, when the lamps were lit, it came down the hill to listen at a gate.";
   EXPECT_EQ(prompt.size(), 200u);
   const std::vector<TokenId> ids = tests::Encode(opened.tokenizer(), prompt);
   const size_t reads = opened.TakeReads();
-  RecordProperty("encode_reads", std::to_string(reads));
-  EXPECT_LE(reads, 700u);
+  EXPECT_EQ(reads, 344u);
   size_t most = 0, sum = 0;
-  for (TokenId id = 0; id < file.ref.num_tokens; id += 7) {
-    opened.tokenizer().Piece(id * 5 % file.ref.num_tokens);
+  std::mt19937 random(6);
+  for (int i = 0; i < 1000; ++i) {
+    opened.tokenizer().Piece(static_cast<TokenId>(random() % file.ref.num_tokens));
     const size_t n = opened.TakeReads();
     most = std::max(most, n);
     sum += n;
   }
-  RecordProperty("piece_reads_most", std::to_string(most));
-  RecordProperty("piece_reads_sum", std::to_string(sum));
   EXPECT_LE(most, 3u);
+  EXPECT_EQ(sum, 2001u);
   // Nothing twice.
   const TokenId id = ids.back();
   opened.tokenizer().Piece(id);
@@ -257,6 +254,271 @@ TEST(TokenizerImageTest, ReadsOfLlama2) {
   opened.tokenizer().Piece(id);
   opened.tokenizer().Piece(id);
   EXPECT_EQ(opened.TakeReads(), 0u);
+}
+
+uint32_t U32(std::span<const std::byte> bytes, size_t at, size_t width = 4) {
+  uint32_t value = 0;
+  std::memcpy(&value, bytes.data() + at, width);
+  return value;
+}
+
+// As docs/formats/tokenizer_image.md has it, read by hand.
+TEST(TokenizerImageTest, IsWhatTheDocumentSays) {
+  const TestVocabulary vocabulary = Small();
+  const TokenizerFile file(vocabulary);
+  const LoadedTokenizer t(file);
+  ImageFile image(file.ref, t.tokenizer());
+  std::vector<std::byte> payload;
+  for (auto rest = image.image_bytes(); !rest.empty(); rest = rest.subspan(512)) {
+    EXPECT_EQ(U32(rest, 508), Crc32cOf(0, rest.data(), 508));
+    payload.insert(payload.end(), rest.begin(), rest.begin() + 508);
+  }
+  const uint32_t n = static_cast<uint32_t>(vocabulary.pieces.size());
+  EXPECT_EQ(std::memcmp(payload.data(), "ThTk", 4), 0);
+  const uint32_t text_bytes = U32(payload, 48);
+  const uint32_t kFields[] = {
+      1, n, static_cast<uint32_t>(file.ref.tokens_bytes), 6, 1, 2, 3, 2, 1, n / 4, 0, text_bytes, 4, 6, 1, 1, 1};
+  for (size_t i = 0; i < std::size(kFields); ++i) EXPECT_EQ(U32(payload, 4 + 4 * i), kFields[i]) << i;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    EXPECT_EQ(U32(payload, 72 + byte / 32 * 4) >> byte % 32 & 1, byte == 'b' ? 1u : 0u);
+  }
+  const size_t text = 508 + n * 2 + n * 2 + (n + 31) / 32 * 4 + (n / 4 + 1) * 2 + 512 + n + (n + 3) / 4;
+  const size_t offsets = (text + text_bytes + 507) / 508 * 508;
+  const size_t hash = (offsets + 4 * (n + 1) + 507) / 508 * 508;
+  for (TokenId id = 0; id < n; ++id) {
+    const uint32_t begin = U32(payload, offsets + 4 * id);
+    const std::string_view piece(reinterpret_cast<char*>(payload.data()) + text + begin,
+                                 U32(payload, offsets + 4 * id + 4) - begin);
+    EXPECT_EQ(piece, t.tokenizer().Piece(id));
+  }
+  EXPECT_EQ(payload.size(), hash + 508);
+  const uint32_t used = U32(payload, hash, 2);
+  std::map<std::string, std::pair<TokenId, uint32_t>> records;
+  for (size_t at = hash + 2; at < hash + 2 + used;) {
+    const uint32_t head = U32(payload, at, 1);
+    records[std::string(reinterpret_cast<char*>(payload.data()) + at + 5, head & 127)] = {
+        U32(payload, at + 1, 2), U32(payload, at + 3, 2) + (head & 128) * 1000};
+    at += 5 + (head & 127);
+  }
+  // Scores of the small vocabulary, in their order: 0, -1, -2, -3, -5, -6, -7.
+  const std::map<std::string, std::pair<TokenId, uint32_t>> expected = {
+      {" ", {259, 4}}, {"a", {260, 5}}, {"b", {261, 6}}, {"ab", {262, 1}}, {" ab", {263, 2}}, {"abab", {265, 128003}}};
+  EXPECT_EQ(records, expected);
+  // The same on every target.
+  EXPECT_EQ(Crc32cOf(0, payload.data(), payload.size()), 36895218u);
+}
+
+TEST(TokenizerImageTest, ADamagedPageIsNeverTakenForTheTruth) {
+  const TokenizerFile file(Small());
+  const LoadedTokenizer expected(file);
+  const std::vector<std::string> texts = {" ab abab ba", "\xFFx\xC3\xA9"};
+  const Answers answers(expected, texts);
+  const ImageFile good(file.ref, expected.tokenizer());
+  std::mt19937 random(4);
+  size_t loaded_pages = 0;
+  for (size_t page = 0; page < good.image.size_bytes / 512; ++page) {
+    ImageFile bad = good;
+    bad.image_bytes()[page * 512 + random() % 512] ^= std::byte(1u << random() % 8);
+    const LoadedImage loaded(bad);
+    if (loaded.result()) {
+      ++loaded_pages;
+      ExpectSameAnswers(answers, loaded.tokenizer());
+    } else {
+      EXPECT_EQ(loaded.result().error().code, Code::kCorrupt);
+      EXPECT_EQ(loaded.result().error().offset, bad.image.offset_bytes + page * 512);
+      EXPECT_THAT(Sentence(loaded.result().error()), HasSubstr("thimble prepare"));
+      EXPECT_EQ(loaded.arena().used_bytes(), 0u);
+    }
+    const OpenedImage opened(bad, {.cache_pages = 2});
+    EXPECT_EQ(opened.result().has_value(), page != 0);
+    if (!opened.result()) continue;
+    const Tokenizer& t = opened.tokenizer();
+    bool failed = false;
+    const auto take_status = [&] {
+      const Result<void> status = t.TakeStatus();
+      failed |= !status;
+      if (status) return true;
+      EXPECT_EQ(status.error().offset, bad.image.offset_bytes + page * 512);
+      return false;
+    };
+    for (TokenId id = 0; id < t.size(); ++id) {
+      const std::string piece(t.Piece(id));
+      if (take_status()) {
+        EXPECT_EQ(piece, expected.tokenizer().Piece(id));
+      }
+      const TokenType type = t.Type(id);
+      if (take_status()) {
+        EXPECT_EQ(type, expected.tokenizer().Type(id));
+      }
+    }
+    for (size_t i = 0; i < texts.size(); ++i) {
+      std::vector<std::byte> workspace(static_cast<size_t>(Tokenizer::WorkspaceBytes(texts[i].size())));
+      std::vector<TokenId> ids(100);
+      const Result<size_t> n = t.Encode(texts[i], true, ids, workspace);
+      failed |= !n;
+      if (!n) {
+        EXPECT_EQ(n.error().code, Code::kCorrupt);
+        continue;
+      }
+      ids.resize(*n);
+      EXPECT_EQ(ids, answers.ids[i]);
+    }
+    EXPECT_TRUE(failed || loaded.result().has_value() == false) << page;
+  }
+  EXPECT_GT(loaded_pages, 0u);
+}
+
+TEST(TokenizerImageTest, RefusesWhatIsNotOfThisModel) {
+  const TokenizerFile file(Small());
+  const LoadedTokenizer t(file);
+  const ImageFile good(file.ref, t.tokenizer());
+  using Change = std::function<void(ImageFile&)>;
+  const std::pair<Change, const char*> kChanges[] = {
+      {[](auto& f) { ++f.ref.num_tokens; }, "another model's"},
+      {[](auto& f) { ++f.ref.tokens_bytes; }, "another model's"},
+      {[](auto& f) { ++f.ref.longest_token_bytes; }, "another model's"},
+      {[](auto& f) { f.ref.bos = 5; }, "another model's"},
+      {[](auto& f) { f.ref.eos = 5; }, "another model's"},
+      {[](auto& f) { f.ref.unk = 5; }, "damaged"},
+      {[](auto& f) { f.ref.add_bos = !f.ref.add_bos; }, "another model's"},
+      {[](auto& f) { f.ref.add_space_prefix = !f.ref.add_space_prefix; }, "another model's"},
+      {[](auto& f) { f.ref.layout = card::TokenizerLayout::kLlama2c; }, "another model's"},
+      {[](auto& f) { f.image_bytes()[4] = std::byte{2}; }, "another version"},
+      {[](auto& f) { f.image_bytes()[0] = std::byte{'t'}; }, "another version"},
+      {[](auto& f) { f.image.size_bytes += 512; }, "damaged"},
+      {[](auto& f) { f.image.size_bytes -= 512; }, "damaged"},
+      {[](auto& f) { f.image.size_bytes = 0; }, "damaged"},
+      {[](auto& f) { f.image.size_bytes = ~uint64_t{0}; }, "damaged"},
+      {[](auto& f) { f.bytes.resize(f.bytes.size() - 200); }, "damaged"},
+  };
+  for (const auto& [change, sentence] : kChanges) {
+    ImageFile bad = good;
+    change(bad);
+    if (bad.bytes.size() == good.bytes.size() && bad.image.size_bytes == good.image.size_bytes) bad.FixCrcs();
+    const auto check = [&, part = sentence](const Result<Tokenizer>& result) {
+      ASSERT_FALSE(result.has_value()) << part;
+      EXPECT_EQ(result.error().code, Code::kCorrupt);
+      EXPECT_THAT(Sentence(result.error()), HasSubstr(part));
+      EXPECT_THAT(Sentence(result.error()), HasSubstr("thimble prepare"));
+    };
+    check(LoadedImage(bad).result());
+    check(OpenedImage(bad).result());
+  }
+  ImageFile odd = good;
+  odd.image.offset_bytes += 4;
+  EXPECT_FALSE(OpenedImage(odd).result());
+  EXPECT_FALSE(LoadedImage(odd).result());
+}
+
+// Right checksums, wrong contents: refused, or some answer within the vocabulary.
+TEST(TokenizerImageTest, SurvivesNonsense) {
+  std::mt19937 random(5);
+  size_t num_loaded = 0, num_opened = 0, num_failed = 0;
+  constexpr int kRounds = 3000;
+  for (int round = 0; round < kRounds; ++round) {
+    const TestVocabulary vocabulary = round % 10 == 0 ? RandomVocabulary(random) : Small();
+    const TokenizerFile file(vocabulary);
+    const LoadedTokenizer original(file);
+    ImageFile image(file.ref, original.tokenizer());
+    for (size_t n = 1 + random() % 6; n != 0; --n) {
+      const bool in_header = random() % 4 == 0;
+      image.image_bytes()[random() % (in_header ? 104 : image.image_bytes().size())] =
+          std::byte(random() % 3 == 0 ? 255 : random());
+    }
+    image.FixCrcs();
+    const LoadedImage loaded(image);
+    const OpenedImage opened(image, {.cache_pages = 1 + static_cast<uint32_t>(random() % 4)});
+    const std::string texts[] = {"ab b \xFF <s> zzz ababab babab", RandomText(random, vocabulary, 5)};
+    const auto check = [&](const Tokenizer& t) {
+      for (TokenId id = 0; id < t.size(); ++id) {
+        EXPECT_LE(t.Piece(id).size(), file.ref.longest_token_bytes);
+        t.Type(id);
+        num_failed += !t.TakeStatus();
+      }
+      for (const std::string& text : texts) {
+        std::vector<std::byte> workspace(static_cast<size_t>(Tokenizer::WorkspaceBytes(text.size())));
+        std::vector<TokenId> ids(3 * text.size() + 4);
+        const Result<size_t> n = t.Encode(text, true, ids, workspace);
+        num_failed += !n;
+        ids.resize(n.value_or(0));
+        for (TokenId id : ids) EXPECT_LT(id, t.size());
+        tests::Decode(t, file.ref, ids);
+        num_failed += !t.TakeStatus();
+      }
+    };
+    num_loaded += loaded.result().has_value();
+    num_opened += opened.result().has_value();
+    if (loaded.result()) check(loaded.tokenizer());
+    if (opened.result()) check(opened.tokenizer());
+  }
+  EXPECT_GT(num_loaded, 0u);
+  EXPECT_LT(num_loaded, num_opened);
+  EXPECT_LT(num_opened, size_t{kRounds});
+  EXPECT_GT(num_failed, 0u);
+}
+
+TEST(TokenizerImageTest, ReadErrorsAreKeptUntilTheyAreTaken) {
+  const TokenizerFile file(Small());
+  const LoadedTokenizer t(file);
+  const ImageFile image(file.ref, t.tokenizer());
+  OpenedImage opened(image);
+  ASSERT_TRUE(opened.result());
+  const Tokenizer& card = opened.tokenizer();
+  // As often as a read is tried before it fails.
+  const auto break_one_read = [&] {
+    opened.faulty_device().Add({.first_read = opened.faulty_device().starts(), .times = card::kReadRetries + 2});
+  };
+  break_one_read();
+  EXPECT_EQ(card.Piece(263), "");
+  const uint64_t starts = opened.faulty_device().starts();
+  EXPECT_EQ(card.Piece(262), "");
+  EXPECT_EQ(card.Type(262), TokenType::kNormal);
+  EXPECT_EQ(opened.faulty_device().starts(), starts);
+  const Tokenizer copy = card;
+  const Result<void> status = copy.TakeStatus();
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, Code::kIo);
+  EXPECT_TRUE(card.TakeStatus());
+  EXPECT_EQ(card.Piece(263), " ab");
+
+  std::vector<std::byte> workspace(static_cast<size_t>(Tokenizer::WorkspaceBytes(2)));
+  std::vector<TokenId> ids(10);
+  break_one_read();
+  const Result<size_t> failed = card.Encode("ab", false, ids, workspace);
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Code::kIo);
+  EXPECT_TRUE(card.TakeStatus());
+  EXPECT_EQ(card.Encode("ab", false, ids, workspace).value(), 1u);
+  EXPECT_EQ(ids[0], 263u);
+
+  break_one_read();
+  EXPECT_EQ(card.Piece(100), "");
+  EXPECT_EQ(card.Encode("ab", false, ids, workspace).error().code, Code::kIo);  // what Piece() met
+  EXPECT_TRUE(card.Encode("ab", false, ids, workspace));
+}
+
+TEST(TokenizerImageTest, RefusesCachesThatDoNotDo) {
+  const TokenizerFile file(Small());
+  const LoadedTokenizer t(file);
+  const ImageFile image(file.ref, t.tokenizer());
+  EXPECT_EQ(Tokenizer::CacheBytes(file.ref, 512, 1), 512u + 384 + 16 + 16);
+  EXPECT_EQ(Tokenizer::CacheBytes(file.ref, 4096, 3), 3 * 4096u + 384 + 32 + 16);
+  const OpenedImage small(image, {.cache_bytes = Tokenizer::CacheBytes(file.ref, 512, 1) - 1});
+  ASSERT_FALSE(small.result());
+  EXPECT_EQ(small.result().error().code, Code::kInvalidArgument);
+  EXPECT_EQ(small.result().error().need, Tokenizer::CacheBytes(file.ref, 512, 1));
+  // More than the image has pages, and sizes between.
+  for (uint64_t bytes : {2000u, 2001u, 2007u, 100'000u})
+    EXPECT_TRUE(OpenedImage(image, {.cache_bytes = bytes}).result());
+
+  tests::AlignedMemory memory(4096);
+  host::RamDevice device(image.bytes);
+  const card::Extent extent{.size_bytes = image.bytes.size()};
+  Ledger ledger;
+  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = image.bytes.size()}, ledger);
+  const auto odd = Tokenizer::OpenImage(file.ref, reader, image.image, Crc32cOf, memory.span().subspan(8));
+  EXPECT_EQ(odd.error().code, Code::kInvalidArgument);
+  EXPECT_TRUE(device.reads().empty());
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "engine/math/kernels.h"
+
 namespace thimble::tests {
 
 uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n) {
@@ -40,16 +42,17 @@ LoadedImage::LoadedImage(const ImageFile& file)
   card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
   alignas(16) std::array<std::byte, 1024> buffer;
   card::ByteReader byte_reader(reader, buffer);
-  result_ = text::Tokenizer::LoadImage(file.ref, byte_reader, file.image, Crc32cOf, arena_);
+  result_ = text::Tokenizer::LoadImage(file.ref, byte_reader, file.image, math::BestKernels().crc32c, arena_);
 }
 
 OpenedImage::OpenedImage(const ImageFile& file, const Options& options)
     : device_(file.bytes, options.block_bytes),
+      faulty_device_(device_),
       extent_{.size_bytes = file.bytes.size()},
-      reader_(device_, {.extents = {&extent_, 1}, .size_bytes = file.bytes.size()}, ledger_),
+      reader_(faulty_device_, {.extents = {&extent_, 1}, .size_bytes = file.bytes.size()}, ledger_),
       memory_(options.cache_bytes.value_or(
           text::Tokenizer::CacheBytes(file.ref, options.block_bytes, options.cache_pages))) {
-  result_ = text::Tokenizer::OpenImage(file.ref, reader_, file.image, Crc32cOf, memory_.span());
+  result_ = text::Tokenizer::OpenImage(file.ref, reader_, file.image, math::BestKernels().crc32c, memory_.span());
 }
 
 size_t OpenedImage::TakeReads() {

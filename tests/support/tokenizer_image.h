@@ -16,6 +16,7 @@
 #include "engine/card/file_reader.h"
 #include "engine/card/model_file.h"
 #include "engine/text/tokenizer.h"
+#include "host/devices/faulty_device.h"
 #include "host/devices/ram_device.h"
 #include "tests/support/test_vocabulary.h"
 
@@ -70,11 +71,13 @@ class OpenedImage {
   const Result<text::Tokenizer>& result() const { return result_; }
   const text::Tokenizer& tokenizer() const { return *result_; }
   host::RamDevice& device() { return device_; }
+  host::FaultyDevice& faulty_device() { return faulty_device_; }
   // Reads since the last call.
   size_t TakeReads();
 
  private:
   host::RamDevice device_;
+  host::FaultyDevice faulty_device_;
   card::Extent extent_;
   Ledger ledger_;
   card::FileReader reader_;

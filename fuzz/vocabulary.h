@@ -1,0 +1,92 @@
+// Bytes of a fuzzer as values, and as a vocabulary that loads.
+#ifndef THIMBLE_FUZZ_VOCABULARY_H_
+#define THIMBLE_FUZZ_VOCABULARY_H_
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/card/model_file.h"
+#include "engine/text/tokenizer.h"
+#include "engine/text/utf8.h"
+
+namespace thimble::fuzz {
+
+class Input {
+ public:
+  explicit Input(std::span<const uint8_t> bytes) : bytes_(bytes) {}
+
+  template <class T>
+  T Take() {
+    std::array<uint8_t, sizeof(T)> value = {};
+    const std::span<const uint8_t> taken = TakeBytes(sizeof(T));
+    std::copy(taken.begin(), taken.end(), value.begin());
+    return std::bit_cast<T>(value);
+  }
+  std::span<const uint8_t> TakeBytes(size_t n) {
+    const std::span<const uint8_t> taken = bytes_.first(std::min(n, bytes_.size()));
+    bytes_ = bytes_.subspan(taken.size());
+    return taken;
+  }
+  size_t left() const { return bytes_.size(); }
+
+ private:
+  std::span<const uint8_t> bytes_;
+};
+
+template <class T>
+void Append(std::vector<std::byte>& out, T value) {
+  const auto bytes = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+// Pieces from `input`; their arrays go to `file`.
+inline card::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file) {
+  const uint8_t flags = input.Take<uint8_t>();
+  std::vector<std::string> pieces = {"<unk>"};
+  std::vector<text::TokenType> types = {text::TokenType::kUnknown};
+  std::vector<float> scores = {0};
+  if ((flags & 1) != 0) {
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      static constexpr char kDigits[] = "0123456789ABCDEF";
+      pieces.push_back({'<', '0', 'x', kDigits[byte / 16], kDigits[byte % 16], '>'});
+      types.push_back(text::TokenType::kByte);
+      scores.push_back(0);
+    }
+    pieces.emplace_back(text::kSpaceSymbol);
+    types.push_back(text::TokenType::kNormal);
+    scores.push_back(0);
+  }
+  for (size_t n = input.Take<uint8_t>(); n != 0; --n) {
+    const uint8_t head = input.Take<uint8_t>();
+    const std::span<const uint8_t> piece = input.TakeBytes(head % 16);
+    pieces.emplace_back(piece.begin(), piece.end());
+    constexpr text::TokenType kTypes[] = {text::TokenType::kNormal, text::TokenType::kNormal,
+                                          text::TokenType::kUserDefined, text::TokenType::kUnused};
+    types.push_back(kTypes[head / 16 % 4]);
+    scores.push_back(-static_cast<float>(head / 64 == 0 ? pieces.size() : head / 64));
+  }
+  card::TokenizerRef ref{.present = true, .num_tokens = static_cast<uint32_t>(pieces.size())};
+  ref.unk = 0;
+  ref.add_space_prefix = (flags & 2) != 0;
+  for (const std::string& piece : pieces) {
+    Append(file, uint64_t{piece.size()});
+    for (char c : piece) Append(file, c);
+    ref.tokens_bytes += piece.size();
+    ref.longest_token_bytes = std::max(ref.longest_token_bytes, static_cast<uint32_t>(piece.size()));
+  }
+  ref.scores_offset = file.size();
+  for (float score : scores) Append(file, score);
+  ref.types_offset = file.size();
+  for (text::TokenType type : types) Append(file, static_cast<int32_t>(type));
+  return ref;
+}
+
+}  // namespace thimble::fuzz
+
+#endif  // THIMBLE_FUZZ_VOCABULARY_H_
