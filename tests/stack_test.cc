@@ -20,6 +20,7 @@
 #include "tests/support/open_model.h"
 #include "tests/support/test_gguf.h"
 #include "tests/support/test_vocabulary.h"
+#include "tests/support/tokenizer_image.h"
 
 namespace thimble::tests {
 namespace {
@@ -129,6 +130,21 @@ TEST(Stack, OfTheTokenizerFitsWhatThePlanReserves) {
   EXPECT_LE(std::max(load, encode), plan::kStackBytes);
   RecordProperty("load_bytes", static_cast<int>(load));
   RecordProperty("encode_bytes", static_cast<int>(encode));
+
+  const ImageFile image(file.ref, loaded->tokenizer());
+  std::optional<LoadedImage> from_image;
+  std::optional<OpenedImage> on_card;
+  const size_t load_image = StackOf([&] { from_image.emplace(image); });
+  const size_t open_image = StackOf([&] { on_card.emplace(image); });
+  ASSERT_TRUE(on_card->result());
+  std::vector<TokenId> card_ids;
+  const size_t encode_on_card =
+      StackOf([&] { card_ids = Encode(on_card->tokenizer(), "abc cab \xe2\x82\xac abcabc"); });
+  EXPECT_EQ(card_ids, ids);
+  EXPECT_LE(std::max({load_image, open_image, encode_on_card}), plan::kStackBytes);
+  RecordProperty("load_image_bytes", static_cast<int>(load_image));
+  RecordProperty("open_image_bytes", static_cast<int>(open_image));
+  RecordProperty("encode_on_card_bytes", static_cast<int>(encode_on_card));
 }
 
 }  // namespace

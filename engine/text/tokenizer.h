@@ -111,8 +111,8 @@ class Tokenizer {
 
   // The bytes a token stands for: U+2581 as a space, U+FFFD as the byte FF (no other text has it, and Detokenizer makes
   // it U+FFFD again), a byte token as its byte, control and unknown tokens and ids outside the vocabulary as nothing.
-  // Points into the arena; with tables on the card, into the cache, and is valid until the next call of anything but
-  // TakeStatus() and size(). Nothing when reading the card fails.
+  // Points into the arena; with tables on the card, into the cache, where it is valid until the next call of Piece(),
+  // of a copy too. Nothing when reading the card fails.
   std::string_view Piece(TokenId id) const;
 
   // kUnknown for ids outside the vocabulary and when reading the card fails.

@@ -157,7 +157,7 @@ TEST(TokenizerImageTest, OfSmallVocabularies) {
 
 TEST(TokenizerImageTest, OfRandomVocabularies) {
   std::mt19937 random(1);
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 40; ++round) {
     const TestVocabulary vocabulary = RandomVocabulary(random);
     std::vector<std::string> texts;
     for (int i = 0; i < 10; ++i) texts.push_back(RandomText(random, vocabulary, random() % 12));
