@@ -27,7 +27,6 @@ using thimble::Arena;
 using thimble::Result;
 using thimble::TokenId;
 using thimble::card::TokenizerRef;
-using thimble::text::ImageRef;
 using thimble::text::Tokenizer;
 
 void Check(bool ok) {
@@ -111,8 +110,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Result<Tokenizer> original = Tokenizer::Load(ref, model_file.byte_reader, memory.arena);
   Check(original.has_value());
 
-  const ImageRef image = {.offset_bytes = 512, .size_bytes = original->ImageBytes()};
-  std::vector<std::byte> bytes(static_cast<size_t>(image.offset_bytes + image.size_bytes));
+  const thimble::card::SectionRef image = {.offset = 512, .bytes = original->ImageBytes()};
+  std::vector<std::byte> bytes(static_cast<size_t>(image.offset + image.bytes));
   const std::span<std::byte> pages = std::span(bytes).subspan(512);
   original->WriteImage(pages, crc32c);
   const bool changed = input.left() != 0;

@@ -12,10 +12,10 @@
 namespace thimble {
 
 // The part of the work that a count belongs to.
-enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead };
-inline constexpr size_t kNumZones = 5;
+enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead, kText };
+inline constexpr size_t kNumZones = 6;
 
-// The zone in which a tensor is read. Norms are read when the session opens, and stay.
+// The zone in which a tensor is read; of a tokenizer, kText. Norms are read when the session opens, and stay.
 constexpr Zone ZoneOf(TensorKind kind) {
   switch (kind) {
     case TensorKind::kTokenEmbd:

@@ -17,6 +17,7 @@
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
 #include "engine/card/file_reader.h"
+#include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 
 namespace thimble::text {
@@ -32,16 +33,6 @@ enum class TokenType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserD
 
 // Longest token, in bytes of the file. No tokenizer comes near it.
 inline constexpr uint32_t kMaxTokenBytes = 65535;
-
-// CRC-32C of `n` bytes, continued from `crc`, the result for the bytes before these; 0 begins. As
-// math::Kernels::crc32c.
-using Crc32c = uint32_t (*)(uint32_t crc, const std::byte* data, size_t n);
-
-// Where an image of a tokenizer lies in a file: docs/formats/tokenizer_image.md has it byte by byte.
-struct ImageRef {
-  uint64_t offset_bytes = 0;  // a multiple of 512
-  uint64_t size_bytes = 0;
-};
 
 // A vocabulary, ready to encode and decode, with its tables in memory (Load(), LoadImage()) or on the card
 // (OpenImage()). A small value that points into the arena or the cache it was made with, which must outlive it and its
@@ -72,18 +63,20 @@ class Tokenizer {
   // and as `reader` fails. What was taken from the arena is then given back.
   static Result<Tokenizer> Load(const card::TokenizerRef& ref, card::ByteReader& reader, Arena& arena);
 
-  // The size of an image of this tokenizer, a multiple of 512, and the image itself: the same bytes on every target.
+  // The size of an image of this tokenizer (docs/formats/tokenizer_image.md), a multiple of 512, and the image itself:
+  // the same bytes on every target.
   // `out` has ImageBytes() bytes. Of a tokenizer whose tables are in memory; that of an empty one has no bytes. Both
   // go through the whole vocabulary.
   uint64_t ImageBytes() const;
-  void WriteImage(std::span<std::byte> out, Crc32c crc32c) const;
+  void WriteImage(std::span<std::byte> out, card::Crc32c crc32c) const;
 
   // What Load() of this reference gave when the image was written, without building anything: one pass over the first
-  // half of the image into TableBytes(ref) of `arena`. Nothing in the image is trusted. Fails with kCorrupt when it is
-  // damaged or not of this reference, kUnsupported and kOutOfMemory as Load() does, and as `reader` fails; what was
-  // taken from the arena is then given back. A reference with present = false gives the empty tokenizer.
-  static Result<Tokenizer> LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader, const ImageRef& image,
-                                     Crc32c crc32c, Arena& arena);
+  // half of the image into TableBytes(ref) of `arena`. `image` is Section::kTokenizer of an index; its own checksum is
+  // not needed, each page has one. Nothing in the image is trusted. Fails with kCorrupt when it is damaged or not of
+  // this reference, kUnsupported and kOutOfMemory as Load() does, and as `reader` fails; what was taken from the arena
+  // is then given back. A reference with present = false gives the empty tokenizer.
+  static Result<Tokenizer> LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
+                                     const card::SectionRef& image, card::Crc32c crc32c, Arena& arena);
 
   // Bytes of cache for OpenImage() that keep `num_pages` pages of the image, at least 1: a pure function, the same on
   // every target. A little more than 512 for each where the card's blocks have 512 bytes.
@@ -92,12 +85,12 @@ class Tokenizer {
   // The same tokenizer with its tables left on the card: what a call needs is read then, through as many pages as fit
   // `cache`, which the device must be able to read into and which is aligned to kArenaAlign and as the device wants it.
   // Looking a piece up reads one page, seldom two; Piece() two or three; what is in the cache is not read again. `file`
-  // must outlive the tokenizer, and no read of its device may be in flight in any call; reads count in the ledger's
-  // current zone. Only the image's first page is read here; the others are checked when they are read, and nothing in
+  // must outlive the tokenizer, and no read of its device may be in flight in any call; reads count in
+  // Zone::kText. Only the image's first page is read here; the others are checked when they are read, and nothing in
   // them is trusted either: a lookup reads at most the vocabulary's hash pages. Fails as LoadImage() does, and with
   // kInvalidArgument when the cache is not aligned or smaller than CacheBytes() of one page.
-  static Result<Tokenizer> OpenImage(const card::TokenizerRef& ref, card::FileReader& file, const ImageRef& image,
-                                     Crc32c crc32c, std::span<std::byte> cache);
+  static Result<Tokenizer> OpenImage(const card::TokenizerRef& ref, card::FileReader& file,
+                                     const card::SectionRef& image, card::Crc32c crc32c, std::span<std::byte> cache);
 
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
@@ -187,9 +180,10 @@ class Tokenizer {
   static ImageHeader HeaderOf(const card::TokenizerRef& ref);
   ImageHeader HeaderOfThis() const;
   void WriteHashPages(std::span<std::byte> pages, uint32_t num_hash_pages) const;
-  static Result<Tokenizer> ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader, const ImageRef& image,
-                                     Crc32c crc32c, Arena& arena);
-  static Result<void> CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref, const ImageRef& image);
+  static Result<Tokenizer> ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
+                                     const card::SectionRef& image, card::Crc32c crc32c, Arena& arena);
+  static Result<void> CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref,
+                                  const card::SectionRef& image);
   static Tokenizer FromHeader(const ImageHeader& header, const card::TokenizerRef& ref);
   bool TablesAgree(uint32_t text_bytes) const;
 

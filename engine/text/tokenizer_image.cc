@@ -3,7 +3,9 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
+#include "engine/base/ledger.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/tokenizer_tables.h"
 
@@ -19,12 +21,6 @@ constexpr uint32_t kByteFallback = 1, kCrossesWords = 2;
 // For CardTables, on every target.
 constexpr uint64_t kCardStateBytes = 384;
 
-Error DamagedAt(uint64_t offset_bytes) {
-  return {.code = Code::kCorrupt,
-          .what = "the index is damaged near its byte {offset}: make it again with 'thimble prepare'",
-          .offset = offset_bytes};
-}
-
 // `width` bytes, 1, 2 or 4.
 uint32_t GetNumber(const std::byte* data, uint32_t width) {
   uint32_t value = 0;
@@ -38,7 +34,7 @@ uint64_t SlotBytes(uint32_t block_bytes) { return std::max(kImagePageBytes, bloc
 // The payloads of pages one after the other, each checked when its end is reached.
 class PayloadReader {
  public:
-  PayloadReader(card::ByteReader& reader, Crc32c crc32c) : reader_(reader), crc32c_(crc32c) {}
+  PayloadReader(card::ByteReader& reader, card::Crc32c crc32c) : reader_(reader), crc32c_(crc32c) {}
 
   Result<void> Read(std::span<std::byte> out) {
     while (!out.empty()) {
@@ -64,14 +60,14 @@ class PayloadReader {
  private:
   Result<void> EndPage() {
     THIMBLE_ASSIGN(const uint32_t expected, reader_.ReadLittleEndian<uint32_t>());
-    if (crc_ != expected) return Fail(DamagedAt(reader_.offset_bytes() - kImagePageBytes));
+    if (crc_ != expected) return card::DamagedIndex(reader_.offset_bytes() - kImagePageBytes);
     crc_ = 0;
     left_ = kImagePayloadBytes;
     return {};
   }
 
   card::ByteReader& reader_;
-  Crc32c crc32c_;
+  card::Crc32c crc32c_;
   uint32_t crc_ = 0;
   uint32_t left_ = kImagePayloadBytes;  // of this page's payload
 };
@@ -189,7 +185,7 @@ uint64_t Tokenizer::ImageBytes() const {
   return ref_.present ? Image(Layout(ref_), HeaderOfThis()).num_pages * kImagePageBytes : 0;
 }
 
-void Tokenizer::WriteImage(std::span<std::byte> out, Crc32c crc32c) const {
+void Tokenizer::WriteImage(std::span<std::byte> out, card::Crc32c crc32c) const {
   if (!ref_.present) return;
   const Layout layout(ref_);
   const ImageHeader header = HeaderOfThis();
@@ -243,7 +239,8 @@ void Tokenizer::WriteHashPages(std::span<std::byte> pages, uint32_t num_hash_pag
 }
 
 // Everything in a header that could send a reader astray.
-Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref, const ImageRef& image) {
+Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref,
+                                    const card::SectionRef& image) {
   ImageHeader expected = HeaderOf(ref);
   expected.unk = header.unk;
   expected.text_bytes = header.text_bytes;
@@ -257,7 +254,7 @@ Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::Token
     return Fail({.code = Code::kCorrupt,
                  .what = "the index holds another model's tokenizer, or another version of thimble made it: make it "
                          "again with 'thimble prepare'",
-                 .offset = image.offset_bytes});
+                 .offset = image.offset});
   }
   const uint32_t n = ref.num_tokens;
   const bool has_unk = header.unk < n;
@@ -268,8 +265,8 @@ Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::Token
       header.text_bytes > header.tokens_bytes || header.longest_piece_bytes > header.longest_token_bytes ||
       uint64_t{header.num_hashed} + header.num_user_defined > n || header.flags > (kByteFallback | kCrossesWords) ||
       header.num_hash_pages == 0 || header.num_hash_pages > most_hash_pages ||
-      image.size_bytes != Image(Layout(ref), header).num_pages * kImagePageBytes) {
-    return Fail(DamagedAt(image.offset_bytes));
+      image.bytes != Image(Layout(ref), header).num_pages * kImagePageBytes) {
+    return card::DamagedIndex(image.offset);
   }
   return {};
 }
@@ -309,8 +306,8 @@ bool Tokenizer::TablesAgree(uint32_t text_bytes) const {
   return buckets_.Get(num_buckets_) == num_hashed_;
 }
 
-Result<Tokenizer> Tokenizer::LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader, const ImageRef& image,
-                                       Crc32c crc32c, Arena& arena) {
+Result<Tokenizer> Tokenizer::LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
+                                       const card::SectionRef& image, card::Crc32c crc32c, Arena& arena) {
   if (!ref.present) return Tokenizer();
   const uint64_t mark = arena.used_bytes();
   Result<Tokenizer> tokenizer = ReadImage(ref, reader, image, crc32c, arena);
@@ -318,12 +315,12 @@ Result<Tokenizer> Tokenizer::LoadImage(const card::TokenizerRef& ref, card::Byte
   return tokenizer;
 }
 
-Result<Tokenizer> Tokenizer::ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader, const ImageRef& image,
-                                       Crc32c crc32c, Arena& arena) {
+Result<Tokenizer> Tokenizer::ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
+                                       const card::SectionRef& image, card::Crc32c crc32c, Arena& arena) {
   THIMBLE_TRY(CheckRef(ref));
-  THIMBLE_TRY(reader.Seek(image.offset_bytes));
-  if (image.size_bytes < kImagePageBytes || image.size_bytes > reader.left_bytes()) {
-    return Fail(DamagedAt(image.offset_bytes));
+  THIMBLE_TRY(reader.Seek(image.offset));
+  if (image.bytes < kImagePageBytes || image.bytes > reader.left_bytes()) {
+    return card::DamagedIndex(image.offset);
   }
   PayloadReader payload(reader, crc32c);
   ImageHeader header;
@@ -337,7 +334,7 @@ Result<Tokenizer> Tokenizer::ReadImage(const card::TokenizerRef& ref, card::Byte
   t.Place(layout, memory.data());
   THIMBLE_TRY(payload.Read(memory.first(static_cast<size_t>(Image(layout, header).tables_bytes))));
   THIMBLE_TRY(payload.Finish());
-  if (!t.TablesAgree(header.text_bytes)) return Fail(DamagedAt(image.offset_bytes));
+  if (!t.TablesAgree(header.text_bytes)) return card::DamagedIndex(image.offset);
   return t;
 }
 
@@ -346,8 +343,8 @@ uint64_t Tokenizer::CacheBytes(const card::TokenizerRef& ref, uint32_t block_byt
          ArenaBytes(ref.longest_token_bytes);
 }
 
-Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::FileReader& file, const ImageRef& image,
-                                       Crc32c crc32c, std::span<std::byte> cache) {
+Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::FileReader& file,
+                                       const card::SectionRef& image, card::Crc32c crc32c, std::span<std::byte> cache) {
   static_assert(sizeof(CardTables) <= kCardStateBytes && kCardStateBytes % kArenaAlign == 0);
   static_assert(sizeof(CardTables::Slot) == 8 && std::is_trivially_destructible_v<CardTables>);
   if (!ref.present) return Tokenizer();
@@ -361,16 +358,16 @@ Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::File
                  .have = cache.size(),
                  .need = least});
   }
-  if (image.offset_bytes % kImagePageBytes != 0 || image.size_bytes < kImagePageBytes ||
-      image.offset_bytes > file.file_size_bytes() || image.size_bytes > file.file_size_bytes() - image.offset_bytes) {
-    return Fail(DamagedAt(image.offset_bytes));
+  if (image.offset % kImagePageBytes != 0 || image.bytes < kImagePageBytes || image.offset > file.file_size_bytes() ||
+      image.bytes > file.file_size_bytes() - image.offset) {
+    return card::DamagedIndex(image.offset);
   }
 
   uint32_t num_pages =
-      static_cast<uint32_t>(std::min(cache.size() / SlotBytes(block_bytes), image.size_bytes / kImagePageBytes));
+      static_cast<uint32_t>(std::min(cache.size() / SlotBytes(block_bytes), image.bytes / kImagePageBytes));
   while (CacheBytes(ref, block_bytes, num_pages) > cache.size()) --num_pages;
   std::byte* memory = cache.data() + num_pages * SlotBytes(block_bytes);
-  auto* card = new (memory) CardTables(ref, file, image.offset_bytes, crc32c);
+  auto* card = new (memory) CardTables(ref, file, image.offset, crc32c);
   memory += kCardStateBytes;
   auto* slots = reinterpret_cast<CardTables::Slot*>(memory);
   std::uninitialized_value_construct_n(slots, num_pages);
@@ -387,7 +384,7 @@ Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::File
 }
 
 Tokenizer::CardTables::CardTables(const card::TokenizerRef& ref, card::FileReader& file, uint64_t offset_bytes,
-                                  Crc32c crc32c)
+                                  card::Crc32c crc32c)
     : file_(&file),
       crc32c_(crc32c),
       offset_bytes_(offset_bytes),
@@ -426,7 +423,7 @@ Result<void> Tokenizer::CardTables::TakeStatus() {
 }
 
 void Tokenizer::CardTables::Damaged(uint64_t page) {
-  if (!failure_) failure_ = DamagedAt(offset_bytes_ + page * kImagePageBytes);
+  if (!failure_) failure_ = card::DamagedIndex(offset_bytes_ + page * kImagePageBytes).error();
 }
 
 // The payload; null once something failed. Valid until the next call.
@@ -457,11 +454,14 @@ const std::byte* Tokenizer::CardTables::Page(uint64_t page) {
 
 Result<void> Tokenizer::CardTables::ReadPage(uint64_t page, std::byte* slot) {
   const uint64_t offset = offset_bytes_ + page * kImagePageBytes;
-  THIMBLE_TRY(file_->Start(offset, kImagePageBytes, {slot, slot_bytes_}));
+  const Zone zone = std::exchange(file_->ledger().zone, Zone::kText);
+  const Result<void> started = file_->Start(offset, kImagePageBytes, {slot, slot_bytes_});
+  file_->ledger().zone = zone;
+  THIMBLE_TRY(started);
   THIMBLE_ASSIGN(const std::span<const std::byte> bytes, file_->Wait());
   const std::byte* payload = bytes.data();
   if (crc32c_(0, payload, kImagePayloadBytes) != GetNumber(payload + kImagePayloadBytes, sizeof(uint32_t))) {
-    return Fail(DamagedAt(offset));
+    return card::DamagedIndex(offset);
   }
   if (payload != slot) std::memmove(slot, payload, kImagePayloadBytes);
   return {};

@@ -225,7 +225,7 @@ TEST(TokenizerImageTest, ReadsOfLlama2) {
   EXPECT_GT(Tokenizer::CacheBytes(file.ref, 512, 8), 4096u);
   const LoadedTokenizer loaded(file);
   const ImageFile image(file.ref, loaded.tokenizer());
-  EXPECT_EQ(image.image.size_bytes, 974'336u);
+  EXPECT_EQ(image.image.bytes, 974'336u);
   OpenedImage opened(image, {.cache_bytes = 4096});
   ASSERT_TRUE(opened.result());
   EXPECT_EQ(opened.TakeReads(), 1u);
@@ -316,7 +316,7 @@ TEST(TokenizerImageTest, ADamagedPageIsNeverTakenForTheTruth) {
   const ImageFile good(file.ref, expected.tokenizer());
   std::mt19937 random(4);
   size_t loaded_pages = 0;
-  for (size_t page = 0; page < good.image.size_bytes / 512; ++page) {
+  for (size_t page = 0; page < good.image.bytes / 512; ++page) {
     ImageFile bad = good;
     bad.image_bytes()[page * 512 + random() % 512] ^= std::byte(1u << random() % 8);
     const LoadedImage loaded(bad);
@@ -325,7 +325,7 @@ TEST(TokenizerImageTest, ADamagedPageIsNeverTakenForTheTruth) {
       ExpectSameAnswers(answers, loaded.tokenizer());
     } else {
       EXPECT_EQ(loaded.result().error().code, Code::kCorrupt);
-      EXPECT_EQ(loaded.result().error().offset, bad.image.offset_bytes + page * 512);
+      EXPECT_EQ(loaded.result().error().offset, bad.image.offset + page * 512);
       EXPECT_THAT(Sentence(loaded.result().error()), HasSubstr("thimble prepare"));
       EXPECT_EQ(loaded.arena().used_bytes(), 0u);
     }
@@ -338,7 +338,7 @@ TEST(TokenizerImageTest, ADamagedPageIsNeverTakenForTheTruth) {
       const Result<void> status = t.TakeStatus();
       failed |= !status;
       if (status) return true;
-      EXPECT_EQ(status.error().offset, bad.image.offset_bytes + page * 512);
+      EXPECT_EQ(status.error().offset, bad.image.offset + page * 512);
       return false;
     };
     for (TokenId id = 0; id < t.size(); ++id) {
@@ -385,16 +385,16 @@ TEST(TokenizerImageTest, RefusesWhatIsNotOfThisModel) {
       {[](auto& f) { f.ref.layout = card::TokenizerLayout::kLlama2c; }, "another model's"},
       {[](auto& f) { f.image_bytes()[4] = std::byte{2}; }, "another version"},
       {[](auto& f) { f.image_bytes()[0] = std::byte{'t'}; }, "another version"},
-      {[](auto& f) { f.image.size_bytes += 512; }, "damaged"},
-      {[](auto& f) { f.image.size_bytes -= 512; }, "damaged"},
-      {[](auto& f) { f.image.size_bytes = 0; }, "damaged"},
-      {[](auto& f) { f.image.size_bytes = ~uint64_t{0}; }, "damaged"},
+      {[](auto& f) { f.image.bytes += 512; }, "damaged"},
+      {[](auto& f) { f.image.bytes -= 512; }, "damaged"},
+      {[](auto& f) { f.image.bytes = 0; }, "damaged"},
+      {[](auto& f) { f.image.bytes = ~uint64_t{0}; }, "damaged"},
       {[](auto& f) { f.bytes.resize(f.bytes.size() - 200); }, "damaged"},
   };
   for (const auto& [change, sentence] : kChanges) {
     ImageFile bad = good;
     change(bad);
-    if (bad.bytes.size() == good.bytes.size() && bad.image.size_bytes == good.image.size_bytes) bad.FixCrcs();
+    if (bad.bytes.size() == good.bytes.size() && bad.image.bytes == good.image.bytes) bad.FixCrcs();
     const auto check = [&, part = sentence](const Result<Tokenizer>& result) {
       ASSERT_FALSE(result.has_value()) << part;
       EXPECT_EQ(result.error().code, Code::kCorrupt);
@@ -405,7 +405,7 @@ TEST(TokenizerImageTest, RefusesWhatIsNotOfThisModel) {
     check(OpenedImage(bad).result());
   }
   ImageFile odd = good;
-  odd.image.offset_bytes += 4;
+  odd.image.offset += 4;
   EXPECT_FALSE(OpenedImage(odd).result());
   EXPECT_FALSE(LoadedImage(odd).result());
 }

@@ -133,7 +133,7 @@ class Tokenizer::CardTables {
     uint32_t used = 0;  // clock_ then
   };
 
-  CardTables(const card::TokenizerRef& ref, card::FileReader& file, uint64_t offset_bytes, Crc32c crc32c);
+  CardTables(const card::TokenizerRef& ref, card::FileReader& file, uint64_t offset_bytes, card::Crc32c crc32c);
 
   // Both before everything else: the slots, the memory of their pages and that for Piece(); the header, checked.
   void UseMemory(std::span<Slot> slots, std::byte* pages, char* piece);
@@ -165,7 +165,7 @@ class Tokenizer::CardTables {
   void Damaged(uint64_t page);
 
   card::FileReader* file_;
-  Crc32c crc32c_;
+  card::Crc32c crc32c_;
   uint64_t offset_bytes_;
   Layout layout_;
   std::byte* pages_ = nullptr;

@@ -22,8 +22,8 @@ uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n) {
 }
 
 ImageFile::ImageFile(const card::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer)
-    : ref(tokenizer_ref), image{.offset_bytes = 3 * 512, .size_bytes = tokenizer.ImageBytes()} {
-  bytes.assign(static_cast<size_t>(image.offset_bytes + image.size_bytes) + 100, std::byte{0xEE});
+    : ref(tokenizer_ref), image{.offset = 3 * 512, .bytes = tokenizer.ImageBytes()} {
+  bytes.assign(static_cast<size_t>(image.offset + image.bytes) + 100, std::byte{0xEE});
   tokenizer.WriteImage(image_bytes(), Crc32cOf);
 }
 

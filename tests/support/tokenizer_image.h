@@ -30,13 +30,13 @@ struct ImageFile {
   ImageFile(const card::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer);
 
   std::span<std::byte> image_bytes() {
-    return std::span(bytes).subspan(static_cast<size_t>(image.offset_bytes), static_cast<size_t>(image.size_bytes));
+    return std::span(bytes).subspan(static_cast<size_t>(image.offset), static_cast<size_t>(image.bytes));
   }
   // Of every page, after changes.
   void FixCrcs();
 
   card::TokenizerRef ref;
-  text::ImageRef image;
+  card::SectionRef image;
   std::vector<std::byte> bytes;
 };
 
