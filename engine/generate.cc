@@ -46,6 +46,15 @@ Result<GenerateResult> Generate(Session& session, const GenerateOptions& options
 
   GenerateResult result;
   std::optional<Error> failure;
+  const auto end_by = [&](const Error& error) {
+    if (error.code == Code::kContextFull) {
+      result.reason = StopReason::kContextFull;
+    } else if (error.code == Code::kCancelled) {
+      result.reason = StopReason::kCancelled;
+    } else {
+      failure = error;
+    }
+  };
   while (true) {
     if (options.n_predict >= 0 && result.n_predicted == static_cast<uint64_t>(options.n_predict)) {
       result.reason = StopReason::kLimit;
@@ -53,13 +62,7 @@ Result<GenerateResult> Generate(Session& session, const GenerateOptions& options
     }
     const Result<TokenId> token = session.Next(options.sampler);
     if (!token) {
-      if (token.error().code == Code::kContextFull) {
-        result.reason = StopReason::kContextFull;
-      } else if (token.error().code == Code::kCancelled) {
-        result.reason = StopReason::kCancelled;
-      } else {
-        failure = token.error();
-      }
+      end_by(token.error());
       break;
     }
     ++result.n_predicted;
@@ -68,7 +71,12 @@ Result<GenerateResult> Generate(Session& session, const GenerateOptions& options
       result.reason = StopReason::kEndOfSequence;
       break;
     }
-    Give(sink, matcher.Push(detokenizer.Push(*token)));
+    const std::string_view text = detokenizer.Push(*token);
+    if (const Result<void> read = tokenizer.TakeStatus(); !read) {
+      end_by(read.error());
+      break;
+    }
+    Give(sink, matcher.Push(text));
     if (matcher.stopped()) {
       result.reason = StopReason::kStopText;
       return result;

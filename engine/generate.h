@@ -47,8 +47,8 @@ struct GenerateResult {
 };
 
 // Generates from where the session stands: after Prefill(). A model without tokenizer gives ids and no text. Errors are
-// those of Session::Next() except a full context and cancellation, which are reasons to stop; text held back is given
-// to the sink first.
+// those of Session::Next(), and of a tokenizer on the card, except a full context and cancellation, which are reasons
+// to stop; text held back is given to the sink first.
 Result<GenerateResult> Generate(Session& session, const GenerateOptions& options, TextSink& sink);
 
 }  // namespace thimble

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,7 +14,9 @@
 #include "host/atomic_file.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/file_device.h"
+#include "host/devices/ram_device.h"
 #include "host/gguf_writer.h"
+#include "host/prepare.h"
 #include "host/synth.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
@@ -197,6 +200,119 @@ TEST(StopReason, EveryReasonHasItsOwnName) {
     names.insert(StopReasonName(static_cast<StopReason>(i)));
   }
   EXPECT_EQ(names, (std::set<std::string>{"eos", "limit", "stop", "context", "interrupt"}));
+}
+
+// A board whose memory is one byte too small for the tables of the tokenizer, which are in the index.
+class TokenizerOnCard : public GenerateTest {
+ protected:
+  TokenizerOnCard() {
+    const auto prepared = host::Prepare({.model = folder_ / "model.gguf", .out = {}, .screen_bits = {4, 3}});
+    EXPECT_TRUE(prepared) << prepared.error();
+    const std::string bytes = tests::ReadFile(prepared->path);
+    index_ = std::make_unique<host::RamDevice>(std::as_bytes(std::span(bytes)));
+    image_ = prepared->index.section(card::Section::kTokenizer);
+    options_.keep_logits = false;
+    options_.plan = {.n_ctx = 100, .prompt_batch = 1, .head = plan::HeadMode::kFull};
+    options_.index = index_.get();
+    options_.board = kEsp32;
+    tests::OpenModel with_tables(*device_, options_);
+    EXPECT_NE(with_tables.session(), nullptr) << with_tables.error();
+    EXPECT_EQ(with_tables.plan().tokenizer, plan::TokenizerPlace::kInMemory);
+    options_.board.capacity_bytes[static_cast<size_t>(Region::kSram)] =
+        with_tables.plan().region_bytes(Region::kSram) - 1;
+  }
+
+  // The ids of `prompt` and a text after it.
+  struct Told {
+    std::vector<TokenId> prompt;
+    Sink sink;
+  };
+  static Told Tell(Session& session, std::string_view prompt) {
+    Told told;
+    const auto ids = session.Tokenize(prompt);
+    EXPECT_TRUE(ids);
+    told.prompt.assign(ids->begin(), ids->end());
+    EXPECT_TRUE(session.Prefill(*ids));
+    const auto result = Generate(session, {.sampler = kSampler, .n_predict = 60, .stops = {}}, told.sink);
+    EXPECT_TRUE(result);
+    return told;
+  }
+
+  static uint64_t TextReads(tests::OpenModel& model) {
+    return model.ledger().zones[static_cast<size_t>(Zone::kText)].reads;
+  }
+
+  std::unique_ptr<host::RamDevice> index_;
+  card::SectionRef image_;
+  tests::OpenModel::Options options_;
+};
+
+TEST_F(TokenizerOnCard, GivesTheTextOfATokenizerInMemory) {
+  constexpr std::string_view kPrompt = "a b \xe2\x82\xac and \xff more";
+  tests::OpenModel on_card(*device_, options_);
+  ASSERT_NE(on_card.session(), nullptr) << on_card.error();
+  EXPECT_EQ(on_card.plan().tokenizer, plan::TokenizerPlace::kOnCard);
+  const Told told = Tell(*on_card.session(), kPrompt);
+  EXPECT_GT(told.sink.all.size(), 20u);
+  EXPECT_GT(TextReads(on_card), 10u);
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    EXPECT_EQ(on_card.arena(region).peak_bytes(), on_card.plan().region_bytes(region)) << RegionName(region);
+  }
+
+  tests::OpenModel::Options roomy = options_;
+  roomy.board = kEsp32Cam;
+  for (bool with_index : {true, false}) {
+    if (!with_index) roomy.index = nullptr;
+    tests::OpenModel in_memory(*device_, roomy);
+    ASSERT_NE(in_memory.session(), nullptr) << in_memory.error();
+    EXPECT_EQ(in_memory.plan().tokenizer, plan::TokenizerPlace::kInMemory);
+    const Told same = Tell(*in_memory.session(), kPrompt);
+    EXPECT_EQ(same.prompt, told.prompt);
+    EXPECT_EQ(same.sink.ids, told.sink.ids);
+    EXPECT_EQ(same.sink.all, told.sink.all);
+    EXPECT_EQ(TextReads(in_memory), 0u);
+  }
+}
+
+TEST_F(TokenizerOnCard, AReadThatFailsIsAnError) {
+  host::FaultyDevice faulty(*index_);
+  options_.index = &faulty;
+  tests::OpenModel model(*device_, options_);
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  const std::vector<TokenId> prompt = {1, 300, 301};
+  ASSERT_TRUE(model.session()->Prefill(prompt));
+  faulty.Add(
+      {.times = host::Fault::kForever, .offset_begin = image_.offset, .offset_end = image_.offset + image_.bytes});
+  Sink sink;
+  const auto result = Generate(*model.session(), {.sampler = kSampler, .n_predict = 60, .stops = {}}, sink);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::kIo);
+  EXPECT_EQ(sink.ids.size(), 1u);
+  EXPECT_EQ(sink.all, "");
+  EXPECT_FALSE(model.session()->Tokenize("some other text"));
+}
+
+TEST_F(TokenizerOnCard, ADamagedPageIsAnError) {
+  for (uint64_t at = image_.offset + 600; at < image_.offset + image_.bytes; at += 512) {
+    index_->bytes()[static_cast<size_t>(at)] ^= std::byte{4};
+  }
+  tests::OpenModel model(*device_, options_);
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  const auto ids = model.session()->Tokenize("some text");
+  ASSERT_FALSE(ids);
+  EXPECT_EQ(ids.error().code, Code::kCorrupt);
+  const std::vector<TokenId> prompt = {1, 300, 301};
+  ASSERT_TRUE(model.session()->Prefill(prompt));
+  Sink sink;
+  const auto result = Generate(*model.session(), {.sampler = kSampler, .n_predict = 60, .stops = {}}, sink);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::kCorrupt);
+  EXPECT_EQ(sink.all, "");
+
+  // In memory, too.
+  options_.board = kEsp32Cam;
+  EXPECT_EQ(tests::OpenModel(*device_, options_).session(), nullptr);
 }
 
 }  // namespace

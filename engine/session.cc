@@ -1,5 +1,6 @@
 #include "engine/session.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <new>
@@ -16,13 +17,24 @@ using plan::BufferId;
 // For stop texts, beside room for what the detokenizer hands out (engine/generate.h).
 constexpr uint64_t kStopTextBytes = 2048;
 
-plan::TextNeeds NeedsOf(const card::ModelFile& model, const text::SamplerOptions& sampler) {
+// Of a tokenizer on the card, that are kept: a token's text takes two or three.
+constexpr uint32_t kTokenizerPages = 8;
+
+bool HasTokenizer(const card::Index* index) {
+  return index != nullptr && index->section(card::Section::kTokenizer).bytes != 0;
+}
+
+plan::TextNeeds NeedsOf(const card::ModelFile& model, uint32_t block_bytes, const text::SamplerOptions& sampler,
+                        const card::Index* index) {
   plan::TextNeeds needs = {
       .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
       .penalised = text::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
       .is_boundable = text::IsBoundable(sampler)};
   if (model.tokenizer.present) {
     needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
+    if (HasTokenizer(index)) {
+      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, kTokenizerPages);
+    }
     needs.work_bytes = text::Tokenizer::WorkspaceBytes;
     needs.held_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(model.tokenizer);
   }
@@ -95,13 +107,13 @@ Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board,
                                const plan::PlanOptions& options, const text::SamplerOptions& sampler,
                                const card::Index* index) {
   static_assert(sizeof(text::Bounded) == 16);
-  return plan::MakePlan(model, NeedsOf(model, sampler), board, block_bytes, options, index);
+  return plan::MakePlan(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
 uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
                         const plan::PlanOptions& options, const text::SamplerOptions& sampler,
                         const card::Index* index) {
-  return plan::LargestContext(model, NeedsOf(model, sampler), board, block_bytes, options, index);
+  return plan::LargestContext(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
 Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
@@ -112,7 +124,7 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
   auto* session = new (place.data()) Session(parts, bounce);
   THIMBLE_TRY(session->TakeTiles(arenas));
   THIMBLE_TRY(session->TakeBuffers(arenas));
-  THIMBLE_TRY(session->LoadTokenizer(arenas));
+  THIMBLE_TRY(session->LoadTokenizer(parts, arenas));
   THIMBLE_TRY(session->LoadIndex(parts, arenas));
   session->transformer_.emplace(*parts.model, *parts.kernels, session->stream_, parts.reader->ledger(),
                                 session->memory_, parts.plan->n_ctx, parts.plan->tile_block_bytes(),
@@ -128,7 +140,8 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
       bouncer_(parts.reader->device(), bounce, parts.reader->ledger()),
       bounced_reader_(parts.reader->Through(bouncer_)),
       reader_(parts.plan->options.tiles == plan::TileMode::kBounced ? &bounced_reader_ : parts.reader),
-      stream_(*reader_) {}
+      stream_(*reader_),
+      card_buffer_(bounce) {}
 
 Result<void> Session::TakeTiles(Arenas arenas) {
   // The task's stack is the platform's to set up; its bytes are no one else's.
@@ -138,6 +151,7 @@ Result<void> Session::TakeTiles(Arenas arenas) {
     for (size_t i = 0; i < kNumZones; ++i) {
       memory_.tiles[i] = {{tiles.first(tiles.size() / 2), tiles.subspan(tiles.size() / 2)}, plan_->zones[i].chunks};
     }
+    card_buffer_ = tiles.first(tiles.size() / 2);
     return {};
   }
   constexpr std::array<std::pair<Zone, BufferId>, 4> kBuffers = {{{Zone::kEmbedding, BufferId::kEmbeddingTile},
@@ -190,10 +204,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
                           .block_bytes = plan_->tile_block_bytes(),
                           .ledger = &reader_->ledger()};
   if (parts.index != nullptr) {
-    // Through the buffer that the header came through: the first tile buffer, or the bounce buffer.
-    const std::span<std::byte> buffer = memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first;
     const auto load = [&](card::Section id, std::span<uint32_t> out) {
-      return card::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out), buffer,
+      return card::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out), card_buffer_,
                                parts.kernels->crc32c);
     };
     THIMBLE_ASSIGN(const std::span<uint32_t> blocks, Take<uint32_t>(*plan_, BufferId::kBlockChecks, arenas));
@@ -216,7 +228,9 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
                                  vectors.size() - num_vectors};
     THIMBLE_ASSIGN(head_memory_.codes, Take<int8_t>(*plan_, BufferId::kScreenQuery, arenas));
-    head_memory_.candidates = {reinterpret_cast<text::Bounded*>(scratch_.data()), parts.index->screen.num_candidates};
+    head_memory_.candidates = {
+        reinterpret_cast<text::Bounded*>(scratch_.data()),
+        std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};
     THIMBLE_ASSIGN(head_memory_.psram, Take<std::byte>(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Take<std::byte>(*plan_, BufferId::kScreenFlash, arenas));
   }
@@ -224,17 +238,43 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
   return {};
 }
 
-Result<void> Session::LoadTokenizer(Arenas arenas) {
-  if (!model_->tokenizer.present) return {};
-  card::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
-  THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(model_->tokenizer, bytes,
-                                                   ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region)));
+Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
+  const card::TokenizerRef& ref = model_->tokenizer;
+  const auto image = [&] { return parts.index->section(card::Section::kTokenizer); };
+  switch (plan_->tokenizer) {
+    case plan::TokenizerPlace::kNone:
+    case plan::TokenizerPlace::kNowhere:
+      return {};
+    case plan::TokenizerPlace::kInMemory: {
+      Arena& arena = ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region);
+      if (HasTokenizer(parts.index)) {
+        card::ByteReader bytes(*parts.index_reader, card_buffer_);
+        THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->crc32c, arena));
+      } else {
+        card::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
+        THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(ref, bytes, arena));
+      }
+      return {};
+    }
+    case plan::TokenizerPlace::kOnCard: {
+      THIMBLE_ASSIGN(const std::span<std::byte> cache, Take<std::byte>(*plan_, BufferId::kTokenizerCache, arenas));
+      THIMBLE_ASSIGN(tokenizer_,
+                     text::Tokenizer::OpenImage(ref, *parts.index_reader, image(), parts.kernels->crc32c, cache));
+      return {};
+    }
+  }
   return {};
 }
 
 Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
   if (!model_->tokenizer.present) {
     return Fail({.code = Code::kInvalidArgument, .what = "this model has no tokenizer: give the prompt as ids"});
+  }
+  if (plan_->tokenizer == plan::TokenizerPlace::kNowhere) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what =
+                     "the tokenizer does not fit into this board's memory, and there is no index to read it from: make "
+                     "one with 'thimble prepare', or give the prompt as ids"});
   }
   if (text.size() > plan_->max_prompt_bytes) {
     return Fail({.code = Code::kInvalidArgument,

@@ -68,8 +68,9 @@ class Session {
   static Result<Session*> Open(const SessionParts& parts, Arenas arenas);
 
   // The ids of `text`, bos first if the vocabulary says so; valid until the next call. kInvalidArgument if the model
-  // has no tokenizer or the text is longer than the plan's max_prompt_bytes, kContextFull if there are more ids than
-  // n_ctx.
+  // has no tokenizer, the plan has no place for it or the text is longer than the plan's max_prompt_bytes, kContextFull
+  // if there are more ids than n_ctx. With the tokenizer on the card also as Tokenizer::Encode(); the call can be made
+  // again.
   Result<std::span<const TokenId>> Tokenize(std::string_view text);
 
   // Appends tokens to the context. kInvalidArgument for an empty span or an id
@@ -97,6 +98,7 @@ class Session {
   // True once a token other than bos was run or chosen: what comes next continues a text.
   bool has_text() const { return has_text_; }
 
+  // Empty if the plan has no place for it. Who asks it for texts asks for its TakeStatus(), too: it may be on the card.
   const text::Tokenizer& tokenizer() const { return tokenizer_; }
   const card::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
   const ModelShape& shape() const { return model_->shape; }
@@ -106,7 +108,7 @@ class Session {
   Session(const SessionParts& parts, std::span<std::byte> bounce);
   Result<void> TakeTiles(Arenas arenas);
   Result<void> TakeBuffers(Arenas arenas);
-  Result<void> LoadTokenizer(Arenas arenas);
+  Result<void> LoadTokenizer(const SessionParts& parts, Arenas arenas);
   Result<void> LoadIndex(const SessionParts& parts, Arenas arenas);
   Result<void> Run(std::span<const TokenId> tokens, bool want_hidden);
 
@@ -116,6 +118,7 @@ class Session {
   card::FileReader bounced_reader_;  // through it
   card::FileReader* reader_;         // one of the two
   card::TileStream stream_;
+  std::span<std::byte> card_buffer_;  // that the device can write, for what is read while opening
   text::Tokenizer tokenizer_;
   std::optional<model::Transformer> transformer_;
   model::Memory memory_;

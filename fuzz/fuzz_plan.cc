@@ -41,7 +41,7 @@ void CheckPlans(const plan::PlanOptions& options) {
   for (DType type : {DType::kF32, DType::kF16}) {
     std::vector<TensorRef> tensors;
     const card::ModelFile model = ModelOf(kOdd, type, tensors);
-    for (const Board& board : {kEsp32Cam, kEsp32S3, HostBoard(1 << 30)}) {
+    for (const Board& board : {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(1 << 30)}) {
       const auto made = plan::MakePlan(model, {}, board, 512, options);
       if (!made) continue;
       for (size_t i = 0; i < kNumRegions; ++i) {

@@ -11,7 +11,7 @@ namespace {
 std::vector<Board> Boards() {
   const auto pages = static_cast<uint64_t>(std::max(sysconf(_SC_PHYS_PAGES), 1L));
   const auto page_bytes = static_cast<uint64_t>(std::max(sysconf(_SC_PAGESIZE), 4096L));
-  return {kEsp32Cam, kEsp32S3, HostBoard(pages * page_bytes)};
+  return {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(pages * page_bytes)};
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -92,7 +93,8 @@ std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelS
       {"working buffers", kFirst.working_buffers,
        sum({kActivations, kRotary, kScores, kTokens, kHistory, kCandidates, kPenalised, kText, kHeadRows, kLogits}),
        fmt::format("the logits of {} tokens alone are {}", Grouped(shape.vocab_size), Grouped(sum({kLogits})))},
-      {"tokenizer", 0, sum({kTokenizer, kScratch}), "not counted then: prompts and texts need it on the board"},
+      {"tokenizer", 0, sum({kTokenizer, kTokenizerCache, kScratch}),
+       "not counted then: prompts and texts need it on the board"},
       {"norms", 0, sum({kNorms}), "not counted then: read once, kept"},
       {"bounce buffer", 0, sum({kBounce}), "not counted then: the card cannot write to PSRAM"},
       {"session, tensor table", 0, sum({kSession, kTensorTable}), "not counted then"},
@@ -127,6 +129,33 @@ std::string PlanText(const plan::Plan& p) {
   return fmt::format(
       "bounced: tile buffers in {}, which the card cannot write to: every read falls into blocks of {} bytes",
       RegionName(p.buffer(BufferId::kHeadTile).region), p.block_bytes);
+}
+
+std::string TokenizerText(const plan::Plan& p) {
+  if (p.tokenizer != plan::TokenizerPlace::kOnCard) return "";
+  return fmt::format("tokenizer on the card, in the index, through {} bytes in {}\n",
+                     Grouped(p.buffer(BufferId::kTokenizerCache).bytes),
+                     RegionName(p.buffer(BufferId::kTokenizerCache).region));
+}
+
+// What a board cannot do with a model in this context, for lack of memory.
+struct Limit {
+  const char* what;
+  std::string why;
+};
+
+std::vector<Limit> LimitsOf(LoadedModel& loaded, const ChosenPlan& chosen, const plan::Plan& p) {
+  std::vector<Limit> limits;
+  if (!MakePlan(loaded, chosen, {.top_k = 0, .top_p = 0.95f})) {
+    limits.push_back({"top-p without top-k", fmt::format("it needs all {} logits at once: give a --top-k, or --top-p 1",
+                                                         Grouped(loaded.model().shape.vocab_size))});
+  }
+  if (p.tokenizer == plan::TokenizerPlace::kNowhere) {
+    limits.push_back({"texts",
+                      "the tokenizer does not fit and there is no index to read it from: make one with 'thimble "
+                      "prepare'; token ids (--ids) work"});
+  }
+  return limits;
 }
 
 std::string TensorTable(const LoadedModel& loaded, const plan::Plan& p) {
@@ -179,12 +208,13 @@ std::string FirstPlanTable(const plan::Plan& p, const ModelShape& shape) {
   return out + "KV cache, working buffers and peak were published as about 400 KB, 100 KB and 940 KB.\n";
 }
 
-void PrintText(const LoadedModel& loaded, const plan::Plan& p, bool original) {
+void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const Limit> limits, bool original) {
   const ModelShape& shape = loaded.model().shape;
   std::string out = fmt::format(
-      "model     {}\nboard     {}: {}\nplan      {}\ncontext   {} of the model's {} positions\n\n{}\n{}\n{}",
+      "model     {}\nboard     {}: {}\nplan      {}\ncontext   {} of the model's {} positions\n{}\n{}\n{}\n{}",
       loaded.description(), loaded.board().name, loaded.board().description, PlanText(p), Grouped(p.n_ctx),
-      Grouped(shape.max_position_embeddings), TensorTable(loaded, p), BufferTable(p), MemoryTable(loaded.board(), p));
+      Grouped(shape.max_position_embeddings), TokenizerText(p), TensorTable(loaded, p), BufferTable(p),
+      MemoryTable(loaded.board(), p));
   out += fmt::format("\nA new token reads {} in {} reads", Megabytes(p.token_cost.card_bytes),
                      Grouped(p.token_cost.reads));
   if (p.token_cost.bounced_blocks != 0) {
@@ -195,6 +225,7 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, bool original) {
   const plan::TokenCost cost = p.PromptCost(loaded.model(), prompt);
   out += fmt::format("A prompt of {} tokens, {} at once, reads {} in {} reads to its first new token.\n", prompt,
                      p.prompt_batch, Megabytes(cost.card_bytes), Grouped(cost.reads));
+  for (const Limit& limit : limits) out += fmt::format("This board cannot do {}: {}.\n", limit.what, limit.why);
   if (original) out += "\n" + FirstPlanTable(p, shape);
   std::fputs(out.c_str(), stdout);
 }
@@ -206,7 +237,7 @@ nlohmann::ordered_json ToJson(const plan::TokenCost& cost) {
           {"bounced_blocks", cost.bounced_blocks}};
 }
 
-void PrintJson(const LoadedModel& loaded, const plan::Plan& p, bool original) {
+void PrintJson(const LoadedModel& loaded, const plan::Plan& p, std::span<const Limit> limits, bool original) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   for (const TensorRef* tensor : TensorsInOrder(loaded.model())) {
     const plan::Placement placement = p.PlacementOf(*tensor);
@@ -242,7 +273,11 @@ void PrintJson(const LoadedModel& loaded, const plan::Plan& p, bool original) {
                                  {"memory", memory},
                                  {"stack_bytes", p.buffer(BufferId::kStack).bytes},
                                  {"token", ToJson(p.token_cost)},
-                                 {"prompt_batch", p.prompt_batch}};
+                                 {"prompt_batch", p.prompt_batch},
+                                 {"tokenizer", plan::TokenizerPlaceName(p.tokenizer)},
+                                 {"head", p.screened ? "screen" : "full"},
+                                 {"cannot", nlohmann::ordered_json::array()}};
+  for (const Limit& limit : limits) json["cannot"].push_back({{"what", limit.what}, {"why", limit.why}});
   const uint32_t prompt = std::min(p.n_ctx, kPromptShown);
   json["prompt"] = ToJson(p.PromptCost(loaded.model(), prompt));
   json["prompt"]["tokens"] = prompt;
@@ -272,7 +307,8 @@ Status RunPlan(const Options& options) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));
   if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, loaded->board(), p));
-  options.json ? PrintJson(*loaded, p, chosen.original) : PrintText(*loaded, p, chosen.original);
+  const std::vector<Limit> limits = LimitsOf(*loaded, chosen, p);
+  options.json ? PrintJson(*loaded, p, limits, chosen.original) : PrintText(*loaded, p, limits, chosen.original);
   return {};
 }
 

@@ -12,6 +12,7 @@
 #include "host/aligned_buffer.h"
 #include "host/atomic_file.h"
 #include "host/loaded_model.h"
+#include "host/loaded_tokenizer.h"
 #include "host/progress.h"
 #include "host/screen_builder.h"
 #include "host/text.h"
@@ -88,6 +89,15 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
   return weights;
 }
 
+// Empty if the model has no tokenizer.
+Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
+  const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
+  if (!tokenizer) return loaded.Failure(tokenizer.error());
+  std::vector<std::byte> image(tokenizer->get().ImageBytes());
+  tokenizer->get().WriteImage(image, math::BestKernels().crc32c);
+  return image;
+}
+
 // Hidden states of texts that the model writes, [n, hidden_size].
 Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   const card::ModelFile& model = loaded.model();
@@ -158,8 +168,9 @@ std::vector<uint32_t> GroupCrcs(const BuiltScreen& screen) {
   return crcs;
 }
 
-// Refers to all three.
-Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std::vector<uint32_t>& groups) {
+// Refers to all four.
+Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std::vector<uint32_t>& groups,
+                    const std::vector<std::byte>& tokenizer) {
   const auto stage = [&](size_t s) {
     return s < screen.records.size() ? BytesOf(screen.records[s]) : std::span<const std::byte>();
   };
@@ -170,16 +181,17 @@ Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std
           stage(0),
           stage(1),
           stage(2),
-          {}};
+          tokenizer};
 }
 
 // What a token costs on the board with this screen, of the whole model and from all memories, in bytes; half of the
 // tokens chosen as the likeliest and half from the 40 likeliest. Infinite if the model does not fit.
 double BytesOfToken(const card::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
-                    const RowsLeft& top_k, uint32_t block_bytes, const PrepareOptions& options) {
+                    const std::vector<std::byte>& tokenizer, const RowsLeft& top_k, uint32_t block_bytes,
+                    const PrepareOptions& options) {
   card::Index index = {.sections = {}, .screen = screen.info};
   const std::vector<uint32_t> groups = GroupCrcs(screen);
-  const Sections sections = SectionsOf(weights, screen, groups);
+  const Sections sections = SectionsOf(weights, screen, groups, tokenizer);
   for (size_t i = 0; i < sections.size(); ++i) index.sections[i].bytes = sections[i].size();
   plan::PlanOptions plan_options = {.n_ctx = options.n_ctx, .head = plan::HeadMode::kScreen};
   if (plan_options.n_ctx == 0) {
@@ -220,6 +232,7 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
   const card::ModelFile& model = loaded->model();
   const uint32_t hidden_size = model.shape.hidden_size;
   THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded, options.model));
+  THIMBLE_ASSIGN(const std::vector<std::byte> tokenizer, TokenizerImage(*loaded));
   THIMBLE_ASSIGN(const std::vector<float> states, OwnStates(*loaded));
   const size_t half = states.size() / hidden_size / 2 * hidden_size;
   const std::span<const float> shaping = std::span(states).first(half);
@@ -235,7 +248,8 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
     for (const std::vector<uint32_t>& bits : tries) {
       BuiltScreen screen = BuildScreen(weights.head, hidden_size, shaping, bits);
       const RowsLeft top_k = MeasureScreen(screen, hidden_size, measuring);
-      const double bytes = BytesOfToken(model, weights, screen, top_k, loaded->reader().block_bytes(), options);
+      const double bytes =
+          BytesOfToken(model, weights, screen, tokenizer, top_k, loaded->reader().block_bytes(), options);
       Prepared::Tried& tried =
           prepared.tried.emplace_back(Prepared::Tried{.bits = bits, .bytes_a_token = bytes, .top_k = top_k});
       for (uint32_t s = 0; s < screen.info.num_stages; ++s) tried.likeliest[s] = screen.info.stages[s].rows_left_mean;
@@ -252,7 +266,7 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
   AlignedBuffer buffer(loaded->reader().BufferBytes(kReadBytes));
   const auto metadata_crc = card::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
   if (!metadata_crc) return loaded->Failure(metadata_crc.error());
-  const Sections sections = SectionsOf(weights, *best, groups);
+  const Sections sections = SectionsOf(weights, *best, groups, tokenizer);
   prepared.index.screen = best->info;
   Layout(sections, prepared.index, prepared.index_bytes);
   std::vector<std::byte> header(card::kIndexHeaderBytes);

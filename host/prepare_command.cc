@@ -55,7 +55,9 @@ Expected<Prepared> Run(Options& options) {
 void AddPrepareCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
-      "prepare", "Write a model's index: checksums of its weights, and the screen that finds a token in few reads");
+      "prepare",
+      "Write a model's index: checksums of its weights, the screen that finds a token in few reads, and its tokenizer, "
+      "ready for boards that have no room for it");
   command->add_option("MODEL", options->prepare.model, "A GGUF file or a tensor folder")->required();
   command->add_option("-o,--output", options->prepare.out, "The index to write (default: MODEL.thimble, beside it)")
       ->type_name("MODEL.thimble");
@@ -73,7 +75,8 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
   command->add_flag("--json", options->json, "One JSON object instead of lines");
   command->footer(
       "The same model gives the same index on every computer. The index is never required: without it a token costs\n"
-      "a scan of the whole LM head. When the model changes, make it again.\n\n"
+      "a scan of the whole LM head, and a board without room for the tokenizer knows no texts. When the model\n"
+      "changes, make it again.\n\n"
       "Examples:\n"
       "  thimble prepare tiny-llm.gguf\n"
       "  thimble prepare tiny-llm.gguf --screen-bits 4,3");

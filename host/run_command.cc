@@ -164,7 +164,7 @@ std::string DescribeModel(const card::ModelFile& model, const Board& board) {
                                  s.num_hidden_layers, s.num_hidden_layers == 1 ? "layer" : "layers", s.hidden_size,
                                  Grouped(s.vocab_size), Grouped(size.parameters), Megabytes(float32_bytes));
   const uint64_t psram = board.capacity(Region::kPsram);
-  if (float32_bytes > psram) {
+  if (psram != 0 && float32_bytes > psram) {
     text += fmt::format(" ({:.1f} x the PSRAM)", static_cast<double>(float32_bytes) / static_cast<double>(psram));
   }
   if (size.bytes != float32_bytes) text += fmt::format(", {} as stored", Megabytes(size.bytes));
@@ -239,7 +239,8 @@ Expected<int> Run(const RunOptions& options) {
     THIMBLE_ASSIGN(prompt, ReadPrompt(options));
     const auto ids = s.Tokenize(prompt);
     if (!ids)
-      return Sentence(fmt::format("{}{}", SentenceOf(ids.error()), model.tokenizer.present ? "" : " with --ids 1,2,3"));
+      return Sentence(
+          fmt::format("{}{}", SentenceOf(ids.error()), s.tokenizer().size() != 0 ? "" : " with --ids 1,2,3"));
     prompt_ids.assign(ids->begin(), ids->end());
   }
 

@@ -1,10 +1,13 @@
-// A model of Tiny-LLM's full size, vocabulary included, through the tool and inside an ESP32-CAM's memory; and a text
-// from the bundled model without one allocation.
+// A model of Tiny-LLM's full size, vocabulary included, through the tool and inside the memory of an ESP32-CAM, and of
+// an ESP32 without PSRAM; and a text from the bundled model without one allocation.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -56,6 +59,93 @@ TEST(FullSize, TinyLlmRunsInsideAnEsp32Cam) {
   }
   // KV cache, logits and the ids of the prompt alone.
   EXPECT_GE(two["memory"]["psram"]["peak_bytes"].get<uint64_t>(), 918528u);
+}
+
+// 128 positions in 200 000 bytes, the tokenizer and all else included.
+TEST(FullSize, TinyLlmRunsInsideAnEsp32WithoutPsram) {
+  const TemporaryFolder folder;
+  const std::string gguf = folder / "tiny-llm.gguf";
+  const ToolRun made = RunTool({"synth", "tiny-llm", "-o", gguf});
+  ASSERT_EQ(made.exit_code, 0) << made.error;
+  const auto run = [&](std::initializer_list<const char*> more) {
+    std::vector<std::string> arguments = {"run", "-m", gguf, "-n", "3", "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunTool(arguments);
+  };
+  const auto parsed = [](const ToolRun& result) {
+    EXPECT_EQ(result.exit_code, 0) << result.error;
+    return json::parse(result.out, nullptr, false);
+  };
+  const auto plan = [&] { return parsed(RunTool({"plan", gguf, "--board", "esp32", "-c", "128", "--json"})); };
+  const auto cannot = [](const json& planned) {
+    std::vector<std::string> what;
+    for (const json& limit : planned["cannot"]) what.push_back(limit["what"]);
+    return what;
+  };
+
+  // Without an index there is no tokenizer: ids work, texts are refused in one line.
+  const json without = plan();
+  EXPECT_EQ(without["tokenizer"], "nowhere");
+  EXPECT_EQ(cannot(without), (std::vector<std::string>{"top-p without top-k", "texts"}));
+  const ToolRun text = RunTool({"plan", gguf, "--board", "esp32", "-c", "128"});
+  for (const char* part :
+       {"This board cannot do top-p without top-k", "This board cannot do texts", "thimble prepare"}) {
+    EXPECT_NE(text.out.find(part), text.out.npos) << part << "\n" << text.out;
+  }
+  const ToolRun refused = run({"--board", "esp32", "-c", "128", "-p", "Once upon a time"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_NE(refused.error.find("make one with 'thimble prepare', or give the prompt as ids with --ids 1,2,3"),
+            refused.error.npos)
+      << refused.error;
+  EXPECT_EQ(std::ranges::count(refused.error, '\n'), 1) << refused.error;
+  const json by_ids = parsed(run({"--board", "esp32", "-c", "128", "--ids", "1,500,900", "-s", "4"}));
+  EXPECT_EQ(by_ids["ids"], parsed(run({"--board", "esp32-cam", "--ids", "1,500,900", "-s", "4"}))["ids"]);
+
+  ASSERT_EQ(RunTool({"prepare", gguf, "--board", "esp32", "--screen-bits", "3,4"}).exit_code, 0);
+  const json planned = plan();
+  EXPECT_EQ(planned["tokenizer"], "card");
+  EXPECT_EQ(cannot(planned), (std::vector<std::string>{"top-p without top-k"}));
+  std::map<std::string, uint64_t> buffers;
+  uint64_t sum = 0;
+  for (const json& buffer : planned["buffers"]) {
+    buffers[buffer["name"]] = buffer["bytes"];
+    if (buffer["region"] != "flash") sum += buffer["bytes"].get<uint64_t>();
+  }
+  EXPECT_LE(sum, 200'000u);
+  EXPECT_EQ(buffers["KV cache"], 98'304u);
+  EXPECT_EQ(buffers["stack"], 8192u);
+  EXPECT_GT(buffers["tokenizer cache"], 0u);
+  EXPECT_EQ(planned["memory"]["psram"]["peak_bytes"], 0);
+  EXPECT_EQ(planned["memory"]["sram"]["peak_bytes"].get<uint64_t>() +
+                planned["memory"]["sram_dma"]["peak_bytes"].get<uint64_t>(),
+            sum);
+
+  for (const auto& sampler : std::initializer_list<std::vector<const char*>>{
+           {"--temp", "0"}, {"-s", "5"}, {"-s", "6", "--top-k", "0", "--top-p", "1", "--min-p", "0"}}) {
+    const auto with = [&](std::initializer_list<std::string> more) {
+      std::vector<std::string> arguments = {"run", "-m", gguf, "-n", "3", "--json", "-p", "Once upon a time"};
+      arguments.insert(arguments.end(), sampler.begin(), sampler.end());
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      return parsed(RunTool(arguments));
+    };
+    const json small = with({"--board", "esp32", "-c", "128"});
+    const json large = with({"--board", "esp32-cam", "--head", "full"});
+    EXPECT_EQ(small["prompt_ids"], large["prompt_ids"]);
+    EXPECT_EQ(small["ids"], large["ids"]);
+    EXPECT_EQ(small["text"], large["text"]);
+    EXPECT_LE(small["memory"]["sram"]["peak_bytes"].get<uint64_t>() +
+                  small["memory"]["sram_dma"]["peak_bytes"].get<uint64_t>(),
+              200'000u);
+    if (sampler[0] == std::string_view("-s") && sampler.size() == 2) {  // the plan's
+      EXPECT_EQ(small["memory"], planned["memory"]);
+    }
+  }
+  const ToolRun top_p = run({"--board", "esp32", "-c", "128", "-p", "Once", "--top-k", "0", "--top-p", "0.9"});
+  EXPECT_EQ(top_p.exit_code, 1);
+  EXPECT_EQ(top_p.out, "");
+  EXPECT_NE(top_p.error.find("top-p without top-k needs all logits at once"), top_p.error.npos) << top_p.error;
+  EXPECT_EQ(std::ranges::count(top_p.error, '\n'), 1) << top_p.error;
 }
 
 // Keeps what it is given in memory of its own.

@@ -391,6 +391,12 @@ TEST_F(PreparedModel, GivesTheSameTextWithFewReads) {
       EXPECT_EQ(screened["screen"]["fallbacks"], 0);
       EXPECT_LT(screened["card"]["bytes"].get<uint64_t>(), scanned["card"]["bytes"].get<uint64_t>());
       EXPECT_TRUE(scanned["screen"].is_null());
+      std::vector<std::string> small = mode;
+      small.insert(small.end(), {"--board", "esp32", "-c", "100"});
+      const auto without_psram = nlohmann::json::parse(Run(small).out);
+      EXPECT_EQ(without_psram["ids"], scanned["ids"]);
+      EXPECT_EQ(without_psram["head"], "screen");
+      EXPECT_GT(without_psram["card"]["flash_bytes"], 0);
     }
     const std::string index = ReadFile(folder_ / (head + ".thimble"));
     ASSERT_EQ(RunTool({"prepare", model_}).exit_code, 0);

@@ -18,6 +18,22 @@ const Board kEsp32Cam = {
     .dma_align = 16,
 };
 
+// sram_dma and sram together: 200 000 bytes at most of the 320 KB of data memory that the ESP32 has (ESP-IDF
+// Programming
+//   Guide for ESP32, "Heap Memory Allocation"), so that more than 100 KB are left for the application: the card's
+//   driver, other tasks' stacks, a file system. Estimates until they are measured on a board.
+// sram_dma: two tile buffers of 16 KiB, and what a tokenizer on the card is read through. From the heap.
+// sram: in one piece, within the 180 736 bytes that static data may have where Bluetooth is off (ESP-IDF,
+//   components/esp_system/ld/esp32/memory.ld.in, dram0_0_seg).
+// flash: as above.
+const Board kEsp32 = {
+    .name = "esp32",
+    .description = "ESP32, 520 KB SRAM, no PSRAM, microSD",
+    .capacity_bytes = {37 * 1024, 158 * 1024, 0, 2816 * 1024},
+    .tile_buffer_bytes = 16 * 1024,
+    .dma_align = 16,
+};
+
 // sram_dma: as above; the S3's card DMA reaches internal memory only, too (ESP-IDF, SOC_SDMMC_PSRAM_DMA_CAPABLE is not
 //   defined for esp32s3).
 // sram: 320 KiB of the 512 KB are data memory for an application (platform-espressif32, esp32-s3-devkitc-1.json,

@@ -25,6 +25,9 @@ struct Board {
 // AI-Thinker ESP32-CAM: ESP32, 520 KB SRAM, 4 MiB mappable PSRAM, 4 MB flash, microSD on SDMMC slot 1.
 extern const Board kEsp32Cam;
 
+// The same chip on a board without PSRAM, with 4 MB flash and a microSD on SDMMC slot 1.
+extern const Board kEsp32;
+
 // ESP32-S3 with 8 MB octal PSRAM and 8 MB flash (ESP32-S3-WROOM-1-N8R8), a microSD wired to its SDMMC host.
 extern const Board kEsp32S3;
 

@@ -16,7 +16,18 @@ namespace {
 constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
 constexpr uint64_t kScreenCandidateBytes = 16;  // of text::Bounded, which this layer does not know
-constexpr uint32_t kLeastPromptBatch = 64;      // before the screen takes what is left
+constexpr uint32_t kLeastCandidates = 256;
+constexpr uint32_t kLeastPromptBatch = 64;  // before the screen takes what is left
+
+// What MakePlan() was given.
+struct Request {
+  const card::ModelFile& model;
+  const TextNeeds& text;
+  const Board& board;
+  uint32_t block_bytes;
+  const PlanOptions& options;
+  const card::Index* index;
+};
 
 // Where a buffer goes: the first of the two regions that has room left.
 struct Wish {
@@ -92,21 +103,33 @@ uint32_t LargestPromptBatch(const ModelShape& s, uint64_t bytes, uint32_t most) 
   return fits;
 }
 
-// For a prompt batch of so many positions.
-uint64_t ScratchBytes(const card::ModelFile& model, const TextNeeds& text, const card::Index* index, const Plan& plan,
-                      uint32_t prompt_batch) {
-  const uint64_t work = text.work_bytes ? text.work_bytes(plan.max_prompt_bytes) : 0;
-  const uint64_t candidates = plan.screened ? index->screen.num_candidates * kScreenCandidateBytes : 0;
-  return std::max({work, candidates, PromptBatchBytes(model.shape, prompt_batch)});
+// The index asks for room for four times the rows that top-k was seen to leave after the first stage: half of that
+// does, where memory is short. Samplers that keep one token leave far fewer.
+uint32_t LeastCandidates(const TextNeeds& text, const card::ScreenInfo& screen) {
+  const uint64_t wanted = text.candidate_bytes != 0
+                              ? (uint64_t{screen.num_candidates} + 1) / 2
+                              : std::max<uint64_t>(kLeastCandidates, 2 * uint64_t{screen.stages[0].rows_left_most});
+  return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
+}
+
+// For a prompt batch of so many positions, then for so many rows that survive the screen.
+uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_batch, uint32_t num_candidates) {
+  const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
+  const uint64_t encoding = has_texts ? request.text.work_bytes(plan.max_prompt_bytes) : 0;
+  const uint64_t candidates = plan.screened ? num_candidates * kScreenCandidateBytes : 0;
+  return std::max({encoding, candidates, PromptBatchBytes(request.model.shape, prompt_batch)});
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
-std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNeeds& text, const card::Index* index,
-                                     const Plan& plan) {
-  const ModelShape& s = model.shape;
+std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
+  const TextNeeds& text = request.text;
+  const card::Index* const index = request.index;
+  const ModelShape& s = request.model.shape;
   const uint64_t hidden = s.hidden_size;
   const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
   const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
+  const bool in_memory = plan.tokenizer == TokenizerPlace::kInMemory;
+  const bool on_card = plan.tokenizer == TokenizerPlace::kOnCard;
   const uint64_t penalised = std::min(text.penalised, uint64_t{plan.n_ctx});
   const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
@@ -125,7 +148,7 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kRotary, kSram, kPsram, uint64_t{s.head_dim / 2} * kFloat},
       {kNorms, kSram, kPsram, norms * kFloat},
       {kScores, kSram, kPsram, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
-      {kText, kSram, kPsram, text.held_bytes},
+      {kText, kSram, kPsram, in_memory || on_card ? text.held_bytes : 0},
       {kCandidates, kSram, kPsram, text.candidate_bytes},
       {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
       {kHeadRows, kSram, kPsram, 2 * uint64_t{card::kMostGroupRows} * kFloat},
@@ -135,7 +158,8 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kTokens, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kHistory, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kLogits, kPsram, kSram, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
-      {kTokenizer, kPsram, kSram, text.table_bytes},
+      {kTokenizer, kPsram, kSram, in_memory ? text.table_bytes : 0},
+      {kTokenizerCache, kSramDma, kSramDma, on_card ? text.cache_bytes : 0},
       {kEmbeddingTile, kPsram, kSram, bounced_tile(Zone::kEmbedding)},
       {kAttentionTile, kPsram, kSram, bounced_tile(Zone::kAttention)},
       {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
@@ -144,7 +168,7 @@ std::array<Wish, kNumBuffers> Wishes(const card::ModelFile& model, const TextNee
       {kScreenFlash, kFlash, kFlash, 0},
       {kScreenPsram, kPsram, kPsram, 0},
       {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
-      {kScratch, kPsram, kSram, ScratchBytes(model, text, index, plan, plan.prompt_batch)},
+      {kScratch, kPsram, kSram, 0},
   }};
 }
 
@@ -172,22 +196,28 @@ Result<bool> WantsScreen(const TextNeeds& text, const card::Index* index, const 
   return options.head == HeadMode::kScreen;
 }
 
-// Later stages are read record by record, where the card is slowest: they go to memory first, to flash before PSRAM.
-void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left, Plan& plan) {
+// Later stages are read record by record, where the card is slowest: they go to memory first, to flash before PSRAM. Or
+// the first stage does, of which every record is read for each token.
+void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left,
+                 bool first_stage_first, Plan& plan) {
   const auto place = [&](uint64_t& left, uint32_t wanted, uint64_t record_bytes, uint32_t unit) {
     auto fits = static_cast<uint32_t>(std::min<uint64_t>(wanted, left / record_bytes));
     if (fits != wanted) fits = fits / unit * unit;
     left -= fits * record_bytes;
     return fits;
   };
+  const auto place_first_stage = [&] {
+    const uint32_t record_bytes = screen.stages[0].record_bytes;
+    const uint32_t unit = card::GroupRows(record_bytes);
+    plan.places[0].psram_rows = place(psram_left, rows, record_bytes, unit);
+    plan.places[0].flash_rows = place(flash_left, rows - plan.places[0].psram_rows, record_bytes, unit);
+  };
+  if (first_stage_first) place_first_stage();
   for (uint32_t s = screen.num_stages; s-- > 1;) {
     plan.places[s].flash_rows = place(flash_left, rows, screen.stages[s].record_bytes, 1);
     plan.places[s].psram_rows = place(psram_left, rows - plan.places[s].flash_rows, screen.stages[s].record_bytes, 1);
   }
-  const uint32_t record_bytes = screen.stages[0].record_bytes;
-  const uint32_t unit = card::GroupRows(record_bytes);
-  plan.places[0].psram_rows = place(psram_left, rows, record_bytes, unit);
-  plan.places[0].flash_rows = place(flash_left, rows - plan.places[0].psram_rows, record_bytes, unit);
+  if (!first_stage_first) place_first_stage();
 }
 
 uint64_t ScreenBytes(const card::ScreenInfo& screen, const Plan& plan, uint32_t card::StagePlace::* rows) {
@@ -228,6 +258,9 @@ TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, cons
   return cost;
 }
 
+// The card's part of the cost, to compare: a read takes as long as some thousand bytes.
+uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * 4096; }
+
 // What a scan of all rows would read.
 TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
   plan.screened = false;
@@ -248,19 +281,37 @@ std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left, const Plan&
   const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
   return Fail(Error{
       .code = Code::kOutOfMemory,
-      .what = grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
-              : is_batch ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
-                           "prompt_batch"
-              : is_tile  ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
-                           "tiles or more chunks"
-                         : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
-                           "with more memory or a smaller model",
+      .what =
+          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
+          : is_batch ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
+                       "prompt_batch"
+          : is_tile  ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
+                       "tiles or more chunks"
+          : wish.id == kCandidates
+              ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: top-p without top-k needs all "
+                "logits at once: give a --top-k (a small one), or --top-p 1"
+              : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
+                "with more memory or a smaller model",
       .have = left,
       .need = ArenaBytes(wish.bytes)}
                   .Named(std::string_view(name, text.size())));
 }
 
 }  // namespace
+
+const char* TokenizerPlaceName(TokenizerPlace place) {
+  switch (place) {
+    case TokenizerPlace::kNone:
+      return "none";
+    case TokenizerPlace::kInMemory:
+      return "memory";
+    case TokenizerPlace::kOnCard:
+      return "card";
+    case TokenizerPlace::kNowhere:
+      return "nowhere";
+  }
+  return "";
+}
 
 const char* BufferName(BufferId id) {
   switch (id) {
@@ -306,6 +357,8 @@ const char* BufferName(BufferId id) {
       return "screen in flash";
     case BufferId::kTokenizer:
       return "tokenizer";
+    case BufferId::kTokenizerCache:
+      return "tokenizer cache";
     case BufferId::kScratch:
       return "scratch";
     case BufferId::kText:
@@ -412,10 +465,27 @@ PlanOptions OriginalPlan(const ModelShape& shape) {
           .prompt_batch = 1};
 }
 
-Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options, const card::Index* index) {
+namespace {
+
+// Whether groups of the screen's first stage fit a tile buffer.
+bool GroupFits(const Request& request, const Plan& plan) {
+  const uint32_t record_bytes = request.index->screen.stages[0].record_bytes;
+  return card::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
+                        request.block_bytes) >= card::GroupRows(record_bytes);
+}
+
+// A first stage that is mostly read from the card may cost more than what it saves.
+bool SavesReads(const Request& request, const Plan& plan) {
+  return plan.head_cost.card_bytes < ScanCost(request.model, plan).card_bytes;
+}
+
+// With the screen or without, and with the tokenizer in this place.
+Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace tokenizer) {
+  const auto& [model, text, board, block_bytes, options, index] = request;
   Plan plan;
   plan.options = options;
+  plan.screened = screened;
+  plan.tokenizer = tokenizer;
   plan.block_bytes = block_bytes;
   plan.n_ctx = options.n_ctx != 0 ? options.n_ctx : model.shape.max_position_embeddings;
   plan.tile_buffer_bytes = options.tile_buffer_bytes != 0 ? options.tile_buffer_bytes : board.tile_buffer_bytes;
@@ -447,7 +517,6 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
                  .need = block_bytes});
   }
   THIMBLE_TRY(PlanZones(model, plan));
-  THIMBLE_ASSIGN(plan.screened, WantsScreen(text, index, options));
   for (const TensorRef& tensor : model.tensors) {
     const Placement placement = plan.PlacementOf(tensor);
     if (placement.tile_rows == 0) {
@@ -468,11 +537,12 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
-  std::array<Wish, kNumBuffers> wishes = Wishes(model, text, index, plan);
+  std::array<Wish, kNumBuffers> wishes = Wishes(request, plan);
+  const uint32_t num_candidates = plan.screened ? index->screen.num_candidates : 0;
   // A prompt goes a few positions at a time at least.
-  const uint64_t scratch = ArenaBytes(
-      ScratchBytes(model, text, index, plan,
-                   options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch)));
+  const uint64_t scratch = ArenaBytes(ScratchBytes(
+      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch),
+      num_candidates));
   const auto psram_left = [&] {
     const uint64_t psram = left_in(Region::kPsram);
     return psram > scratch ? psram - scratch : 0;
@@ -482,16 +552,27 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
       wish.bytes = 0;  // read from the card one by one
     }
     if (wish.id == BufferId::kScreenFlash && plan.screened) {
-      PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), plan);
+      const auto cost_of = [&](bool first_stage_first) {
+        PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), first_stage_first,
+                    plan);
+        plan.head_cost = ScreenCost(model.tensor({TensorKind::kLmHead, 0}), index->screen, plan);
+        return CardCost(plan.head_cost);
+      };
+      const uint64_t later_stages_first = cost_of(false);
+      if (cost_of(true) >= later_stages_first) cost_of(false);
       wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::flash_rows);
     }
     if (wish.id == BufferId::kScreenPsram && plan.screened) {
       wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::psram_rows);
     }
-    if (wish.id == BufferId::kScratch && plan.prompt_batch == 0) {
-      plan.prompt_batch = LargestPromptBatch(model.shape, std::max(left_in(wish.first), left_in(wish.second)),
-                                             std::min(plan.n_ctx, kMostPromptBatch));
-      wish.bytes = ScratchBytes(model, text, index, plan, plan.prompt_batch);
+    if (wish.id == BufferId::kScratch) {
+      const uint64_t room = std::max(left_in(wish.first), left_in(wish.second)) / kArenaAlign * kArenaAlign;
+      if (plan.prompt_batch == 0) {
+        plan.prompt_batch = LargestPromptBatch(model.shape, room, std::min(plan.n_ctx, kMostPromptBatch));
+      }
+      const uint32_t least = plan.screened ? LeastCandidates(text, index->screen) : 0;
+      wish.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
+                            ScratchBytes(request, plan, plan.prompt_batch, least));
     }
     const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left_in(region); };
     if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first), plan);
@@ -500,28 +581,43 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
   }
   if (plan.screened) {
-    plan.head_cost = ScreenCost(model.tensor({TensorKind::kLmHead, 0}), index->screen, plan);
-    // A first stage that is mostly read from the card may cost more than what it saves.
-    const uint32_t group_rows = card::GroupRows(index->screen.stages[0].record_bytes);
-    const bool group_fits = card::TileRows({0, index->screen.stages[0].record_bytes, model.shape.vocab_size, {}},
-                                           plan.tile_buffer_bytes, block_bytes) >= group_rows;
-    const TokenCost scan = ScanCost(model, plan);
-    if (!group_fits || plan.head_cost.card_bytes >= scan.card_bytes) {
-      if (options.head == HeadMode::kScreen && !group_fits) {
-        return Fail({.code = Code::kOutOfMemory,
-                     .what = "a tile buffer of {have} bytes is too small for the screen: plan with larger tiles",
-                     .have = plan.tile_buffer_bytes});
-      }
-      if (options.head == HeadMode::kAuto) {
-        PlanOptions full = options;
-        full.head = HeadMode::kFull;
-        Result<Plan> scanned = MakePlan(model, text, board, block_bytes, full, index);
-        if (scanned) scanned->options.head = HeadMode::kAuto;
-        return scanned;
-      }
+    if (!GroupFits(request, plan)) {
+      return Fail({.code = Code::kOutOfMemory,
+                   .what = "a tile buffer of {have} bytes is too small for the screen: plan with larger tiles",
+                   .have = plan.tile_buffer_bytes});
     }
   }
   for (const TensorRef& tensor : model.tensors) plan.token_cost += plan.PlacementOf(tensor).cost;
+  return plan;
+}
+
+// The tokenizer where it fits first.
+Result<Plan> PlanTokenizer(const Request& request, bool screened) {
+  const TextNeeds& text = request.text;
+  if (text.table_bytes == 0) return PlanWith(request, screened, TokenizerPlace::kNone);
+  const bool fits_board = ArenaBytes(text.table_bytes) <=
+                          std::max(request.board.capacity(Region::kPsram), request.board.capacity(Region::kSram));
+  if (fits_board) {
+    Result<Plan> plan = PlanWith(request, screened, TokenizerPlace::kInMemory);
+    if (plan || plan.error().code != Code::kOutOfMemory || text.cache_bytes == 0) return plan;
+    Result<Plan> on_card = PlanWith(request, screened, TokenizerPlace::kOnCard);
+    return on_card ? on_card : plan;
+  }
+  return PlanWith(request, screened, text.cache_bytes != 0 ? TokenizerPlace::kOnCard : TokenizerPlace::kNowhere);
+}
+
+}  // namespace
+
+Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options, const card::Index* index) {
+  const Request request = {model, text, board, block_bytes, options, index};
+  THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
+  if (!wants_screen) return PlanTokenizer(request, /*screened=*/false);
+  Result<Plan> plan = PlanTokenizer(request, /*screened=*/true);
+  const bool is_small = !plan && plan.error().code == Code::kOutOfMemory;
+  if (options.head == HeadMode::kAuto && (is_small || (plan && !SavesReads(request, *plan)))) {
+    return PlanTokenizer(request, /*screened=*/false);
+  }
   return plan;
 }
 

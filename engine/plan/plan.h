@@ -33,6 +33,15 @@ enum class HeadMode : uint8_t {
   kScreen,  // with the screen; refused without one
 };
 
+// Where the tokenizer is. The first that is possible.
+enum class TokenizerPlace : uint8_t {
+  kNone,      // the model has none
+  kInMemory,  // its tables are in BufferId::kTokenizer
+  kOnCard,    // in the index, read page by page through BufferId::kTokenizerCache
+  kNowhere,   // its tables are larger than any of the board's memories, and no index has them: ids only, no texts
+};
+const char* TokenizerPlaceName(TokenizerPlace place);  // "none", "memory", "card", "nowhere"; static lifetime
+
 // What may be chosen; everything else follows.
 struct PlanOptions {
   uint32_t n_ctx = 0;  // positions in the KV cache; 0: max_position_embeddings of the model
@@ -58,7 +67,8 @@ PlanOptions OriginalPlan(const ModelShape& shape);
 
 // What the text side wants, told by the layer that knows it: this one does not.
 struct TextNeeds {
-  uint64_t table_bytes = 0;                               // the loaded vocabulary
+  uint64_t table_bytes = 0;  // the loaded vocabulary; 0: no tokenizer
+  uint64_t cache_bytes = 0;  // to use it from the index on the card instead; 0: the index does not have it
   uint64_t (*work_bytes)(uint64_t text_bytes) = nullptr;  // workspace to encode a text; null: no tokenizer
   uint64_t held_bytes = 0;                                // to hold text back while it is generated
   uint64_t candidate_bytes = 0;                           // of the sampler, all of them
@@ -67,29 +77,30 @@ struct TextNeeds {
 };
 
 enum class BufferId : uint8_t {
-  kTiles,          // streamed: two DMA buffers that weights go through
-  kBounce,         // bounced: what the card's DMA writes; the model's header is read through all of it
-  kStack,          // of the task that runs the session
-  kTensorTable,    // where each tensor lies in the file
-  kSession,        // the session object
-  kNorms,          // all norm weights, float32, resident
-  kActivations,    // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kRotary,         // inverse frequencies
-  kScores,         // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
-  kTokens,         // ids of the prompt [n_ctx]
-  kHistory,        // ids of the context [n_ctx]
-  kCandidates,     // of the sampler
-  kPenalised,      // ids of the sampler's repetition penalty
-  kTokenizer,      // vocabulary
-  kText,           // the detokenizer's and the stop matcher's held-back text
-  kHeadRows,       // logits or bounds of a block of rows
-  kLogits,         // [vocab_size], if they are kept
-  kBlockChecks,    // the index's checksums of the weights
-  kRowChecks,      // of the rows of the token embedding
-  kScreenVectors,  // mean row, directions and checksums of the screen
-  kScreenQuery,    // codes of the hidden state
-  kScreenPsram,    // records of the screen's stages
-  kScreenFlash,    // those that lie in flash
+  kTiles,           // streamed: two DMA buffers that weights go through
+  kBounce,          // bounced: what the card's DMA writes; the model's header is read through all of it
+  kStack,           // of the task that runs the session
+  kTensorTable,     // where each tensor lies in the file
+  kSession,         // the session object
+  kNorms,           // all norm weights, float32, resident
+  kActivations,     // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
+  kRotary,          // inverse frequencies
+  kScores,          // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
+  kTokens,          // ids of the prompt [n_ctx]
+  kHistory,         // ids of the context [n_ctx]
+  kCandidates,      // of the sampler
+  kPenalised,       // ids of the sampler's repetition penalty
+  kTokenizer,       // vocabulary
+  kTokenizerCache,  // pages of a vocabulary on the card, which the card's DMA writes
+  kText,            // the detokenizer's and the stop matcher's held-back text
+  kHeadRows,        // logits or bounds of a block of rows
+  kLogits,          // [vocab_size], if they are kept
+  kBlockChecks,     // the index's checksums of the weights
+  kRowChecks,       // of the rows of the token embedding
+  kScreenVectors,   // mean row, directions and checksums of the screen
+  kScreenQuery,     // codes of the hidden state
+  kScreenPsram,     // records of the screen's stages
+  kScreenFlash,     // those that lie in flash
   // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
   // max_prompt_bytes; or the rows that survive the screen.
   kScratch,
@@ -99,7 +110,7 @@ enum class BufferId : uint8_t {
   kFfnTile,        // bounced: the largest piece of gate, up and down
   kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 29;
+inline constexpr size_t kNumBuffers = 30;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -144,7 +155,8 @@ struct Plan {
   uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
-  bool screened = false;                         // the next token is found with the screen
+  TokenizerPlace tokenizer = TokenizerPlace::kNone;
+  bool screened = false;                                        // the next token is found with the screen
   std::array<card::StagePlace, card::kMostStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
@@ -185,8 +197,10 @@ inline constexpr uint32_t kHeaderBufferBytes = 4096;
 
 // Plans `model` on `board`, with its index if there is one. Buffers the step touches most go to SRAM while it lasts,
 // then to PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM.
-// Fails with kOutOfMemory (the region in
-// `{name}`, need and have in bytes) when something fits nowhere, kInvalidArgument for options out of range.
+// A board
+// with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a scan of
+// all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in bytes)
+// when something fits nowhere, kInvalidArgument for options out of range.
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
                       const PlanOptions& options, const card::Index* index = nullptr);
 

@@ -121,7 +121,7 @@ TEST(Plan, SaysWhichBufferLacksHowMuchWhere) {
   board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 1'272'000;
   const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
   ASSERT_FALSE(refused);
-  // 1 272 000 less prompt and context ids 2 * 4096, tokenizer 500 000, its workspace 11 * 8192 + 14.
+  // 1 272 000 less tokenizer 500 000.
   EXPECT_EQ(
       Text(refused.error()),
       "psram has no room for the KV cache: 786432 bytes are needed, 772000 are left, 14432 are missing: lower -c");
@@ -149,6 +149,129 @@ TEST(Plan, FallsBackToTheOtherMemoryAndRefusesWhenBothAreFull) {
   EXPECT_GT(fits, 128u);
   EXPECT_TRUE(MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = fits}));
   EXPECT_FALSE(MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = fits + 1}));
+}
+
+// The tables of 32 000 pieces, and eight pages of them.
+constexpr TextNeeds kTokenizerInIndex = {.table_bytes = 366'000,
+                                         .cache_bytes = 8 * 512 + 384 + 64 + 48,
+                                         .work_bytes = kTokenizer.work_bytes,
+                                         .held_bytes = 2400,
+                                         .candidate_bytes = 40 * 8};
+
+// An index without a screen, as far as a plan asks.
+card::Index IndexOf(const card::ModelFile& model) {
+  card::Index index;
+  index.sections[static_cast<size_t>(card::Section::kBlockChecks)].bytes = card::NumBlocks(model) * sizeof(uint32_t);
+  index.sections[static_cast<size_t>(card::Section::kRowChecks)].bytes = model.shape.vocab_size * sizeof(uint32_t);
+  return index;
+}
+
+// With a screen of 4 and 3 bits and room for this many candidates.
+card::Index ScreenedIndexOf(const card::ModelFile& model, uint32_t num_candidates) {
+  card::Index index = IndexOf(model);
+  index.screen = {.num_stages = 2, .num_directions = 4, .num_candidates = num_candidates};
+  for (uint32_t s = 0; s < 2; ++s) {
+    card::StageInfo& stage = index.screen.stages[s];
+    stage.bits = 4 - s;
+    stage.record_bytes = card::RecordBytes(model.shape.hidden_size, stage.bits, 4, s);
+    stage.rows_left_mean = s == 0 ? 100 : 2;
+    stage.rows_left_most = s == 0 ? 150 : 5;
+  }
+  index.sections[static_cast<size_t>(card::Section::kVectors)].bytes = 5 * model.shape.hidden_size * sizeof(float);
+  index.sections[static_cast<size_t>(card::Section::kGroupChecks)].bytes = 250 * sizeof(uint32_t);
+  return index;
+}
+
+uint64_t InternalBytes(const Plan& plan) {
+  return plan.region_bytes(Region::kSramDma) + plan.region_bytes(Region::kSram);
+}
+
+TEST(Plan, TinyLlmOnAnEsp32WithoutPsram) {
+  const Model model(kTinyLlm);
+  const card::Index index = IndexOf(model.file());
+  const auto plan = MakePlan(model.file(), kTokenizerInIndex, kEsp32, 512, {.n_ctx = 128}, &index);
+  ASSERT_TRUE(plan) << Text(plan.error());
+  EXPECT_EQ(plan->buffer(BufferId::kKvCache).bytes, 128u * 2 * 96 * 4);
+  EXPECT_EQ(plan->buffer(BufferId::kStack).bytes, kStackBytes);
+  EXPECT_EQ(plan->tokenizer, TokenizerPlace::kOnCard);
+  EXPECT_EQ(plan->buffer(BufferId::kTokenizer).bytes, 0u);
+  EXPECT_EQ(plan->buffer(BufferId::kTokenizerCache).bytes, kTokenizerInIndex.cache_bytes);
+  EXPECT_EQ(plan->buffer(BufferId::kTokenizerCache).region, Region::kSramDma);
+  EXPECT_LE(InternalBytes(*plan), 200'000u);
+  EXPECT_EQ(plan->region_bytes(Region::kPsram), 0u);
+  EXPECT_EQ(plan->region_bytes(Region::kFlash), 0u);
+  EXPECT_LE(kEsp32.capacity(Region::kSramDma) + kEsp32.capacity(Region::kSram), 200'000u);
+  EXPECT_EQ(plan->token_cost.payload_bytes, 27'378'432u);
+
+  // Without an index the tokenizer is nowhere, and nothing is set aside for texts.
+  const auto ids_only = MakePlan(model.file(), kTokenizer, kEsp32, 512, {.n_ctx = 128});
+  ASSERT_TRUE(ids_only) << Text(ids_only.error());
+  EXPECT_EQ(ids_only->tokenizer, TokenizerPlace::kNowhere);
+  EXPECT_EQ(ids_only->buffer(BufferId::kText).bytes, 0u);
+
+  // All logits at once.
+  TextNeeds top_p = kTokenizerInIndex;
+  top_p.candidate_bytes = 32000 * 8;
+  top_p.is_boundable = false;
+  const auto refused = MakePlan(model.file(), top_p, kEsp32, 512, {.n_ctx = 128}, &index);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(Text(refused.error()).find("sampler candidates: 256000 bytes are needed"), std::string::npos);
+  EXPECT_NE(Text(refused.error()).find("top-p without top-k"), std::string::npos) << Text(refused.error());
+}
+
+// Memory for tables goes before the card; the context goes before the tables.
+TEST(Plan, TheTokenizerIsOnTheCardWhereItsTablesDoNotFit) {
+  const Model model(kTinyLlm);
+  const card::Index index = IndexOf(model.file());
+  const PlanOptions options = {.n_ctx = 128, .prompt_batch = 1};
+  Board board = kEsp32;
+  uint64_t in_memory = 0;
+  uint64_t on_card = 0;
+  for (uint64_t psram = 0; psram < 700'000; psram += 10'000) {
+    board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = psram;
+    const auto plan = MakePlan(model.file(), kTokenizerInIndex, board, 512, options, &index);
+    ASSERT_TRUE(plan) << psram << Text(plan.error());
+    const bool is_in_memory = plan->tokenizer == TokenizerPlace::kInMemory;
+    ++(is_in_memory ? in_memory : on_card);
+    EXPECT_TRUE(is_in_memory ? psram >= 370'000 : psram < 390'000) << psram;  // checksums and ids go there, too
+    EXPECT_EQ(plan->buffer(BufferId::kTokenizerCache).bytes == 0, is_in_memory);
+  }
+  EXPECT_GT(in_memory, 10u);
+  EXPECT_GT(on_card, 10u);
+}
+
+TEST(Plan, AScreenThatDoesNotFitIsDoneWithout) {
+  const Model model(kTinyLlm);
+  const PlanOptions options = {.n_ctx = 128, .prompt_batch = 1};
+  uint32_t screened = 0;
+  for (uint32_t candidates = 100; candidates < 3000; candidates += 100) {
+    const card::Index index = ScreenedIndexOf(model.file(), candidates);
+    // One token is kept: twice the most rows that the likeliest left are enough, or 256.
+    TextNeeds greedy = kTokenizerInIndex;
+    greedy.candidate_bytes = 0;
+    const auto one = MakePlan(model.file(), greedy, kEsp32, 512, options, &index);
+    ASSERT_TRUE(one) << candidates << Text(one.error());
+    EXPECT_TRUE(one->screened) << candidates;
+    EXPECT_LE(InternalBytes(*one), 200'000u);
+
+    const auto plan = MakePlan(model.file(), kTokenizerInIndex, kEsp32, 512, options, &index);
+    ASSERT_TRUE(plan) << candidates << Text(plan.error());
+    PlanOptions screen = options;
+    screen.head = HeadMode::kScreen;
+    const auto forced = MakePlan(model.file(), kTokenizerInIndex, kEsp32, 512, screen, &index);
+    EXPECT_EQ(plan->screened, forced.has_value()) << candidates;
+    EXPECT_TRUE(forced || forced.error().code == Code::kOutOfMemory) << Text(forced.error());
+    if (!plan->screened) continue;
+    ++screened;
+    EXPECT_LE(plan->region_bytes(Region::kFlash), kEsp32.capacity(Region::kFlash));
+    // Of a first stage that is read for each token, most is in flash; the second, of which little is, stays on the
+    // card.
+    EXPECT_GT(plan->places[0].flash_rows, 27'000u);
+    EXPECT_LT(plan->places[1].flash_rows, 1'000u);
+    EXPECT_LT(plan->head_cost.card_bytes, 600'000u);
+  }
+  EXPECT_GT(screened, 0u);
+  EXPECT_LT(screened, 29u);
 }
 
 TEST(Plan, RefusesWhatNoBoardHasRoomFor) {

@@ -30,10 +30,22 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
   THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_, options.folder));
   plan::PlanOptions plan = options.plan;
   plan.keep_logits = options.keep_logits;
-  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), plan));
-  THIMBLE_ASSIGN(
-      session_,
-      Session::Open({.model = &model_, .plan = &plan_, .reader = reader_.get(), .kernels = options.kernels}, arenas_));
+  if (options.index != nullptr) {
+    index_extent_ = {.size_bytes = options.index->geometry().size_bytes};
+    index_reader_ = std::make_unique<card::FileReader>(
+        *options.index, card::FileMap{.extents = {&index_extent_, 1}, .size_bytes = index_extent_.size_bytes}, ledger_,
+        &cancel_);
+    THIMBLE_ASSIGN(index_, OpenModelIndex(*reader_, *index_reader_, model_, *options.kernels, arenas_));
+  }
+  const card::Index* const index = index_ ? &*index_ : nullptr;
+  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), plan, options.sampler, index));
+  THIMBLE_ASSIGN(session_, Session::Open({.model = &model_,
+                                          .plan = &plan_,
+                                          .reader = reader_.get(),
+                                          .kernels = options.kernels,
+                                          .index = index,
+                                          .index_reader = index_reader_.get()},
+                                         arenas_));
   return {};
 }
 

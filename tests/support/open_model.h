@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,8 @@ class OpenModel {
     bool keep_logits = true;  // whatever the plan says
     const math::Kernels* kernels = &math::BestKernels();
     const card::ModelFolder* folder = nullptr;  // of a tensor folder
+    text::SamplerOptions sampler = {};          // that the plan is for
+    card::BlockDevice* index = nullptr;         // all of it is the model's index
   };
 
   // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is
@@ -59,6 +62,9 @@ class OpenModel {
   std::atomic<bool> cancel_ = false;
   std::unique_ptr<card::FileReader> reader_;
   card::ModelFile model_;
+  card::Extent index_extent_;
+  std::unique_ptr<card::FileReader> index_reader_;
+  std::optional<card::Index> index_;
   plan::Plan plan_;
   Session* session_ = nullptr;
   std::string error_;
