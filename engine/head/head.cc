@@ -2,17 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 namespace thimble::head {
 namespace {
 
-// Rows left to fetch, as a share of all, from which a scan costs less: its reads are long.
-constexpr uint32_t kScanShare = 16;
-
-// A gap between two rows that is read through rather than asked for anew: a command to a card costs about as much time
-// as this many bytes (about 0.4 ms at 10 to 17 MB/s).
-constexpr uint64_t kReadThroughBytes = 4096;
+// A command to a card costs about as much time as this many bytes (about 0.4 ms at 10 to 17 MB/s). A gap between two
+// rows up to this is read through rather than asked for anew.
+constexpr uint64_t kCommandBytes = 4096;
 
 // The candidate with the largest center.
 size_t Likeliest(std::span<const text::Bounded> candidates) {
@@ -211,8 +207,19 @@ Result<bool> Head::Screen(const float* x, text::Choice& choice) {
   ScreenCounts& counts = parts_.ledger->screen;
   counts.survivors += candidates_.size();
   counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
-  if (candidates_.size() > std::max<uint32_t>(parts_.tensor->rows / kScanShare, 2)) return false;
-  THIMBLE_TRY(FetchRows(x, choice));
+  TokenId fetched = card::kNoToken;
+  if (!choice.needs_logits()) {
+    if (candidates_.size() > 1) {  // the likeliest's logit often settles it
+      const size_t likeliest = Likeliest(candidates_);
+      fetched = candidates_[likeliest].id;
+      THIMBLE_TRY(FetchRun(x, candidates_.subspan(likeliest, 1), choice));
+      candidates_ = candidates_.first(choice.Prune(candidates_, true));
+    }
+    if (candidates_.size() == 1) return true;
+  }
+  // None are left of an index that lies: its bounds exclude each other.
+  if (candidates_.empty() || IsScanCheaper(fetched)) return false;
+  THIMBLE_TRY(FetchRows(x, fetched, choice));
   return true;
 }
 
@@ -278,7 +285,8 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
   return true;
 }
 
-// Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked.
+// Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked. One that is left
+// is the token.
 Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
   const auto ask = [&](text::Bounded& c) -> Result<void> {
     THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(stage, c.id));
@@ -291,48 +299,56 @@ Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
     ++parts_.ledger->screen.refined;
     return {};
   };
-  if (candidates_.size() > 1 && !choice.needs_logits()) {
+  TokenId asked = card::kNoToken;
+  if (!choice.needs_logits()) {
+    if (candidates_.size() <= 1) return {};
     text::Bounded& best = candidates_[Likeliest(candidates_)];
-    const TokenId best_id = best.id;
+    asked = best.id;
     THIMBLE_TRY(ask(best));
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
-    for (text::Bounded& c : candidates_) {
-      if (c.id != best_id) THIMBLE_TRY(ask(c));
-    }
-  } else {
-    for (text::Bounded& c : candidates_) THIMBLE_TRY(ask(c));
+  }
+  for (text::Bounded& c : candidates_) {
+    if (c.id != asked) THIMBLE_TRY(ask(c));
   }
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
   return {};
 }
 
-// Reads the weights of candidates until no more are needed: first of the likeliest, whose logit often settles it, then
-// of all that are left, in the order of the file.
-Result<void> Head::FetchRows(const float* x, text::Choice& choice) {
-  const bool needs_all = choice.needs_logits();
-  std::optional<TokenId> fetched;
-  if (!needs_all && candidates_.size() > 1) {
-    const size_t likeliest = Likeliest(candidates_);
-    fetched = candidates_[likeliest].id;
-    THIMBLE_TRY(FetchRun(x, candidates_.subspan(likeliest, 1), choice));
-    candidates_ = candidates_.first(choice.Prune(candidates_, true));
+// The next candidates from `from` on that are read together; empty and at the end when there are none. `fetched` is not
+// read again.
+Head::Run Head::NextRun(size_t from, TokenId fetched) const {
+  if (from < candidates_.size() && candidates_[from].id == fetched) ++from;
+  if (from == candidates_.size()) return {.first = from, .end = from, .bytes = 0};
+  const uint64_t row_bytes = parts_.tensor->row_bytes();
+  const auto bytes_to = [&](size_t last) { return (candidates_[last].id - candidates_[from].id + 1) * row_bytes; };
+  size_t end = from + 1;
+  while (end < candidates_.size() && end - from < kBlockRows && candidates_[end].id != fetched &&
+         (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= kCommandBytes &&
+         parts_.reader->BufferBytes(bytes_to(end)) <= memory_.tiles.first.size()) {
+    ++end;
   }
-  if (!needs_all && candidates_.size() == 1) return {};
-  for (size_t i = 0; i < candidates_.size();) {
-    if (candidates_[i].id == fetched) {
-      ++i;
-      continue;
+  return {.first = from, .end = end, .bytes = bytes_to(end - 1)};
+}
+
+// Whether to read the rows of the candidates takes as long as to read all rows.
+bool Head::IsScanCheaper(TokenId fetched) const {
+  const uint32_t rows_in_memory = stages_[parts_.index->screen.num_stages - 1].parts.back().first_row;
+  const uint64_t all_bytes = parts_.tensor->size_bytes();
+  uint64_t bytes = 0;
+  for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
+    bytes += kCommandBytes + run.bytes;
+    // A row's checksum is in its record.
+    for (const text::Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
+      if (c.id >= rows_in_memory) bytes += kCommandBytes;
     }
-    size_t end = i + 1;
-    const uint64_t row_bytes = parts_.tensor->row_bytes();
-    const auto span_bytes = [&](size_t last) { return (candidates_[last].id - candidates_[i].id + 1) * row_bytes; };
-    while (end < candidates_.size() && end - i < kBlockRows && candidates_[end].id != fetched &&
-           (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= kReadThroughBytes &&
-           parts_.reader->BufferBytes(span_bytes(end)) <= memory_.tiles.first.size()) {
-      ++end;
-    }
-    THIMBLE_TRY(FetchRun(x, candidates_.subspan(i, end - i), choice));
-    i = end;
+  }
+  return bytes >= all_bytes + all_bytes / memory_.tiles.first.size() * kCommandBytes;
+}
+
+// Reads the weights of all candidates but `fetched`, in the order of the file.
+Result<void> Head::FetchRows(const float* x, TokenId fetched, text::Choice& choice) {
+  for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
+    THIMBLE_TRY(FetchRun(x, candidates_.subspan(run.first, run.end - run.first), choice));
   }
   return {};
 }

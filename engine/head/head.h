@@ -80,6 +80,11 @@ class Head {
   struct Stage {
     std::array<Part, 3> parts = {};
   };
+  // Candidates [first, end), whose rows are read together.
+  struct Run {
+    size_t first, end;
+    uint64_t bytes;
+  };
 
   bool has_screen() const { return parts_.index != nullptr && parts_.index->has_screen(); }
   const card::StageInfo& info(uint32_t stage) const { return parts_.index->screen.stages[stage]; }
@@ -99,7 +104,9 @@ class Head {
   Result<bool> AskFirstStage(text::Choice& choice);
   Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, text::Choice& choice);
   Result<void> AskStage(uint32_t stage, text::Choice& choice);
-  Result<void> FetchRows(const float* x, text::Choice& choice);
+  Run NextRun(size_t from, TokenId fetched) const;
+  bool IsScanCheaper(TokenId fetched) const;
+  Result<void> FetchRows(const float* x, TokenId fetched, text::Choice& choice);
   Result<void> FetchRun(const float* x, std::span<text::Bounded> run, text::Choice& choice);
   Result<bool> Screen(const float* x, text::Choice& choice);
 
