@@ -4,28 +4,21 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
-#include <memory>
+#include <nlohmann/json.hpp>
 #include <random>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "engine/card/fat32.h"
-#include "engine/card/index_file.h"
-#include "engine/head/head.h"
-#include "engine/session.h"
-#include "host/devices/ram_device.h"
-#include "host/loaded_model.h"
-#include "host/plan_choice.h"
-#include "host/prepare.h"
+#include "engine/head/query.h"
 #include "host/screen_builder.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/screened_head.h"
 #include "tests/support/tool.h"
 
 namespace thimble::tests {
@@ -50,201 +43,32 @@ std::vector<text::SamplerOptions> Modes() {
   return modes;
 }
 
-// A head in memory, as the model's file and its index would have it, and the Head over both.
-class HeadUnderTest {
- public:
-  HeadUnderTest(std::vector<float> weights, uint32_t hidden_size, std::span<const float> states,
-                const std::vector<uint32_t>& bits, const math::Kernels& kernels, uint32_t psram_rows,
-                uint32_t flash_rows)
-      : weights_(std::move(weights)), kernels_(&kernels) {
-    const auto rows = static_cast<uint32_t>(weights_.size() / hidden_size);
-    tensor_ = {.offset = 0, .rows = rows, .cols = hidden_size, .id = {TensorKind::kLmHead, 0}};
-    BuiltScreen screen = host::BuildScreen(weights_, hidden_size, states, bits);
-    host::MeasureScreen(screen, hidden_size, states);
-    std::vector<uint32_t> crcs;
-    for (uint32_t r = 0; r < rows; ++r) {
-      crcs.push_back(kernels.crc32c(0, reinterpret_cast<const std::byte*>(&weights_[size_t{r} * hidden_size]),
-                                    hidden_size * sizeof(float)));
-    }
-    host::SealRecords(screen, crcs);
-    index_.screen = screen.info;
-    // Fallbacks that a too small workspace would cause are not what is tested here.
-    index_.screen.num_candidates = rows;
-    std::vector<std::byte> file;
-    const auto put = [&](card::Section id, std::span<const std::byte> bytes) {
-      index_.sections[static_cast<size_t>(id)] = {
-          .offset = file.size(), .bytes = bytes.size(), .crc = kernels.crc32c(0, bytes.data(), bytes.size())};
-      file.insert(file.end(), bytes.begin(), bytes.end());
-      file.resize((file.size() + card::kSectionAlign - 1) / card::kSectionAlign * card::kSectionAlign);
-    };
-    put(card::Section::kVectors, std::as_bytes(std::span(screen.vectors)));
-    std::vector<uint32_t> groups;
-    const size_t record_bytes = screen.info.stages[0].record_bytes;
-    const size_t group_bytes = card::GroupRows(screen.info.stages[0].record_bytes) * record_bytes;
-    for (size_t at = 0; at < screen.records[0].size(); at += group_bytes) {
-      groups.push_back(kernels.crc32c(0, &screen.records[0][at], std::min(group_bytes, screen.records[0].size() - at)));
-    }
-    put(card::Section::kGroupChecks, std::as_bytes(std::span(groups)));
-    for (uint32_t s = 0; s < bits.size(); ++s) {
-      put(static_cast<card::Section>(static_cast<uint32_t>(card::Section::kStage0) + s), screen.records[s]);
-    }
-
-    std::vector<std::byte> model(weights_.size() * sizeof(float) / 512 * 512 + 512);
-    std::memcpy(model.data(), weights_.data(), weights_.size() * sizeof(float));
-    model_device_ = std::make_unique<host::RamDevice>(std::move(model));
-    index_device_ = std::make_unique<host::RamDevice>(std::move(file));
-    model_extent_ = card::WholeDevice(*model_device_);
-    index_extent_ = card::WholeDevice(*index_device_);
-    reader_ = std::make_unique<card::FileReader>(*model_device_,
-                                                 card::FileMap{{&model_extent_, 1}, model_extent_.size_bytes}, ledger_);
-    index_reader_ = std::make_unique<card::FileReader>(
-        *index_device_, card::FileMap{{&index_extent_, 1}, index_extent_.size_bytes}, ledger_);
-    stream_ = std::make_unique<card::TileStream>(*reader_);
-
-    const auto unit = card::GroupRows(screen.info.stages[0].record_bytes);
-    const auto whole_groups = [&](uint32_t n) { return n >= rows ? rows : n / unit * unit; };
-    head::HeadMemory memory;
-    uint64_t psram_bytes = 0;
-    uint64_t flash_bytes = 0;
-    for (uint32_t s = 0; s < bits.size(); ++s) {
-      const uint32_t psram = whole_groups(psram_rows);
-      memory.places[s] = {psram, std::min(whole_groups(flash_rows), rows - psram)};
-      if (psram + memory.places[s].flash_rows != rows) {
-        memory.places[s].flash_rows = memory.places[s].flash_rows / unit * unit;
-      }
-      psram_bytes += uint64_t{memory.places[s].psram_rows} * screen.info.stages[s].record_bytes;
-      flash_bytes += uint64_t{memory.places[s].flash_rows} * screen.info.stages[s].record_bytes;
-    }
-    psram_.resize(psram_bytes);
-    flash_.resize(flash_bytes);
-    rows_.resize(2 * head::kBlockRows);
-    vectors_.resize(screen.vectors.size());
-    groups_.resize(groups.size());
-    codes_.resize(head::QueryCodeBytes(hidden_size));
-    candidates_.resize(rows);
-    memory.tiles = {tiles_.first(tiles_.size() / 2), tiles_.subspan(tiles_.size() / 2)};
-    memory.rows = rows_;
-    memory.vectors = vectors_;
-    memory.group_checks = groups_;
-    memory.codes = codes_;
-    memory.candidates = candidates_;
-    memory.psram = psram_;
-    memory.flash = flash_;
-    head::HeadParts parts = {.tensor = &tensor_,
-                             .kernels = kernels_,
-                             .reader = reader_.get(),
-                             .stream = stream_.get(),
-                             .block_bytes = 512,
-                             .ledger = &ledger_};
-    scan_ = std::make_unique<head::Head>(parts, memory);
-    parts.index = &index_;
-    parts.index_reader = index_reader_.get();
-    screen_ = std::make_unique<head::Head>(parts, memory);
-    EXPECT_TRUE(screen_->Load());
-  }
-
-  TokenId Choose(bool screened, const float* x, const text::SamplerOptions& sampler, uint32_t position,
-                 std::span<const TokenId> recent) {
-    std::vector<text::Candidate> kept(static_cast<size_t>(text::CandidatesNeeded(sampler, tensor_.rows)));
-    std::vector<TokenId> penalised(static_cast<size_t>(text::PenalisedNeeded(sampler, recent.size())));
-    text::Choice choice(sampler, tensor_.rows, position, recent, kept, penalised);
-    const Result<TokenId> token = (screened ? *screen_ : *scan_).Choose(x, choice);
-    EXPECT_TRUE(token) << token.error().what;
-    return token.value_or(card::kNoToken);
-  }
-
-  // Chooses by both in every mode, for each state. Returns how many tokens were compared.
-  size_t Compare(std::span<const float> states, uint64_t seed) {
-    size_t n = 0;
-    const std::vector<text::SamplerOptions> modes = Modes();
-    for (size_t at = 0; at + tensor_.cols <= states.size(); at += tensor_.cols) {
-      for (text::SamplerOptions mode : modes) {
-        mode.seed = seed;
-        const auto position = static_cast<uint32_t>(at / tensor_.cols);
-        std::array<TokenId, 6> recent;
-        for (TokenId& id : recent) id = static_cast<TokenId>(random_() % tensor_.rows);
-        recent[0] = last_;
-        recent[5] = recent[1];
-        const TokenId want = Choose(false, &states[at], mode, position, recent);
-        EXPECT_EQ(Choose(true, &states[at], mode, position, recent), want)
-            << "state " << position << ", top_k " << mode.top_k << ", min_p " << mode.min_p << ", temperature "
-            << mode.temperature << ", penalty " << mode.repeat_penalty;
-        last_ = want;
-        ++n;
-      }
-    }
-    return n;
-  }
-
-  const ScreenCounts& counts() const { return ledger_.screen; }
-  const std::vector<float>& weights() const { return weights_; }
-
- private:
-  std::vector<float> weights_;
-  const math::Kernels* kernels_;
-  TensorRef tensor_;
-  card::Index index_;
-  Ledger ledger_;
-  std::unique_ptr<host::RamDevice> model_device_, index_device_;
-  card::Extent model_extent_, index_extent_;
-  std::unique_ptr<card::FileReader> reader_, index_reader_;
-  std::unique_ptr<card::TileStream> stream_;
-  struct alignas(512) Block {
-    std::byte bytes[512];
-  };
-  std::vector<Block> blocks_ = std::vector<Block>(2 * 48);
-  std::span<std::byte> tiles_ = std::as_writable_bytes(std::span(blocks_));
-  std::vector<float> rows_, vectors_;
-  std::vector<uint32_t> groups_;
-  std::vector<int8_t> codes_;
-  std::vector<text::Bounded> candidates_;
-  std::vector<std::byte> psram_, flash_;
-  std::unique_ptr<head::Head> scan_, screen_;
-  std::mt19937 random_{7};
-  TokenId last_ = 0;
-};
-
-std::vector<float> Normal(size_t n, uint32_t seed, float deviation = 1.0f) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, deviation);
-  std::vector<float> values(n);
-  for (float& v : values) v = normal(random);
-  return values;
-}
-
-// Rows that a screen finds hard: equal rows, rows one ulp apart, zero rows, and very large and very small ones.
-std::vector<float> HardHead(uint32_t rows, uint32_t hidden_size, uint32_t seed) {
-  std::vector<float> head = Normal(size_t{rows} * hidden_size, seed);
-  std::mt19937 random(seed);
-  for (uint32_t r = 1; r < rows; ++r) {
-    float* const row = &head[size_t{r} * hidden_size];
-    const float* const other = &head[size_t{random() % r} * hidden_size];
-    switch (random() % 8) {
-      case 0:
-        std::copy_n(other, hidden_size, row);
-        break;
-      case 1:
-        std::copy_n(other, hidden_size, row);
-        row[random() % hidden_size] = std::nextafter(row[0], 100.0f);
-        break;
-      case 2:
-        std::copy_n(other, hidden_size, row);
-        for (uint32_t i = 0; i < hidden_size; ++i) row[i] = std::nextafter(row[i], i % 2 == 0 ? 9.0f : -9.0f);
-        break;
-      case 3:
-        std::fill_n(row, hidden_size, 0.0f);
-        break;
-      case 4:
-        for (uint32_t i = 0; i < hidden_size; ++i) row[i] *= 1e-39f;
-        break;
-      case 5:
-        for (uint32_t i = 0; i < hidden_size; ++i) row[i] *= 1.5f;
-        break;
-      default:
-        break;
+// Chooses by both in every mode, for each state. Returns how many tokens were compared.
+size_t Compare(ScreenedHead& head, std::span<const float> states, uint64_t seed) {
+  const uint32_t hidden_size = head.tensor().cols;
+  std::mt19937 random(7);
+  TokenId last = 0;
+  size_t n = 0;
+  for (size_t at = 0; at + hidden_size <= states.size(); at += hidden_size) {
+    for (text::SamplerOptions mode : Modes()) {
+      mode.seed = seed;
+      const auto position = static_cast<uint32_t>(at / hidden_size);
+      std::array<TokenId, 6> recent;
+      for (TokenId& id : recent) id = static_cast<TokenId>(random() % head.tensor().rows);
+      recent[0] = last;
+      recent[5] = recent[1];
+      const Result<TokenId> want = head.Scanned(&states[at], mode, position, recent);
+      const Result<TokenId> have = head.Screened(&states[at], mode, position, recent);
+      EXPECT_TRUE(want) << want.error().what;
+      EXPECT_TRUE(have) << have.error().what;
+      if (!want || !have) return n;
+      EXPECT_EQ(*have, *want) << "state " << position << ", top_k " << mode.top_k << ", min_p " << mode.min_p
+                              << ", temperature " << mode.temperature << ", penalty " << mode.repeat_penalty;
+      last = *want;
+      ++n;
     }
   }
-  return head;
+  return n;
 }
 
 TEST(Screen, TiesNearTiesZerosAndSubnormalsChangeNothing) {
@@ -254,10 +78,10 @@ TEST(Screen, TiesNearTiesZerosAndSubnormalsChangeNothing) {
     const std::vector<float> states = Normal(size_t{12} * hidden_size, 100 + seed);
     const std::vector<uint32_t> bits = seed % 3 == 0 ? std::vector<uint32_t>{2, 2, 3} : std::vector<uint32_t>{4, 3};
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      HeadUnderTest head(HardHead(1500, hidden_size, seed), hidden_size, states, bits, **k, seed % 2 == 0 ? 1500 : 700,
-                         400);
-      tokens += head.Compare(states, seed);
-      EXPECT_EQ(head.counts().tokens, 12 * Modes().size());
+      ScreenedHead head(HardHead(1500, hidden_size, seed), hidden_size, states,
+                        {.bits = bits, .kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400});
+      tokens += Compare(head, states, seed);
+      EXPECT_EQ(head.ledger().screen.tokens, 12 * Modes().size());
     }
   }
   EXPECT_GT(tokens, 1000u);
@@ -269,15 +93,15 @@ TEST(Screen, HugeAndTinyStatesAndRows) {
   const std::vector<float> shaping = Normal(8 * kHidden, 5);
   for (float row_scale : {1e-30f, 1e-10f, 1e10f, 1e25f}) {
     std::vector<float> weights = Normal(600 * kHidden, 6, row_scale);
-    HeadUnderTest head(weights, kHidden, shaping, {4, 3}, math::BestKernels(), 600, 0);
+    ScreenedHead head(weights, kHidden, shaping, {.bits = {4, 3}});
     for (float state_scale : {1e-38f, 1e-20f, 1e-5f, 1e5f, 1e11f}) {
       if (row_scale * state_scale > 1e34f) continue;
-      head.Compare(Normal(6 * kHidden, 9, state_scale), 3);
+      Compare(head, Normal(6 * kHidden, 9, state_scale), 3);
     }
   }
-  HeadUnderTest zeros(std::vector<float>(600 * kHidden), kHidden, shaping, {3, 3}, math::BestKernels(), 600, 0);
-  zeros.Compare(shaping, 1);
-  zeros.Compare(std::vector<float>(kHidden), 1);
+  ScreenedHead zeros(std::vector<float>(600 * kHidden), kHidden, shaping, {.bits = {3, 3}});
+  Compare(zeros, shaping, 1);
+  Compare(zeros, std::vector<float>(kHidden), 1);
 }
 
 // The promise behind all of it, asked directly: the logit lies within the bounds of every stage.
@@ -335,19 +159,22 @@ TEST(Screen, OfATrainedHeadLeavesAFewRows) {
                                    {"temperature 1", {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1}, 3},
                                    {"top-40", {.top_k = 40, .top_p = 1, .min_p = 0, .temperature = 1}, 65},
                                    {"min-p", {.top_k = 0, .top_p = 1, .min_p = 0.05f, .temperature = 0.8f}, 100}}) {
-    HeadUnderTest head(FloatsOf(path + "weight.f32"), kHidden, shaping, {4, 3}, math::BestKernels(), 6000, 0);
+    ScreenedHead head(FloatsOf(path + "weight.f32"), kHidden, shaping, {.bits = {4, 3}});
     for (size_t at = 0; at + kHidden <= asked.size(); at += kHidden) {
       const auto position = static_cast<uint32_t>(at / kHidden);
-      ASSERT_EQ(head.Choose(true, &asked[at], c.sampler, position, {}),
-                head.Choose(false, &asked[at], c.sampler, position, {}));
+      const Result<TokenId> want = head.Scanned(&asked[at], c.sampler, position, {});
+      const Result<TokenId> have = head.Screened(&asked[at], c.sampler, position, {});
+      ASSERT_TRUE(want && have);
+      ASSERT_EQ(*have, *want);
     }
-    const auto tokens = static_cast<double>(head.counts().tokens);
-    const double left = static_cast<double>(head.counts().survivors) / tokens;
+    const ScreenCounts& counts = head.ledger().screen;
+    const auto tokens = static_cast<double>(counts.tokens);
+    const double left = static_cast<double>(counts.survivors) / tokens;
     std::printf("%-14s %6.1f records of the second stage, %5.2f rows left, %5.2f read, %.0f fallbacks\n", c.name,
-                static_cast<double>(head.counts().refined) / tokens, left,
-                static_cast<double>(head.counts().rows_fetched) / tokens, static_cast<double>(head.counts().fallbacks));
+                static_cast<double>(counts.refined) / tokens, left, static_cast<double>(counts.rows_fetched) / tokens,
+                static_cast<double>(counts.fallbacks));
     EXPECT_LE(left, c.most_left) << c.name;
-    EXPECT_LE(static_cast<double>(head.counts().fallbacks), 0.01 * tokens) << c.name;
+    EXPECT_LE(static_cast<double>(counts.fallbacks), 0.01 * tokens) << c.name;
   }
 }
 
