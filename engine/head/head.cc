@@ -91,7 +91,7 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
   const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
   size_t group = first_row / group_rows;
   for (size_t at = 0; at < records.size(); ++group) {
-    const size_t bytes = std::min(group_rows * record_bytes, records.size() - at);
+    const size_t bytes = std::min<size_t>(group_rows * record_bytes, records.size() - at);
     if (parts_.kernels->crc32c(0, records.data() + at, bytes) != memory_.group_checks[group]) {
       return card::DamagedIndex(parts_.index->stage(0).offset + group * group_rows * record_bytes);
     }

@@ -129,7 +129,7 @@ void Query::SetStage(uint32_t index) {
   const float inverse = has_terms ? N::Reciprocal(beta) : 0.0f;
   double term_error = 0;
   for (uint32_t k = 0; k < num_directions; ++k) {
-    const int32_t t = std::clamp(Round(terms[k] * inverse), -32767, 32767);
+    const int32_t t = std::clamp<int32_t>(Round(terms[k] * inverse), -32767, 32767);
     directions_[index][k] = static_cast<int16_t>(t);
     term_error += Magnitude(static_cast<double>(terms[k]) - static_cast<double>(beta) * t);
   }

@@ -404,7 +404,7 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
   const Zone where = ZoneOf(tensor.id.kind);
   const bool one_row = where == Zone::kOpen || where == Zone::kEmbedding;
   const uint32_t fits = card::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
-  Placement placement = {.resident = where == Zone::kOpen, .tile_rows = one_row ? std::min(fits, 1u) : fits};
+  Placement placement = {.resident = where == Zone::kOpen, .tile_rows = one_row ? std::min<uint32_t>(fits, 1) : fits};
   if (placement.tile_rows == 0) return placement;
   placement.tiles = (tensor.rows + placement.tile_rows - 1) / placement.tile_rows;
   placement.tile_bytes = placement.tile_rows * tensor.row_bytes();
