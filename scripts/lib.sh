@@ -32,6 +32,14 @@ step() {
   return "$status"
 }
 
+# exist PACKAGE...: whether Debian has all of these packages for this computer.
+exist() {
+  local package
+  for package in "$@"; do
+    [ -n "$(apt-cache show --no-all-versions "$package" 2> /dev/null)" ] || return 1
+  done
+}
+
 # need PURPOSE PACKAGE...: installs those of Debian's packages that are not there yet.
 need() {
   local purpose=$1 package missing=() as_root=()

@@ -22,6 +22,13 @@ const Kernels* const* AvailableKernels() {
   static const Kernels* const kOne[] = {&kReferenceKernels, nullptr};
   return HasFma() ? kBoth : kOne;
 }
+#elif defined(THIMBLE_XTENSA_FPU)
+extern const Kernels kXtensaKernels;
+const Kernels& BestKernels() { return kXtensaKernels; }
+const Kernels* const* AvailableKernels() {
+  static const Kernels* const kBoth[] = {&kReferenceKernels, &kXtensaKernels, nullptr};
+  return kBoth;
+}
 #else
 const Kernels& BestKernels() { return kReferenceKernels; }
 const Kernels* const* AvailableKernels() {

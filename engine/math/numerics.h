@@ -32,10 +32,28 @@ struct SoftwareOps {
   static constexpr uint64_t kExponentMask = 0x7ff0000000000000;
 };
 
+#if defined(__XTENSA__) && !defined(__XTENSA_SOFT_FLOAT__)
+#define THIMBLE_XTENSA_FPU
+#endif
+
 #if defined(__FMA__) || defined(__aarch64__) || (defined(__riscv_flen) && __riscv_flen >= 32)
 // The target's instruction; the compiler expands the built-in in place, it never calls libm.
 struct BaselineOps {
   static float Fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+};
+#elif defined(THIMBLE_XTENSA_FPU)
+#ifdef __clang__
+extern "C" float thimble_madd(float a, float b, float c);  // kernels_xtensa.S
+#endif
+struct BaselineOps {
+  static float Fma(float a, float b, float c) {
+#ifdef __clang__  // has no constraint for a floating-point register
+    return thimble_madd(a, b, c);
+#else
+    __asm__("madd.s %0, %1, %2" : "+f"(c) : "f"(a), "f"(b));
+    return c;
+#endif
+  }
 };
 #else
 using BaselineOps = SoftwareOps;

@@ -1,0 +1,274 @@
+#include "engine/math/kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <span>
+
+#include "emulated/commands.h"
+#include "emulated/machine.h"
+#include "emulated/text.h"
+#include "engine/base/arena.h"
+
+namespace thimble::emulated {
+namespace {
+
+using math::Kernels;
+using math::ScreenQuery;
+
+// The same numbers on every machine.
+class Random {
+ public:
+  explicit Random(uint32_t seed) : state_(seed) {}
+
+  uint32_t Bits() {
+    state_ = state_ * 1664525 + 1013904223;
+    return state_ >> 8;
+  }
+  // Of either sign, from 2^-16 to 2^16.
+  float Float() {
+    const uint32_t exponent = 127 - 16 + Bits() % 32;
+    return std::bit_cast<float>((Bits() & 1) << 31 | exponent << 23 | (Bits() & 0x7fffff));
+  }
+  // A float16, subnormals and zeros among them, or a bfloat16 of moderate exponent.
+  uint16_t F16() {
+    const uint32_t bits = Bits();
+    return static_cast<uint16_t>((bits & 0x7c00) == 0x7c00 || bits % 8 == 0 ? bits & 0x83ff : bits);
+  }
+  uint16_t BF16() { return static_cast<uint16_t>((Bits() & 0x8fff) | 0x3000); }
+
+ private:
+  uint32_t state_;
+};
+
+class Memory {
+ public:
+  Memory() : arena_(Region::kPsram, FreeMemory()) {}
+  template <class T>
+  std::span<T> Take(size_t n) {
+    const auto taken = arena_.Take<T>(n);
+    if (!taken) {
+      Write("FAIL: out of memory\n");
+      return {};
+    }
+    return *taken;
+  }
+
+ private:
+  Arena arena_;
+};
+
+// The checks of one table. What the reference gives is summed up, so that it can be compared between machines.
+class KernelCheck {
+ public:
+  bool Run() {
+    for (const Kernels* const* table = math::AvailableKernels(); *table != nullptr; ++table) {
+      random_ = Random(1);
+      crc_ = 0;
+      checked_ = 0;
+      kernels_ = *table;
+      if (!(Matrices() && Others() && Screens() && Checksums())) return false;
+      Text text;
+      text.Add("kernels ").Number(checked_).Add(" calls ").Hex(crc_).Add("\n");
+      if (kernels_ == &math::kReferenceKernels) text.Print();
+    }
+    return true;
+  }
+
+ private:
+  static constexpr uint32_t kMostCols = 70;
+  static constexpr uint32_t kMostRows = 9;
+  static constexpr uint32_t kMostUnits = 40;
+  static constexpr uint32_t kMostShift = 3;
+
+  template <class T>
+  bool Same(std::span<const T> got, std::span<const T> want, const char* what, uint32_t a, uint32_t b) {
+    ++checked_;
+    const auto bytes = std::as_bytes(want);
+    crc_ = math::kReferenceKernels.crc32c(crc_, bytes.data(), bytes.size());
+    if (std::memcmp(got.data(), want.data(), want.size_bytes()) == 0) return true;
+    Text text;
+    text.Add("FAIL: ").Add(kernels_->name).Add(" ").Add(what).Add(" of ").Number(a).Add(" x ").Number(b);
+    text.Add(" differs from the reference\n").Print();
+    return false;
+  }
+
+  template <class T>
+  void Fill(std::span<T> values, T (Random::*next)()) {
+    for (T& value : values) value = (random_.*next)();
+  }
+
+  template <class T>
+  bool Matrix(void (*Kernels::*matvec)(float*, const T*, const float*, uint32_t, uint32_t), T (Random::*next)(),
+              std::span<T> w, const char* what, uint32_t rows, uint32_t cols, uint32_t shift) {
+    Fill(w.subspan(shift, size_t{rows} * cols), next);
+    Fill(x_.subspan(kMostShift - shift, cols), &Random::Float);
+    const auto got = got_.subspan(shift, rows);
+    const auto want = want_.subspan(shift, rows);
+    (kernels_->*matvec)(got.data(), w.data() + shift, x_.data() + kMostShift - shift, rows, cols);
+    (math::kReferenceKernels.*matvec)(want.data(), w.data() + shift, x_.data() + kMostShift - shift, rows, cols);
+    return Same<float>(got, want, what, rows, cols);
+  }
+
+  bool Matrices() {
+    for (uint32_t cols = 0; cols <= kMostCols; ++cols) {
+      for (const uint32_t rows : {1u, 2u, 3u, 4u, 5u, 9u}) {
+        const uint32_t shift = (cols + rows) % (kMostShift + 1);
+        if (!Matrix(&Kernels::matvec_f32, &Random::Float, w32_, "matvec_f32", rows, cols, shift) ||
+            !Matrix(&Kernels::matvec_f16, &Random::F16, w16_, "matvec_f16", rows, cols, shift) ||
+            !Matrix(&Kernels::matvec_bf16, &Random::BF16, w16_, "matvec_bf16", rows, cols, shift)) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  bool Others() {
+    const Kernels& k = *kernels_;
+    const Kernels& reference = math::kReferenceKernels;
+    for (uint32_t n = 1; n <= kMostCols; ++n) {
+      const auto x = x_.first(n);
+      const auto got = got_.first(n);
+      const auto want = want_.first(n);
+      Fill(x, &Random::Float);
+      Fill(w32_.first(size_t{n} * 5), &Random::Float);
+      k.rmsnorm(got.data(), x.data(), w32_.data(), n, 1e-5f);
+      reference.rmsnorm(want.data(), x.data(), w32_.data(), n, 1e-5f);
+      if (!Same<float>(got, want, "rmsnorm", 1, n)) return false;
+      const auto both = [&](const auto& run, const char* what) {
+        std::ranges::copy(x, got.begin());
+        std::ranges::copy(x, want.begin());
+        run(k, got.data());
+        run(reference, want.data());
+        return Same<float>(got, want, what, 1, n);
+      };
+      if (!both([&](const Kernels& t, float* y) { t.softmax(y, n, 0.01f); }, "softmax") ||
+          !both([&](const Kernels& t, float* y) { t.silu_mul(y, w32_.data(), n); }, "silu_mul") ||
+          !both([&](const Kernels& t, float* y) { t.add(y, w32_.data(), n); }, "add") ||
+          !both([&](const Kernels& t,
+                    float* y) { t.add_weighted_rows_f32(y, w32_.data(), x.data(), std::min<uint32_t>(n, 5), n); },
+                "add_weighted_rows_f32") ||
+          !both([&](const Kernels& t, float* y) { t.rope(y, w32_.data(), w32_.data() + n, 1, n / 2 * 2); }, "rope")) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool Screens() {
+    for (uint32_t bits = 1; bits <= 7; ++bits) {
+      for (uint32_t units = 1; units <= kMostUnits; units += units < 4 ? 1 : 6) {
+        if (!Screen(bits, units, 4 * (units % 5), 1 + units % kMostRows)) return false;
+      }
+    }
+    return true;
+  }
+
+  bool Screen(uint32_t bits, uint32_t units, uint32_t num_directions, uint32_t rows) {
+    ScreenQuery query = {.codes = codes_.data(),
+                         .directions = directions_.data(),
+                         .units = units,
+                         .bits = bits,
+                         .num_directions = num_directions,
+                         .record_bytes = 4 * bits * units + num_directions + 8};
+    for (int8_t& code : codes_) code = static_cast<int8_t>(static_cast<int>(random_.Bits() % 129) - 64);
+    for (int16_t& direction : directions_) direction = static_cast<int16_t>(random_.Bits());
+    for (float* f :
+         {&query.base, &query.alpha, &query.beta, &query.radius_of_residual, &query.radius_of_scale, &query.radius}) {
+      *f = random_.Float();
+    }
+    query.code_offset = static_cast<int32_t>(random_.Bits() % 100000);
+    for (uint32_t r = 0; r < rows; ++r) {
+      std::byte* record = records_.data() + size_t{r} * query.record_bytes;
+      for (uint32_t i = 0; i < query.record_bytes; ++i) record[i] = static_cast<std::byte>(random_.Bits());
+      for (uint32_t i = 0; i < 2; ++i) {
+        const uint16_t number = random_.BF16();
+        std::memcpy(record + 4 * bits * units + num_directions + 2 * i, &number, sizeof(number));
+      }
+    }
+    // Centers, then radii.
+    kernels_->screen_rows(got_.data(), got_.data() + rows, records_.data(), rows, query);
+    math::kReferenceKernels.screen_rows(want_.data(), want_.data() + rows, records_.data(), rows, query);
+    return Same<float>(got_.first(2 * rows), want_.first(2 * rows), "screen_rows", bits, units);
+  }
+
+  bool Checksums() {
+    for (uint32_t n = 0; n <= 300; n += 7) {
+      const std::byte* data = records_.data() + n % 4;
+      const std::array got = {kernels_->crc32c(n, data, n)};
+      const std::array want = {math::kReferenceKernels.crc32c(n, data, n)};
+      if (!Same<uint32_t>(got, want, "crc32c", 1, n)) return false;
+    }
+    return true;
+  }
+
+  Memory memory_;
+  std::span<float> w32_ = memory_.Take<float>(size_t{kMostRows} * kMostCols + kMostShift);
+  std::span<uint16_t> w16_ = memory_.Take<uint16_t>(size_t{kMostRows} * kMostCols + kMostShift);
+  std::span<float> x_ = memory_.Take<float>(kMostCols + kMostShift);
+  std::span<float> got_ = memory_.Take<float>(kMostCols + kMostShift);
+  std::span<float> want_ = memory_.Take<float>(kMostCols + kMostShift);
+  std::span<int8_t> codes_ = memory_.Take<int8_t>(size_t{kMostUnits} * 64);
+  std::span<int16_t> directions_ = memory_.Take<int16_t>(16);
+  std::span<std::byte> records_ = memory_.Take<std::byte>(size_t{kMostRows + 1} * (4 * 7 * kMostUnits + 24));
+  const Kernels* kernels_ = nullptr;
+  Random random_{1};
+  uint32_t crc_ = 0;
+  uint32_t checked_ = 0;
+};
+
+// Instructions for each of `work` pieces, in hundredths, rounded up.
+template <class Run>
+void Count(std::string_view name, uint64_t work, Run run) {
+  const uint64_t before = Instructions();
+  run();
+  const uint64_t after = Instructions();
+  Text().Add("count ").Add(name).Add(" ").Hundredths(((after - before) * 100 + work - 1) / work).Add("\n").Print();
+}
+
+}  // namespace
+
+bool CheckKernels() { return KernelCheck().Run(); }
+
+bool CountKernels() {
+  constexpr uint32_t kRows = 84;  // of a tile of float32
+  constexpr uint32_t kCols = 192;
+  constexpr uint32_t kMacs = kRows * kCols;
+  constexpr uint32_t kHeadDim = 96;
+  constexpr uint32_t kUnits = kCols / 32;
+  Memory memory;
+  Random random(1);
+  const auto w = memory.Take<float>(kMacs);
+  const auto w16 = memory.Take<uint16_t>(kMacs);
+  const auto x = memory.Take<float>(kCols);
+  const auto y = memory.Take<float>(kMacs);
+  const auto codes = memory.Take<int8_t>(size_t{kUnits} * 64);
+  const auto records = memory.Take<std::byte>(size_t{kRows} * (4 * 7 * kUnits + 8));
+  if (w.empty() || w16.empty() || x.empty() || y.empty() || codes.empty() || records.empty()) return false;
+  for (float& value : w) value = random.Float();
+  for (float& value : x) value = random.Float();
+  for (uint16_t& value : w16) value = random.BF16();  // as float16 without a subnormal
+
+  const Kernels& k = math::BestKernels();
+  Count("matvec_f32", kMacs, [&] { k.matvec_f32(y.data(), w.data(), x.data(), kRows, kCols); });
+  Count("matvec_f16", kMacs, [&] { k.matvec_f16(y.data(), w16.data(), x.data(), kRows, kCols); });
+  Count("matvec_bf16", kMacs, [&] { k.matvec_bf16(y.data(), w16.data(), x.data(), kRows, kCols); });
+  Count("add_weighted_rows", kMacs / 2,
+        [&] { k.add_weighted_rows_f32(y.data(), w.data(), x.data(), kRows, kHeadDim); });
+  for (uint32_t bits = 1; bits <= 7; ++bits) {
+    const ScreenQuery query = {
+        .codes = codes.data(), .units = kUnits, .bits = bits, .record_bytes = 4 * bits * kUnits + 4};
+    std::array<char, 14> name = {"screen_rows_"};
+    name[12] = static_cast<char>('0' + bits);
+    Count(name.data(), kMacs, [&] { k.screen_rows(y.data(), y.data() + kRows, records.data(), kRows, query); });
+  }
+  Count("rmsnorm", kCols, [&] { k.rmsnorm(y.data(), x.data(), w.data(), kCols, 1e-5f); });
+  Count("softmax", kCols, [&] { k.softmax(y.data(), kCols, 0.1f); });
+  Count("silu_mul", kCols, [&] { k.silu_mul(y.data(), x.data(), kCols); });
+  Count("crc32c", 4 * kMacs, [&] { k.crc32c(0, std::as_bytes(w).data(), 4 * kMacs); });
+  return true;
+}
+
+}  // namespace thimble::emulated

@@ -1,0 +1,415 @@
+// Inner loops for Xtensa processors with single-precision floating point and MAC16: the ESP32's LX6, the ESP32-S3's LX7.
+// What each function computes stands at its declaration in kernels_xtensa.cc. Both ABIs.
+//
+// Nothing here stores anywhere but to the stack: on chips of revision 1 a store to PSRAM needs the compiler's care. No
+// literals and no constants in memory, so that the code can lie in IRAM.
+
+#ifdef ESP_PLATFORM
+    .section .iram1.thimble, "ax"
+#else
+    .section .text.thimble_kernels, "ax"
+#endif
+
+#ifdef __XTENSA_WINDOWED_ABI__
+#define ENTER entry a1, 48; s32i a0, a1, 0
+#define LEAVE l32i a0, a1, 0; retw
+#else
+#define ENTER addi a1, a1, -16; s32i a0, a1, 0; s32i a12, a1, 4; s32i a13, a1, 8; s32i a14, a1, 12
+#define LEAVE l32i a0, a1, 0; l32i a12, a1, 4; l32i a13, a1, 8; l32i a14, a1, 12; addi a1, a1, 16; ret
+#endif
+
+.macro FUNCTION name
+    .align 4
+    .global \name
+    .type \name, @function
+\name:
+    ENTER
+.endm
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dot products. 16 registers hold four of the contract's eight lanes for three rows, an element of x and one of each
+// row. So rows are gone through twice, first for the lanes 0, 4, 2, 6, then, one element further, for 1, 5, 3, 7.
+//
+//   a2  sums           f0  f1  f2  f3   lanes of the first row
+//   a3  first row      f4  f5  f6  f7   of the second
+//   a4  x              f8  f9  f10 f11  of the third
+//   a5  groups of 8    f12              an element of x
+//   a6  elements left  f13 f14 f15      of the rows
+//   a7  second row
+//   a8  third row
+
+// One element of each row into lanes A, B, C.
+.macro STEP_f32 rows, at, A, B, C
+    lsi f12, a4, 4*(\at)
+    lsi f13, a3, 4*(\at)
+  .if \rows == 3
+    lsi f14, a7, 4*(\at)
+    lsi f15, a8, 4*(\at)
+  .endif
+    madd.s f\A, f13, f12
+  .if \rows == 3
+    madd.s f\B, f14, f12
+    madd.s f\C, f15, f12
+  .endif
+.endm
+
+.macro STEP_16 take, rows, at, A, B, C
+    lsi f12, a4, 4*(\at)
+    \take a3, \at, \A
+  .if \rows == 3
+    \take a7, \at, \B
+    \take a8, \at, \C
+  .endif
+.endm
+
+.macro TAKE_bf16 row, at, lane
+    l16ui a9, \row, 2*(\at)
+    slli a9, a9, 16
+    wfr f13, a9
+    madd.s f\lane, f13, f12
+.endm
+.macro STEP_bf16 rows, at, A, B, C
+    STEP_16 TAKE_bf16, \rows, \at, \A, \B, \C
+.endm
+
+// The load extends the sign, so that one shift brings sign, exponent and mantissa to their places; the mask a10 clears
+// the sign's copies. a11 has the exponent's bits: where none is set the number is a subnormal or a zero. a12 is the
+// difference of the exponents' biases.
+.macro TAKE_f16 row, at, lane
+    l16si a9, \row, 2*(\at)
+    slli a9, a9, 13
+    and a9, a9, a10
+    bany a9, a11, .Lnormal\@
+    call0 .Lexpand_subnormal
+.Lnormal\@:
+    add a9, a9, a12
+    wfr f13, a9
+    madd.s f\lane, f13, f12
+.endm
+.macro STEP_f16 rows, at, A, B, C
+    STEP_16 TAKE_f16, \rows, \at, \A, \B, \C
+.endm
+
+// a9 has the sign and, in the places of float32's, the mantissa of a float16 subnormal; leaves the bits of its float32
+// less a12. As the fraction of 2^-14, less 2^-14, it is exact, and the FPU sees no subnormal.
+    .align 4
+.Lexpand_subnormal:
+    movi a13, 113
+    slli a13, a13, 23
+    wfr f15, a13
+    add a14, a9, a9
+    srli a14, a14, 1
+    sub a9, a9, a14
+    add a14, a14, a13
+    wfr f14, a14
+    sub.s f14, f14, f15
+    rfr a14, f14
+    or a9, a9, a14
+    sub a9, a9, a12
+    ret
+
+// Four elements of eight, from the one `at` on.
+.macro GROUP type, rows, at
+    STEP_\type \rows, (\at), 0, 4, 8
+    STEP_\type \rows, (\at)+4, 1, 5, 9
+    STEP_\type \rows, (\at)+2, 2, 6, 10
+    STEP_\type \rows, (\at)+6, 3, 7, 11
+.endm
+
+.macro STEP_IF_LEFT type, rows, at, A, B, C
+    blti a6, \at + 1, .Lnone_left\@
+    STEP_\type \rows, \at, \A, \B, \C
+.Lnone_left\@:
+.endm
+
+.macro ADVANCE rows, elements, element_bytes
+    addi a4, a4, 4*\elements
+    addi a3, a3, \element_bytes*\elements
+  .if \rows == 3
+    addi a7, a7, \element_bytes*\elements
+    addi a8, a8, \element_bytes*\elements
+  .endif
+.endm
+
+// What loops there are: of two groups, of one, or, where the body is too long for the loop instruction, by a branch.
+.macro GROUPS_f32 rows
+    srli a9, a5, 1
+    loopnez a9, .Lpairs_done\@
+    GROUP f32, \rows, 0
+    GROUP f32, \rows, 8
+    ADVANCE \rows, 16, 4
+.Lpairs_done\@:
+    bbci a5, 0, .Leven\@
+    j .Lodd\@
+.Leven\@:
+    j .Ldone\@
+.Lodd\@:
+    GROUP f32, \rows, 0
+    ADVANCE \rows, 8, 4
+.Ldone\@:
+.endm
+.macro GROUPS_bf16 rows
+    loopnez a5, .Ldone\@
+    GROUP bf16, \rows, 0
+    ADVANCE \rows, 8, 2
+.Ldone\@:
+.endm
+.macro GROUPS_f16 rows
+    beqz a5, .Ldone\@
+    s32i a5, a2, 12
+.Lgroup\@:
+    GROUP f16, \rows, 0
+    ADVANCE \rows, 8, 2
+    addi a5, a5, -1
+    bnez a5, .Lgroup\@
+    l32i a5, a2, 12
+.Ldone\@:
+.endm
+
+// Sums of the pass's four lanes are left in f0, f4, f8.
+.macro PASS type, rows
+    movi a9, 0
+  .irp lane, 0, 1, 2, 3
+    wfr f\lane, a9
+  .endr
+  .if \rows == 3
+  .irp lane, 4, 5, 6, 7, 8, 9, 10, 11
+    wfr f\lane, a9
+  .endr
+  .endif
+    GROUPS_\type \rows
+    STEP_IF_LEFT \type, \rows, 0, 0, 4, 8
+    STEP_IF_LEFT \type, \rows, 2, 2, 6, 10
+    STEP_IF_LEFT \type, \rows, 4, 1, 5, 9
+    STEP_IF_LEFT \type, \rows, 6, 3, 7, 11
+    add.s f0, f0, f1
+    add.s f2, f2, f3
+    add.s f0, f0, f2
+  .if \rows == 3
+    add.s f4, f4, f5
+    add.s f6, f6, f7
+    add.s f4, f4, f6
+    add.s f8, f8, f9
+    add.s f10, f10, f11
+    add.s f8, f8, f10
+  .endif
+.endm
+
+.macro ADD_FIRST_PASS sum, at
+    lsi f12, a2, \at
+    add.s f\sum, f12, f\sum
+    ssi f\sum, a2, \at
+.endm
+
+// a5: elements; a6: bytes of a row.
+.macro DOT type, rows, element_shift
+FUNCTION thimble_dot\rows\()_\type
+  .if \rows == 3
+    add a7, a3, a6
+    add a8, a7, a6
+  .endif
+    extui a6, a5, 0, 3
+    srli a5, a5, 3
+  .ifc \type, f16
+    movi a10, -1
+    slli a10, a10, 28
+    slli a9, a10, 3
+    xor a10, a10, a9
+    movi a9, -1
+    xor a10, a10, a9
+    movi a11, 31
+    slli a11, a11, 23
+    movi a12, 112
+    slli a12, a12, 23
+  .endif
+    PASS \type, \rows
+    ssi f0, a2, 0
+  .if \rows == 3
+    ssi f4, a2, 4
+    ssi f8, a2, 8
+  .endif
+    slli a9, a5, 5
+    addi a9, a9, -4
+    sub a4, a4, a9
+    slli a9, a5, 3 + \element_shift
+    addi a9, a9, -(1 << \element_shift)
+    sub a3, a3, a9
+  .if \rows == 3
+    sub a7, a7, a9
+    sub a8, a8, a9
+  .endif
+    addi a6, a6, -1
+    PASS \type, \rows
+    ADD_FIRST_PASS 0, 0
+  .if \rows == 3
+    ADD_FIRST_PASS 4, 4
+    ADD_FIRST_PASS 8, 8
+  .endif
+    LEAVE
+.endm
+
+    DOT f32, 3, 2
+    DOT f32, 1, 2
+    DOT f16, 3, 1
+    DOT f16, 1, 1
+    DOT bf16, 3, 1
+    DOT bf16, 1, 1
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Codes of a screen's record, times a query of 16 bits. A register holds two codes, j and j + 2, in its halves.
+//
+//   a2  record   a5  a6  a7   a word of the planes of 4, 2 and 1 bits   a8   codes
+//   a3  query    a11 a12 a13  the masks of two codes' parts in it       a9   a part
+//   a4  units                                                           a10  of the query
+
+.macro PART to, word, shift, mask
+  .if \shift == 0
+    and \to, \word, \mask
+  .else
+    srli \to, \word, \shift
+    and \to, \to, \mask
+  .endif
+.endm
+
+// Codes 4*group + odd and two further.
+.macro PAIR bits, group, odd
+  .if \bits & 4
+    PART a8, a5, (4*((\group)/4)+8*\odd), a11
+  .endif
+  .if \bits & 2
+  .if \bits & 4
+    PART a9, a6, (2*((\group)/2)+8*\odd), a12
+    addx4 a8, a8, a9
+  .else
+    PART a8, a6, (2*((\group)/2)+8*\odd), a12
+  .endif
+  .endif
+  .if \bits & 1
+  .if \bits & 6
+    PART a9, a7, ((\group)+8*\odd), a13
+    addx2 a8, a8, a9
+  .else
+    PART a8, a7, ((\group)+8*\odd), a13
+  .endif
+  .endif
+    l32i a10, a3, 8*(\group)+4*\odd
+    mula.aa.ll a8, a10
+    mula.aa.hh a8, a10
+.endm
+
+// Groups `first` and first + 4, which lie in the same words of the planes.
+.macro PAIRS bits, first
+  .if \bits & 4
+    l32i a5, a2, 4*\first
+  .endif
+  .if \bits & 2
+    l32i a6, a2, 4*(\bits & 4) + 4*(\first & 1)
+  .endif
+  .if (\bits & 1) && \first == 0
+    l32i a7, a2, 4*(\bits & 6)
+  .endif
+    PAIR \bits, \first, 0
+    PAIR \bits, \first, 1
+    PAIR \bits, \first+4, 0
+    PAIR \bits, \first+4, 1
+.endm
+
+.macro MASK to, part
+    movi \to, \part
+    slli a9, \to, 16
+    or \to, \to, a9
+.endm
+
+.macro SUM_CODES bits
+FUNCTION thimble_sum_codes\bits
+    movi a9, 0
+    wsr a9, acclo
+    wsr a9, acchi
+    MASK a11, 15
+    MASK a12, 3
+    MASK a13, 1
+.Lunit\@:
+    PAIRS \bits, 0
+    PAIRS \bits, 1
+    PAIRS \bits, 2
+    PAIRS \bits, 3
+    addi a2, a2, 4*\bits
+    addi a3, a3, 64
+    addi a4, a4, -1
+    bnez a4, .Lunit\@
+    rsr a2, acclo
+    LEAVE
+.endm
+
+    SUM_CODES 1
+    SUM_CODES 2
+    SUM_CODES 3
+    SUM_CODES 4
+    SUM_CODES 5
+    SUM_CODES 6
+    SUM_CODES 7
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sums over rows: a2: sums; a3: rows; a4: factors; a5: how many; a6: bytes from one row to the next.
+
+.macro ADD_ROWS cols, lanes:vararg
+FUNCTION thimble_add_weighted_rows\cols
+  .irp lane, \lanes
+    lsi f\lane, a2, 4*\lane
+  .endr
+    loopnez a5, .Lsummed\@
+    lsi f12, a4, 0
+    addi a4, a4, 4
+  .irp lane, \lanes
+    lsi f13, a3, 4*\lane
+    madd.s f\lane, f12, f13
+  .endr
+    add a3, a3, a6
+.Lsummed\@:
+  .irp lane, \lanes
+    ssi f\lane, a2, 4*\lane
+  .endr
+    LEAVE
+.endm
+
+    ADD_ROWS 12, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    ADD_ROWS 4, 0, 1, 2, 3
+    ADD_ROWS 1, 0
+
+// ---------------------------------------------------------------------------------------------------------------------
+// CRC-32C of words. a2: the register; a3: words; a4: how many; a5: the tables, of no, one, two and three bytes behind.
+
+.macro TAKE_BYTE crc, at, table
+    extui a10, a9, \at, 8
+    addx4 a10, a10, \table
+    l32i a10, a10, 0
+    xor \crc, \crc, a10
+.endm
+
+FUNCTION thimble_crc32c_words
+    movi a9, 1024
+    add a6, a5, a9
+    add a7, a6, a9
+    add a8, a7, a9
+    loopnez a4, .Lcrc_done
+    l32i a9, a3, 0
+    addi a3, a3, 4
+    xor a9, a9, a2
+    extui a10, a9, 0, 8
+    addx4 a10, a10, a8
+    l32i a2, a10, 0
+    TAKE_BYTE a2, 8, a7
+    TAKE_BYTE a2, 16, a6
+    TAKE_BYTE a2, 24, a5
+.Lcrc_done:
+    LEAVE
+
+// ---------------------------------------------------------------------------------------------------------------------
+// For compilers that cannot write the instruction into a function: a2 * a3 + a4.
+FUNCTION thimble_madd
+    wfr f0, a2
+    wfr f1, a3
+    wfr f2, a4
+    madd.s f2, f0, f1
+    rfr a2, f2
+    LEAVE

@@ -1,0 +1,144 @@
+// For Xtensa processors with single-precision floating point and MAC16. The inner loops are in kernels_xtensa.S.
+#include "engine/math/kernels-inl.h"
+
+extern "C" {
+// Dot products of one row or three [n] with x [n] into sums [1] or [3], which has 16 bytes, on the stack. The rows lie
+// `row_bytes` apart.
+void thimble_dot1_f32(float* sums, const float* w, const float* x, uint32_t n, uint32_t row_bytes);
+void thimble_dot3_f32(float* sums, const float* w, const float* x, uint32_t n, uint32_t row_bytes);
+void thimble_dot1_f16(float* sums, const uint16_t* w, const float* x, uint32_t n, uint32_t row_bytes);
+void thimble_dot3_f16(float* sums, const uint16_t* w, const float* x, uint32_t n, uint32_t row_bytes);
+void thimble_dot1_bf16(float* sums, const uint16_t* w, const float* x, uint32_t n, uint32_t row_bytes);
+void thimble_dot3_bf16(float* sums, const uint16_t* w, const float* x, uint32_t n, uint32_t row_bytes);
+
+// The sum over `units` > 0 groups of 32 codes, each of as many bits as the name says, times `query` [units, 32], which
+// has elements 0, 2, 1, 3 of each four in this order.
+int32_t thimble_sum_codes1(const std::byte* codes, const int16_t* query, uint32_t units);
+int32_t thimble_sum_codes2(const std::byte* codes, const int16_t* query, uint32_t units);
+int32_t thimble_sum_codes3(const std::byte* codes, const int16_t* query, uint32_t units);
+int32_t thimble_sum_codes4(const std::byte* codes, const int16_t* query, uint32_t units);
+int32_t thimble_sum_codes5(const std::byte* codes, const int16_t* query, uint32_t units);
+int32_t thimble_sum_codes6(const std::byte* codes, const int16_t* query, uint32_t units);
+int32_t thimble_sum_codes7(const std::byte* codes, const int16_t* query, uint32_t units);
+
+// Kernels::add_weighted_rows_f32 of as many columns as the name says, of rows that lie `row_bytes` apart. `sums` is on
+// the stack.
+void thimble_add_weighted_rows1(float* sums, const float* v, const float* p, uint32_t rows, uint32_t row_bytes);
+void thimble_add_weighted_rows4(float* sums, const float* v, const float* p, uint32_t rows, uint32_t row_bytes);
+void thimble_add_weighted_rows12(float* sums, const float* v, const float* p, uint32_t rows, uint32_t row_bytes);
+
+// The CRC's register after `n` more words.
+uint32_t thimble_crc32c_words(uint32_t crc, const uint32_t* words, uint32_t n, const uint32_t (*slices)[256]);
+}
+
+namespace thimble::math {
+namespace {
+
+using K = KernelsOver<BaselineOps>;
+
+template <auto kDot1, auto kDot3, class Stored>
+void Matvec(float* y, const Stored* w, const float* x, uint32_t rows, uint32_t cols) {
+  constexpr uint32_t kRows = 3;
+  const auto row_bytes = static_cast<uint32_t>(cols * sizeof(Stored));
+  float sums[4];
+  for (; rows >= kRows; rows -= kRows, w += size_t{kRows} * cols) {
+    kDot3(sums, w, x, cols, row_bytes);
+    for (uint32_t r = 0; r < kRows; ++r) *y++ = sums[r];
+  }
+  for (; rows > 0; --rows, w += cols) {
+    kDot1(sums, w, x, cols, row_bytes);
+    *y++ = sums[0];
+  }
+}
+
+template <uint32_t kCols, auto kAdd>
+void AddColumns(float*& y, const float*& v, uint32_t& left, const float* p, uint32_t rows, uint32_t row_bytes) {
+  float sums[kCols];
+  for (; left >= kCols; left -= kCols, v += kCols, y += kCols) {
+    for (uint32_t i = 0; i < kCols; ++i) sums[i] = y[i];
+    kAdd(sums, v, p, rows, row_bytes);
+    for (uint32_t i = 0; i < kCols; ++i) y[i] = sums[i];
+  }
+}
+
+void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols) {
+  const auto row_bytes = static_cast<uint32_t>(cols * sizeof(float));
+  uint32_t left = cols;
+  AddColumns<12, thimble_add_weighted_rows12>(y, v, left, p, rows, row_bytes);
+  AddColumns<4, thimble_add_weighted_rows4>(y, v, left, p, rows, row_bytes);
+  AddColumns<1, thimble_add_weighted_rows1>(y, v, left, p, rows, row_bytes);
+}
+
+uint32_t Crc(uint32_t crc, const std::byte* data, size_t n) {
+  constexpr size_t kWord = sizeof(uint32_t);
+  const size_t before = -reinterpret_cast<uintptr_t>(data) % kWord;
+  if (n < before + kWord) return K::Crc(crc, data, n);
+  crc = K::Crc(crc, data, before);
+  data += before;
+  n -= before;
+  const auto words = static_cast<uint32_t>(n / kWord);
+  crc = ~thimble_crc32c_words(~crc, reinterpret_cast<const uint32_t*>(data), words, kCrc32cTables.slices);
+  return K::Crc(crc, data + words * kWord, n % kWord);
+}
+
+// A part of the query as thimble_sum_codes wants it.
+constexpr uint32_t kQueryUnits = 16;
+void ArrangeQuery(int16_t* out, const int8_t* digits, uint32_t units) {
+  for (; units > 0; --units, digits += 64) {
+    for (uint32_t j = 0; j < 32; ++j) {
+      const uint32_t swapped = (j & ~3u) | (j & 1u) << 1 | (j & 2u) >> 1;
+      *out++ = static_cast<int16_t>(128 * digits[swapped] + digits[32 + swapped]);
+    }
+  }
+}
+
+void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query) {
+  static constexpr decltype(&thimble_sum_codes1) kOfBits[] = {nullptr,
+                                                              thimble_sum_codes1,
+                                                              thimble_sum_codes2,
+                                                              thimble_sum_codes3,
+                                                              thimble_sum_codes4,
+                                                              thimble_sum_codes5,
+                                                              thimble_sum_codes6,
+                                                              thimble_sum_codes7};
+  const auto sum_codes = kOfBits[query.bits];
+  const uint32_t unit_bytes = 4 * query.bits;
+  int16_t part[kQueryUnits * 32];
+  uint32_t unit = 0;
+  do {
+    const uint32_t units = query.units - unit < kQueryUnits ? query.units - unit : kQueryUnits;
+    ArrangeQuery(part, query.codes + size_t{unit} * 64, units);
+    const bool is_first = unit == 0;
+    const bool is_last = unit + units == query.units;
+    const std::byte* record = records;
+    for (uint32_t r = 0; r < rows; ++r, record += query.record_bytes) {
+      int32_t sum = sum_codes(record + size_t{unit} * unit_bytes, part, units);
+      // What earlier parts came to is kept where the center will be.
+      if (!is_first) sum += std::bit_cast<int32_t>(centers[r]);
+      if (is_last) {
+        K::FinishScreenRow(&centers[r], &radii[r], sum, record + size_t{query.units} * unit_bytes, query);
+      } else {
+        centers[r] = std::bit_cast<float>(sum);
+      }
+    }
+    unit += units;
+  } while (unit < query.units);
+}
+
+constexpr Kernels MakeTable() {
+  Kernels table = K::Table("xtensa");
+  table.matvec_f32 = Matvec<thimble_dot1_f32, thimble_dot3_f32, float>;
+  table.matvec_f16 = Matvec<thimble_dot1_f16, thimble_dot3_f16, uint16_t>;
+  table.matvec_bf16 = Matvec<thimble_dot1_bf16, thimble_dot3_bf16, uint16_t>;
+  table.add_weighted_rows_f32 = AddWeightedRows;
+  table.crc32c = Crc;
+  table.screen_rows = ScreenRows;
+  return table;
+}
+
+}  // namespace
+
+extern const Kernels kXtensaKernels;
+const Kernels kXtensaKernels = MakeTable();
+
+}  // namespace thimble::math
