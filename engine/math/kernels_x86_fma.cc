@@ -44,6 +44,17 @@ float FinishRow(__m256 lanes_8, const typename Type::Stored* w, const float* x, 
   return K::SumLanes(lanes);
 }
 
+// The sums of the lanes of four rows, each as SumLanes() has it.
+__m128 SumFourRows(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const auto halves = [](__m256 lanes) {
+    return _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
+  };
+  const __m128 ha = halves(a), hb = halves(b), hc = halves(c), hd = halves(d);
+  const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(ha, hb), _mm_unpackhi_ps(ha, hb));  // even of a, b; odd of a, b
+  const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(hc, hd), _mm_unpackhi_ps(hc, hd));
+  return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+}
+
 // Four rows share the loads of x, and their four chains hide the latency of the multiply-add.
 template <class Type>
 void Matvec(float* y, const typename Type::Stored* w, const float* x, uint32_t rows, uint32_t cols) {
@@ -61,6 +72,10 @@ void Matvec(float* y, const typename Type::Stored* w, const float* x, uint32_t r
       a1 = _mm256_fmadd_ps(Type::Load(w1 + i), xi, a1);
       a2 = _mm256_fmadd_ps(Type::Load(w2 + i), xi, a2);
       a3 = _mm256_fmadd_ps(Type::Load(w3 + i), xi, a3);
+    }
+    if (whole == cols) {
+      _mm_storeu_ps(y + r, SumFourRows(a0, a1, a2, a3));
+      continue;
     }
     y[r] = FinishRow<Type>(a0, w0, x, whole, cols);
     y[r + 1] = FinishRow<Type>(a1, w1, x, whole, cols);
