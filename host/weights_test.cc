@@ -72,9 +72,9 @@ TEST(Weights, Utf8IsWellFormed) {
 TEST(Weights, QuotedTextIsShortAndClean) {
   EXPECT_EQ(Quote("plain \u2581"), "plain \u2581");
   EXPECT_EQ(Quote("a\nb\x1b[31m\x7f"), "a?b?[31m?");
-  EXPECT_EQ(Quote(std::string(81, 'x')), std::string(80, 'x') + "...");
-  const std::string cut = Quote(std::string(79, 'x') + "\u2581\u2581");
-  EXPECT_EQ(cut, std::string(79, 'x') + "...");
+  EXPECT_EQ(Quote(std::string(81, 'x')), std::string(80, 'x').append("..."));
+  const std::string cut = Quote(std::string(79, 'x').append("\u2581\u2581"));
+  EXPECT_EQ(cut, std::string(79, 'x').append("..."));
 }
 
 // Against all there is: a float32 fits if and only if it is one of the 65 536 values.
