@@ -149,7 +149,8 @@ Result<void> Session::TakeTiles(Arenas arenas) {
   THIMBLE_ASSIGN(const std::span<std::byte> tiles, Take<std::byte>(*plan_, BufferId::kTiles, arenas));
   if (plan_->options.tiles == plan::TileMode::kStreamed) {
     for (size_t i = 0; i < kNumZones; ++i) {
-      memory_.tiles[i] = {{tiles.first(tiles.size() / 2), tiles.subspan(tiles.size() / 2)}, plan_->zones[i].chunks};
+      memory_.tiles[i] = {{.first = tiles.first(tiles.size() / 2), .second = tiles.subspan(tiles.size() / 2)},
+                          plan_->zones[i].chunks};
     }
     card_buffer_ = tiles.first(tiles.size() / 2);
     return {};
@@ -160,7 +161,7 @@ Result<void> Session::TakeTiles(Arenas arenas) {
                                                                   {Zone::kHead, BufferId::kHeadTile}}};
   for (const auto& [zone, id] : kBuffers) {
     THIMBLE_ASSIGN(const std::span<std::byte> buffer, Take<std::byte>(*plan_, id, arenas));
-    memory_.tiles[static_cast<size_t>(zone)] = {{buffer, {}}, plan_->zone(zone).chunks};
+    memory_.tiles[static_cast<size_t>(zone)] = {{buffer, {}, plan_->buffer(id).region}, plan_->zone(zone).chunks};
   }
   memory_.tiles[static_cast<size_t>(Zone::kOpen)] = memory_.tiles[static_cast<size_t>(Zone::kAttention)];
   return {};

@@ -1,7 +1,6 @@
 #include "host/board_memory.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -22,12 +21,11 @@ std::vector<std::string> BoardNames() {
   return names;
 }
 
-Expected<Board> FindBoard(std::string_view name) {
+std::optional<Board> FindMemory(std::string_view name) {
   for (const Board& board : Boards()) {
     if (name == board.name) return board;
   }
-  return Sentence(
-      fmt::format("there is no board named {}: choose one of {}", Quote(name), fmt::join(BoardNames(), ", ")));
+  return std::nullopt;
 }
 
 void BoardMemory::Unmap::operator()(std::byte* memory) const { munmap(memory, bytes); }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,8 +15,8 @@
 
 namespace thimble::host {
 
-// The board of this name; the sentence of a failure lists those there are.
-Expected<Board> FindBoard(std::string_view name);
+// The memory of the board of this name.
+std::optional<Board> FindMemory(std::string_view name);
 std::vector<std::string> BoardNames();
 
 // Owns the memory its arenas hand out. The operating system supplies a page when it is first touched, so a large region

@@ -40,23 +40,26 @@ SessionParts LoadedModel::PartsFor(const plan::Plan& plan) {
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
-  THIMBLE_ASSIGN(const Board board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
+  THIMBLE_ASSIGN(const ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
   THIMBLE_ASSIGN(ModelSource source,
                  OpenModelSource(choice.model, choice.tokenizer, /*as_one_file=*/false, choice.written));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.file_on_card));
   if (source.is_converted()) opened.description = choice.model + ", converted";
-  THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));
+  THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
   std::unique_ptr<LoadedModel> loaded(
       new LoadedModel(choice.model, board, std::move(source), std::move(opened), std::move(memory)));
-  loaded->reader_ =
-      std::make_unique<card::FileReader>(*loaded->opened_.device, loaded->opened_.file, loaded->ledger_, cancel);
+  loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
+  loaded->reader_ = std::make_unique<card::FileReader>(*loaded->device_, loaded->opened_.file, loaded->ledger_, cancel);
   const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
   loaded->model_ = *model;
   if (choice.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
-  loaded->index_reader_ = std::make_unique<card::FileReader>(o.index_device ? *o.index_device : *o.device, o.index_file,
-                                                             loaded->ledger_, cancel);
+  if (o.index_device) {
+    loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
+  }
+  loaded->index_reader_ = std::make_unique<card::FileReader>(
+      loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file, loaded->ledger_, cancel);
   const auto index = OpenModelIndex(*loaded->reader_, *loaded->index_reader_, loaded->model_, math::BestKernels(),
                                     loaded->memory_.arenas());
   if (!index) return loaded->Failure(index.error());

@@ -17,7 +17,9 @@
 #include "engine/card/index_file.h"
 #include "engine/session.h"
 #include "host/board_memory.h"
+#include "host/board_profile.h"
 #include "host/card_open.h"
+#include "host/devices/observed_device.h"
 #include "host/expected.h"
 #include "host/model_choice.h"
 #include "host/source.h"
@@ -50,7 +52,8 @@ class LoadedModel {
   LoadedModel& operator=(const LoadedModel&) = delete;
 
   const std::string& description() const { return opened_.description; }
-  const Board& board() const { return board_; }
+  const Board& board() const { return board_.board; }
+  const BoardProfile* profile() const { return board_.profile.get(); }  // null if nobody knows the board's costs
   const card::ModelFile& model() const { return model_; }
   OpenedModel& opened() { return opened_; }
   card::FileReader& reader() { return *reader_; }
@@ -60,25 +63,29 @@ class LoadedModel {
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan);
   const Ledger& ledger() const { return ledger_; }
+  // From now on tells `events`, which outlives this, what happens; null: nobody.
+  void Observe(EventSink* events) { ledger_.events = events; }
   BoardMemory& memory() { return memory_; }
 
   // "MODEL: sentence".
   std::unexpected<std::string> Failure(const Error& error) const;
 
  private:
-  LoadedModel(std::string name, Board board, ModelSource source, OpenedModel opened, BoardMemory memory)
+  LoadedModel(std::string name, ChosenBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
-        board_(board),
+        board_(std::move(board)),
         source_(std::move(source)),
         opened_(std::move(opened)),
         memory_(std::move(memory)) {}
 
   std::string name_;
-  Board board_;
+  ChosenBoard board_;
   ModelSource source_;
   OpenedModel opened_;
   BoardMemory memory_;
   Ledger ledger_;
+  std::optional<ObservedDevice> device_;        // around the model's
+  std::optional<ObservedDevice> index_device_;  // around the index's, if it has its own
   std::unique_ptr<card::FileReader> reader_;
   card::ModelFile model_;
   std::unique_ptr<card::FileReader> index_reader_;

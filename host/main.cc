@@ -15,6 +15,7 @@ constexpr char kExamples[] =
     "  thimble card tiny-llm.gguf -o card.img                     an SD card's image with it\n"
     "  thimble verify card.img                                    is it sound?\n"
     "  thimble plan tiny-llm.gguf --board esp32-cam               what it will need, and what a token reads\n"
+    "  thimble simulate tiny-llm.gguf --board esp32-cam           how fast it will be there, modelled\n"
     "  thimble bench -m tiny-llm.gguf                             how fast here, and what a token reads\n"
     "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
     "\n"
@@ -36,6 +37,8 @@ int main(int argc, char** argv) {
   AddInspectCommand(app, exit_code);
   AddPrepareCommand(app, exit_code);
   AddPlanCommand(app, exit_code);
+  AddSimulateCommand(app, exit_code);
+  AddBoardsCommand(app, exit_code);
   AddVerifyCommand(app, exit_code);
   AddTokenizeCommand(app, exit_code);
   app.footer(kExamples);  // last, because subcommands inherit it

@@ -25,8 +25,7 @@ constexpr uint32_t kElementsAtOnce = 1u << 18;
 class ModelFileWeights : public WeightSource {
  public:
   static Expected<std::unique_ptr<ModelFileWeights>> Open(OpenedModel opened, const std::string& path) {
-    THIMBLE_ASSIGN(const Board board, FindBoard("host"));
-    THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board));
+    THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(*FindMemory("host")));
     std::unique_ptr<ModelFileWeights> weights(new ModelFileWeights(std::move(opened), std::move(memory), path));
     const auto model = OpenModel(weights->reader_, weights->memory_.arenas(), &weights->opened_.folder);
     if (!model) return weights->Failure(model.error());

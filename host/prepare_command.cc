@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "host/board_memory.h"
+#include "host/board_profile.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
 #include "host/prepare.h"
@@ -46,7 +46,8 @@ void Print(const Prepared& prepared) {
 }
 
 Expected<Prepared> Run(Options& options) {
-  THIMBLE_ASSIGN(options.prepare.board, FindBoard(options.board));
+  THIMBLE_ASSIGN(const ChosenBoard board, FindBoard(options.board));
+  options.prepare.board = board.board;
   return Prepare(options.prepare);
 }
 

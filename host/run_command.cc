@@ -9,40 +9,20 @@
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "engine/card/gguf.h"
 #include "engine/generate.h"
-#include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "host/command.h"
-#include "host/input_file.h"
 #include "host/loaded_model.h"
 #include "host/plan_choice.h"
+#include "host/run_choice.h"
 #include "host/sampler_choice.h"
 #include "host/text.h"
 
 namespace thimble::host {
 namespace {
-
-struct RunOptions {
-  ModelChoice choice;
-  std::optional<std::string> prompt;
-  std::string prompt_file;
-  std::optional<std::string> ids;
-  std::vector<std::string> stops;
-  int64_t n_predict = -1;
-  PlanChoice plan;
-  SamplerChoice sampler;
-  bool json = false;
-
-  bool by_ids() const { return ids.has_value(); }
-};
-
-constexpr uint64_t kMaxPromptFileBytes = 64 << 20;
 
 std::atomic<bool> interrupted = false;
 
@@ -60,29 +40,6 @@ class InterruptHandler {
  private:
   struct sigaction previous_ = {};
 };
-
-Expected<std::vector<TokenId>> ParseIds(const std::string& list) {
-  std::vector<TokenId> ids;
-  std::stringstream items(list);
-  for (std::string item; std::getline(items, item, ',');) {
-    const size_t first = item.find_first_not_of(" []");
-    const size_t last = item.find_last_not_of(" []");
-    item = first == item.npos ? "" : item.substr(first, last - first + 1);
-    if (item.empty() || item.size() > 9 || item.find_first_not_of("0123456789") != item.npos) {
-      return Sentence(
-          fmt::format("--ids: '{}' is not a token id: give numbers separated by commas, as in 1,57,300", Quote(item)));
-    }
-    ids.push_back(static_cast<TokenId>(std::stoul(item)));
-  }
-  return ids;
-}
-
-Expected<std::string> ReadPrompt(const RunOptions& options) {
-  if (options.prompt_file.empty()) return options.prompt.value_or("");
-  THIMBLE_ASSIGN(std::string text, ReadWholeFile(options.prompt_file, kMaxPromptFileBytes));
-  if (text.ends_with('\n')) text.pop_back();
-  return text;
-}
 
 // Shows text or ids as they come, and keeps both.
 class Output final : public TextSink {
@@ -132,30 +89,6 @@ nlohmann::ordered_json ToJson(const Timings& t) {
           {"predicted_ms", t.predicted_ms}};
 }
 
-nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
-  nlohmann::ordered_json json;
-  for (size_t i = 0; i < kNumRegions; ++i) {
-    const Arena& arena = memory.arena(static_cast<Region>(i));
-    json[RegionName(arena.region())] = {{"peak_bytes", arena.peak_bytes()}, {"capacity_bytes", arena.capacity_bytes()}};
-  }
-  return json;
-}
-
-// Null without a screen.
-nlohmann::ordered_json ScreenJson(const card::Index* index, const plan::Plan& plan, const ScreenCounts& counts) {
-  if (!plan.screened) return nullptr;
-  std::vector<uint32_t> bits;
-  for (uint32_t s = 0; s < index->screen.num_stages; ++s) bits.push_back(index->screen.stages[s].bits);
-  const double certain = static_cast<double>(counts.tokens - counts.fallbacks);
-  return {{"bits", bits},
-          {"tokens", counts.tokens},
-          {"survivors_mean", certain > 0 ? static_cast<double>(counts.survivors) / certain : 0.0},
-          {"survivors_max", counts.survivors_most},
-          {"refined", counts.refined},
-          {"rows_fetched", counts.rows_fetched},
-          {"fallbacks", counts.fallbacks}};
-}
-
 std::string DescribeModel(const card::ModelFile& model, const Board& board) {
   const ModelSize size = SizeOf(model);
   const uint64_t float32_bytes = size.parameters * sizeof(float);
@@ -200,7 +133,7 @@ void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledge
   std::fputs(out.c_str(), stderr);
 }
 
-std::string StopText(StopReason reason, const Session& session, const RunOptions& options) {
+std::string StopText(StopReason reason, const Session& session, const RunChoice& options) {
   switch (reason) {
     case StopReason::kEndOfSequence:
       return "at the model's end of text";
@@ -216,7 +149,7 @@ std::string StopText(StopReason reason, const Session& session, const RunOptions
   return "";
 }
 
-Expected<int> Run(const RunOptions& options) {
+Expected<int> Run(const RunChoice& options) {
   THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
 
   ModelChoice choice = options.choice;
@@ -230,19 +163,7 @@ Expected<int> Run(const RunOptions& options) {
   if (!session) return loaded->Failure(session.error());
   Session& s = **session;
 
-  std::vector<TokenId> prompt_ids;
-  std::string prompt;
-  if (options.by_ids() && !options.ids->empty()) {
-    if (options.prompt) return Sentence("-p and --ids with a list are two prompts: give one of them");
-    THIMBLE_ASSIGN(prompt_ids, ParseIds(*options.ids));
-  } else {
-    THIMBLE_ASSIGN(prompt, ReadPrompt(options));
-    const auto ids = s.Tokenize(prompt);
-    if (!ids)
-      return Sentence(
-          fmt::format("{}{}", SentenceOf(ids.error()), s.tokenizer().size() != 0 ? "" : " with --ids 1,2,3"));
-    prompt_ids.assign(ids->begin(), ids->end());
-  }
+  THIMBLE_ASSIGN(const Prompt prompt, ReadPrompt(options, s));
 
   const bool show = !options.json;
   if (show) {
@@ -254,15 +175,15 @@ Expected<int> Run(const RunOptions& options) {
   }
 
   Timings timings;
-  timings.prompt_n = prompt_ids.size();
+  timings.prompt_n = prompt.ids.size();
   GenerateResult result = {.reason = StopReason::kCancelled};
   Output output(show && !options.by_ids(), show && options.by_ids());
   auto start = std::chrono::steady_clock::now();
-  const auto prefilled = s.Prefill(prompt_ids);
+  const auto prefilled = s.Prefill(prompt.ids);
   timings.prompt_ms = MillisecondsSince(start);
   if (!prefilled && prefilled.error().code != Code::kCancelled) return loaded->Failure(prefilled.error());
   if (prefilled) {
-    if (show && !options.by_ids()) Output::Write(prompt);
+    if (show && !options.by_ids()) Output::Write(prompt.text);
     std::vector<std::string_view> stops(options.stops.begin(), options.stops.end());
     start = std::chrono::steady_clock::now();
     const auto generated = Generate(s, {.sampler = sampler, .n_predict = options.n_predict, .stops = stops}, output);
@@ -278,28 +199,9 @@ Expected<int> Run(const RunOptions& options) {
     Output::Write("\n");
     PrintSummary(loaded->memory(), plan, loaded->ledger(), timings, StopText(result.reason, s, options));
   } else {
-    const ZoneCounts total = loaded->ledger().total();
-    const nlohmann::ordered_json json = {{"model", loaded->description()},
-                                         {"board", loaded->board().name},
-                                         {"n_ctx", s.n_ctx()},
-                                         {"sampler", SamplerJson(sampler)},
-                                         {"prompt_ids", prompt_ids},
-                                         {"ids", output.ids()},
-                                         {"text", output.text()},
-                                         {"stop", StopReasonName(result.reason)},
-                                         {"memory", MemoryJson(loaded->memory())},
-                                         {"plan", plan::TileModeName(plan.options.tiles)},
-                                         {"card",
-                                          {{"bytes", total.card_bytes},
-                                           {"payload_bytes", total.payload_bytes},
-                                           {"reads", total.reads},
-                                           {"bounced_blocks", total.bounced_blocks},
-                                           {"retries", loaded->ledger().retries},
-                                           {"psram_bytes", total.memory_bytes[static_cast<size_t>(Region::kPsram)]},
-                                           {"flash_bytes", total.memory_bytes[static_cast<size_t>(Region::kFlash)]}}},
-                                         {"head", plan.screened ? "screen" : "full"},
-                                         {"screen", ScreenJson(loaded->index(), plan, loaded->ledger().screen)},
-                                         {"timings", ToJson(timings)}};
+    nlohmann::ordered_json json =
+        RunJson(*loaded, plan, sampler, prompt.ids, output.ids(), output.text(), result.reason);
+    json["timings"] = ToJson(timings);
     Output::Write(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
   return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
@@ -308,28 +210,10 @@ Expected<int> Run(const RunOptions& options) {
 }  // namespace
 
 void AddRunCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<RunOptions>();
+  auto options = std::make_shared<RunChoice>();
   CLI::App* run =
       app.add_subcommand("run", "Continue a prompt inside a board's memory, the weights streamed from the card.");
-  AddModelOptions(*run, ModelArgument::kFlag, options->choice);
-  auto* prompt = run->add_option("-p,--prompt", options->prompt, "the text to continue (default: empty, a new text)");
-  auto* file = run->add_option("-f,--file", options->prompt_file,
-                               "read the prompt from this file; a newline at its end is dropped")
-                   ->excludes(prompt);
-  run->add_option("-n,--predict,--n-predict", options->n_predict,
-                  "tokens to make; -1: until the text or the context ends")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
-  AddPlanOptions(*run, options->plan);
-  AddSamplerOptions(*run, options->sampler);
-  run->add_option("--stop", options->stops, "end before this text; may be given several times")
-      ->allow_extra_args(false)
-      ->take_all();
-  run->add_option("--ids", options->ids,
-                  "show token ids instead of text; with a list (1,57,300) the prompt is these ids, nothing added")
-      ->expected(0, 1)
-      ->default_str("")
-      ->excludes(file);
+  AddRunOptions(*run, ModelArgument::kFlag, *options);
   run->add_flag("--json", options->json, "print one JSON object at the end instead");
   run->footer(
       "Examples:\n"

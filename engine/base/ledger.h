@@ -7,13 +7,10 @@
 #include <cstdint>
 
 #include "engine/base/arena.h"
+#include "engine/base/events.h"
 #include "engine/base/tensor.h"
 
 namespace thimble {
-
-// The part of the work that a count belongs to.
-enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead, kText };
-inline constexpr size_t kNumZones = 6;
 
 // The zone in which a tensor is read; of a tokenizer, kText. Norms are read when the session opens, and stay.
 constexpr Zone ZoneOf(TensorKind kind) {
@@ -71,11 +68,20 @@ struct Ledger {
   std::array<ZoneCounts, kNumZones> zones = {};
   Zone zone = Zone::kOpen;  // where counts go now; the model step sets it
   ScreenCounts screen = {};
-  uint64_t retries = 0;        // reads issued again after a failure
-  uint64_t reinitialised = 0;  // times the device was re-initialised
+  uint64_t retries = 0;         // reads issued again after a failure
+  uint64_t reinitialised = 0;   // times the device was re-initialised
+  EventSink* events = nullptr;  // told of all work, if there is one; outlives the ledger's use
 
   ZoneCounts& current() { return zones[static_cast<size_t>(zone)]; }
-  void CountMemory(Region region, uint64_t bytes) { current().memory_bytes[static_cast<size_t>(region)] += bytes; }
+
+  // Where every kernel's work is counted and told.
+  void Count(const Work& work) {
+    if (CountsMacs(work.kernel)) current().macs += work.units;
+    if (work.region != Region::kSramDma) {
+      current().memory_bytes[static_cast<size_t>(work.region)] += work.bytes * work.passes;
+    }
+    if (events != nullptr) events->OnWork(zone, work);
+  }
   ZoneCounts total() const {
     ZoneCounts sum;
     for (const ZoneCounts& z : zones) sum += z;

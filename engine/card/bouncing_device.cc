@@ -35,6 +35,7 @@ Result<void> BouncingDevice::WaitRead() {
     THIMBLE_TRY(device_->StartRead(offset_bytes_ - skip, bounce));
     THIMBLE_TRY(device_->WaitRead());
     std::memcpy(rest.data(), bounce.data() + skip, n);
+    ledger_->Count({.kernel = Kernel::kCopy, .units = n, .written_region = Region::kPsram, .written_bytes = n});
     rest = rest.subspan(n);
     offset_bytes_ += n;
   }

@@ -59,6 +59,11 @@ void TileStream::Abandon() {
 }
 
 Result<void> TileStream::Check(std::span<const std::byte> bytes) {
+  reader_->ledger().Count({.kernel = Kernel::kCrc32c,
+                           .units = bytes.size(),
+                           .parts = bytes.size(),
+                           .region = buffers_.region,
+                           .bytes = bytes.size()});
   while (!bytes.empty()) {
     const uint64_t left_in_block = kCheckBlockBytes - checked_bytes_ % kCheckBlockBytes;
     const std::span<const std::byte> part =

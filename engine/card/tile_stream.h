@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/base/arena.h"
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
 #include "engine/card/file_reader.h"
@@ -46,6 +47,7 @@ uint32_t TileRows(const RowsRef& tensor, uint32_t tile_buffer_bytes, uint32_t bl
 struct TileBuffers {
   std::span<std::byte> first;
   std::span<std::byte> second;
+  Region region = Region::kSramDma;  // where they lie
 };
 
 // A tensor's tiles, one after the other.

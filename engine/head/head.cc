@@ -81,6 +81,7 @@ Result<void> Head::LoadPart(uint32_t stage, const Part& part) {
 // `offset`: of the record in the index.
 Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offset) const {
   const uint32_t crc = parts_.kernels->crc32c(0, record.data(), record.size() - sizeof(card::RecordTail::record_crc));
+  parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = record.size()});
   if (crc != TailOf(record).record_crc) return card::DamagedIndex(offset);
   return {};
 }
@@ -90,6 +91,7 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
   const size_t record_bytes = info(0).record_bytes;
   const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
   size_t group = first_row / group_rows;
+  parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = records.size(), .parts = records.size()});
   for (size_t at = 0; at < records.size(); ++group) {
     const size_t bytes = std::min<size_t>(group_rows * record_bytes, records.size() - at);
     if (parts_.kernels->crc32c(0, records.data() + at, bytes) != memory_.group_checks[group]) {
@@ -105,7 +107,7 @@ Result<std::span<const std::byte>> Head::Record(uint32_t stage, uint32_t row) {
   const size_t record_bytes = info(stage).record_bytes;
   for (const Part& part : stages_[stage].parts) {
     if (row < part.first_row || row >= part.end_row || part.records.empty()) continue;
-    parts_.ledger->CountMemory(part.region, record_bytes);
+    parts_.ledger->Count({.kernel = Kernel::kScreen, .region = part.region, .bytes = record_bytes});
     return part.records.subspan((row - part.first_row) * record_bytes, record_bytes);
   }
   const uint64_t offset = RowsOf(stage).offset + row * uint64_t{record_bytes};
@@ -121,6 +123,8 @@ Result<TokenId> Head::Choose(const float* x, text::Choice& choice) {
   ScreenCounts& counts = parts_.ledger->screen;
   ++counts.tokens;
   bool is_certain = false;
+  const uint64_t vectors = 1 + parts_.index->screen.num_directions;
+  parts_.ledger->Count({.kernel = Kernel::kMatvecF32, .units = vectors * parts_.tensor->cols, .parts = vectors});
   if (choice.is_boundable() && query_.Set(x)) {
     THIMBLE_ASSIGN(is_certain, Screen(x, choice));
   }
@@ -144,6 +148,7 @@ Result<TokenId> Head::Scan(const float* x, text::Choice& choice) {
   const auto offer = [&](uint32_t first_row, std::span<const float> logits) -> Result<void> {
     THIMBLE_TRY(CheckFinite(first_row, logits));
     choice.OfferAll(first_row, logits);
+    parts_.ledger->Count({.kernel = Kernel::kChoose, .units = logits.size()});
     return {};
   };
   do {
@@ -172,13 +177,17 @@ Result<void> Head::ForRows(const float* x, Use use) {
           memory_.logits.empty() ? memory_.rows.first(rows) : memory_.logits.subspan(first_row, rows);
       math::Matvec(*parts_.kernels, tensor.type, logits.data(), tile.rows.data() + done * tensor.row_bytes(), x, rows,
                    tensor.cols);
+      parts_.ledger->Count({.kernel = math::MatvecKernel(tensor.type),
+                            .units = uint64_t{rows} * tensor.cols,
+                            .parts = rows,
+                            .region = memory_.tiles.region,
+                            .bytes = rows * tensor.row_bytes()});
       if (const Result<void> used = use(first_row, logits); !used) {
         parts_.stream->Abandon();
         return used;
       }
       done += rows;
     }
-    parts_.ledger->current().macs += uint64_t{tile.num_rows} * tensor.cols;
   }
   return {};
 }
@@ -229,8 +238,7 @@ Result<bool> Head::AskFirstStage(text::Choice& choice) {
   for (const Part& part : stages_[0].parts) {
     if (part.first_row == part.end_row) continue;
     if (!part.records.empty()) {
-      parts_.ledger->CountMemory(part.region, part.records.size());
-      THIMBLE_ASSIGN(const bool goes_on, AskRows(part.first_row, part.records, choice));
+      THIMBLE_ASSIGN(const bool goes_on, AskRows(part.first_row, part.records, part.region, choice));
       if (!goes_on) return false;
       continue;
     }
@@ -245,7 +253,7 @@ Result<bool> Head::AskFirstStage(text::Choice& choice) {
         stream.Abandon();
         return std::unexpected(checked.error());
       }
-      THIMBLE_ASSIGN(const bool goes_on, AskRows(tile.first_row, tile.rows, choice));
+      THIMBLE_ASSIGN(const bool goes_on, AskRows(tile.first_row, tile.rows, Region::kSramDma, choice));
       if (goes_on) continue;
       stream.Abandon();
       return false;
@@ -256,7 +264,8 @@ Result<bool> Head::AskFirstStage(text::Choice& choice) {
 }
 
 // False when more rows survive than there is room for.
-Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, text::Choice& choice) {
+Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region,
+                           text::Choice& choice) {
   const size_t record_bytes = info(0).record_bytes;
   const auto num_rows = static_cast<uint32_t>(records.size() / record_bytes);
   const float* const centers = memory_.rows.data();
@@ -265,6 +274,12 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
     const uint32_t rows = std::min(num_rows - done, kBlockRows);
     parts_.kernels->screen_rows(memory_.rows.data(), memory_.rows.data() + kBlockRows,
                                 records.data() + done * record_bytes, rows, query_.stage(0));
+    parts_.ledger->Count({.kernel = Kernel::kScreen,
+                          .units = rows * ScreenedElements(),
+                          .parts = rows,
+                          .region = region,
+                          .bytes = rows * record_bytes});
+    parts_.ledger->Count({.kernel = Kernel::kChoose, .units = rows});
     for (uint32_t r = 0; r < rows; ++r) {
       const TokenId id = first_row + done + r;
       const float high = centers[r] + radii[r];
@@ -293,6 +308,7 @@ Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
     float center = 0;
     float radius = 0;
     parts_.kernels->screen_rows(&center, &radius, record.data(), 1, query_.stage(stage));
+    parts_.ledger->Count({.kernel = Kernel::kScreen, .units = ScreenedElements()});
     c.center += center;
     c.low = std::max(c.low, choice.Penalised(c.id, c.center - radius));
     c.high = std::min(c.high, choice.Penalised(c.id, c.center + radius));
@@ -372,13 +388,14 @@ Result<void> Head::FetchRun(const float* x, std::span<text::Bounded> run, text::
     const auto at = static_cast<size_t>((run[i].id - run.front().id) * row_bytes);
     const std::byte* const row = rows.data() + at;
     const uint32_t crc = parts_.kernels->crc32c(0, row, static_cast<size_t>(row_bytes));
+    parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = row_bytes});
     if (std::memcmp(&crc, &crcs[i], sizeof(crc)) != 0) return card::DamagedWeights(tensor.id, offset + at);
     float logit = 0;
     math::Matvec(*parts_.kernels, tensor.type, &logit, row, x, 1, tensor.cols);
     THIMBLE_TRY(CheckFinite(run[i].id, {&logit, 1}));
     run[i].center = logit;
     run[i].low = run[i].high = choice.Penalised(run[i].id, logit);
-    parts_.ledger->current().macs += tensor.cols;
+    parts_.ledger->Count({.kernel = math::MatvecKernel(tensor.type), .units = tensor.cols});
     ++parts_.ledger->screen.rows_fetched;
   }
   return {};

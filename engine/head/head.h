@@ -89,6 +89,7 @@ class Head {
   bool has_screen() const { return parts_.index != nullptr && parts_.index->has_screen(); }
   const card::StageInfo& info(uint32_t stage) const { return parts_.index->screen.stages[stage]; }
   card::RowsRef RowsOf(uint32_t stage) const;
+  uint64_t ScreenedElements() const { return uint64_t{card::ScreenUnits(parts_.tensor->cols)} * card::kScreenUnit; }
 
   Result<void> LoadPart(uint32_t stage, const Part& part);
   Result<void> CheckGroups(uint32_t first_row, std::span<const std::byte> records);
@@ -102,7 +103,7 @@ class Head {
 
   // The first stage says whether the screen is still of use.
   Result<bool> AskFirstStage(text::Choice& choice);
-  Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, text::Choice& choice);
+  Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, text::Choice& choice);
   Result<void> AskStage(uint32_t stage, text::Choice& choice);
   Run NextRun(size_t from, TokenId fetched) const;
   bool IsScanCheaper(TokenId fetched) const;

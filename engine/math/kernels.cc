@@ -37,6 +37,18 @@ const Kernels* const* AvailableKernels() {
 }
 #endif
 
+Kernel MatvecKernel(DType type) {
+  switch (type) {
+    case DType::kF32:
+      return Kernel::kMatvecF32;
+    case DType::kF16:
+      return Kernel::kMatvecF16;
+    case DType::kBF16:
+      return Kernel::kMatvecBF16;
+  }
+  return Kernel::kMatvecF32;
+}
+
 void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const float* x, uint32_t rows,
             uint32_t cols) {
   switch (type) {

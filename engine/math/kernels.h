@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/events.h"
 #include "engine/base/tensor.h"
 
 namespace thimble::math {
@@ -88,6 +89,9 @@ const Kernels& BestKernels();
 
 // Every table that this build has and this processor can run, ending with a null pointer; the reference comes first.
 const Kernels* const* AvailableKernels();
+
+// What Matvec() of rows stored as `type` counts as.
+Kernel MatvecKernel(DType type);
 
 // y[r] = dot(w[r], x) for rows [rows, cols] stored as `type`, by the kernel for it.
 void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const float* x, uint32_t rows,

@@ -49,6 +49,7 @@ Result<void> Transformer::Load() {
     THIMBLE_TRY(BeginRow(tensor, 0));
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
     Expand(tensor.type, tile, norm);
+    ledger_->Count({.kernel = Kernel::kExpand, .units = tensor.cols});
     norm += shape_.hidden_size;
     return {};
   };
@@ -68,6 +69,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
     math::RotaryAngles(&a.cos[size_t{i} * half], &a.sin[size_t{i} * half], memory_.inv_freq.data(), half,
                        first_position + i);
   }
+  ledger_->Count({.kernel = Kernel::kRotaryAngles, .units = uint64_t{n} * half, .parts = n});
   for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
     const bool is_last = layer + 1 == shape_.num_hidden_layers;
     const Rows whole = {is_last ? n - (want_hidden ? 1 : 0) : 0, n};
@@ -91,6 +93,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
 Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::span<const std::byte> row) {
   if (row_checks_.reader == nullptr) return {};
   const uint32_t crc = row_checks_.crc32c(0, row.data(), row.size());
+  ledger_->Count({.kernel = Kernel::kCrc32c, .units = row.size()});
   uint32_t expected = 0;
   if (row_checks_.in_memory.empty()) {
     const uint64_t offset = row_checks_.offset + uint64_t{token} * sizeof(expected);
@@ -112,6 +115,7 @@ Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activatio
     THIMBLE_TRY(BeginRow(table, token));
     THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
     Expand(table.type, row, x);
+    ledger_->Count({.kernel = Kernel::kExpand, .units = table.cols});
     THIMBLE_TRY(CheckRow(table, token, row.rows));
     x += shape_.hidden_size;
   }
@@ -124,6 +128,8 @@ void Transformer::Norm(uint32_t index, Rows rows, const Activations& a) {
     kernels_->rmsnorm(&a.normed[i * shape_.hidden_size], &a.x[i * shape_.hidden_size], NormOf(index),
                       shape_.hidden_size, shape_.rms_norm_eps);
   }
+  const uint64_t n = rows.end - rows.begin;
+  ledger_->Count({.kernel = Kernel::kRmsNorm, .units = n * shape_.hidden_size, .parts = n});
 }
 
 // x += normed.
@@ -131,6 +137,8 @@ void Transformer::AddToResidual(Rows rows, const Activations& a) {
   for (size_t i = rows.begin; i < rows.end; ++i) {
     kernels_->add(&a.x[i * shape_.hidden_size], &a.normed[i * shape_.hidden_size], shape_.hidden_size);
   }
+  const uint64_t n = (rows.end - rows.begin) * uint64_t{shape_.hidden_size};
+  ledger_->Count({.kernel = Kernel::kAdd, .units = n, .parts = n});
 }
 
 // Keys and values of all positions into the cache; for `whole` ones normed -> normed: o_proj(attention(rope(q),
@@ -150,6 +158,7 @@ Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uin
     const size_t row = whole.begin + i;
     float* const q = &a.q[i * shape_.q_dim()];
     kernels_->rope(q, &a.cos[row * half], &a.sin[row * half], shape_.num_attention_heads, shape_.head_dim);
+    CountRope(shape_.num_attention_heads);
     Attend(layer, first_position + static_cast<uint32_t>(row), q, &a.attended[i * shape_.q_dim()]);
   }
   return Stream({TensorKind::kAttnO, layer}, a.attended.data(), outputs, num_whole);
@@ -168,6 +177,14 @@ void Transformer::Store(uint16_t layer, uint32_t first_position, uint32_t positi
       std::copy_n(v + size_t{kv} * head_dim, head_dim, &memory_.v_cache[row]);
     }
   }
+  CountRope(uint64_t{positions} * shape_.num_key_value_heads);
+  const uint64_t bytes = uint64_t{positions} * 2 * shape_.kv_dim() * sizeof(float);
+  ledger_->Count(
+      {.kernel = Kernel::kCopy, .units = bytes, .written_region = memory_.kv_region, .written_bytes = bytes});
+}
+
+void Transformer::CountRope(uint64_t heads) {
+  ledger_->Count({.kernel = Kernel::kRope, .units = heads * (shape_.head_dim / 2), .parts = heads});
 }
 
 // Keys and values are read once for all heads of a group, block by block.
@@ -196,8 +213,20 @@ void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, floa
                                       rows, head_dim);
     });
   }
-  ledger_->current().macs += 2 * uint64_t{shape_.q_dim()} * n;
-  ledger_->CountMemory(memory_.kv_region, 2 * uint64_t{shape_.kv_dim()} * n * sizeof(float));
+  for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
+    const Work once = {.units = uint64_t{group} * n * head_dim,
+                       .region = memory_.kv_region,
+                       .bytes = uint64_t{n} * head_dim * sizeof(float)};
+    Work keys = once;
+    keys.kernel = Kernel::kMatvecF32;
+    keys.parts = n;
+    ledger_->Count(keys);
+    ledger_->Count({.kernel = Kernel::kSoftmax, .units = uint64_t{group} * n});
+    Work values = once;
+    values.kernel = Kernel::kWeightedSum;
+    values.parts = head_dim;
+    ledger_->Count(values);
+  }
 }
 
 // normed -> normed: down_proj(silu(gate_proj(x)) * up_proj(x)).
@@ -211,6 +240,8 @@ Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activati
     kernels_->silu_mul(&a.gate[i * shape_.intermediate_size], &a.up[i * shape_.intermediate_size],
                        shape_.intermediate_size);
   }
+  const uint64_t activations = uint64_t{n} * shape_.intermediate_size;
+  ledger_->Count({.kernel = Kernel::kSiluMul, .units = activations, .parts = activations});
   return Stream({TensorKind::kFfnDown, layer}, a.gate.data(), normed, n);
 }
 
@@ -234,7 +265,12 @@ Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t
       math::Matvec(*kernels_, tensor.type, y + i * tensor.rows + tile.first_row, tile.rows.data(), x + i * tensor.cols,
                    tile.num_rows, tensor.cols);
     }
-    ledger_->current().macs += uint64_t{tile.num_rows} * tensor.cols * positions;
+    ledger_->Count({.kernel = math::MatvecKernel(tensor.type),
+                    .units = uint64_t{tile.num_rows} * tensor.cols * positions,
+                    .parts = tile.num_rows,
+                    .region = TilesOf(tensor).buffers.region,
+                    .bytes = tile.rows.size(),
+                    .passes = positions});
   }
   return {};
 }
@@ -247,6 +283,7 @@ Result<void> Transformer::StreamHeads(TensorId id, const float* x, float* y, uin
   if (tensor.order != RowOrder::kInterleaved) return {};
   const uint32_t half = shape_.head_dim / 2;
   float* const stored = memory_.one.attended.data();
+  ledger_->Count({.kernel = Kernel::kCopy, .units = uint64_t{positions} * tensor.rows * 2 * sizeof(float)});
   for (uint32_t i = 0; i < positions; ++i, y += tensor.rows) {
     std::copy_n(y, tensor.rows, stored);
     for (uint32_t first = 0; first < tensor.rows; first += shape_.head_dim) {

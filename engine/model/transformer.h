@@ -98,6 +98,7 @@ class Transformer {
   void Norm(uint32_t index, Rows rows, const Activations& a);
   void AddToResidual(Rows rows, const Activations& a);
   void Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
+  void CountRope(uint64_t heads);
   void Attend(uint16_t layer, uint32_t position, const float* q, float* attended);
   size_t CacheRow(uint16_t layer, uint32_t kv_head, uint32_t position) const {
     return ((size_t{layer} * shape_.num_key_value_heads + kv_head) * n_ctx_ + position) * shape_.head_dim;

@@ -1,0 +1,59 @@
+#include "engine/base/events.h"
+
+namespace thimble {
+
+const char* ZoneName(Zone zone) {
+  switch (zone) {
+    case Zone::kOpen:
+      return "open";
+    case Zone::kEmbedding:
+      return "embedding";
+    case Zone::kAttention:
+      return "attention";
+    case Zone::kFfn:
+      return "mlp";
+    case Zone::kHead:
+      return "head";
+    case Zone::kText:
+      return "text";
+  }
+  return "";
+}
+
+const char* KernelName(Kernel kernel) {
+  switch (kernel) {
+    case Kernel::kMatvecF32:
+      return "matvec_f32";
+    case Kernel::kMatvecF16:
+      return "matvec_f16";
+    case Kernel::kMatvecBF16:
+      return "matvec_bf16";
+    case Kernel::kWeightedSum:
+      return "weighted_sum";
+    case Kernel::kScreen:
+      return "screen";
+    case Kernel::kCrc32c:
+      return "crc32c";
+    case Kernel::kExpand:
+      return "expand";
+    case Kernel::kRmsNorm:
+      return "rmsnorm";
+    case Kernel::kSoftmax:
+      return "softmax";
+    case Kernel::kSiluMul:
+      return "silu_mul";
+    case Kernel::kAdd:
+      return "add";
+    case Kernel::kRope:
+      return "rope";
+    case Kernel::kRotaryAngles:
+      return "rotary_angles";
+    case Kernel::kCopy:
+      return "copy";
+    case Kernel::kChoose:
+      return "choose";
+  }
+  return "";
+}
+
+}  // namespace thimble
