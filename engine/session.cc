@@ -131,6 +131,9 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
                                 session->row_checks_);
   THIMBLE_TRY(session->transformer_->Load());
   THIMBLE_TRY(session->head_->Load());
+  THIMBLE_TRY(card::LoadResidentRows(session->memory_.resident, *parts.model, parts.plan->tile_block_bytes(),
+                                     session->memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers,
+                                     session->stream_));
   return session;
 }
 
@@ -188,6 +191,9 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
   head_memory_.logits = logits_;
   THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
+  THIMBLE_ASSIGN(memory_.resident.psram, Take<std::byte>(*plan_, BufferId::kWeightsPsram, arenas));
+  THIMBLE_ASSIGN(memory_.resident.flash, Take<std::byte>(*plan_, BufferId::kWeightsFlash, arenas));
+  memory_.resident.shares = plan_->options.resident();
   memory_.k_cache = kv.first(kv.size() / 2);
   memory_.v_cache = kv.subspan(kv.size() / 2);
   memory_.kv_region = plan_->buffer(BufferId::kKvCache).region;
@@ -330,7 +336,7 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
                    .what = "the context of {have} positions is full: give a larger -c for longer texts",
                    .have = plan_->n_ctx});
     }
-    THIMBLE_TRY(Run({&*pending_, 1}, true));
+    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
     pending_.reset();
   }
   if (!have_hidden_) {
@@ -349,9 +355,10 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
   return *pending_;
 }
 
-Result<void> Session::Run(std::span<const TokenId> tokens, bool want_hidden) {
+Result<void> Session::Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next) {
   have_hidden_ = have_logits_ = false;
-  THIMBLE_TRY(transformer_->Run(tokens, n_past_, want_hidden));
+  const bool scan_follows = plan_->options.keep_logits ? want_hidden : chooses_next && !plan_->screened;
+  THIMBLE_TRY(transformer_->Run(tokens, n_past_, want_hidden, scan_follows));
   if (want_hidden && plan_->options.keep_logits) {
     THIMBLE_TRY(head_->ComputeLogits(transformer_->hidden()));
     have_logits_ = true;

@@ -110,7 +110,7 @@ class Session {
   Result<void> TakeBuffers(Arenas arenas);
   Result<void> LoadTokenizer(const SessionParts& parts, Arenas arenas);
   Result<void> LoadIndex(const SessionParts& parts, Arenas arenas);
-  Result<void> Run(std::span<const TokenId> tokens, bool want_hidden);
+  Result<void> Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next = false);
 
   const card::ModelFile* model_;
   const plan::Plan* plan_;

@@ -10,6 +10,7 @@
 #include "host/board_memory.h"
 #include "host/board_profile.h"
 #include "host/command.h"
+#include "host/published.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -18,6 +19,7 @@ namespace {
 struct Options {
   std::string board;
   bool json = false;
+  bool published = false;
 };
 
 std::string ListText() {
@@ -53,6 +55,11 @@ std::string BoardText(const ChosenBoard& chosen) {
 }
 
 Status Run(const Options& options) {
+  if (options.published) {
+    THIMBLE_ASSIGN(const std::vector<Published> all, PredictPublished());
+    std::fputs(PublishedText(all).c_str(), stdout);
+    return {};
+  }
   if (options.board.empty()) {
     std::fputs(ListText().c_str(), stdout);
     return {};
@@ -75,6 +82,8 @@ void AddBoardsCommand(CLI::App& app, int& exit_code) {
       app.add_subcommand("boards", "List the boards, or show one: its memory, its costs, their sources");
   command->add_option("board", options->board, "A name, or a board file");
   command->add_flag("--json", options->json, "The board as a board file, whole: a start for one of your own");
+  command->add_flag("--published", options->published,
+                    "What others measured on such boards, beside what the clock makes of their set-up");
   command->footer(
       "Examples:\n"
       "  thimble boards esp32-cam\n"

@@ -118,7 +118,10 @@ std::string PiecesText(const plan::Plan& p, const TensorRef& tensor) {
   if (tensor.id.kind == TensorKind::kTokenEmbd) return fmt::format("card, a row of {}", Grouped(placement.tile_bytes));
   const std::string pieces = fmt::format("{} x {} row{}, {}", placement.tiles, placement.tile_rows,
                                          placement.tile_rows == 1 ? "" : "s", Grouped(placement.tile_bytes));
-  return "card, " + pieces;
+  std::string places;
+  if (placement.in_memory.psram != 0) places += fmt::format("psram, {} rows; ", placement.in_memory.psram);
+  if (placement.in_memory.flash != 0) places += fmt::format("flash, {} rows; ", placement.in_memory.flash);
+  return places + (placement.tiles == 0 ? "none on the card" : "card, " + pieces);
 }
 
 std::string PlanText(const plan::Plan& p) {
@@ -248,6 +251,8 @@ void PrintJson(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
                        {"pieces", placement.tiles},
                        {"piece_rows", placement.tile_rows},
                        {"piece_bytes", placement.tile_bytes},
+                       {"psram_rows", placement.in_memory.psram},
+                       {"flash_rows", placement.in_memory.flash},
                        {"token", ToJson(placement.cost)}});
   }
   nlohmann::ordered_json buffers = nlohmann::ordered_json::array();

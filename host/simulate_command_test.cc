@@ -132,6 +132,15 @@ TEST_F(SimulateTest, RefusesWithOneSentence) {
   refuses({"--trace", model_}, "small.gguf");
 }
 
+// The search starts from the usual plan, so that it cannot end with a slower one; and the text is the same.
+TEST_F(SimulateTest, TheBestPlanIsNoSlowerAndGivesTheSameText) {
+  const json usual = Simulate({"--temp", "0", "--card", "1bit-20"});
+  const json best = Simulate({"--temp", "0", "--card", "1bit-20", "--plan", "best"});
+  EXPECT_EQ(best["ids"], usual["ids"]);
+  EXPECT_GT(best["modelled"]["tok_per_s"]["typical"], usual["modelled"]["tok_per_s"]["typical"]);
+  EXPECT_LT(best["card"]["bytes"], usual["card"]["bytes"]);
+}
+
 TEST_F(SimulateTest, BoardsAreListedAndShownWithTheirSources) {
   const ToolRun list = RunTool({"boards"});
   EXPECT_EQ(list.exit_code, 0);

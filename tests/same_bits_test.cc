@@ -73,6 +73,23 @@ TEST_F(SameBits, ForEveryTileSize) {
   }
 }
 
+TEST_F(SameBits, WhereverTheWeightsAre) {
+  const GreedyRun run = Greedy(gguf_, {});
+  for (const auto& [psram, flash] : {std::pair{100u, 0u}, {0u, 100u}, {60u, 0u}, {50u, 50u}}) {
+    EXPECT_EQ(Greedy(gguf_, {.plan = {.psram_weights_percent = psram, .flash_weights_percent = flash}}), run)
+        << psram << " % in PSRAM, " << flash << " % in flash";
+  }
+  const std::vector<std::byte> tiny = MakeGguf({.shape = kTinyLlm});
+  for (const auto& [psram, flash] : {std::pair{30u, 0u}, {0u, 70u}, {25u, 50u}}) {
+    host::RamDevice device(tiny, 512, 16);
+    OpenModel model(device, {.plan = {.psram_weights_percent = psram, .flash_weights_percent = flash}});
+    ASSERT_NE(model.session(), nullptr) << model.error();
+    EXPECT_EQ(RunGreedy(*model.session(), kPrompt, 4).logits_hash, kTinyLlmHash);
+    EXPECT_EQ(model.arena(Region::kFlash).peak_bytes(), model.plan().region_bytes(Region::kFlash));
+    EXPECT_EQ(model.arena(Region::kFlash).peak_bytes() != 0, flash != 0);
+  }
+}
+
 TEST_F(SameBits, ForEveryContextSize) {
   const GreedyRun run = Greedy(gguf_, {});
   EXPECT_EQ(Greedy(gguf_, {.plan = {.n_ctx = 89}}), run);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace thimble::card {
 namespace {
@@ -15,34 +16,80 @@ std::unexpected<Error> FailAt(const RowsRef& tensor, Error error) {
 
 Result<void> TileStream::Begin(const RowsRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
                                const TileBuffers& buffers) {
-  tensor_ = tensor;
-  buffers_ = buffers;
-  tile_rows_ = tile_rows;
-  next_row_ = read_row_ = end_row_ = first_row;
-  if (first_row > tensor.rows || num_rows > tensor.rows - first_row || tile_rows == 0) {
-    return FailAt(tensor, {.code = Code::kInvalidArgument,
-                           .what = "{tensor} has {have} rows; rows up to {need} or tiles of no rows were asked for",
-                           .have = tensor.rows,
-                           .need = uint64_t{first_row} + num_rows});
+  return Begin({tensor, first_row, num_rows, tile_rows, buffers});
+}
+
+Result<void> TileStream::Begin(const TileRequest& request) {
+  const bool under_way = IsUnderWay(request);
+  if (!under_way) Abandon();
+  next_ = {};
+  next_started_ = false;
+  tensor_ = request.rows;
+  buffers_ = request.buffers;
+  tile_rows_ = request.tile_rows;
+  memory_row_ = memory_end_ = 0;
+  next_row_ = read_row_ = end_row_ = request.first_row;
+  if (request.first_row > tensor_.rows || request.num_rows > tensor_.rows - request.first_row || tile_rows_ == 0) {
+    return FailAt(tensor_, {.code = Code::kInvalidArgument,
+                            .what = "{tensor} has {have} rows; rows up to {need} or tiles of no rows were asked for",
+                            .have = tensor_.rows,
+                            .need = uint64_t{request.first_row} + request.num_rows});
   }
-  end_row_ = first_row + num_rows;
+  memory_end_ = tensor_.rows_in_memory();
+  share_given_ = false;
+  end_row_ = request.first_row + request.num_rows;
+  next_row_ = read_row_ = std::max(request.first_row, memory_end_);
+  BeginChecks(request);
+  if (under_way) {
+    read_row_ += std::min(tile_rows_, end_row_ - read_row_);
+    return {};
+  }
   filling_second_ = false;
-  blocks_ = {};
-  if (first_row == 0 && num_rows == tensor.rows) blocks_ = checks_.BlocksOf(tensor.id);
-  checked_bytes_ = crc_ = 0;
   return StartRead();
+}
+
+bool TileStream::IsUnderWay(const TileRequest& request) const {
+  return next_started_ && request.rows.offset == next_.rows.offset && request.rows.rows == next_.rows.rows &&
+         request.rows.row_bytes == next_.rows.row_bytes && request.first_row == next_.first_row &&
+         request.num_rows == next_.num_rows && request.tile_rows == next_.tile_rows &&
+         request.buffers.first.data() == next_.buffers.first.data() &&
+         request.rows.rows_in_memory() == next_.rows.rows_in_memory();
+}
+
+// Whole blocks are checked.
+void TileStream::BeginChecks(const TileRequest& request) {
+  blocks_ = {};
+  crc_ = 0;
+  checked_bytes_ = read_row_ * tensor_.row_bytes;
+  const uint64_t end = end_row_ * tensor_.row_bytes;
+  if (request.num_rows == 0 || checked_bytes_ % kCheckBlockBytes != 0) return;
+  if (end % kCheckBlockBytes != 0 && end_row_ != tensor_.rows) return;
+  const std::span<const uint32_t> blocks = checks_.BlocksOf(tensor_.id);
+  if (!blocks.empty()) blocks_ = blocks.subspan(static_cast<size_t>(checked_bytes_ / kCheckBlockBytes));
+}
+
+Result<void> TileStream::Follow(const TileRequest& next) {
+  next_ = next;
+  return StartFollowing();
 }
 
 Result<Tile> TileStream::Next() {
   if (done()) return FailAt(tensor_, {.code = Code::kInvalidArgument, .what = "{tensor} has no tile left"});
+  if (memory_row_ != memory_end_ && (!share_given_ || next_row_ == end_row_)) return NextInMemory();
   if (read_row_ == next_row_) THIMBLE_TRY(StartRead());
+  share_given_ = false;
   Result<std::span<const std::byte>> rows = reader_->Wait();
-  if (!rows) return FailAt(tensor_, rows.error());
-  const Tile tile = {.rows = *rows, .first_row = next_row_, .num_rows = read_row_ - next_row_};
+  if (!rows) {
+    read_row_ = next_row_;
+    return FailAt(tensor_, rows.error());
+  }
+  const Tile tile = {
+      .rows = *rows, .region = buffers_.region, .first_row = next_row_, .num_rows = read_row_ - next_row_};
   next_row_ = read_row_;
   if (!buffers_.second.empty()) {
     filling_second_ = !filling_second_;
     THIMBLE_TRY(StartRead());
+    THIMBLE_TRY(StartFollowing());
   }
   if (!blocks_.empty()) {
     if (const Result<void> checked = Check(tile.rows); !checked) {
@@ -53,9 +100,32 @@ Result<Tile> TileStream::Next() {
   return tile;
 }
 
+// As many of the rows in memory as fall to the tile that comes next.
+Tile TileStream::NextInMemory() {
+  const uint32_t tiles_left = next_row_ == end_row_ ? 1 : (end_row_ - next_row_ + tile_rows_ - 1) / tile_rows_;
+  const auto psram_rows = static_cast<uint32_t>(tensor_.psram.size() / tensor_.row_bytes);
+  const bool in_psram = memory_row_ < psram_rows;
+  const std::span<const std::byte> part = in_psram ? tensor_.psram : tensor_.flash;
+  const uint32_t first = in_psram ? 0 : psram_rows;
+  const uint32_t end = in_psram ? psram_rows : memory_end_;
+  const uint32_t share = (memory_end_ - memory_row_ + tiles_left - 1) / tiles_left;
+  const uint32_t rows = std::min(share, end - memory_row_);
+  const auto row_bytes = static_cast<size_t>(tensor_.row_bytes);
+  const Tile tile = {.rows = part.subspan((memory_row_ - first) * row_bytes, rows * row_bytes),
+                     .region = in_psram ? Region::kPsram : Region::kFlash,
+                     .first_row = memory_row_,
+                     .num_rows = rows};
+  memory_row_ += rows;
+  share_given_ = true;
+  return tile;
+}
+
 void TileStream::Abandon() {
-  if (read_row_ != next_row_) (void)reader_->Wait();
+  if (read_row_ != next_row_ || next_started_) (void)reader_->Wait();
   next_row_ = read_row_ = end_row_;
+  memory_row_ = memory_end_;
+  next_ = {};
+  next_started_ = false;
 }
 
 Result<void> TileStream::Check(std::span<const std::byte> bytes) {
@@ -91,6 +161,29 @@ Result<void> TileStream::StartRead() {
     return FailAt(tensor_, started.error());
   }
   read_row_ += rows;
+  return {};
+}
+
+// Starts the first read of what comes next, if all of the present rows were handed out or lie in memory.
+Result<void> TileStream::StartFollowing() {
+  if (next_.tile_rows == 0 || next_started_ || next_row_ != end_row_) return {};
+  if (buffers_.second.empty() || next_.buffers.second.empty() || next_.buffers.first.data() != buffers_.first.data() ||
+      next_.buffers.second.data() != buffers_.second.data()) {
+    return {};
+  }
+  const uint32_t first = std::max(next_.first_row, next_.rows.rows_in_memory());
+  const uint32_t end = next_.first_row + next_.num_rows;
+  const uint32_t rows = first < end ? std::min(next_.tile_rows, end - first) : 0;
+  if (rows == 0) return {};
+  // Bytes count where the tensor belongs, not where its read starts.
+  Ledger& ledger = reader_->ledger();
+  const Zone zone = std::exchange(ledger.zone, ZoneOf(next_.rows.id.kind));
+  const Result<void> started =
+      reader_->Start(next_.rows.offset + first * next_.rows.row_bytes, rows * next_.rows.row_bytes,
+                     filling_second_ ? buffers_.second : buffers_.first);
+  ledger.zone = zone;
+  if (!started) return FailAt(next_.rows, started.error());
+  next_started_ = true;
   return {};
 }
 

@@ -1,4 +1,4 @@
-// A tensor as a sequence of tiles of whole rows, read ahead into a ring of DMA buffers.
+// A tensor as a sequence of tiles of whole rows, read ahead into a ring of DMA buffers, or lying in memory.
 #ifndef THIMBLE_ENGINE_CARD_TILE_STREAM_H_
 #define THIMBLE_ENGINE_CARD_TILE_STREAM_H_
 
@@ -16,16 +16,20 @@ namespace thimble::card {
 
 struct Tile {
   std::span<const std::byte> rows;  // num_rows whole rows as stored, aligned to 4; valid until the next call of Next()
+  Region region = Region::kSramDma;
   uint32_t first_row = 0;
   uint32_t num_rows = 0;
 };
 
-// Rows of equal size, one after the other in a file: a tensor, or a table of the index.
+// Rows of equal size, one after the other in a file: a tensor, or a table of the index. The first of them may lie in
+// PSRAM, and those after them in flash.
 struct RowsRef {
   uint64_t offset = 0;
   uint64_t row_bytes = 0;
   uint32_t rows = 0;
-  TensorId id = {};  // for errors
+  TensorId id = {};                       // for errors
+  std::span<const std::byte> psram = {};  // whole rows
+  std::span<const std::byte> flash = {};  // whole rows
 
   RowsRef() = default;
   RowsRef(uint64_t offset_bytes, uint64_t bytes_of_row, uint32_t num_rows, TensorId tensor)
@@ -34,6 +38,10 @@ struct RowsRef {
       : offset(t.offset), row_bytes(t.row_bytes()), rows(t.rows), id(t.id) {}
 
   uint64_t size_bytes() const { return row_bytes * rows; }
+  // Rows in memory, from the first on.
+  uint32_t rows_in_memory() const {
+    return row_bytes == 0 ? 0 : static_cast<uint32_t>((psram.size() + flash.size()) / row_bytes);
+  }
 };
 
 // Rows of one tile of this tensor. `chunks` 0: the most whole rows whose covering blocks fit the buffer, rounded down
@@ -50,7 +58,17 @@ struct TileBuffers {
   Region region = Region::kSramDma;  // where they lie
 };
 
-// A tensor's tiles, one after the other.
+// Some rows, how they are to be cut, and where to.
+struct TileRequest {
+  RowsRef rows;
+  uint32_t first_row = 0;  // 0 where rows lie in memory
+  uint32_t num_rows = 0;
+  uint32_t tile_rows = 0;
+  TileBuffers buffers = {};
+};
+
+// A tensor's tiles, each row once. Rows from the card come in ascending order; before each of their tiles a share of
+// the rows in memory is handed out, so that these are computed on while the card is read.
 //
 //   THIMBLE_TRY(stream.Begin(tensor, 0, tensor.rows, tile_rows, buffers));
 //   while (!stream.done()) {
@@ -68,6 +86,13 @@ class TileStream {
   Result<void> Begin(const RowsRef& tensor, uint32_t first_row, uint32_t num_rows, uint32_t tile_rows,
                      const TileBuffers& buffers);
 
+  Result<void> Begin(const TileRequest& request);
+
+  // Says what Begin() will be asked for next: its first read starts as soon as a buffer is free, while the caller still
+  // computes on the present tensor. Begin() of something else, a failure and Abandon() drop it. Needs two buffers, the
+  // same as the present tensor's; with others it does nothing.
+  Result<void> Follow(const TileRequest& next);
+
   // Waits for the tile whose read is in flight, starts the next read into the other buffer if there is one, hands the
   // tile out. The previous tile's memory is overwritten from here on. Errors carry the tensor: kCorrupt when a checksum
   // does not fit, with the last tile that its block has a part in.
@@ -76,10 +101,14 @@ class TileStream {
   // Waits for a read that is in flight; there are no tiles left then. For whoever needs no more of them.
   void Abandon();
 
-  bool done() const { return next_row_ == end_row_; }
+  bool done() const { return next_row_ == end_row_ && memory_row_ == memory_end_; }
 
  private:
+  bool IsUnderWay(const TileRequest& request) const;
+  void BeginChecks(const TileRequest& request);
+  Tile NextInMemory();
   Result<void> StartRead();
+  Result<void> StartFollowing();
   Result<void> Check(std::span<const std::byte> bytes);
 
   FileReader* reader_;
@@ -94,6 +123,11 @@ class TileStream {
   uint32_t read_row_ = 0;  // first row not yet asked for
   uint32_t end_row_ = 0;
   bool filling_second_ = false;  // the buffer the read in flight goes to
+  uint32_t memory_row_ = 0;      // first row in memory not yet handed out
+  uint32_t memory_end_ = 0;
+  bool share_given_ = false;  // of the rows in memory, before the tile that comes next
+  TileRequest next_;          // tile_rows 0: none
+  bool next_started_ = false;
 };
 
 }  // namespace thimble::card

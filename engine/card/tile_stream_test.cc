@@ -26,6 +26,7 @@ class TileStreamTest : public testing::Test {
   TileStreamTest() : contents_(40000) {
     std::mt19937 random(3);
     for (std::byte& b : contents_) b = static_cast<std::byte>(random());
+    ram_ = RamDevice(contents_);
   }
 
   std::span<std::byte> buffer(size_t i) { return std::span(memory_[i]); }
@@ -40,7 +41,6 @@ class TileStreamTest : public testing::Test {
 };
 
 TEST_F(TileStreamTest, HandsOutEveryRowOnceInOrder) {
-  ram_ = RamDevice(contents_);
   FileReader reader(ram_, map_, ledger_);
   TileStream stream(reader);
   std::mt19937 random(4);
@@ -140,6 +140,112 @@ TEST_F(TileStreamTest, AFailureNamesTheTensorAndTheStreamWorksAgainAfterIt) {
     rows += tile->num_rows;
   }
   EXPECT_EQ(rows, 20u);
+}
+
+TEST_F(TileStreamTest, RowsInMemoryAreHandedOutBetweenThoseOfTheCard) {
+  FileReader reader(ram_, map_, ledger_);
+  TileStream stream(reader);
+  std::mt19937 random(5);
+  for (int round = 0; round < 500; ++round) {
+    RowsRef rows(random() % 100 * 4, 4 * (1 + random() % 90), 1 + static_cast<uint32_t>(random() % 60), {});
+    const auto psram_rows = static_cast<uint32_t>(random() % (rows.rows + 1));
+    const auto flash_rows = static_cast<uint32_t>(random() % (rows.rows - psram_rows + 1));
+    const auto tile_rows = 1 + static_cast<uint32_t>(random() % 8);
+    const std::span<const std::byte> stored = std::span(contents_).subspan(rows.offset, rows.size_bytes());
+    const std::vector<std::byte> psram(stored.begin(),
+                                       stored.begin() + static_cast<ptrdiff_t>(psram_rows * rows.row_bytes));
+    const std::vector<std::byte> flash(
+        stored.begin() + static_cast<ptrdiff_t>(psram_rows * rows.row_bytes),
+        stored.begin() + static_cast<ptrdiff_t>((psram_rows + flash_rows) * rows.row_bytes));
+    rows.psram = psram;
+    rows.flash = flash;
+    const uint32_t on_card = rows.rows - psram_rows - flash_rows;
+    const uint32_t tiles = (on_card + tile_rows - 1) / tile_rows;
+    ram_.ClearReads();
+    ASSERT_TRUE(stream.Begin(rows, 0, rows.rows, tile_rows, buffers()));
+    std::vector<int> seen(rows.rows);
+    std::vector<Region> order;
+    while (!stream.done()) {
+      const Result<Tile> tile = stream.Next();
+      ASSERT_TRUE(tile);
+      const std::span<const std::byte> expected =
+          stored.subspan(tile->first_row * rows.row_bytes, tile->num_rows * rows.row_bytes);
+      EXPECT_TRUE(std::ranges::equal(tile->rows, expected));
+      for (uint32_t i = 0; i < tile->num_rows; ++i) {
+        const uint32_t row = tile->first_row + i;
+        ++seen[row];
+        EXPECT_EQ(tile->region, row < psram_rows                ? Region::kPsram
+                                : row < psram_rows + flash_rows ? Region::kFlash
+                                                                : Region::kSramDma);
+      }
+      order.push_back(tile->region);
+    }
+    EXPECT_EQ(seen, std::vector<int>(rows.rows, 1));
+    EXPECT_EQ(ram_.reads().size(), tiles);
+    // Something to do while each tile is read, as far as the rows in memory go round.
+    if (psram_rows + flash_rows >= 2 * tiles && tiles > 1) {
+      for (size_t i = 1; i < order.size(); ++i) {
+        EXPECT_FALSE(order[i - 1] == Region::kSramDma && order[i] == Region::kSramDma) << i;
+      }
+      EXPECT_NE(order.front(), Region::kSramDma);
+    }
+  }
+}
+
+TEST_F(TileStreamTest, TheReadOfWhatFollowsStartsWithTheLastTile) {
+  FileReader reader(ram_, map_, ledger_);
+  TileStream stream(reader);
+  const TensorRef first = {.offset = 0, .rows = 10, .cols = 128, .id = {TensorKind::kAttnO, 0}};
+  const TensorRef second = {.offset = 5120, .rows = 7, .cols = 128, .id = {TensorKind::kFfnGate, 0}};
+  const TileRequest next = {.rows = second, .num_rows = 7, .tile_rows = 3, .buffers = buffers()};
+  const auto take = [&](const TensorRef& tensor, uint32_t expected_rows, size_t expected_reads) {
+    const Result<Tile> tile = stream.Next();
+    ASSERT_TRUE(tile);
+    EXPECT_EQ(tile->num_rows, expected_rows);
+    EXPECT_EQ(ram_.reads().size(), expected_reads);
+    EXPECT_TRUE(std::ranges::equal(tile->rows,
+                                   std::span(contents_).subspan(tensor.offset + tile->first_row * tensor.row_bytes(),
+                                                                tile->num_rows * tensor.row_bytes())));
+  };
+  ledger_.zone = Zone::kAttention;
+  ASSERT_TRUE(stream.Begin(first, 0, 10, 5, buffers()));
+  ASSERT_TRUE(stream.Follow(next));
+  take(first, 5, 2);
+  take(first, 5, 3);  // and the next tensor's first read is under way
+  EXPECT_TRUE(stream.done());
+  ledger_.zone = Zone::kFfn;
+  ASSERT_TRUE(stream.Begin(next));
+  EXPECT_EQ(ram_.reads().size(), 3u);
+  take(second, 3, 4);
+  take(second, 3, 5);
+  take(second, 1, 5);
+  EXPECT_TRUE(stream.done());
+  const auto of = [&](Zone zone) { return ledger_.zones[static_cast<size_t>(zone)].payload_bytes; };
+  EXPECT_EQ(of(Zone::kAttention), first.size_bytes());
+  EXPECT_EQ(of(Zone::kFfn), second.size_bytes());
+}
+
+TEST_F(TileStreamTest, WhatDoesNotFollowAfterAllIsDropped) {
+  FileReader reader(ram_, map_, ledger_);
+  TileStream stream(reader);
+  const TensorRef tensor = {.offset = 512, .rows = 6, .cols = 128, .id = {TensorKind::kAttnO, 0}};
+  const TileRequest other = {.rows = tensor, .num_rows = 6, .tile_rows = 2, .buffers = buffers()};
+  ASSERT_TRUE(stream.Begin(tensor, 0, 3, 3, buffers()));
+  ASSERT_TRUE(stream.Follow(other));
+  ASSERT_TRUE(stream.Next());
+  EXPECT_EQ(ram_.reads().size(), 2u);
+  ASSERT_TRUE(stream.Begin(tensor, 3, 3, 3, buffers()));  // as if the plan had changed
+  const Result<Tile> tile = stream.Next();
+  ASSERT_TRUE(tile);
+  EXPECT_EQ(tile->first_row, 3u);
+  EXPECT_TRUE(std::ranges::equal(tile->rows, std::span(contents_).subspan(512 + 3 * 512, 3 * 512)));
+  // One buffer is busy with the tile at hand: nothing is read ahead.
+  const TileBuffers single = {.first = buffer(0), .second = {}};
+  ASSERT_TRUE(stream.Begin(tensor, 0, 3, 3, single));
+  ASSERT_TRUE(stream.Follow({.rows = tensor, .num_rows = 6, .tile_rows = 2, .buffers = single}));
+  ram_.ClearReads();
+  ASSERT_TRUE(stream.Next());
+  EXPECT_EQ(ram_.reads().size(), 0u);
 }
 
 }  // namespace

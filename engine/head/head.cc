@@ -234,32 +234,29 @@ Result<bool> Head::Screen(const float* x, text::Choice& choice) {
 
 Result<bool> Head::AskFirstStage(text::Choice& choice) {
   candidates_ = memory_.candidates.first(0);
-  const card::RowsRef rows = RowsOf(0);
-  for (const Part& part : stages_[0].parts) {
-    if (part.first_row == part.end_row) continue;
-    if (!part.records.empty()) {
-      THIMBLE_ASSIGN(const bool goes_on, AskRows(part.first_row, part.records, part.region, choice));
-      if (!goes_on) return false;
-      continue;
-    }
-    const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
-    const uint32_t fits = card::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
-    card::TileStream stream(*parts_.index_reader);
-    THIMBLE_TRY(stream.Begin(rows, part.first_row, part.end_row - part.first_row, fits / group_rows * group_rows,
-                             memory_.tiles));
-    while (!stream.done()) {
-      THIMBLE_ASSIGN(const card::Tile tile, stream.Next());
+  card::RowsRef rows = RowsOf(0);
+  // While the card is read, what lies in memory is asked.
+  rows.psram = stages_[0].parts[0].records;
+  rows.flash = stages_[0].parts[1].records;
+  const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
+  const uint32_t fits = card::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
+  card::TileStream stream(*parts_.index_reader);
+  THIMBLE_TRY(stream.Begin(rows, 0, rows.rows, fits / group_rows * group_rows, memory_.tiles));
+  while (!stream.done()) {
+    THIMBLE_ASSIGN(const card::Tile tile, stream.Next());
+    if (tile.region == Region::kSramDma) {
       if (const Result<void> checked = CheckGroups(tile.first_row, tile.rows); !checked) {
         stream.Abandon();
         return std::unexpected(checked.error());
       }
-      THIMBLE_ASSIGN(const bool goes_on, AskRows(tile.first_row, tile.rows, Region::kSramDma, choice));
-      if (goes_on) continue;
-      stream.Abandon();
-      return false;
     }
+    THIMBLE_ASSIGN(const bool goes_on, AskRows(tile.first_row, tile.rows, tile.region, choice));
+    if (goes_on) continue;
+    stream.Abandon();
+    return false;
   }
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   return true;
 }
 

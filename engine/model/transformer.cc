@@ -60,7 +60,10 @@ Result<void> Transformer::Load() {
   return load({TensorKind::kFinalNorm, 0});
 }
 
-Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden) {
+Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden,
+                              bool scan_follows) {
+  want_hidden_ = want_hidden;
+  scan_follows_ = scan_follows;
   const Activations& a = tokens.size() == 1 ? memory_.one : memory_.batch;
   const auto n = static_cast<uint32_t>(tokens.size());
   const uint32_t half = shape_.head_dim / 2;
@@ -119,7 +122,7 @@ Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activatio
     THIMBLE_TRY(CheckRow(table, token, row.rows));
     x += shape_.hidden_size;
   }
-  return {};
+  return FollowWith(After(table.id));
 }
 
 // normed = norm(x).
@@ -245,10 +248,51 @@ Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activati
   return Stream({TensorKind::kFfnDown, layer}, a.gate.data(), normed, n);
 }
 
-Result<void> Transformer::BeginTiles(const TensorRef& tensor) {
+card::TileRequest Transformer::RequestOf(const TensorRef& tensor) const {
   const auto& [buffers, chunks] = TilesOf(tensor);
-  const uint32_t tile_rows = card::TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes_, chunks);
-  return stream_->Begin(tensor, 0, tensor.rows, tile_rows, buffers);
+  return {.rows = card::RowsIn(memory_.resident, *model_, tensor),
+          .num_rows = tensor.rows,
+          .tile_rows = card::TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes_, chunks),
+          .buffers = buffers};
+}
+
+// The tensor that is streamed after this one in the present run; kNone: none.
+TensorId Transformer::After(TensorId id) const {
+  using enum TensorKind;
+  const auto is_last = [&](uint16_t layer) { return layer + 1u == shape_.num_hidden_layers; };
+  const auto first_of = [&](uint16_t layer) {
+    return TensorId{is_last(layer) && !want_hidden_ ? kAttnK : kAttnQ, layer};
+  };
+  switch (id.kind) {
+    case kTokenEmbd:
+      return first_of(0);
+    case kAttnQ:
+      return {kAttnK, id.layer};
+    case kAttnK:
+      return {kAttnV, id.layer};
+    case kAttnV:
+      return is_last(id.layer) && !want_hidden_ ? TensorId{} : TensorId{kAttnO, id.layer};
+    case kAttnO:
+      return {kFfnGate, id.layer};
+    case kFfnGate:
+      return {kFfnUp, id.layer};
+    case kFfnUp:
+      return {kFfnDown, id.layer};
+    case kFfnDown:
+      if (!is_last(id.layer)) return first_of(static_cast<uint16_t>(id.layer + 1));
+      return scan_follows_ ? TensorId{kLmHead, 0} : TensorId{};
+    default:
+      return {};
+  }
+}
+
+Result<void> Transformer::BeginTiles(TensorId id) {
+  THIMBLE_TRY(stream_->Begin(RequestOf(model_->tensor(id))));
+  return FollowWith(After(id));
+}
+
+Result<void> Transformer::FollowWith(TensorId id) {
+  return id.kind == TensorKind::kNone ? Result<void>() : stream_->Follow(RequestOf(model_->tensor(id)));
 }
 
 Result<void> Transformer::BeginRow(const TensorRef& tensor, uint32_t row) {
@@ -258,7 +302,7 @@ Result<void> Transformer::BeginRow(const TensorRef& tensor, uint32_t row) {
 // y[i][r] = dot(tensor[r], x[i]) for x [positions, cols] and y [positions, rows], tile by tile. y is not x.
 Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t positions) {
   const TensorRef& tensor = model_->tensor(id);
-  THIMBLE_TRY(BeginTiles(tensor));
+  THIMBLE_TRY(BeginTiles(id));
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
     for (size_t i = 0; i < positions; ++i) {
@@ -268,7 +312,7 @@ Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t
     ledger_->Count({.kernel = math::MatvecKernel(tensor.type),
                     .units = uint64_t{tile.num_rows} * tensor.cols * positions,
                     .parts = tile.num_rows,
-                    .region = TilesOf(tensor).buffers.region,
+                    .region = tile.region,
                     .bytes = tile.rows.size(),
                     .passes = positions});
   }

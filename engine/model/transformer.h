@@ -14,6 +14,7 @@
 #include "engine/base/tensor.h"
 #include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
+#include "engine/card/resident_rows.h"
 #include "engine/card/tile_stream.h"
 #include "engine/math/kernels.h"
 
@@ -45,6 +46,7 @@ struct Memory {
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
   std::span<float> v_cache;   // the same
   Region kv_region = Region::kPsram;
+  card::ResidentMemory resident;  // rows of the layers' matrices that are in memory
 
   // What the tensors of each zone come through, indexed by Zone; kOpen: the norms. Zones may share buffers.
   struct Tiles {
@@ -76,7 +78,9 @@ class Transformer {
   // the cache. With `want_hidden` hidden() is then the last one's. Every tensor is read at most once; of the last layer
   // only k and v, if no hidden state is wanted. Fails by I/O or cancellation, and with kCorrupt when a checksum does
   // not fit; the same positions can be run again then.
-  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden);
+  // `scan_follows`: the LM head is streamed next, whole, and nothing else is read before.
+  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden,
+                   bool scan_follows = false);
 
   // The state [hidden_size] that the LM head multiplies: after the final norm. Valid until the next Run().
   const float* hidden() const { return hidden_; }
@@ -87,7 +91,10 @@ class Transformer {
     uint32_t begin, end;
   };
 
-  Result<void> BeginTiles(const TensorRef& tensor);
+  card::TileRequest RequestOf(const TensorRef& tensor) const;
+  Result<void> BeginTiles(TensorId id);
+  Result<void> FollowWith(TensorId id);
+  TensorId After(TensorId id) const;
   Result<void> BeginRow(const TensorRef& tensor, uint32_t row);
   Result<void> Stream(TensorId id, const float* x, float* y, uint32_t positions);
   Result<void> StreamHeads(TensorId id, const float* x, float* y, uint32_t positions);
@@ -120,6 +127,9 @@ class Transformer {
   float attention_scale_;  // 1 / sqrt(head_dim)
   RowChecks row_checks_;
   const float* hidden_ = nullptr;
+  // Of the present run.
+  bool want_hidden_ = false;
+  bool scan_follows_ = false;
 };
 
 }  // namespace thimble::model

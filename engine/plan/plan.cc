@@ -134,6 +134,7 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
   const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
   const uint64_t vectors = section(card::Section::kVectors) + section(card::Section::kGroupChecks);
+  const card::ResidentBytes resident = card::ResidentBytesOf(model, plan.options.resident());
   const bool bounced = plan.options.tiles == TileMode::kBounced;
   const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
   using enum BufferId;
@@ -165,6 +166,8 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
       {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
       {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
       {kKvCache, kPsram, kSram, kv * kFloat},
+      {kWeightsPsram, kPsram, kPsram, resident.psram},
+      {kWeightsFlash, kFlash, kFlash, resident.flash},
       {kScreenFlash, kFlash, kFlash, 0},
       {kScreenPsram, kPsram, kPsram, 0},
       {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
@@ -278,15 +281,18 @@ std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left, const Plan&
   const bool is_batch = wish.id == kScratch && plan.options.prompt_batch != 0;
   const bool grows_with_context = wish.id == kKvCache || wish.id == kScores || wish.id == kTokens ||
                                   wish.id == kHistory || (wish.id == kScratch && !is_batch);
+  const bool is_weights = wish.id == kWeightsPsram || wish.id == kWeightsFlash;
   const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
   return Fail(Error{
       .code = Code::kOutOfMemory,
       .what =
           grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
-          : is_batch ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
-                       "prompt_batch"
-          : is_tile  ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
-                       "tiles or more chunks"
+          : is_batch   ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
+                         "prompt_batch"
+          : is_tile    ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
+                         "tiles or more chunks"
+          : is_weights ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
+                         "psram_weights_percent or flash_weights_percent"
           : wish.id == kCandidates
               ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: top-p without top-k needs all "
                 "logits at once: give a --top-k (a small one), or --top-p 1"
@@ -365,6 +371,10 @@ const char* BufferName(BufferId id) {
       return "text held back";
     case BufferId::kLogits:
       return "logits";
+    case BufferId::kWeightsPsram:
+      return "weights";
+    case BufferId::kWeightsFlash:
+      return "weights in flash";
     case BufferId::kKvCache:
       return "KV cache";
     case BufferId::kEmbeddingTile:
@@ -406,7 +416,9 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
   const uint32_t fits = card::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
   Placement placement = {.resident = where == Zone::kOpen, .tile_rows = one_row ? std::min<uint32_t>(fits, 1) : fits};
   if (placement.tile_rows == 0) return placement;
-  placement.tiles = (tensor.rows + placement.tile_rows - 1) / placement.tile_rows;
+  placement.in_memory = card::ResidentRowsOf(tensor, options.resident());
+  const uint32_t in_memory = placement.in_memory.psram + placement.in_memory.flash;
+  placement.tiles = (tensor.rows - in_memory + placement.tile_rows - 1) / placement.tile_rows;
   placement.tile_bytes = placement.tile_rows * tensor.row_bytes();
 
   TokenCost& cost = placement.cost;
@@ -419,8 +431,8 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
     const uint64_t blocks = WorstBlocks(tensor.offset, tensor.row_bytes(), tensor.row_bytes(), block_bytes);
     cost = {.payload_bytes = tensor.row_bytes(), .card_bytes = blocks * block_bytes, .reads = 1};
   } else {
-    cost = {.payload_bytes = tensor.size_bytes(), .reads = placement.tiles};
-    for (uint64_t row = 0; row < tensor.rows; row += placement.tile_rows) {
+    cost = {.payload_bytes = (tensor.rows - in_memory) * tensor.row_bytes(), .reads = placement.tiles};
+    for (uint64_t row = in_memory; row < tensor.rows; row += placement.tile_rows) {
       const uint64_t rows = std::min<uint64_t>(placement.tile_rows, tensor.rows - row);
       cost.card_bytes +=
           CoveringBytes(tensor.offset + row * tensor.row_bytes(), rows * tensor.row_bytes(), block_bytes);
@@ -509,6 +521,15 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
          .what = "a prompt_batch of {need} positions is more than the context of {have}: plan with a smaller one",
          .have = plan.n_ctx,
          .need = options.prompt_batch});
+  }
+  if (options.psram_weights_percent > 100 || options.flash_weights_percent > 100 - options.psram_weights_percent) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "psram_weights_percent and flash_weights_percent are {have} together: they can be 100 at most",
+                 .have = uint64_t{options.psram_weights_percent} + options.flash_weights_percent});
+  }
+  if (!options.resident().empty() && options.tiles == TileMode::kBounced) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "psram_weights_percent and flash_weights_percent need streamed tiles"});
   }
   if (!std::has_single_bit(block_bytes) || plan.tile_buffer_bytes % block_bytes != 0) {
     return Fail({.code = Code::kInvalidArgument,

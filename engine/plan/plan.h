@@ -17,6 +17,7 @@
 #include "engine/base/tensor.h"
 #include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
+#include "engine/card/resident_rows.h"
 
 namespace thimble::plan {
 
@@ -54,9 +55,14 @@ struct PlanOptions {
   // Positions of a prompt that go through the model together, so that weights are read once for all of them; 0: as many
   // as memory is left for, up to kMostPromptBatch.
   uint32_t prompt_batch = 0;
+  // Of each of the layers' matrices, in percent, the rows that stay in PSRAM and those that stay in flash: they are
+  // computed on while the card gives the others. Streamed tiles only; together at most 100.
+  uint32_t psram_weights_percent = 0;
+  uint32_t flash_weights_percent = 0;
   HeadMode head = HeadMode::kAuto;
   bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
 
+  card::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;
 };
 
@@ -101,6 +107,8 @@ enum class BufferId : uint8_t {
   kScreenQuery,     // codes of the hidden state
   kScreenPsram,     // records of the screen's stages
   kScreenFlash,     // those that lie in flash
+  kWeightsPsram,    // rows of the layers' matrices
+  kWeightsFlash,    // the same
   // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
   // max_prompt_bytes; or the rows that survive the screen.
   kScratch,
@@ -110,7 +118,7 @@ enum class BufferId : uint8_t {
   kFfnTile,        // bounced: the largest piece of gate, up and down
   kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 30;
+inline constexpr size_t kNumBuffers = 32;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -136,14 +144,15 @@ struct ZoneTiles {
   uint32_t chunks = 0;        // as in PlanOptions
 };
 
-// Where one tensor is and in what pieces it comes. All of a model's tensors stay on the card, but the norms, which are
-// read once when the session opens.
+// Where one tensor is and in what pieces it comes. All of a model's tensors stay on the card, but the norms and the
+// rows that PlanOptions keeps in memory, which are read once when the session opens.
 struct Placement {
   bool resident = false;    // in the kNorms buffer
   uint32_t tile_rows = 0;   // rows of a piece; the last may have fewer
   uint64_t tile_bytes = 0;  // bytes of a piece
-  uint32_t tiles = 0;       // pieces of the whole tensor; of the token embedding a token reads one
-  TokenCost cost = {};      // its part of a token's
+  uint32_t tiles = 0;       // pieces of what is on the card; of the token embedding a token reads one
+  card::ResidentRows in_memory = {};
+  TokenCost cost = {};  // its part of a token's
 };
 
 struct Plan {
@@ -185,7 +194,7 @@ inline constexpr uint32_t kMostPromptBatch = 256;
 inline constexpr uint32_t kPromptBytesPerPosition = 8;
 
 // Bytes reserved for the session object: the same on every target.
-inline constexpr uint64_t kSessionBytes = 3072;
+inline constexpr uint64_t kSessionBytes = 3584;
 
 // Bytes reserved for the stack of the task that runs a session. Tests hold what Open(), Tokenize(), Prefill() and
 // Next() use to it, on 32-bit and 64-bit processors.

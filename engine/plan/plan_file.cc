@@ -25,6 +25,8 @@ constexpr std::array kNumberKeys = {
     NumberKey{"ffn_chunks", &PlanOptions::ffn_chunks, "pieces of gate, up, down each; 0: as few as fit"},
     NumberKey{"head_chunks", &PlanOptions::head_chunks, "pieces of the LM head; 0: as few as fit"},
     NumberKey{"prompt_batch", &PlanOptions::prompt_batch, "positions of a prompt at once; 0: as memory allows"},
+    NumberKey{"psram_weights_percent", &PlanOptions::psram_weights_percent, "of the layers' rows, kept in PSRAM"},
+    NumberKey{"flash_weights_percent", &PlanOptions::flash_weights_percent, "of the layers' rows, kept in flash"},
 };
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";

@@ -1,0 +1,90 @@
+#include "engine/card/resident_rows.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "engine/base/arena.h"
+#include "engine/base/ledger.h"
+
+namespace thimble::card {
+namespace {
+
+// `percent` of the rows, to the nearest whole number of blocks of checksums.
+uint32_t Share(const TensorRef& tensor, uint32_t percent) {
+  const uint64_t unit = kCheckBlockBytes / std::gcd(tensor.row_bytes(), uint64_t{kCheckBlockBytes});
+  const uint64_t wanted = uint64_t{tensor.rows} * percent / 100;
+  if (percent >= 100 || wanted + unit / 2 >= tensor.rows) return wanted * 2 >= tensor.rows ? tensor.rows : 0;
+  return static_cast<uint32_t>((wanted + unit / 2) / unit * unit);
+}
+
+// Calls use(tensor, rows, bytes before them) for the tensors that may be kept, in the order of the table.
+template <class Use>
+void ForEach(const ModelFile& model, const ResidentShares& shares, Use use) {
+  ResidentBytes before;
+  for (const TensorRef& tensor : model.tensors) {
+    const ResidentRows rows = ResidentRowsOf(tensor, shares);
+    use(tensor, rows, before);
+    before.psram += ArenaBytes(rows.psram * tensor.row_bytes());
+    before.flash += ArenaBytes(rows.flash * tensor.row_bytes());
+  }
+}
+
+}  // namespace
+
+ResidentRows ResidentRowsOf(const TensorRef& tensor, const ResidentShares& shares) {
+  const Zone zone = ZoneOf(tensor.id.kind);
+  if (shares.empty() || (zone != Zone::kAttention && zone != Zone::kFfn)) return {};
+  const uint32_t psram = Share(tensor, shares.psram_percent);
+  const uint32_t both = Share(tensor, shares.psram_percent + shares.flash_percent);
+  return {psram, std::max(both, psram) - psram};
+}
+
+ResidentBytes ResidentBytesOf(const ModelFile& model, const ResidentShares& shares) {
+  ResidentBytes all;
+  ForEach(model, shares, [&](const TensorRef& tensor, const ResidentRows& rows, const ResidentBytes&) {
+    all.psram += ArenaBytes(rows.psram * tensor.row_bytes());
+    all.flash += ArenaBytes(rows.flash * tensor.row_bytes());
+  });
+  return all;
+}
+
+RowsRef RowsIn(const ResidentMemory& memory, const ModelFile& model, const TensorRef& tensor) {
+  RowsRef found = tensor;
+  if (memory.shares.empty()) return found;
+  ForEach(model, memory.shares, [&](const TensorRef& at, const ResidentRows& rows, const ResidentBytes& before) {
+    if (at.id != tensor.id) return;
+    const auto part = [&](std::span<std::byte> all, uint64_t offset, uint32_t n) {
+      return all.subspan(static_cast<size_t>(offset), static_cast<size_t>(n * tensor.row_bytes()));
+    };
+    if (rows.psram != 0) found.psram = part(memory.psram, before.psram, rows.psram);
+    if (rows.flash != 0) found.flash = part(memory.flash, before.flash, rows.flash);
+  });
+  return found;
+}
+
+Result<void> LoadResidentRows(const ResidentMemory& memory, const ModelFile& model, uint32_t block_bytes,
+                              const TileBuffers& buffers, TileStream& stream) {
+  if (memory.shares.empty()) return {};
+  for (const TensorRef& tensor : model.tensors) {
+    const RowsRef rows = RowsIn(memory, model, tensor);
+    if (rows.rows_in_memory() == 0) continue;
+    const uint32_t tile_rows = TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes);
+    const auto psram_rows = static_cast<uint32_t>(rows.psram.size() / rows.row_bytes);
+    THIMBLE_TRY(stream.Begin(tensor, 0, rows.rows_in_memory(), tile_rows, buffers));
+    while (!stream.done()) {
+      THIMBLE_ASSIGN(const Tile tile, stream.Next());
+      for (uint32_t i = 0; i < tile.num_rows; ++i) {
+        const uint32_t row = tile.first_row + i;
+        const std::span<const std::byte> part = row < psram_rows ? rows.psram : rows.flash;
+        const std::span<std::byte> whole = row < psram_rows ? memory.psram : memory.flash;
+        const size_t at = static_cast<size_t>(part.data() - whole.data()) +
+                          (row - (row < psram_rows ? 0 : psram_rows)) * static_cast<size_t>(rows.row_bytes);
+        std::memcpy(whole.data() + at, tile.rows.data() + i * rows.row_bytes, static_cast<size_t>(rows.row_bytes));
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace thimble::card

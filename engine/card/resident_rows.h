@@ -1,0 +1,56 @@
+// Which rows of a model's matrices are kept in memory, so that the card need not give them for every token.
+#ifndef THIMBLE_ENGINE_CARD_RESIDENT_ROWS_H_
+#define THIMBLE_ENGINE_CARD_RESIDENT_ROWS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/base/tensor.h"
+#include "engine/card/model_file.h"
+#include "engine/card/tile_stream.h"
+
+namespace thimble::card {
+
+// The shares of the layers' matrices that are kept: of each matrix its first rows in PSRAM, the rows after them in
+// flash, both rounded to whole blocks of checksums, or to the whole matrix. Together at most 100.
+struct ResidentShares {
+  uint32_t psram_percent = 0;
+  uint32_t flash_percent = 0;
+
+  bool empty() const { return psram_percent == 0 && flash_percent == 0; }
+  friend bool operator==(const ResidentShares&, const ResidentShares&) = default;
+};
+
+struct ResidentRows {
+  uint32_t psram = 0;
+  uint32_t flash = 0;
+};
+
+// Of one tensor; none of those that belong to no layer, and of norms.
+ResidentRows ResidentRowsOf(const TensorRef& tensor, const ResidentShares& shares);
+
+// Bytes of all of them, each tensor's rounded up to kArenaAlign.
+struct ResidentBytes {
+  uint64_t psram = 0;
+  uint64_t flash = 0;
+};
+ResidentBytes ResidentBytesOf(const ModelFile& model, const ResidentShares& shares);
+
+// The memory that holds them: the tensors' rows one after the other, in the order of the model's table.
+struct ResidentMemory {
+  ResidentShares shares;
+  std::span<std::byte> psram;
+  std::span<std::byte> flash;
+};
+
+// The rows of one tensor of the model, with those in memory where they lie.
+RowsRef RowsIn(const ResidentMemory& memory, const ModelFile& model, const TensorRef& tensor);
+
+// Fills the memory through `stream` and its buffers. Fails as a TileStream does.
+Result<void> LoadResidentRows(const ResidentMemory& memory, const ModelFile& model, uint32_t block_bytes,
+                              const TileBuffers& buffers, TileStream& stream);
+
+}  // namespace thimble::card
+
+#endif  // THIMBLE_ENGINE_CARD_RESIDENT_ROWS_H_

@@ -1,0 +1,67 @@
+#include "host/optimizer.h"
+
+#include <array>
+#include <span>
+
+namespace thimble::host {
+namespace {
+
+constexpr int kMostRounds = 4;
+// A gain that is worth a choice.
+constexpr double kLeastGain = 0.002;
+
+struct Dimension {
+  uint32_t plan::PlanOptions::* member;
+  std::span<const uint32_t> values;
+};
+
+constexpr std::array<uint32_t, 13> kPercents = {0, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100};
+constexpr std::array<uint32_t, 5> kTiles = {0, 8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024};
+constexpr std::array<uint32_t, 5> kBatches = {0, 16, 64, 128, 256};
+constexpr std::array<Dimension, 4> kDimensions = {{{&plan::PlanOptions::psram_weights_percent, kPercents},
+                                                   {&plan::PlanOptions::flash_weights_percent, kPercents},
+                                                   {&plan::PlanOptions::prompt_batch, kBatches},
+                                                   {&plan::PlanOptions::tile_buffer_bytes, kTiles}}};
+
+}  // namespace
+
+RunChoice ShortRun(RunChoice what) {
+  constexpr int64_t kTokens = 9;
+  if (what.n_predict < 0 || what.n_predict > kTokens) what.n_predict = kTokens;
+  return what;
+}
+
+Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const text::SamplerOptions& sampler,
+                             const RunChoice& what) {
+  Optimized found;
+  found.plan = start;
+  THIMBLE_ASSIGN(found.best, simulator.Run(start, sampler, what));
+  found.tried = 1;
+  const auto time_of = [](const Simulated& s) { return s.ms_of_token() + s.first_token_s[kTypical] * 1e-3; };
+  bool improved = true;
+  for (int round = 0; improved && round < kMostRounds; ++round) {
+    improved = false;
+    for (const Dimension& dimension : kDimensions) {
+      ChosenPlan best_plan = found.plan;
+      for (uint32_t value : dimension.values) {
+        ChosenPlan plan = found.plan;
+        if (plan.options.*dimension.member == value) continue;
+        plan.options.*dimension.member = value;
+        Expected<Simulated> simulated = simulator.Run(plan, sampler, what);
+        if (!simulated) {
+          ++found.refused;
+          continue;
+        }
+        ++found.tried;
+        if (time_of(*simulated) >= time_of(found.best) * (1 - kLeastGain)) continue;
+        found.best = std::move(*simulated);
+        best_plan = plan;
+        improved = true;
+      }
+      found.plan = best_plan;
+    }
+  }
+  return found;
+}
+
+}  // namespace thimble::host
