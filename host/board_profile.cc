@@ -333,6 +333,18 @@ Expected<ClockConstants> ConstantsOf(const BoardProfile& profile, const std::str
   return constants;
 }
 
+nlohmann::ordered_json CostsJson(const std::map<std::string, Cost>& costs) {
+  nlohmann::ordered_json json;
+  for (const auto& [key, cost] : costs) {
+    json[key] = {{"low", cost.low},
+                 {"typical", cost.typical},
+                 {"high", cost.high},
+                 {"source", cost.source},
+                 {"confidence", ConfidenceName(cost.confidence)}};
+  }
+  return json;
+}
+
 nlohmann::ordered_json ToJson(const BoardProfile& profile) {
   nlohmann::ordered_json memory;
   for (size_t i = 0; i < kNumRegions; ++i) {
@@ -340,14 +352,6 @@ nlohmann::ordered_json ToJson(const BoardProfile& profile) {
   }
   memory["tile_buffer_bytes"] = profile.memory.tile_buffer_bytes;
   memory["dma_align"] = profile.memory.dma_align;
-  nlohmann::ordered_json costs;
-  for (const auto& [key, cost] : profile.costs) {
-    costs[key] = {{"low", cost.low},
-                  {"typical", cost.typical},
-                  {"high", cost.high},
-                  {"source", cost.source},
-                  {"confidence", ConfidenceName(cost.confidence)}};
-  }
   return {{"thimble_board", kVersion},
           {"name", profile.name},
           {"description", profile.description},
@@ -358,7 +362,7 @@ nlohmann::ordered_json ToJson(const BoardProfile& profile) {
             {"cache_bytes", profile.cache_bytes},
             {"line_bytes", profile.line_bytes}}},
           {"card_mode", profile.card_mode},
-          {"costs", costs}};
+          {"costs", CostsJson(profile.costs)}};
 }
 
 }  // namespace thimble::host

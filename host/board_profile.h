@@ -78,6 +78,9 @@ std::unique_ptr<BoardProfile> BuiltInProfile(std::string_view name);
 // The constants of one corner. `card_mode` empty: the profile's. Fails for a mode that the board does not have.
 Expected<ClockConstants> ConstantsOf(const BoardProfile& profile, const std::string& card_mode, Corner corner);
 
+// Costs as they stand in a board file.
+nlohmann::ordered_json CostsJson(const std::map<std::string, Cost>& costs);
+
 // The profile as a board file.
 nlohmann::ordered_json ToJson(const BoardProfile& profile);
 

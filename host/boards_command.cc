@@ -7,19 +7,24 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "host/board_log.h"
 #include "host/board_memory.h"
 #include "host/board_profile.h"
 #include "host/command.h"
+#include "host/input_file.h"
 #include "host/published.h"
 #include "host/text.h"
 
 namespace thimble::host {
 namespace {
 
+constexpr uint64_t kMostLogBytes = 64 << 20;
+
 struct Options {
   std::string board;
   bool json = false;
   bool published = false;
+  std::string log;
 };
 
 std::string ListText() {
@@ -60,8 +65,14 @@ Status Run(const Options& options) {
     std::fputs(PublishedText(all).c_str(), stdout);
     return {};
   }
-  if (options.board.empty()) {
+  if (options.board.empty() && options.log.empty()) {
     std::fputs(ListText().c_str(), stdout);
+    return {};
+  }
+  if (!options.log.empty()) {
+    THIMBLE_ASSIGN(const std::string text, ReadWholeFile(options.log, kMostLogBytes));
+    THIMBLE_ASSIGN(const BoardProfile profile, BoardFromLog(text, options.log));
+    std::puts(ToJson(profile).dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
     return {};
   }
   THIMBLE_ASSIGN(const ChosenBoard chosen, FindBoard(options.board));
@@ -84,10 +95,13 @@ void AddBoardsCommand(CLI::App& app, int& exit_code) {
   command->add_flag("--json", options->json, "The board as a board file, whole: a start for one of your own");
   command->add_flag("--published", options->published,
                     "What others measured on such boards, beside what the clock makes of their set-up");
+  command->add_option("--from-log", options->log, "Print the board file that this log of measurements makes")
+      ->type_name("LOG");
   command->footer(
       "Examples:\n"
       "  thimble boards esp32-cam\n"
-      "  thimble boards esp32-cam --json > mine.json");
+      "  thimble boards esp32-cam --json > mine.json\n"
+      "  thimble boards --from-log serial.log > mine.json     then: thimble simulate MODEL --board mine.json");
   command->callback([options, &exit_code] {
     const Status result = Run(*options);
     exit_code = result ? 0 : ReportFailure(result.error());
