@@ -210,6 +210,10 @@ const char* CornerName(Corner corner) {
   return "";
 }
 
+std::string RangeText(const Range& range) {
+  return fmt::format("{:.2f} ({:.2f} to {:.2f})", range[kTypical], range[0], range[2]);
+}
+
 std::vector<std::string> BoardProfile::card_modes() const {
   std::vector<std::string> modes;
   for (const auto& [key, cost] : costs) {

@@ -4,6 +4,7 @@
 #ifndef THIMBLE_HOST_BOARD_PROFILE_H_
 #define THIMBLE_HOST_BOARD_PROFILE_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -36,6 +37,11 @@ struct Cost {
 enum class Corner : uint8_t { kLow, kTypical, kHigh };
 inline constexpr std::array<Corner, 3> kCorners = {Corner::kLow, Corner::kTypical, Corner::kHigh};
 const char* CornerName(Corner corner);  // "low", "typical", "high"; static lifetime
+
+// A figure at the three corners, in the order of kCorners. Rises.
+using Range = std::array<double, 3>;
+inline constexpr size_t kTypical = 1;
+std::string RangeText(const Range& range);  // "6.08 (3.90 to 7.91)": typical, low to high
 
 struct BoardProfile {
   std::string name;

@@ -40,7 +40,8 @@ SessionParts LoadedModel::PartsFor(const plan::Plan& plan) {
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
-  THIMBLE_ASSIGN(const ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
+  THIMBLE_ASSIGN(ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
+  for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += choice.more_bytes[i];
   THIMBLE_ASSIGN(ModelSource source,
                  OpenModelSource(choice.model, choice.tokenizer, /*as_one_file=*/false, choice.written));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.file_on_card));

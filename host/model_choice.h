@@ -2,9 +2,11 @@
 #ifndef THIMBLE_HOST_MODEL_CHOICE_H_
 #define THIMBLE_HOST_MODEL_CHOICE_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 
+#include "engine/base/arena.h"
 #include "host/source.h"
 
 namespace CLI {
@@ -26,6 +28,7 @@ struct ModelChoice {
   std::string board;         // empty: kDefaultBoard
   WrittenType written = WrittenType::kExact;  // of what is converted on the fly
   IndexUse index = IndexUse::kIfThere;
+  std::array<uint64_t, kNumRegions> more_bytes = {};  // by region, beyond what the board has: for "what if"
 };
 
 // The options of ModelChoice: the model as -m for commands that run it, else as the argument.

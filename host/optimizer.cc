@@ -1,5 +1,7 @@
 #include "host/optimizer.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <span>
 
@@ -24,6 +26,62 @@ constexpr std::array<Dimension, 4> kDimensions = {{{&plan::PlanOptions::psram_we
                                                    {&plan::PlanOptions::tile_buffer_bytes, kTiles}}};
 
 }  // namespace
+
+Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std::string& card_mode,
+                                           const Optimized& optimized, const text::SamplerOptions& sampler,
+                                           const RunChoice& what) {
+  std::vector<Worth> all;
+  for (Region region : {Region::kPsram, Region::kFlash}) {
+    ModelChoice more = choice;
+    more.more_bytes[static_cast<size_t>(region)] += kMoreBytes;
+    THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(more, card_mode));
+    THIMBLE_ASSIGN(const Optimized with, Optimize(simulator, optimized.plan, sampler, what));
+    all.push_back({region, optimized.best.ms_of_token() - with.best.ms_of_token()});
+  }
+  return all;
+}
+
+Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
+                                   const text::SamplerOptions& sampler, const RunChoice& what) {
+  std::vector<Rung> rungs;
+  const auto add = [&](Simulator& simulator, const ChosenPlan& plan, const char* name) -> Status {
+    THIMBLE_ASSIGN(Simulated simulated, simulator.Run(plan, sampler, what));
+    rungs.push_back({name, std::move(simulated)});
+    return {};
+  };
+  ModelChoice wide = choice;
+  wide.written = WrittenType::kF32;
+  ChosenPlan plan = start;
+  plan.head = plan::HeadMode::kFull;
+  {
+    THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(wide, card_mode));
+    ChosenPlan original = plan;
+    original.original = true;
+    simulator.set_cores(1);
+    THIMBLE_TRY(add(simulator, original, "the first plan: float32, every read bounced block by block"));
+    THIMBLE_TRY(add(simulator, plan, "whole tiles into DMA memory, read ahead"));
+    simulator.set_cores(2);
+    THIMBLE_TRY(add(simulator, plan, "both cores compute"));
+  }
+  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, card_mode));
+  THIMBLE_TRY(add(simulator, plan, "numbers in 16 bits where that is exact"));
+  plan.head = start.head;
+  if (simulator.loaded().index() != nullptr) {
+    THIMBLE_TRY(add(simulator, plan, "checksums, and the screened head if it is there"));
+  }
+  THIMBLE_ASSIGN(Optimized optimized, Optimize(simulator, plan, sampler, what));
+  rungs.push_back({"the best plan: card, PSRAM and flash at the same time", std::move(optimized.best)});
+  return rungs;
+}
+
+std::string LadderText(const std::vector<Rung>& rungs) {
+  std::string out = fmt::format("{:62} {:>22} {:>13}\n", "modelled, each with all above it", "tok/s", "ms of a token");
+  for (const Rung& rung : rungs) {
+    out += fmt::format("{:62} {:>22} {:>13.1f}\n", rung.what, RangeText(rung.simulated.tok_per_s),
+                       rung.simulated.ms_of_token());
+  }
+  return out;
+}
 
 RunChoice ShortRun(RunChoice what) {
   constexpr int64_t kTokens = 9;

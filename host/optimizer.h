@@ -28,6 +28,26 @@ struct Optimized {
 Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const text::SamplerOptions& sampler,
                              const RunChoice& what);
 
+// What more memory would be worth: the search again, on a board with kMoreBytes more of one region.
+inline constexpr uint64_t kMoreBytes = 256 * 1024;
+struct Worth {
+  Region region = Region::kPsram;
+  double saved_ms = 0;  // of a token
+};
+Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std::string& card_mode,
+                                           const Optimized& optimized, const text::SamplerOptions& sampler,
+                                           const RunChoice& what);
+
+// One model on one board, from the plan that this system started from to the best there is: each rung adds one thing to
+// the one before it.
+struct Rung {
+  std::string what;
+  Simulated simulated;
+};
+Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
+                                   const text::SamplerOptions& sampler, const RunChoice& what);
+std::string LadderText(const std::vector<Rung>& rungs);
+
 // `what` with as many tokens as a search needs.
 RunChoice ShortRun(RunChoice what);
 

@@ -17,8 +17,11 @@
 #include "host/atomic_file.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
+#include "host/optimizer.h"
 #include "host/plan_choice.h"
+#include "host/run_choice.h"
 #include "host/sampler_choice.h"
+#include "host/simulator.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -37,6 +40,9 @@ struct Options {
   PlanChoice plan;
   SamplerChoice sampler;
   std::string output;
+  std::string card_mode;
+  bool optimize = false;
+  bool ladder = false;
   bool json = false;
 };
 
@@ -304,11 +310,65 @@ Status WritePlanFile(const std::string& path, const Options& options, const Boar
   return file.Commit();
 }
 
+// What a search runs: a few tokens after one.
+RunChoice SearchRun(const Options& options) {
+  RunChoice what;
+  what.ids = "1";
+  what.sampler = options.sampler;
+  return ShortRun(what);
+}
+
+std::string WhyText(const Simulator& simulator, const Optimized& o, const std::vector<Worth>& worths) {
+  const ZoneTime total = o.best.of_tokens.total();
+  const auto percent = [&](int64_t ns) {
+    return total.elapsed_ns == 0 ? 0.0 : 100.0 * static_cast<double>(ns) / static_cast<double>(total.elapsed_ns);
+  };
+  const plan::PlanOptions& p = o.plan.options;
+  std::string out = fmt::format(
+      "\nThe best of {} plans tried ({} more do not fit): {} % of the layers' rows in PSRAM, {} % in flash.\n"
+      "Modelled with {}, card {}: {} tok/s, first token after {} s.\n"
+      "Of a token's {:.1f} ms the card is busy {:.0f} %, the SPI bus {:.0f} %, core 0 {:.0f} %, core 1 {:.0f} %; core "
+      "0 "
+      "waits {:.0f} % and stalls {:.0f} %.\n",
+      o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, ConstantsText(simulator.profile()),
+      simulator.card_mode(), RangeText(o.best.tok_per_s), RangeText(o.best.first_token_s), o.best.ms_of_token(),
+      percent(total.busy_ns[0]), percent(total.busy_ns[1]), percent(total.busy_ns[2]), percent(total.busy_ns[3]),
+      percent(total.waited_ns), percent(total.stalled_ns));
+  for (const Worth& worth : worths) {
+    out += fmt::format("{} KiB more of {} would save {:.1f} ms of a token, modelled.\n", kMoreBytes / 1024,
+                       RegionName(worth.region), worth.saved_ms);
+  }
+  return out;
+}
+
+Status RunSearch(const Options& options, const ModelChoice& choice, const ChosenPlan& start,
+                 const text::SamplerOptions& sampler) {
+  const RunChoice what = SearchRun(options);
+  if (options.ladder) {
+    THIMBLE_ASSIGN(const std::vector<Rung> rungs, Ladder(choice, options.card_mode, start, sampler, what));
+    std::fputs(LadderText(rungs).c_str(), stdout);
+    return {};
+  }
+  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
+  THIMBLE_ASSIGN(const Optimized optimized, Optimize(simulator, start, sampler, what));
+  THIMBLE_ASSIGN(const std::vector<Worth> worths, WorthOfMemory(choice, options.card_mode, optimized, sampler, what));
+  const plan::Plan& p = optimized.best.plan;
+  if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, simulator.loaded().board(), p));
+  if (options.json) {
+    PrintJson(simulator.loaded(), p, false);
+    return {};
+  }
+  PrintText(simulator.loaded(), p, false);
+  std::fputs(WhyText(simulator, optimized, worths).c_str(), stdout);
+  return {};
+}
+
 Status RunPlan(const Options& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
   if (chosen.original) choice.written = WrittenType::kF32;
   THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+  if (options.optimize || options.ladder) return RunSearch(options, choice, chosen, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));
   if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, loaded->board(), p));
@@ -329,6 +389,15 @@ void AddPlanCommand(CLI::App& app, int& exit_code) {
   command->add_option("-o,--output", options->output, "Write the plan's choices to this file, for 'run --plan'")
       ->type_name("FILE");
   AddSamplerOptions(*command, options->sampler);
+  CLI::Option* optimize =
+      command->add_flag("--optimize", options->optimize,
+                        "Search the plan with the least modelled time of a token, and say why it is the best");
+  command
+      ->add_flag("--ladder", options->ladder,
+                 "What each improvement is worth, modelled, from the first plan to the best")
+      ->excludes(optimize);
+  command->add_option("--card", options->card_mode, "For these: how the card is connected, of the board's modes")
+      ->type_name("MODE");
   command->add_flag("--json", options->json, "One JSON object instead of tables");
   command->footer(
       "Examples:\n"

@@ -172,5 +172,42 @@ TEST_F(PlanCommand, WritesOnlyWholeFilesAndNeverOverItsInput) {
   EXPECT_EQ(ReadText(file).substr(0, 18), "board = esp32-cam\n");
 }
 
+TEST_F(PlanCommand, TheBestPlanIsFoundSaysWhyAndCanBeKept) {
+  const std::string file = *folder_ / "best.plan";
+  const ToolRun run = RunTool({"plan", model_, "-c", "256", "--optimize", "--temp", "0", "-o", file});
+  ASSERT_EQ(run.exit_code, 0) << run.error;
+  for (const char* says : {"The best of", "tok/s", "the card is busy", "KiB more of psram", "KiB more of flash"}) {
+    EXPECT_NE(run.out.find(says), run.out.npos) << says << "\n" << run.out;
+  }
+  const auto simulate = [&](const std::vector<std::string>& with) {
+    std::vector<std::string> arguments = {"simulate", model_, "--ids", "1", "-n", "4", "--temp", "0"};
+    arguments.insert(arguments.end(), with.begin(), with.end());
+    return Json(arguments);
+  };
+  const json usual = simulate({"-c", "256"});
+  const json best = simulate({"--plan", file});
+  EXPECT_EQ(best["ids"], usual["ids"]);
+  EXPECT_EQ(best["n_ctx"], 256);
+  EXPECT_GT(best["modelled"]["tok_per_s"]["typical"], usual["modelled"]["tok_per_s"]["typical"]);
+}
+
+TEST_F(PlanCommand, EveryRungOfTheLadderIsFaster) {
+  const ToolRun run = RunTool({"plan", model_, "-c", "256", "--ladder", "--temp", "0"});
+  ASSERT_EQ(run.exit_code, 0) << run.error;
+  std::istringstream lines(run.out);
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_NE(line.find("modelled"), line.npos);
+  double last = 1e9;
+  int rungs = 0;
+  while (std::getline(lines, line)) {
+    const double ms = std::stod(line.substr(line.find_last_of(' ')));
+    EXPECT_LE(ms, last) << run.out;
+    last = ms;
+    ++rungs;
+  }
+  EXPECT_EQ(rungs, 5) << run.out;  // a model without an index has no screen
+}
+
 }  // namespace
 }  // namespace thimble::tests

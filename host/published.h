@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "host/board_profile.h"
 #include "host/expected.h"
-#include "host/simulator.h"
 
 namespace thimble::host {
 

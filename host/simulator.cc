@@ -118,8 +118,4 @@ std::string ConstantsText(const BoardProfile& profile) {
                                  : "published constants, measured on no board here";
 }
 
-std::string RangeText(const Range& range) {
-  return fmt::format("{:.2f} ({:.2f} to {:.2f})", range[kTypical], range[0], range[2]);
-}
-
 }  // namespace thimble::host

@@ -20,10 +20,6 @@
 
 namespace thimble::host {
 
-// A figure at the three corners of the board's constants, in the order of kCorners. Rises.
-using Range = std::array<double, 3>;
-inline constexpr size_t kTypical = 1;
-
 // A run and its times, all modelled.
 struct Simulated {
   nlohmann::ordered_json run;  // RunJson()
@@ -66,9 +62,6 @@ class Simulator {
 
 // What the constants are, in words: "published constants, measured on no board here".
 std::string ConstantsText(const BoardProfile& profile);
-
-// "6.08 (3.90 to 7.91)": typical, low to high.
-std::string RangeText(const Range& range);
 
 }  // namespace thimble::host
 
