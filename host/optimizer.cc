@@ -20,7 +20,8 @@ struct Dimension {
 constexpr std::array<uint32_t, 13> kPercents = {0, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100};
 constexpr std::array<uint32_t, 5> kTiles = {0, 8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024};
 constexpr std::array<uint32_t, 5> kBatches = {0, 16, 64, 128, 256};
-constexpr std::array<Dimension, 4> kDimensions = {{{&plan::PlanOptions::psram_weights_percent, kPercents},
+constexpr std::array<Dimension, 5> kDimensions = {{{&plan::PlanOptions::screen_card_percent, kPercents},
+                                                   {&plan::PlanOptions::psram_weights_percent, kPercents},
                                                    {&plan::PlanOptions::flash_weights_percent, kPercents},
                                                    {&plan::PlanOptions::prompt_batch, kBatches},
                                                    {&plan::PlanOptions::tile_buffer_bytes, kTiles}}};
@@ -53,18 +54,22 @@ Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string&
   wide.written = WrittenType::kF32;
   ChosenPlan plan = start;
   plan.head = plan::HeadMode::kFull;
+  uint64_t wide_bytes = 0;  // float32, unless the model is a file that runs as it is
   {
     THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(wide, card_mode));
+    wide_bytes = SizeOf(simulator.loaded().model()).bytes;
     ChosenPlan original = plan;
     original.original = true;
     simulator.set_cores(1);
-    THIMBLE_TRY(add(simulator, original, "the first plan: float32, every read bounced block by block"));
+    THIMBLE_TRY(add(simulator, original, "the first plan: every read bounced block by block, one core"));
     THIMBLE_TRY(add(simulator, plan, "whole tiles into DMA memory, read ahead"));
     simulator.set_cores(2);
     THIMBLE_TRY(add(simulator, plan, "both cores compute"));
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, card_mode));
-  THIMBLE_TRY(add(simulator, plan, "numbers in 16 bits where that is exact"));
+  if (SizeOf(simulator.loaded().model()).bytes != wide_bytes) {
+    THIMBLE_TRY(add(simulator, plan, "numbers in 16 bits where that is exact"));
+  }
   plan.head = start.head;
   if (simulator.loaded().index() != nullptr) {
     THIMBLE_TRY(add(simulator, plan, "checksums, and the screened head if it is there"));

@@ -325,15 +325,16 @@ std::string WhyText(const Simulator& simulator, const Optimized& o, const std::v
   };
   const plan::PlanOptions& p = o.plan.options;
   std::string out = fmt::format(
-      "\nThe best of {} plans tried ({} more do not fit): {} % of the layers' rows in PSRAM, {} % in flash.\n"
+      "\nThe best of {} plans tried ({} more do not fit): {} % of the layers' rows in PSRAM, {} % in flash, "
+      "{} % of the screen's first stage left on the card.\n"
       "Modelled with {}, card {}: {} tok/s, first token after {} s.\n"
       "Of a token's {:.1f} ms the card is busy {:.0f} %, the SPI bus {:.0f} %, core 0 {:.0f} %, core 1 {:.0f} %; core "
       "0 "
       "waits {:.0f} % and stalls {:.0f} %.\n",
-      o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, ConstantsText(simulator.profile()),
-      simulator.card_mode(), RangeText(o.best.tok_per_s), RangeText(o.best.first_token_s), o.best.ms_of_token(),
-      percent(total.busy_ns[0]), percent(total.busy_ns[1]), percent(total.busy_ns[2]), percent(total.busy_ns[3]),
-      percent(total.waited_ns), percent(total.stalled_ns));
+      o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, p.screen_card_percent,
+      ConstantsText(simulator.profile()), simulator.card_mode(), RangeText(o.best.tok_per_s),
+      RangeText(o.best.first_token_s), o.best.ms_of_token(), percent(total.busy_ns[0]), percent(total.busy_ns[1]),
+      percent(total.busy_ns[2]), percent(total.busy_ns[3]), percent(total.waited_ns), percent(total.stalled_ns));
   for (const Worth& worth : worths) {
     out += fmt::format("{} KiB more of {} would save {:.1f} ms of a token, modelled.\n", kMoreBytes / 1024,
                        RegionName(worth.region), worth.saved_ms);
@@ -353,12 +354,13 @@ Status RunSearch(const Options& options, const ModelChoice& choice, const Chosen
   THIMBLE_ASSIGN(const Optimized optimized, Optimize(simulator, start, sampler, what));
   THIMBLE_ASSIGN(const std::vector<Worth> worths, WorthOfMemory(choice, options.card_mode, optimized, sampler, what));
   const plan::Plan& p = optimized.best.plan;
+  const std::vector<Limit> limits = LimitsOf(simulator.loaded(), optimized.plan, p);
   if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, simulator.loaded().board(), p));
   if (options.json) {
-    PrintJson(simulator.loaded(), p, false);
+    PrintJson(simulator.loaded(), p, limits, false);
     return {};
   }
-  PrintText(simulator.loaded(), p, false);
+  PrintText(simulator.loaded(), p, limits, false);
   std::fputs(WhyText(simulator, optimized, worths).c_str(), stdout);
   return {};
 }

@@ -206,7 +206,7 @@ TEST_F(PlanCommand, EveryRungOfTheLadderIsFaster) {
     last = ms;
     ++rungs;
   }
-  EXPECT_EQ(rungs, 5) << run.out;  // a model without an index has no screen
+  EXPECT_EQ(rungs, 4) << run.out;  // a GGUF file runs as it is stored, and without an index there is no screen
 }
 
 }  // namespace

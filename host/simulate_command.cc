@@ -143,11 +143,12 @@ Status Run(Options options) {
   if (searches) plan_choice.plan.clear();
   THIMBLE_ASSIGN(ChosenPlan plan, ReadPlanChoice(plan_choice, choice.board));
   if (plan.original) choice.written = WrittenType::kF32;
-  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
   if (searches) {
-    THIMBLE_ASSIGN(const Optimized optimized, Optimize(simulator, plan, sampler, ShortRun(options.run)));
+    THIMBLE_ASSIGN(Simulator searcher, Simulator::Open(choice, options.card_mode));
+    THIMBLE_ASSIGN(const Optimized optimized, Optimize(searcher, plan, sampler, ShortRun(options.run)));
     plan = optimized.plan;
   }
+  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
 
   const bool is_greedy = sampler.temperature == 0 && sampler.repeat_penalty == 1;
   const bool is_usual = SameButSeed(sampler, usual);

@@ -134,7 +134,7 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
   const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
   const uint64_t vectors = section(card::Section::kVectors) + section(card::Section::kGroupChecks);
-  const card::ResidentBytes resident = card::ResidentBytesOf(model, plan.options.resident());
+  const card::ResidentBytes resident = card::ResidentBytesOf(request.model, plan.options.resident());
   const bool bounced = plan.options.tiles == TileMode::kBounced;
   const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
   using enum BufferId;
@@ -212,8 +212,10 @@ void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_l
   const auto place_first_stage = [&] {
     const uint32_t record_bytes = screen.stages[0].record_bytes;
     const uint32_t unit = card::GroupRows(record_bytes);
-    plan.places[0].psram_rows = place(psram_left, rows, record_bytes, unit);
-    plan.places[0].flash_rows = place(flash_left, rows - plan.places[0].psram_rows, record_bytes, unit);
+    const auto on_card = static_cast<uint32_t>(uint64_t{rows} * plan.options.screen_card_percent / 100);
+    const uint32_t wanted = on_card == 0 ? rows : (rows - on_card) / unit * unit;
+    plan.places[0].psram_rows = place(psram_left, wanted, record_bytes, unit);
+    plan.places[0].flash_rows = place(flash_left, wanted - plan.places[0].psram_rows, record_bytes, unit);
   };
   if (first_stage_first) place_first_stage();
   for (uint32_t s = screen.num_stages; s-- > 1;) {
@@ -526,6 +528,12 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
     return Fail({.code = Code::kInvalidArgument,
                  .what = "psram_weights_percent and flash_weights_percent are {have} together: they can be 100 at most",
                  .have = uint64_t{options.psram_weights_percent} + options.flash_weights_percent});
+  }
+  if (options.screen_card_percent > 100) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "screen_card_percent is {have}: it can be {need} at most",
+                 .have = options.screen_card_percent,
+                 .need = 100});
   }
   if (!options.resident().empty() && options.tiles == TileMode::kBounced) {
     return Fail({.code = Code::kInvalidArgument,

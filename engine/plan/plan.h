@@ -59,6 +59,9 @@ struct PlanOptions {
   // computed on while the card gives the others. Streamed tiles only; together at most 100.
   uint32_t psram_weights_percent = 0;
   uint32_t flash_weights_percent = 0;
+  // Of the records of the screen's first stage, in percent, those that stay on the card though memory would hold them:
+  // the card gives them while the others are asked.
+  uint32_t screen_card_percent = 0;
   HeadMode head = HeadMode::kAuto;
   bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
 

@@ -27,6 +27,8 @@ constexpr std::array kNumberKeys = {
     NumberKey{"prompt_batch", &PlanOptions::prompt_batch, "positions of a prompt at once; 0: as memory allows"},
     NumberKey{"psram_weights_percent", &PlanOptions::psram_weights_percent, "of the layers' rows, kept in PSRAM"},
     NumberKey{"flash_weights_percent", &PlanOptions::flash_weights_percent, "of the layers' rows, kept in flash"},
+    NumberKey{"screen_card_percent", &PlanOptions::screen_card_percent,
+              "of the screen's first stage, left on the card"},
 };
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";
