@@ -17,8 +17,8 @@ if(THIMBLE_FUZZ)
   set(THIMBLE_FUZZ_SECONDS 10 CACHE STRING "How long ctest lets each fuzz target run")
 endif()
 
-# For code whose time to compile matters more than its speed: commands and tests.
-set(THIMBLE_COLD $<$<CONFIG:Debug>:-O0>)
+# For code whose time to compile matters more than its speed: tests. What they test is compiled as the preset says.
+set(THIMBLE_COLD -O0)
 
 # GoogleTest comes as source, so that it is built with the same flags (32-bit, sanitizers) as what it tests.
 if(THIMBLE_TESTS)
