@@ -31,6 +31,9 @@ class TileStreamTest : public testing::Test {
 
   std::span<std::byte> buffer(size_t i) { return std::span(memory_[i]); }
   TileBuffers buffers() { return {buffer(0), buffer(1)}; }
+  std::span<const std::byte> Contents(uint64_t offset, uint64_t size) const {
+    return std::span(contents_).subspan(static_cast<size_t>(offset), static_cast<size_t>(size));
+  }
 
   std::vector<std::byte> contents_;
   RamDevice ram_{contents_};
@@ -151,7 +154,7 @@ TEST_F(TileStreamTest, RowsInMemoryAreHandedOutBetweenThoseOfTheCard) {
     const auto psram_rows = static_cast<uint32_t>(random() % (rows.rows + 1));
     const auto flash_rows = static_cast<uint32_t>(random() % (rows.rows - psram_rows + 1));
     const auto tile_rows = 1 + static_cast<uint32_t>(random() % 8);
-    const std::span<const std::byte> stored = std::span(contents_).subspan(rows.offset, rows.size_bytes());
+    const std::span<const std::byte> stored = Contents(rows.offset, rows.size_bytes());
     const std::vector<std::byte> psram(stored.begin(),
                                        stored.begin() + static_cast<ptrdiff_t>(psram_rows * rows.row_bytes));
     const std::vector<std::byte> flash(
@@ -169,7 +172,7 @@ TEST_F(TileStreamTest, RowsInMemoryAreHandedOutBetweenThoseOfTheCard) {
       const Result<Tile> tile = stream.Next();
       ASSERT_TRUE(tile);
       const std::span<const std::byte> expected =
-          stored.subspan(tile->first_row * rows.row_bytes, tile->num_rows * rows.row_bytes);
+          Contents(rows.offset + tile->first_row * rows.row_bytes, tile->num_rows * rows.row_bytes);
       EXPECT_TRUE(std::ranges::equal(tile->rows, expected));
       for (uint32_t i = 0; i < tile->num_rows; ++i) {
         const uint32_t row = tile->first_row + i;
@@ -203,9 +206,8 @@ TEST_F(TileStreamTest, TheReadOfWhatFollowsStartsWithTheLastTile) {
     ASSERT_TRUE(tile);
     EXPECT_EQ(tile->num_rows, expected_rows);
     EXPECT_EQ(ram_.reads().size(), expected_reads);
-    EXPECT_TRUE(std::ranges::equal(tile->rows,
-                                   std::span(contents_).subspan(tensor.offset + tile->first_row * tensor.row_bytes(),
-                                                                tile->num_rows * tensor.row_bytes())));
+    EXPECT_TRUE(std::ranges::equal(tile->rows, Contents(tensor.offset + tile->first_row * tensor.row_bytes(),
+                                                        tile->num_rows * tensor.row_bytes())));
   };
   ledger_.zone = Zone::kAttention;
   ASSERT_TRUE(stream.Begin(first, 0, 10, 5, buffers()));
