@@ -25,7 +25,7 @@ namespace {
 constexpr uint32_t kTexts = 8;
 constexpr uint32_t kTokensOfText = 32;
 
-// What a read of the card costs beside its bytes, in bytes: about 0.5 ms at 17 MB/s (docs/screen.md).
+// What a read of the card costs beside its bytes, in bytes: about 0.5 ms at 17 MB/s.
 constexpr double kBytesOfRead = 8192;
 
 // What a byte of the first stage costs beside itself when it comes from the card, which everything else of a token

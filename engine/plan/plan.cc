@@ -103,7 +103,7 @@ uint32_t LargestPromptBatch(const ModelShape& s, uint64_t bytes, uint32_t most) 
   return fits;
 }
 
-// The index asks for room for four times the rows that top-k was seen to leave after the first stage: half of that
+// The index asks for room for twice the rows that top-k was seen to leave after the first stage: half of that
 // does, where memory is short. Samplers that keep one token leave far fewer.
 uint32_t LeastCandidates(const TextNeeds& text, const card::ScreenInfo& screen) {
   const uint64_t wanted = text.candidate_bytes != 0

@@ -208,11 +208,10 @@ inline constexpr uint64_t kStackBytes = 8192;
 inline constexpr uint32_t kHeaderBufferBytes = 4096;
 
 // Plans `model` on `board`, with its index if there is one. Buffers the step touches most go to SRAM while it lasts,
-// then to PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM.
-// A board
-// with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a scan of
-// all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in bytes)
-// when something fits nowhere, kInvalidArgument for options out of range.
+// then to PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM. A
+// board with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a
+// scan of all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in
+// bytes) when something fits nowhere, kInvalidArgument for options out of range.
 Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
                       const PlanOptions& options, const card::Index* index = nullptr);
 
