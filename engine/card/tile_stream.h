@@ -14,6 +14,9 @@
 
 namespace thimble::card {
 
+// A command to a card costs about as much time as this many bytes of a read (about 0.4 ms at 10 to 17 MB/s).
+inline constexpr uint32_t kCommandBytes = 4096;
+
 struct Tile {
   std::span<const std::byte> rows;  // num_rows whole rows as stored, aligned to 4; valid until the next call of Next()
   Region region = Region::kSramDma;

@@ -6,10 +6,6 @@
 namespace thimble::head {
 namespace {
 
-// A command to a card costs about as much time as this many bytes (about 0.4 ms at 10 to 17 MB/s). A gap between two
-// rows up to this is read through rather than asked for anew.
-constexpr uint64_t kCommandBytes = 4096;
-
 // The candidate with the largest center.
 size_t Likeliest(std::span<const text::Bounded> candidates) {
   const auto best = std::max_element(candidates.begin(), candidates.end(),
@@ -336,7 +332,7 @@ Head::Run Head::NextRun(size_t from, TokenId fetched) const {
   const auto bytes_to = [&](size_t last) { return (candidates_[last].id - candidates_[from].id + 1) * row_bytes; };
   size_t end = from + 1;
   while (end < candidates_.size() && end - from < kBlockRows && candidates_[end].id != fetched &&
-         (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= kCommandBytes &&
+         (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= card::kCommandBytes &&
          parts_.reader->BufferBytes(bytes_to(end)) <= memory_.tiles.first.size()) {
     ++end;
   }
@@ -349,13 +345,13 @@ bool Head::IsScanCheaper(TokenId fetched) const {
   const uint64_t all_bytes = parts_.tensor->size_bytes();
   uint64_t bytes = 0;
   for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
-    bytes += kCommandBytes + run.bytes;
+    bytes += card::kCommandBytes + run.bytes;
     // A row's checksum is in its record.
     for (const text::Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
-      if (c.id >= rows_in_memory) bytes += kCommandBytes;
+      if (c.id >= rows_in_memory) bytes += card::kCommandBytes;
     }
   }
-  return bytes >= all_bytes + all_bytes / memory_.tiles.first.size() * kCommandBytes;
+  return bytes >= all_bytes + all_bytes / memory_.tiles.first.size() * card::kCommandBytes;
 }
 
 // Reads the weights of all candidates but `fetched`, in the order of the file.

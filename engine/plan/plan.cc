@@ -263,8 +263,8 @@ TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, cons
   return cost;
 }
 
-// The card's part of the cost, to compare: a read takes as long as some thousand bytes.
-uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * 4096; }
+// The card's part of the cost, to compare.
+uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * card::kCommandBytes; }
 
 // What a scan of all rows would read.
 TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
@@ -609,12 +609,10 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
     left_in(region) -= ArenaBytes(wish.bytes);
     plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
   }
-  if (plan.screened) {
-    if (!GroupFits(request, plan)) {
-      return Fail({.code = Code::kOutOfMemory,
-                   .what = "a tile buffer of {have} bytes is too small for the screen: plan with larger tiles",
-                   .have = plan.tile_buffer_bytes});
-    }
+  if (plan.screened && !GroupFits(request, plan)) {
+    return Fail({.code = Code::kOutOfMemory,
+                 .what = "a tile buffer of {have} bytes is too small for the screen: plan with larger tiles",
+                 .have = plan.tile_buffer_bytes});
   }
   for (const TensorRef& tensor : model.tensors) plan.token_cost += plan.PlacementOf(tensor).cost;
   return plan;

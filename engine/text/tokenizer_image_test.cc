@@ -27,18 +27,13 @@ namespace {
 using testing::HasSubstr;
 using tests::Crc32cOf;
 using tests::ImageFile;
+using tests::kSpace;
 using tests::LoadedImage;
 using tests::LoadedTokenizer;
 using tests::OpenedImage;
+using tests::Sentence;
 using tests::TestVocabulary;
 using tests::TokenizerFile;
-
-constexpr const char* kSpace = "\xE2\x96\x81";
-
-std::string Sentence(const Error& error) {
-  char text[256];
-  return std::string(text, FormatError(error, text));
-}
 
 std::string ReadFile(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -47,13 +42,7 @@ std::string ReadFile(const std::filesystem::path& path) {
 }
 
 TestVocabulary Small() {
-  TestVocabulary vocabulary;
-  vocabulary.AddSpecial(true);
-  vocabulary.Add(kSpace, -5);
-  vocabulary.Add("a", -6);
-  vocabulary.Add("b", -7);
-  vocabulary.Add("ab", -1);
-  vocabulary.Add(std::string(kSpace) + "ab", -2);
+  TestVocabulary vocabulary = tests::SmallVocabulary();
   vocabulary.Add("ba", 0, TokenType::kUserDefined);
   vocabulary.Add("abab", -3, TokenType::kUnused);
   return vocabulary;

@@ -24,31 +24,16 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using tests::kSpace;
 using tests::LoadedTokenizer;
+using tests::Sentence;
+using tests::SmallVocabulary;
 using tests::TestPiece;
 using tests::TestVocabulary;
 using tests::TokenizerFile;
 
-constexpr const char* kSpace = "\xE2\x96\x81";
-
-std::string Sentence(const Error& error) {
-  char text[256];
-  return std::string(text, FormatError(error, text));
-}
-
 // Ids of AddSpecial().
 constexpr TokenId kUnk = 0, kBos = 1, kEos = 2, kFirstByte = 3, kAfterBytes = 259;
-
-TestVocabulary Small() {
-  TestVocabulary vocabulary;
-  vocabulary.AddSpecial(true);
-  vocabulary.Add(kSpace, -5);
-  vocabulary.Add("a", -6);
-  vocabulary.Add("b", -7);
-  vocabulary.Add("ab", -1);
-  vocabulary.Add(std::string(kSpace) + "ab", -2);
-  return vocabulary;
-}
 
 // The algorithm as the papers tell it: look at all pairs, merge the best, again. Characters and pieces as strings;
 // what merged into an unused piece is remembered by its spelling.
@@ -142,7 +127,7 @@ std::vector<TokenId> SlowEncode(const TestVocabulary& vocabulary, std::string_vi
 }
 
 TEST(TokenizerTest, MergesByScoreThenFromTheLeft) {
-  const LoadedTokenizer t(Small());
+  const LoadedTokenizer t(SmallVocabulary());
   ASSERT_TRUE(t.result().has_value());
   EXPECT_THAT(t.Encode("ab"), ElementsAre(263));
   EXPECT_THAT(t.Encode("aab"), ElementsAre(259, 260, 262));
@@ -163,11 +148,11 @@ TEST(TokenizerTest, LeftmostOfEqualScores) {
 }
 
 TEST(TokenizerTest, WhatHasNoPieceBecomesItsBytes) {
-  const LoadedTokenizer t(Small());
+  const LoadedTokenizer t(SmallVocabulary());
   EXPECT_THAT(t.Encode("\xC3\xA9"), ElementsAre(259, kFirstByte + 0xC3, kFirstByte + 0xA9));
   EXPECT_THAT(t.Encode(std::string_view("\0", 1)), ElementsAre(259, kFirstByte));
   EXPECT_THAT(t.Encode("\xC3"), ElementsAre(259, kFirstByte + 0xEF, kFirstByte + 0xBF, kFirstByte + 0xBD));
-  TestVocabulary no_space = Small();
+  TestVocabulary no_space = SmallVocabulary();
   no_space.pieces[259].type = TokenType::kControl;
   EXPECT_THAT(LoadedTokenizer(no_space).Encode("b"),
               ElementsAre(kFirstByte + 0xE2, kFirstByte + 0x96, kFirstByte + 0x81, 261));
@@ -188,7 +173,7 @@ TEST(TokenizerTest, UnknownCharactersInARunAreOneTokenWithoutByteTokens) {
 }
 
 TEST(TokenizerTest, NamesOfSpecialTokensAreText) {
-  const LoadedTokenizer t(Small());
+  const LoadedTokenizer t(SmallVocabulary());
   for (const char* text : {"<s>", "</s>", "<unk>", "<0x41>"}) {
     for (TokenId id : t.Encode(text)) {
       EXPECT_NE(t.tokenizer().Type(id), TokenType::kControl) << text;
@@ -199,7 +184,7 @@ TEST(TokenizerTest, NamesOfSpecialTokensAreText) {
 }
 
 TEST(TokenizerTest, UserDefinedPiecesAreMatchedFirstLongestFirst) {
-  TestVocabulary vocabulary = Small();
+  TestVocabulary vocabulary = SmallVocabulary();
   vocabulary.Add("ba", 0, TokenType::kUserDefined);                       // 264
   vocabulary.Add("bab", 0, TokenType::kUserDefined);                      // 265
   vocabulary.Add("babax", 0, TokenType::kUserDefined);                    // 266
@@ -229,7 +214,7 @@ TEST(TokenizerTest, UnusedPiecesFallApartAgain) {
 }
 
 TEST(TokenizerTest, TheLowestIdOfEqualPieces) {
-  TestVocabulary vocabulary = Small();
+  TestVocabulary vocabulary = SmallVocabulary();
   vocabulary.Add("ab", 0);  // as 262, with a better score that does not count
   vocabulary.Add("b", 0, TokenType::kUnused);
   vocabulary.Add("c", -9);                           // 266
@@ -242,7 +227,7 @@ TEST(TokenizerTest, TheLowestIdOfEqualPieces) {
 }
 
 TEST(TokenizerTest, EmptyAndIllFormedPiecesNeverMatch) {
-  TestVocabulary vocabulary = Small();
+  TestVocabulary vocabulary = SmallVocabulary();
   vocabulary.Add("", 0);
   vocabulary.Add("", 0, TokenType::kUserDefined);
   vocabulary.Add("\xC3", 0);
@@ -257,7 +242,7 @@ TEST(TokenizerTest, EmptyAndIllFormedPiecesNeverMatch) {
 }
 
 TEST(TokenizerTest, PiecesAndTypes) {
-  TestVocabulary vocabulary = Small();
+  TestVocabulary vocabulary = SmallVocabulary();
   vocabulary.Add(std::string(kSpace) + kSpace + "x" + kSpace, -1, TokenType::kUserDefined);
   vocabulary.Add("\xEF\xBF\xBDx", -1, TokenType::kUnused);
   const LoadedTokenizer loaded(vocabulary);
@@ -286,7 +271,7 @@ TEST(TokenizerTest, WithoutAVocabulary) {
   std::vector<std::byte> workspace(static_cast<size_t>(Tokenizer::WorkspaceBytes(3)));
   EXPECT_EQ(none.Encode("abc", true, {}, workspace).value(), 0u);
 
-  TokenizerFile file(Small());
+  TokenizerFile file(SmallVocabulary());
   file.ref.present = false;
   EXPECT_EQ(Tokenizer::TableBytes(file.ref), 0u);
   const LoadedTokenizer absent(file);
@@ -295,7 +280,7 @@ TEST(TokenizerTest, WithoutAVocabulary) {
 }
 
 TEST(TokenizerTest, SaysWhatItNeeds) {
-  const LoadedTokenizer t(Small());
+  const LoadedTokenizer t(SmallVocabulary());
   const std::string text = "ab ab b";
   EXPECT_EQ(Tokenizer::WorkspaceBytes(text.size()), 11 * text.size() + 14);
   EXPECT_EQ(Tokenizer::WorkspaceBytes(std::numeric_limits<uint64_t>::max()), std::numeric_limits<uint64_t>::max());
@@ -464,7 +449,7 @@ TEST(TokenizerTest, RefusesBadVocabularies) {
        {}},
   };
   for (const BadFile& bad : kBadFiles) {
-    TestVocabulary vocabulary = Small();
+    TestVocabulary vocabulary = SmallVocabulary();
     bad.change(vocabulary);
     const LoadedTokenizer t(vocabulary);
     ASSERT_FALSE(t.result().has_value()) << bad.name;
@@ -476,7 +461,7 @@ TEST(TokenizerTest, RefusesBadVocabularies) {
 }
 
 TEST(TokenizerTest, ErrorsPointIntoTheFile) {
-  TestVocabulary vocabulary = Small();
+  TestVocabulary vocabulary = SmallVocabulary();
   vocabulary.pieces[260].score = std::numeric_limits<float>::quiet_NaN();
   const TokenizerFile file(vocabulary);
   EXPECT_EQ(LoadedTokenizer(file).result().error().offset, file.ref.scores_offset + 4 * 260);
@@ -487,7 +472,7 @@ TEST(TokenizerTest, ErrorsPointIntoTheFile) {
 TEST(TokenizerTest, RefusesSpecialIdsOutsideTheVocabulary) {
   for (TokenId card::TokenizerRef::* id :
        {&card::TokenizerRef::bos, &card::TokenizerRef::eos, &card::TokenizerRef::unk}) {
-    TokenizerFile file(Small());
+    TokenizerFile file(SmallVocabulary());
     file.ref.*id = file.ref.num_tokens;
     const LoadedTokenizer t(file);
     ASSERT_FALSE(t.result().has_value());
@@ -509,7 +494,7 @@ TEST(TokenizerTest, WithoutAnUnknownIdTheFirstOfThatTypeIsUsed) {
 }
 
 TEST(TokenizerTest, RefusesTokensThatTheReferenceHasNoRoomFor) {
-  const TokenizerFile good(Small());
+  const TokenizerFile good(SmallVocabulary());
   TokenizerFile file = good;
   file.ref.longest_token_bytes = 5;  // byte tokens have six
   EXPECT_EQ(LoadedTokenizer(file).result().error().code, Code::kCorrupt);
@@ -525,7 +510,7 @@ TEST(TokenizerTest, RefusesTokensThatTheReferenceHasNoRoomFor) {
 }
 
 TEST(TokenizerTest, RefusesFilesThatEndEarly) {
-  const TokenizerFile good(Small());
+  const TokenizerFile good(SmallVocabulary());
   for (size_t size = 0; size < good.bytes.size(); size += 7) {
     TokenizerFile file = good;
     file.bytes.resize(size);
@@ -538,7 +523,7 @@ TEST(TokenizerTest, RefusesFilesThatEndEarly) {
 
 TEST(TokenizerTest, SurvivesDamagedFiles) {
   std::mt19937 random(3);
-  const TokenizerFile good(Small());
+  const TokenizerFile good(SmallVocabulary());
   int num_loaded = 0;
   for (int round = 0; round < 3000; ++round) {
     TokenizerFile file = good;

@@ -87,6 +87,22 @@ bool TestVocabulary::byte_fallback() const {
   return std::any_of(pieces.begin(), pieces.end(), [](const TestPiece& p) { return p.type == TokenType::kByte; });
 }
 
+std::string Sentence(const Error& error) {
+  char text[256];
+  return std::string(text, FormatError(error, text));
+}
+
+TestVocabulary SmallVocabulary() {
+  TestVocabulary vocabulary;
+  vocabulary.AddSpecial(true);
+  vocabulary.Add(kSpace, -5);
+  vocabulary.Add("a", -6);
+  vocabulary.Add("b", -7);
+  vocabulary.Add("ab", -1);
+  vocabulary.Add(std::string(kSpace) + "ab", -2);
+  return vocabulary;
+}
+
 TestVocabulary ParseModelProto(std::string_view bytes) {
   TestVocabulary vocabulary;
   while (!bytes.empty()) {

@@ -22,6 +22,11 @@
 
 namespace thimble::tests {
 
+// U+2581, which stands for a space in a piece.
+inline constexpr const char* kSpace = "\xE2\x96\x81";
+
+std::string Sentence(const Error& error);
+
 struct TestPiece {
   std::string piece;  // a space as U+2581
   float score = 0;
@@ -39,6 +44,9 @@ struct TestVocabulary {
   void AddSpecial(bool byte_tokens);
   bool byte_fallback() const;
 };
+
+// Special pieces with bytes, then a space, a, b, ab and a space before ab.
+TestVocabulary SmallVocabulary();
 
 // The pieces of a tokenizer.model, a protocol buffer: google/sentencepiece, src/sentencepiece_model.proto.
 TestVocabulary ParseModelProto(std::string_view bytes);
