@@ -10,6 +10,18 @@ if(THIMBLE_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()
+# Headers and the templates they instantiate are most of the time that a build takes.
+# thimble_batches(NAME FILES): compiles so many source files of a target at once, which must not use one name twice.
+function(thimble_batches name files)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${files})
+endfunction()
+
+# Tests and fuzz targets are many programs; mold links one in a moment.
+find_program(THIMBLE_MOLD mold)
+if(THIMBLE_MOLD AND THIMBLE_TESTS AND NOT CMAKE_CROSSCOMPILING)
+  add_link_options(-fuse-ld=mold)
+endif()
+
 # For what fuzz targets link: the coverage that libFuzzer steers by.
 set(THIMBLE_FUZZED "")
 if(THIMBLE_FUZZ)
@@ -35,18 +47,33 @@ function(thimble_test_code name)
   target_precompile_headers(${name} REUSE_FROM test_support)
 endfunction()
 
-# thimble_test(NAME SOURCES... LIBS... [OPTIMIZED]): one GoogleTest binary; each of its tests is a ctest entry
-# NAME/Suite.Test, so that a skipped one is counted as skipped. Tests run in the root of the tree. OPTIMIZED where the
-# test's own objects hold the code under test or long loops.
+# thimble_test(NAME SOURCES... LIBS... [DEFINES...] [OPTIMIZED] [ONLY sanitized|optimized] [LONG FILTER]): one GoogleTest binary; each
+# of its tests is a ctest entry NAME/Suite.Test, so that a skipped one is counted as skipped. Tests run in the root of
+# the tree. OPTIMIZED where the test's own objects hold the code under test or long loops.
+#
+# With THIMBLE_SPLIT_TESTS, for who runs them with sanitizers and without, as ./check does: ONLY names the one of these
+# builds that has the test, because optimisation can change nothing that it looks at, or because it computes for long
+# what others have sanitizers for; of a test in both, LONG ones (Suite.Test:...) are left to the optimised.
 include(GoogleTest)
 function(thimble_test name)
-  cmake_parse_arguments(arg "OPTIMIZED" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMIZED" "ONLY;LONG" "SOURCES;LIBS;DEFINES" ${ARGN})
+  if(THIMBLE_SPLIT_TESTS AND arg_ONLY)
+    string(COMPARE EQUAL "${arg_ONLY}" sanitized wants_sanitizers)
+    if((THIMBLE_SANITIZE AND NOT wants_sanitizers) OR (wants_sanitizers AND NOT THIMBLE_SANITIZE))
+      return()
+    endif()
+  endif()
+  set(filter "")
+  if(THIMBLE_SPLIT_TESTS AND THIMBLE_SANITIZE AND arg_LONG)
+    set(filter TEST_FILTER "-${arg_LONG}")
+  endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE thimble_flags ${arg_LIBS} gmock gtest_main)
+  target_compile_definitions(${name} PRIVATE ${arg_DEFINES})
   if(NOT arg_OPTIMIZED)
     thimble_test_code(${name})
   endif()
-  gtest_discover_tests(${name}
+  gtest_discover_tests(${name} ${filter}
     TEST_PREFIX ${name}/ WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
     PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()

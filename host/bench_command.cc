@@ -35,7 +35,7 @@ constexpr text::SamplerOptions kGreedy = {.temperature = 0.0f};
 
 constexpr char kMeasuredOn[] = "this computer, not a board";
 
-struct Options {
+struct BenchCommandOptions {
   ModelChoice choice;
   PlanChoice plan;
   std::vector<uint32_t> n_prompt;  // empty: the default
@@ -152,7 +152,7 @@ class Bench {
 };
 
 // One row, under llama-bench's names where it has them.
-nlohmann::ordered_json RowOf(const Options& options, const LoadedModel& loaded, const plan::Plan& plan,
+nlohmann::ordered_json RowOf(const BenchCommandOptions& options, const LoadedModel& loaded, const plan::Plan& plan,
                              const Measured& m) {
   const double tokens = m.test.tokens();
   std::vector<double> ns(m.samples_ns.begin(), m.samples_ns.end());
@@ -289,7 +289,7 @@ std::unique_ptr<Rows> MakeRows(const std::string& form) {
 }
 
 // Prompts first. What was asked for must fit the context, the defaults are cut to it.
-Expected<std::vector<Test>> TestsOf(const Options& options, uint32_t n_ctx) {
+Expected<std::vector<Test>> TestsOf(const BenchCommandOptions& options, uint32_t n_ctx) {
   const auto counts = [&](const std::vector<uint32_t>& asked, uint32_t otherwise) {
     return asked.empty() ? std::vector<uint32_t>{std::min(otherwise, n_ctx)} : asked;
   };
@@ -306,7 +306,7 @@ Expected<std::vector<Test>> TestsOf(const Options& options, uint32_t n_ctx) {
   return tests;
 }
 
-Status RunBench(const Options& options) {
+Status RunBench(const BenchCommandOptions& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
   if (chosen.original) choice.written = WrittenType::kF32;
@@ -326,7 +326,7 @@ Status RunBench(const Options& options) {
 }  // namespace
 
 void AddBenchCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchCommandOptions>();
   CLI::App* command =
       app.add_subcommand("bench", "Measure how fast prompts and texts go on this computer, and what a token reads");
   AddModelOptions(*command, ModelArgument::kFlag, options->choice);

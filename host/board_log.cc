@@ -16,7 +16,6 @@ namespace {
 constexpr std::string_view kMark = "thimble:";
 constexpr size_t kMostMeasurements = 1'000'000;
 constexpr double kMostUs = 1e9;
-constexpr uint64_t kSectorBytes = 512;
 constexpr uint64_t kMostReadBytes = 1 << 24;
 
 using Samples = std::vector<double>;

@@ -20,7 +20,7 @@ namespace {
 using nlohmann::json;
 
 constexpr uint32_t kVersion = 1;
-constexpr uint64_t kMostFileBytes = 1 << 20;
+constexpr uint64_t kMostProfileBytes = 1 << 20;
 constexpr uint32_t kMostMemoryBytes = 1u << 30;  // of one region
 constexpr double kMostCost = 1e9;
 constexpr size_t kMostCosts = 256;
@@ -287,7 +287,7 @@ Expected<ChosenBoard> FindBoard(const std::string& name_or_file) {
     return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file",
                                 Quote(name_or_file), fmt::join(BoardNames(), ", ")));
   }
-  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMostFileBytes));
+  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMostProfileBytes));
   THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(text, name_or_file));
   auto profile = std::make_shared<const BoardProfile>(std::move(parsed));
   return ChosenBoard{BoardOf(*profile), profile};

@@ -20,7 +20,7 @@ namespace {
 
 constexpr uint64_t kMostLogBytes = 64 << 20;
 
-struct Options {
+struct BoardsCommandOptions {
   std::string board;
   bool json = false;
   bool published = false;
@@ -59,7 +59,7 @@ std::string BoardText(const ChosenBoard& chosen) {
   return out;
 }
 
-Status Run(const Options& options) {
+Status Run(const BoardsCommandOptions& options) {
   if (options.published) {
     THIMBLE_ASSIGN(const std::vector<Published> all, PredictPublished());
     std::fputs(PublishedText(all).c_str(), stdout);
@@ -88,7 +88,7 @@ Status Run(const Options& options) {
 }  // namespace
 
 void AddBoardsCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BoardsCommandOptions>();
   CLI::App* command =
       app.add_subcommand("boards", "List the boards, or show one: its memory, its costs, their sources");
   command->add_option("board", options->board, "A name, or a board file");

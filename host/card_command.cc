@@ -14,7 +14,7 @@
 namespace thimble::host {
 namespace {
 
-struct Options {
+struct CardCommandOptions {
   CardOptions image;
   std::string to;
 };
@@ -30,7 +30,7 @@ Status WriteImage(const CardOptions& options) {
   return {};
 }
 
-Status CopyToFolder(const Options& options) {
+Status CopyToFolder(const CardCommandOptions& options) {
   THIMBLE_ASSIGN(const CardFolderCopy copy, CopyToCardFolder({.model = options.image.model,
                                                               .tokenizer = options.image.tokenizer,
                                                               .name_on_card = options.image.name_on_card,
@@ -44,7 +44,7 @@ Status CopyToFolder(const Options& options) {
 }  // namespace
 
 void AddCardCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CardCommandOptions>();
   CLI::App* command =
       app.add_subcommand("card", "Put a model on a FAT32 card: as the image of a card, or onto a card that is mounted");
   command->add_option("MODEL", options->image.model, "GGUF file, or whatever convert reads")->required();

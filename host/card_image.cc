@@ -29,7 +29,6 @@
 namespace thimble::host {
 namespace {
 
-constexpr uint64_t kSectorBytes = 512;
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kLeastImageBytes = 64'000'000;
 constexpr uint32_t kPartitionStartSector = 4 * kMiB / kSectorBytes;

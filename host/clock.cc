@@ -6,8 +6,6 @@
 namespace thimble::host {
 namespace {
 
-constexpr uint64_t kSectorBytes = 512;
-
 int64_t Nanoseconds(double ns) { return std::llround(ns); }
 
 uint64_t Covering(double bytes, uint32_t unit) {

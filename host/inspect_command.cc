@@ -17,7 +17,7 @@
 namespace thimble::host {
 namespace {
 
-struct Options {
+struct InspectCommandOptions {
   ModelChoice choice;
   bool json = false;
 };
@@ -168,7 +168,7 @@ void PrintJson(LoadedModel& loaded) {
   std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
-Status Inspect(const Options& options) {
+Status Inspect(const InspectCommandOptions& options) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
   options.json ? PrintJson(*loaded) : PrintText(*loaded);
   return {};
@@ -177,7 +177,7 @@ Status Inspect(const Options& options) {
 }  // namespace
 
 void AddInspectCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectCommandOptions>();
   CLI::App* inspect = app.add_subcommand(
       "inspect", "Show every tensor of a model, its size against a board, and what to watch out for");
   AddModelOptions(*inspect, ModelArgument::kPositional, options->choice);

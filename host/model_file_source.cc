@@ -19,7 +19,7 @@
 namespace thimble::host {
 namespace {
 
-constexpr uint32_t kElementsAtOnce = 1u << 18;
+constexpr uint32_t kElementsARead = 1u << 18;
 
 // The opened model, and its numbers. Stays where it is: its parts point at each other.
 class ModelFileWeights : public WeightSource {
@@ -79,7 +79,7 @@ class ModelFileWeights : public WeightSource {
         memory_(std::move(memory)),
         path_(std::move(path)),
         reader_(*opened_.device, opened_.file, ledger_),
-        buffer_(static_cast<size_t>(reader_.BufferBytes(kElementsAtOnce * sizeof(float)))) {}
+        buffer_(static_cast<size_t>(reader_.BufferBytes(kElementsARead * sizeof(float)))) {}
 
   std::unexpected<std::string> Failure(const Error& error) const {
     return Sentence(fmt::format("{}: {}.", path_, SentenceOf(error)));
@@ -88,8 +88,8 @@ class ModelFileWeights : public WeightSource {
   Status ReadElements(const TensorRef& tensor, uint32_t first_row, std::span<float> out) {
     const uint64_t first = uint64_t{first_row} * tensor.cols;
     const uint32_t width = ElementBytes(tensor.type);
-    for (size_t done = 0; done < out.size(); done += kElementsAtOnce) {
-      const auto part = out.subspan(done, std::min<size_t>(kElementsAtOnce, out.size() - done));
+    for (size_t done = 0; done < out.size(); done += kElementsARead) {
+      const auto part = out.subspan(done, std::min<size_t>(kElementsARead, out.size() - done));
       const Result<void> started = reader_.Start(tensor.offset + (first + done) * width, part.size() * width, buffer_);
       if (!started) return Failure(started.error());
       const auto bytes = reader_.Wait();

@@ -35,7 +35,7 @@ constexpr char kDifferenceLine[] = "{:26} {:>11} {:>11}  {}";
 
 constexpr uint32_t kPromptShown = 256;  // tokens of the prompt whose cost is shown
 
-struct Options {
+struct PlanCommandOptions {
   ModelChoice choice;
   PlanChoice plan;
   SamplerChoice sampler;
@@ -301,7 +301,8 @@ void PrintJson(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
   std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
-Status WritePlanFile(const std::string& path, const Options& options, const Board& board, const plan::Plan& p) {
+Status WritePlanFile(const std::string& path, const PlanCommandOptions& options, const Board& board,
+                     const plan::Plan& p) {
   std::array<char, plan::kMaxPlanFileBytes> text;
   const size_t size = plan::FormatPlanFile({.board = board.name, .options = p.options}, text);
   const std::array<std::string, 2> inputs = {options.choice.model, options.plan.plan};
@@ -311,7 +312,7 @@ Status WritePlanFile(const std::string& path, const Options& options, const Boar
 }
 
 // What a search runs: a few tokens after one.
-RunChoice SearchRun(const Options& options) {
+RunChoice SearchRun(const PlanCommandOptions& options) {
   RunChoice what;
   what.ids = "1";
   what.sampler = options.sampler;
@@ -342,7 +343,7 @@ std::string WhyText(const Simulator& simulator, const Optimized& o, const std::v
   return out;
 }
 
-Status RunSearch(const Options& options, const ModelChoice& choice, const ChosenPlan& start,
+Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, const ChosenPlan& start,
                  const text::SamplerOptions& sampler) {
   const RunChoice what = SearchRun(options);
   if (options.ladder) {
@@ -365,7 +366,7 @@ Status RunSearch(const Options& options, const ModelChoice& choice, const Chosen
   return {};
 }
 
-Status RunPlan(const Options& options) {
+Status RunPlan(const PlanCommandOptions& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
   if (chosen.original) choice.written = WrittenType::kF32;
@@ -382,7 +383,7 @@ Status RunPlan(const Options& options) {
 }  // namespace
 
 void AddPlanCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanCommandOptions>();
   CLI::App* command = app.add_subcommand(
       "plan",
       "Show where every tensor and buffer will be on a board, and what a token will read, before anything runs");

@@ -17,7 +17,7 @@
 namespace thimble::host {
 namespace {
 
-struct Options {
+struct PrepareCommandOptions {
   PrepareOptions prepare;
   std::string board = kDefaultBoard;
   bool json = false;
@@ -45,7 +45,7 @@ void Print(const Prepared& prepared) {
   fmt::print("measured on {} tokens of the model's own text\n", screen.num_measured);
 }
 
-Expected<Prepared> Run(Options& options) {
+Expected<Prepared> Run(PrepareCommandOptions& options) {
   THIMBLE_ASSIGN(const ChosenBoard board, FindBoard(options.board));
   options.prepare.board = board.board;
   return Prepare(options.prepare);
@@ -54,7 +54,7 @@ Expected<Prepared> Run(Options& options) {
 }  // namespace
 
 void AddPrepareCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PrepareCommandOptions>();
   CLI::App* command = app.add_subcommand(
       "prepare",
       "Write a model's index: checksums of its weights, the screen that finds a token in few reads, and its tokenizer, "

@@ -32,7 +32,7 @@ constexpr int64_t kDefaultTokens = 64;
 constexpr char kBestPlan[] = "best";
 constexpr char kZoneLine[] = "{:12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}\n";
 
-struct Options {
+struct SimulateCommandOptions {
   RunChoice run;
   std::string card_mode;
   std::string trace;
@@ -121,7 +121,7 @@ std::string Text(const std::vector<Named>& all, Simulator& simulator) {
   return out;
 }
 
-Status WriteTrace(const Options& options, const Simulated& simulated) {
+Status WriteTrace(const SimulateCommandOptions& options, const Simulated& simulated) {
   const std::array<std::string, 1> inputs = {options.run.choice.model};
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.trace, inputs));
   const std::string text = TraceJson(simulated.trace);
@@ -129,7 +129,7 @@ Status WriteTrace(const Options& options, const Simulated& simulated) {
   return file.Commit();
 }
 
-Status Run(Options options) {
+Status Run(SimulateCommandOptions options) {
   // The same figures every time, unless a seed is asked for.
   if (options.run.sampler.seed < 0) options.run.sampler.seed = 0;
   THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.run.sampler));
@@ -178,7 +178,7 @@ Status Run(Options options) {
 }  // namespace
 
 void AddSimulateCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SimulateCommandOptions>();
   options->run.n_predict = kDefaultTokens;
   CLI::App* command = app.add_subcommand(
       "simulate", "Run a model with a board's clock: how fast it will be there, and what it waits for");

@@ -20,9 +20,9 @@ struct Watched {
 };
 
 // Keeps the text, and looks at the clocks.
-class Output final : public TextSink {
+class WatchedOutput final : public TextSink {
  public:
-  explicit Output(std::vector<Watched>& watched) : watched_(&watched) {}
+  explicit WatchedOutput(std::vector<Watched>& watched) : watched_(&watched) {}
 
   void OnToken(TokenId id) override {
     for (Watched& w : *watched_) {
@@ -85,7 +85,7 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
   std::vector<BoardClock*> clocks;
   for (Watched& w : watched) clocks.push_back(&w.clock);
   ClockSet set(clocks);
-  Output output(watched);
+  WatchedOutput output(watched);
   const std::vector<std::string_view> stops(what.stops.begin(), what.stops.end());
   loaded.Observe(&set);
   const auto prefilled = (*session)->Prefill(prompt.ids);

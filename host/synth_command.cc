@@ -12,12 +12,12 @@
 namespace thimble::host {
 namespace {
 
-struct Options {
+struct SynthCommandOptions {
   std::string preset, out, shape, head = "plain";
   uint64_t seed = 1;
 };
 
-Expected<Checkpoint> Write(const Options& options) {
+Expected<Checkpoint> Write(const SynthCommandOptions& options) {
   THIMBLE_ASSIGN(const SynthPreset preset, SynthShape(options.preset, options.shape));
   THIMBLE_ASSIGN(const SynthHead head, SynthHeadNamed(options.head, preset));
   Checkpoint checkpoint = MakeSynth(preset, options.seed, head);
@@ -30,7 +30,7 @@ Expected<Checkpoint> Write(const Options& options) {
 }  // namespace
 
 void AddSynthCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SynthCommandOptions>();
   std::string presets;
   for (const SynthPreset& preset : SynthPresets()) presets += fmt::format("\n{}: {}", preset.name, preset.description);
   CLI::App* command = app.add_subcommand(

@@ -22,7 +22,7 @@
 namespace thimble::host {
 namespace {
 
-struct Options {
+struct TokenizeCommandOptions {
   ModelChoice choice;
   std::string prompt;
   std::string prompt_file;
@@ -48,7 +48,7 @@ Expected<std::string> ReadStandardInput() {
   return text;
 }
 
-Expected<std::string> ReadText(const Options& options) {
+Expected<std::string> ReadText(const TokenizeCommandOptions& options) {
   if (options.from_stdin || options.prompt_file == "-") return ReadStandardInput();
   if (!options.prompt_file.empty()) return ReadWholeFile(options.prompt_file, kMaxTextBytes);
   return options.prompt;
@@ -85,7 +85,7 @@ std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
   }
 }
 
-Status Tokenize(const Options& options) {
+Status Tokenize(const TokenizeCommandOptions& options) {
   THIMBLE_ASSIGN(const std::string text, ReadText(options));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
   if (!loaded->model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", options.choice.model));
@@ -119,7 +119,7 @@ Status Tokenize(const Options& options) {
 }  // namespace
 
 void AddTokenizeCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenizeCommandOptions>();
   CLI::App* tokenize =
       app.add_subcommand("tokenize", "Show the tokens of a text, with the begin token if the model has one");
   AddModelOptions(*tokenize, ModelArgument::kFlag, options->choice);

@@ -16,7 +16,7 @@
 namespace thimble::host {
 namespace {
 
-struct Options {
+struct VerifyCommandOptions {
   ModelChoice choice;
   std::string against;
   bool json = false;
@@ -52,7 +52,7 @@ class Findings {
   nlohmann::ordered_json values_ = nlohmann::ordered_json::object();
 };
 
-Status Verify(const Options& options, Findings& findings) {
+Status Verify(const VerifyCommandOptions& options, Findings& findings) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
   const card::ModelFile& model = loaded->model();
   const std::string& name = options.choice.model;
@@ -106,7 +106,7 @@ Status Verify(const Options& options, Findings& findings) {
 }  // namespace
 
 void AddVerifyCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<VerifyCommandOptions>();
   options->choice.board = "host";
   CLI::App* verify =
       app.add_subcommand("verify", "Read a model or a card once from end to end and say whether it is sound");

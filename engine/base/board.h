@@ -11,6 +11,9 @@
 
 namespace thimble {
 
+// What a card reads at least, and counts by.
+inline constexpr uint64_t kSectorBytes = 512;
+
 // What the engine may use of a board. Sources of the figures stand at the definitions in board.cc.
 struct Board {
   const char* name = "";

@@ -92,7 +92,7 @@ struct KeyOf {
 };
 
 constexpr std::string_view kAlignment = "general.alignment";
-constexpr std::string_view kVocabSize = "llama.vocab_size";
+constexpr std::string_view kVocabSizeKey = "llama.vocab_size";
 constexpr std::string_view kContextLength = "llama.context_length";
 constexpr std::string_view kEmbeddingLength = "llama.embedding_length";
 constexpr std::string_view kBlockCount = "llama.block_count";
@@ -128,7 +128,7 @@ constexpr KeyOf<Text> kTextKeys[] = {
 constexpr KeyOf<uint64_t> kIntegerKeys[] = {
     {kAlignment, &Keys::alignment},
     {"split.count", &Keys::split_count},
-    {kVocabSize, &Keys::vocab_size},
+    {kVocabSizeKey, &Keys::vocab_size},
     {kContextLength, &Keys::context_length},
     {kEmbeddingLength, &Keys::embedding_length},
     {kBlockCount, &Keys::block_count},
@@ -582,7 +582,7 @@ Result<void> Parser::MakeShape() {
       {kHeadCountKv, keys_.head_count_kv ? keys_.head_count_kv : keys_.head_count, kMaxWidth,
        &ModelShape::num_key_value_heads},
       {kContextLength, keys_.context_length, kMaxContext, &ModelShape::max_position_embeddings},
-      {kVocabSize, vocab_size, kMaxWidth, &ModelShape::vocab_size},
+      {kVocabSizeKey, vocab_size, kMaxWidth, &ModelShape::vocab_size},
   };
   for (const Bound& bound : bounds) {
     if (!bound.value) return FailKey(Code::kNotFound, "metadata key {name} is missing", bound.key);

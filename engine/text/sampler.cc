@@ -137,7 +137,7 @@ Choice::Choice(const SamplerOptions& options, uint32_t vocab_size, uint32_t posi
   ForgetBounds();
 }
 
-bool Choice::IsPenalised(TokenId id) {
+bool Choice::FindPenalised(TokenId id) {
   if (next_penalised_ > 0 && penalised_[next_penalised_ - 1] >= id) next_penalised_ = 0;
   while (next_penalised_ < penalised_.size() && penalised_[next_penalised_] < id) ++next_penalised_;
   return next_penalised_ < penalised_.size() && penalised_[next_penalised_] == id;

@@ -107,7 +107,7 @@ class Choice {
 
   // Tokens without penalties whose logit, or its upper bound, is less than this cannot matter.
   float floor() const { return floor_; }
-  bool IsPenalised(TokenId id);
+  bool IsPenalised(TokenId id) { return !penalised_.empty() && FindPenalised(id); }
 
   // Of `tokens`, moves those that can matter to the front, in the same order, and returns their number. They must hold
   // all that can matter: of all tokens if `all_seen`, else of those that MayMatter() has seen.
@@ -130,6 +130,7 @@ class Choice {
   };
   static constexpr size_t kMostContenders = 32;
 
+  bool FindPenalised(TokenId id);
   float Score(TokenId id, float logit);
   bool CannotReach(TokenId id, float logit, float score);
   float FloorOfScore(float score) const;
