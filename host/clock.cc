@@ -64,6 +64,10 @@ void BoardClock::Occupy(Zone zone, Lane lane, const TraceSlice& slice) {
   trace_.back().zone = zone;
 }
 
+void BoardClock::ForgetTraceBefore(int64_t ns) {
+  std::erase_if(trace_, [ns](const TraceSlice& slice) { return slice.start_ns + slice.duration_ns <= ns; });
+}
+
 void BoardClock::OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes) {
   const uint64_t sectors = (bytes + kSectorBytes - 1) / kSectorBytes;
   const double seek_ns = offset_bytes == next_offset_ ? 0 : constants_.random_ns;

@@ -81,6 +81,7 @@ class BoardClock final : public EventSink {
   // Keeps what happens from now on, kMostSlices at most; stretches of no time are left out.
   static constexpr size_t kMostSlices = 2'000'000;
   void StartTrace() { is_tracing_ = true; }
+  void ForgetTraceBefore(int64_t ns);  // what had ended by then
   const std::vector<TraceSlice>& trace() const { return trace_; }
 
  private:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <nlohmann/json.hpp>
 #include <span>
 
 namespace thimble::host {
@@ -77,6 +78,16 @@ Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string&
   THIMBLE_ASSIGN(Optimized optimized, Optimize(simulator, plan, sampler, what));
   rungs.push_back({"the best plan: card, PSRAM and flash at the same time", std::move(optimized.best)});
   return rungs;
+}
+
+nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const Rung& rung : rungs) {
+    json.push_back({{"what", rung.what},
+                    {"tok_per_s", RangeJson(rung.simulated.tok_per_s)},
+                    {"ms_of_token", rung.simulated.ms_of_token()}});
+  }
+  return json;
 }
 
 std::string LadderText(const std::vector<Rung>& rungs) {

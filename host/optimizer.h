@@ -46,6 +46,7 @@ struct Rung {
 };
 Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
                                    const text::SamplerOptions& sampler, const RunChoice& what);
+nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs);
 std::string LadderText(const std::vector<Rung>& rungs);
 
 // `what` with as many tokens as a search needs.

@@ -348,7 +348,11 @@ Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, c
   const RunChoice what = SearchRun(options);
   if (options.ladder) {
     THIMBLE_ASSIGN(const std::vector<Rung> rungs, Ladder(choice, options.card_mode, start, sampler, what));
-    std::fputs(LadderText(rungs).c_str(), stdout);
+    if (options.json) {
+      std::puts(nlohmann::ordered_json({{"modelled_ladder", LadderJson(rungs)}}).dump().c_str());
+    } else {
+      std::fputs(LadderText(rungs).c_str(), stdout);
+    }
     return {};
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));

@@ -22,9 +22,14 @@ struct Watched {
 // Keeps the text, and looks at the clocks.
 class WatchedOutput final : public TextSink {
  public:
-  explicit WatchedOutput(std::vector<Watched>& watched) : watched_(&watched) {}
+  WatchedOutput(std::vector<Watched>& watched, const Ledger& ledger, Traced traced)
+      : watched_(&watched), ledger_(&ledger), traced_(traced) {}
 
   void OnToken(TokenId id) override {
+    counted_ = ledger_->zones;
+    if (ids_.empty()) counted_to_first_ = counted_;
+    last_token_start_ns_ = (*watched_)[kTypical].last_ns;
+    if (traced_ == Traced::kLastToken) (*watched_)[kTypical].clock.ForgetTraceBefore(last_token_start_ns_);
     for (Watched& w : *watched_) {
       w.last_ns = w.clock.now_ns();
       w.at_last = w.clock.times();
@@ -38,9 +43,17 @@ class WatchedOutput final : public TextSink {
 
   const std::vector<TokenId>& ids() const { return ids_; }
   const std::string& text() const { return text_; }
+  const std::array<ZoneCounts, kNumZones>& counted() const { return counted_; }
+  const std::array<ZoneCounts, kNumZones>& counted_to_first() const { return counted_to_first_; }
+  int64_t last_token_start_ns() const { return last_token_start_ns_; }
 
  private:
   std::vector<Watched>* watched_;
+  const Ledger* ledger_;
+  Traced traced_;
+  std::array<ZoneCounts, kNumZones> counted_ = {};
+  std::array<ZoneCounts, kNumZones> counted_to_first_ = {};
+  int64_t last_token_start_ns_ = 0;
   std::vector<TokenId> ids_;
   std::string text_;
 };
@@ -70,7 +83,7 @@ void Simulator::set_cores(uint32_t cores) {
 }
 
 Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::SamplerOptions& sampler, const RunChoice& what,
-                                   bool with_trace) {
+                                   Traced traced) {
   LoadedModel& loaded = *loaded_;
   loaded.Observe(nullptr);
   for (size_t i = 0; i < kNumRegions; ++i) loaded.memory().arenas()[i].Release(marks_[i]);
@@ -81,11 +94,11 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
 
   std::vector<Watched> watched;
   for (const ClockConstants& constants : constants_) watched.push_back({.clock = BoardClock(constants)});
-  if (with_trace) watched[kTypical].clock.StartTrace();
+  if (traced != Traced::kNothing) watched[kTypical].clock.StartTrace();
   std::vector<BoardClock*> clocks;
   for (Watched& w : watched) clocks.push_back(&w.clock);
   ClockSet set(clocks);
-  WatchedOutput output(watched);
+  WatchedOutput output(watched, loaded.ledger(), traced);
   const std::vector<std::string_view> stops(what.stops.begin(), what.stops.end());
   loaded.Observe(&set);
   const auto prefilled = (*session)->Prefill(prompt.ids);
@@ -102,6 +115,8 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
                       .prompt_tokens = prompt.ids.size(),
                       .tokens = output.ids().size(),
                       .of_tokens = watched[kTypical].at_last.Since(watched[kTypical].at_first),
+                      .counted_to_first = output.counted_to_first(),
+                      .counted = output.counted(),
                       .trace = watched[kTypical].clock.trace()};
   for (size_t i = 0; i < kCorners.size(); ++i) {
     const Watched& w = watched[i];
@@ -110,7 +125,81 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
       result.tok_per_s[i] = static_cast<double>(result.tokens - 1) * 1e9 / static_cast<double>(w.last_ns - w.first_ns);
     }
   }
+  if (result.tokens > 1) {
+    result.last_token_start_ns = output.last_token_start_ns();
+    result.last_token_end_ns = watched[kTypical].last_ns;
+  }
   return result;
+}
+
+std::vector<Stage> StagesOf(const Simulated& simulated) {
+  const auto tokens = static_cast<double>(simulated.tokens > 1 ? simulated.tokens - 1 : 1);
+  const auto stage = [&](const char* name, const ZoneTime& time, const ZoneCounts& first, const ZoneCounts& all) {
+    const auto ms = [&](int64_t ns) { return static_cast<double>(ns) * 1e-6 / tokens; };
+    const auto mean = [&](uint64_t from, uint64_t to) { return static_cast<double>(to - from) / tokens; };
+    const auto in = [&](Region region) {
+      const auto i = static_cast<size_t>(region);
+      return mean(first.memory_bytes[i], all.memory_bytes[i]);
+    };
+    Stage s = {.name = name,
+               .ms = ms(time.elapsed_ns),
+               .waited_ms = ms(time.waited_ns),
+               .stalled_ms = ms(time.stalled_ns),
+               .card_bytes = mean(first.card_bytes, all.card_bytes),
+               .reads = mean(first.reads, all.reads),
+               .psram_bytes = in(Region::kPsram),
+               .flash_bytes = in(Region::kFlash)};
+    for (size_t i = 0; i < kNumLanes; ++i) s.busy_ms[i] = ms(time.busy_ns[i]);
+    return s;
+  };
+  std::vector<Stage> stages;
+  ZoneCounts first;
+  ZoneCounts all;
+  for (size_t i = 1; i < kNumZones; ++i) {
+    stages.push_back(stage(ZoneName(static_cast<Zone>(i)), simulated.of_tokens.zones[i], simulated.counted_to_first[i],
+                           simulated.counted[i]));
+    first += simulated.counted_to_first[i];
+    all += simulated.counted[i];
+  }
+  stages.push_back(stage("a token", simulated.of_tokens.total(), first, all));
+  return stages;
+}
+
+nlohmann::ordered_json RangeJson(const Range& range) {
+  nlohmann::ordered_json json;
+  for (size_t i = 0; i < kCorners.size(); ++i) json[CornerName(kCorners[i])] = range[i];
+  return json;
+}
+
+nlohmann::ordered_json ModelledJson(const SampledRun& run, const Simulator& simulator) {
+  const Simulated& s = run.simulated;
+  const std::vector<Stage> stages = StagesOf(s);
+  const Stage& token = stages.back();
+  const auto share = [&](double ms) { return token.ms > 0 ? ms / token.ms : 0.0; };
+  nlohmann::ordered_json busy;
+  for (size_t i = 0; i < kNumLanes; ++i) busy[LaneName(static_cast<Lane>(i))] = share(token.busy_ms[i]);
+  nlohmann::ordered_json zones;
+  for (const Stage& stage : stages) {
+    if (&stage == &token) continue;
+    nlohmann::ordered_json json = {{"ms", stage.ms}, {"waited_ms", stage.waited_ms}, {"stalled_ms", stage.stalled_ms}};
+    for (size_t lane = 0; lane < kNumLanes; ++lane) {
+      json[fmt::format("{}_ms", LaneName(static_cast<Lane>(lane)))] = stage.busy_ms[lane];
+    }
+    json["card_bytes"] = stage.card_bytes;
+    json["reads"] = stage.reads;
+    json["psram_bytes"] = stage.psram_bytes;
+    json["flash_bytes"] = stage.flash_bytes;
+    zones[stage.name] = json;
+  }
+  return {{"sampler", run.sampler},
+          {"constants", simulator.profile().is_calibrated() ? "measured constants" : "published constants"},
+          {"card_mode", simulator.card_mode()},
+          {"tok_per_s", RangeJson(s.tok_per_s)},
+          {"first_token_s", RangeJson(s.first_token_s)},
+          {"busy", busy},
+          {"waited", share(token.waited_ms)},
+          {"stalled", share(token.stalled_ms)},
+          {"a_token_by_zone", zones}};
 }
 
 std::string ConstantsText(const BoardProfile& profile) {

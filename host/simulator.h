@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/ledger.h"
 #include "engine/plan/plan.h"
 #include "engine/text/sampler.h"
 #include "host/board_profile.h"
@@ -20,19 +21,49 @@
 
 namespace thimble::host {
 
+// What to keep of what happened when.
+enum class Traced : uint8_t { kNothing, kLastToken, kEverything };
+
 // A run and its times, all modelled.
 struct Simulated {
   nlohmann::ordered_json run;  // RunJson()
   plan::Plan plan;
   uint64_t prompt_tokens = 0;
-  uint64_t tokens = 0;            // chosen
-  Range tok_per_s = {};           // after the first token; 0 when there is only one
-  Range first_token_s = {};       // from the session's opening
-  ClockTimes of_tokens;           // typical, all tokens after the first
-  std::vector<TraceSlice> trace;  // typical, the prompt included, if it was asked for
+  uint64_t tokens = 0;                                      // chosen
+  Range tok_per_s = {};                                     // after the first token; 0 when there is only one
+  Range first_token_s = {};                                 // from the session's opening
+  ClockTimes of_tokens;                                     // typical, all tokens after the first
+  std::array<ZoneCounts, kNumZones> counted_to_first = {};  // of the prompt and the first token
+  std::array<ZoneCounts, kNumZones> counted = {};           // of all
+  std::vector<TraceSlice> trace;                            // typical; at least what was asked for
+  int64_t last_token_start_ns = 0;                          // typical; 0 when there is only one
+  int64_t last_token_end_ns = 0;
 
   double ms_of_token() const { return tok_per_s[kTypical] > 0 ? 1000 / tok_per_s[kTypical] : 0.0; }
 };
+
+// A run with one sampler.
+struct SampledRun {
+  std::string sampler;  // "greedy", "default", "as given"
+  Simulated simulated;
+};
+
+// One zone's part of a token, typical, on average over all tokens after the first.
+struct Stage {
+  const char* name = "";  // of the zone, or "a token"; static lifetime
+  double ms = 0;
+  double waited_ms = 0;
+  double stalled_ms = 0;
+  std::array<double, kNumLanes> busy_ms = {};
+  double card_bytes = 0;
+  double reads = 0;
+  double psram_bytes = 0;
+  double flash_bytes = 0;
+};
+
+// Every zone but the session's opening, in the order in which a token meets them; the sum of all, "a token", is last.
+// All 0 when there is only one token.
+std::vector<Stage> StagesOf(const Simulated& simulated);
 
 // A model on a board whose costs are known, run as often as one likes.
 class Simulator {
@@ -49,7 +80,7 @@ class Simulator {
 
   // A run from a fresh session: the prompt, stop texts and number of tokens of `what`, with this plan and this sampler.
   Expected<Simulated> Run(const ChosenPlan& plan, const text::SamplerOptions& sampler, const RunChoice& what,
-                          bool with_trace = false);
+                          Traced traced = Traced::kNothing);
 
  private:
   Simulator() = default;
@@ -59,6 +90,12 @@ class Simulator {
   std::vector<ClockConstants> constants_;         // one for each corner
   std::array<uint64_t, kNumRegions> marks_ = {};  // what the model itself takes of each arena
 };
+
+// The object "modelled" that `simulate --json` and `plan --optimize --json` print.
+nlohmann::ordered_json ModelledJson(const SampledRun& run, const Simulator& simulator);
+
+// {"low": ..., "typical": ..., "high": ...}
+nlohmann::ordered_json RangeJson(const Range& range);
 
 // What the constants are, in words: "published constants, measured on no board here".
 std::string ConstantsText(const BoardProfile& profile);

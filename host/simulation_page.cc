@@ -1,0 +1,408 @@
+#include "host/simulation_page.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
+
+#include "engine/plan/plan.h"
+#include "host/html_text.h"
+#include "host/page_files.h"
+#include "host/text.h"
+#include "host/timeline.h"
+
+namespace thimble::host {
+namespace {
+
+constexpr std::array<const char*, kNumLanes> kLaneTitles = {"Card", "SPI bus", "Core 0", "Core 1"};
+// Width and height that pictures are drawn in before the browser stretches them.
+constexpr double kPictureWidth = 10'000;
+
+// Appends to a page.
+class Page {
+ public:
+  template <typename... Args>
+  void Add(fmt::format_string<Args...> format, Args&&... args) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<Args>(args)...);
+  }
+  std::string& text() { return text_; }
+
+ private:
+  std::string text_;
+};
+
+std::string Counted(uint64_t tokens) { return fmt::format("{} token{}", tokens, tokens == 1 ? "" : "s"); }
+
+double Percent(double part, double whole) { return whole > 0 ? 100.0 * part / whole : 0.0; }
+
+std::string RangeNote(const Range& range, const char* unit) {
+  return fmt::format("modelled: low {:.2f}, high {:.2f} {}", range[0], range[2], unit);
+}
+
+// A track from 0 to the range's end, the range on it and a mark at typical.
+std::string RangePicture(const Range& range) {
+  const double most = range[2];
+  return fmt::format(
+      "<div class=\"range\" aria-hidden=\"true\"><i style=\"left:{:.2f}%;width:{:.2f}%\"></i>"
+      "<b style=\"left:{:.2f}%\"></b></div>",
+      Percent(range[0], most), Percent(range[2] - range[0], most), Percent(range[kTypical], most));
+}
+
+std::string Swatch(std::string_view colour) {
+  return fmt::format("<span class=\"swatch {}\" aria-hidden=\"true\"></span>", colour);
+}
+
+void AddHead(Page& page, const std::string& model, Simulator& simulator, const SampledRun& run) {
+  const std::string name = HtmlText(model);
+  const std::string board = HtmlText(simulator.profile().name);
+  page.Add(
+      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+      "script-src 'unsafe-inline'; img-src data:\">\n"
+      "<link rel=\"icon\" href=\"data:,\">\n<title>{} on {}, modelled</title>\n<style>\n{}</style>\n</head>\n<body>\n",
+      name, board, kPageStyle);
+  const Simulated& s = run.simulated;
+  page.Add(
+      "<header>\n<p class=\"eyebrow\">Modelled, not measured</p>\n<h1><bdi>{}</bdi> on <bdi>{}</bdi></h1>\n"
+      "<p>The model <bdi>{}</bdi> really ran inside this board’s memory ({}): {} after a prompt of {}, sampler “{}”. A "
+      "clock with {} said how long each step takes there, the card connected as {}. So all times and speeds on this "
+      "page are modelled, and typical unless a range is given.</p>\n</header>\n",
+      name, board, HtmlText(simulator.loaded().description()), HtmlText(simulator.profile().description),
+      Counted(s.tokens), Counted(s.prompt_tokens), run.sampler, ConstantsText(simulator.profile()),
+      HtmlText(simulator.card_mode()));
+}
+
+void AddFigure(Page& page, const char* name, const std::string& value, const char* unit, const std::string& picture,
+               const std::string& note) {
+  page.Add(
+      "<div><dt>{}</dt><dd><span class=\"value\">{} <small>{}</small></span>{}<span class=\"note\">{}</span></dd></div>"
+      "\n",
+      name, value, unit, picture, note);
+}
+
+void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const Stage> stages) {
+  const Simulated& s = runs.front().simulated;
+  const Stage& token = stages.back();
+  page.Add("<section aria-label=\"The figures, modelled\">\n<dl class=\"figures\" id=\"figures\">\n");
+  if (s.tokens > 1) {
+    AddFigure(page, "Speed", fmt::format("{:.2f}", s.tok_per_s[kTypical]), "tok/s", RangePicture(s.tok_per_s),
+              RangeNote(s.tok_per_s, "tok/s"));
+  } else {
+    AddFigure(page, "Speed", "–", "", "", "one token has no speed: ask for more with -n");
+  }
+  AddFigure(page, "First token after", fmt::format("{:.2f}", s.first_token_s[kTypical]), "s",
+            RangePicture(s.first_token_s), RangeNote(s.first_token_s, "s"));
+  if (s.tokens > 1) {
+    const size_t most = static_cast<size_t>(std::ranges::max_element(token.busy_ms) - token.busy_ms.begin());
+    AddFigure(page, "Busiest part", fmt::format("{:.0f}", Percent(token.busy_ms[most], token.ms)), "%",
+              RangePicture({0, token.busy_ms[most], token.ms}),
+              fmt::format("{}, of the {:.1f} ms of a token, modelled", kLaneTitles[most], token.ms));
+    AddFigure(page, "From the card", fmt::format("{:.2f}", token.card_bytes * 1e-6), "MB", "",
+              fmt::format("a token, counted; in {:.1f} reads", token.reads));
+  }
+  page.Add("</dl>\n");
+  if (runs.size() > 1) {
+    page.Add(
+        "<table class=\"samplers\" id=\"samplers\">\n<thead><tr><th scope=\"col\">Sampler</th><th scope=\"col\">"
+        "modelled tok/s</th><th scope=\"col\">modelled first token, s</th></tr></thead>\n<tbody>\n");
+    for (const SampledRun& run : runs) {
+      page.Add("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n", run.sampler,
+               RangeText(run.simulated.tok_per_s), RangeText(run.simulated.first_token_s));
+    }
+    page.Add("</tbody>\n</table>\n");
+  }
+  page.Add("</section>\n");
+}
+
+std::string WorkName(const TraceSlice& slice) {
+  std::string name = slice.is_read ? "read" : KernelName(slice.kernel);
+  std::ranges::replace(name, '_', ' ');
+  return fmt::format("{}: {}", ZoneName(slice.zone), name);
+}
+
+// "head: read, 64 512 bytes, 3821.4 us from 12.345 ms".
+std::string BlockText(const TimelineBlock& block, int64_t token_start_ns) {
+  const TraceSlice& work = block.longest;
+  const bool is_bytes = work.is_read || work.lane == Lane::kBus;
+  std::string text = WorkName(work);
+  if (block.is_mixed) text += " and others";
+  if (block.slices > 1) text = fmt::format("{}, {} in a row", text, block.slices);
+  if (is_bytes || !block.is_mixed) text += fmt::format(", {} {}", Grouped(block.amount), is_bytes ? "bytes" : "units");
+  text += fmt::format(", {:.1f} us", static_cast<double>(block.busy_ns) * 1e-3);
+  return text + fmt::format(" from {:.3f} ms, modelled", static_cast<double>(block.start_ns - token_start_ns) * 1e-6);
+}
+
+void AddLane(Page& page, Lane lane, double busy_percent, std::span<const TimelineBlock> blocks, int64_t start_ns,
+             int64_t end_ns) {
+  const char* const title = kLaneTitles[static_cast<size_t>(lane)];
+  page.Add(
+      "<div class=\"lane\" id=\"lane-{0}\"><h3>{1} <small>busy {2:.1f} %</small></h3>\n<svg viewBox=\"0 0 {3} 1\" "
+      "preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{1}, one token, modelled: busy {2:.1f} % of the "
+      "time\">\n",
+      LaneName(lane), title, busy_percent, kPictureWidth);
+  const double scale = kPictureWidth / static_cast<double>(end_ns - start_ns);
+  for (const TimelineBlock& block : blocks) {
+    if (block.longest.lane != lane) continue;
+    page.Add("<rect class=\"z-{}\" x=\"{:.2f}\" width=\"{:.2f}\" height=\"1\"><title>{}</title></rect>\n",
+             ZoneName(block.longest.zone), static_cast<double>(block.start_ns - start_ns) * scale,
+             std::max(0.01, static_cast<double>(block.end_ns - block.start_ns) * scale), BlockText(block, start_ns));
+  }
+  page.Add("</svg></div>\n");
+}
+
+// The step of an axis that has at most `most` of them: 1, 2 or 5 times a power of ten.
+double TickStep(double range, int most) {
+  const double least = range / most;
+  const double power = std::pow(10.0, std::floor(std::log10(least)));
+  for (double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= least) return factor * power;
+  }
+  return 10 * power;
+}
+
+void AddTicks(Page& page, double token_ms) {
+  page.Add("<div class=\"ticks\" aria-hidden=\"true\">");
+  double coarser = 0;
+  for (const auto& [name, most] : {std::pair("", 5), std::pair("fine", 25), std::pair("finest", 100)}) {
+    const double step = TickStep(token_ms, most);
+    // What does not stand on a tick that is there already; not so near the end that its text would stick out.
+    for (int i = 0; i * step < token_ms * (most == 5 ? 0.86 : 0.98); ++i) {
+      const double at = i * step;
+      if (coarser > 0 && std::abs(at / coarser - std::round(at / coarser)) < 1e-6) continue;
+      page.Add("<span class=\"{}\" style=\"left:{:.3f}%\">{:.6g} ms</span>", name, Percent(at, token_ms), at);
+    }
+    coarser = step;
+  }
+  page.Add("</div>\n");
+}
+
+void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, uint32_t cores) {
+  page.Add(
+      "<section aria-labelledby=\"h-timeline\" id=\"timeline\">\n<h2 id=\"h-timeline\">One token, modelled</h2>\n");
+  if (s.tokens < 2) {
+    page.Add(
+        "<p>Only one token was made, and that is the prompt’s: ask for more with -n to see one here.</p>\n"
+        "</section>\n");
+    return;
+  }
+  const int64_t start = s.last_token_start_ns;
+  const int64_t end = s.last_token_end_ns;
+  const double token_ms = static_cast<double>(end - start) * 1e-6;
+  const std::vector<TimelineBlock> blocks = Timeline(s.trace, start, end, kMostBlocks);
+  uint64_t slices = 0;
+  for (const TimelineBlock& block : blocks) slices += block.slices;
+  page.Add("<p>The last of the tokens: what the card, the bus of PSRAM and flash, and the cores do in its {:.1f} ms. ",
+           token_ms);
+  page.Add("Colours are parts of the model; a gap is a wait. “Busy” is the share over all tokens. {} events",
+           Grouped(slices));
+  if (slices != blocks.size())
+    page.Add(", drawn in {} blocks: neighbours too short to see are one", Grouped(blocks.size()));
+  page.Add(".</p>\n");
+  page.Add("<ul class=\"legend\">");
+  for (size_t i = 1; i < kNumZones; ++i) {
+    const char* const zone = ZoneName(static_cast<Zone>(i));
+    page.Add("<li>{}{}</li>", Swatch(fmt::format("z-{}", zone)), zone);
+  }
+  page.Add(
+      "</ul>\n<div class=\"timeline\">\n<fieldset class=\"zoom\"><legend>Zoom</legend>"
+      "<input type=\"radio\" name=\"zoom\" id=\"zoom-1\" checked><label for=\"zoom-1\">1×</label>"
+      "<input type=\"radio\" name=\"zoom\" id=\"zoom-5\"><label for=\"zoom-5\">5×</label>"
+      "<input type=\"radio\" name=\"zoom\" id=\"zoom-20\"><label for=\"zoom-20\">20×</label></fieldset>\n"
+      "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Timeline of one token, modelled; arrow keys go "
+      "from block to block\">\n<div class=\"strip\">\n");
+  for (size_t i = 0; i < kNumLanes; ++i) {
+    const auto lane = static_cast<Lane>(i);
+    if (lane == Lane::kCore1 && cores < 2) continue;
+    AddLane(page, lane, Percent(stages.back().busy_ms[i], stages.back().ms), blocks, start, end);
+  }
+  AddTicks(page, token_ms);
+  page.Add(
+      "</div>\n</div>\n<p class=\"readout\" aria-live=\"polite\">Point at a block to see what it is.</p>\n</div>\n"
+      "</section>\n");
+}
+
+void AddStages(Page& page, const Simulated& s, std::span<const Stage> stages) {
+  if (s.tokens < 2) return;
+  page.Add(
+      "<section aria-labelledby=\"h-stages\">\n<h2 id=\"h-stages\">Where a token’s time goes, modelled</h2>\n"
+      "<p>By part of the model, on average over {} tokens. “Waits”: core 0 has nothing to do until a read is done. "
+      "“Stalls”: it waits for a line of its cache. Bytes and reads are counted, not modelled.</p>\n"
+      "<table class=\"stages\" id=\"stages\" role=\"table\">\n<thead role=\"rowgroup\"><tr role=\"row\">",
+      s.tokens - 1);
+  constexpr std::array<const char*, 11> kColumns = {"part",        "time, ms",   "waits, ms",    "stalls, ms",
+                                                    "card bytes",  "reads",      "memory bytes", "card, ms",
+                                                    "SPI bus, ms", "core 0, ms", "core 1, ms"};
+  for (const char* column : kColumns) page.Add("<th scope=\"col\" role=\"columnheader\">{}</th>", column);
+  page.Add("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+  const double whole = stages.back().ms;
+  for (const Stage& stage : stages) {
+    const bool is_last = &stage == &stages.back();
+    if (is_last) page.Add("</tbody>\n<tfoot role=\"rowgroup\">\n");
+    const std::string colour = is_last ? "" : fmt::format("z-{}", stage.name);
+    page.Add("<tr role=\"row\" class=\"{}\"><th scope=\"row\" role=\"rowheader\">{}{}</th>", colour,
+             is_last ? "" : Swatch(colour), stage.name);
+    size_t column = 1;
+    const auto cell = [&](const std::string& text) {
+      page.Add("<td role=\"cell\" data-label=\"{}\">{}</td>", kColumns[column++], text);
+    };
+    const auto ms = [](double value) { return fmt::format("{:.2f}", value); };
+    const auto count = [](double value) { return Grouped(static_cast<uint64_t>(std::llround(value))); };
+    cell(ms(stage.ms) + fmt::format("<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{:.2f}%\"></i></span>",
+                                    Percent(stage.ms, whole)));
+    cell(ms(stage.waited_ms));
+    cell(ms(stage.stalled_ms));
+    cell(count(stage.card_bytes));
+    cell(fmt::format("{:.1f}", stage.reads));
+    cell(count(stage.psram_bytes + stage.flash_bytes));
+    for (double busy : stage.busy_ms) cell(ms(busy));
+    page.Add("</tr>\n");
+  }
+  page.Add("</tfoot>\n</table>\n</section>\n");
+}
+
+struct NamedBuffer {
+  const char* name;
+  uint64_t bytes;
+};
+
+// The largest first.
+std::vector<NamedBuffer> BuffersIn(const plan::Plan& plan, Region region) {
+  std::vector<NamedBuffer> buffers;
+  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+    const plan::Buffer& buffer = plan.buffers[i];
+    if (buffer.bytes == 0 || buffer.region != region) continue;
+    buffers.push_back({plan::BufferName(static_cast<plan::BufferId>(i)), ArenaBytes(buffer.bytes)});
+  }
+  std::ranges::stable_sort(buffers, std::greater(), &NamedBuffer::bytes);
+  return buffers;
+}
+
+void AddRegion(Page& page, const plan::Plan& plan, Region region, uint64_t capacity) {
+  constexpr size_t kColours = 6;
+  const char* const name = RegionName(region);
+  page.Add("<div class=\"region\" id=\"region-{0}\">\n<h3>{0}</h3>\n", name);
+  if (capacity == 0) {
+    page.Add("<p>This board has none.</p>\n</div>\n");
+    return;
+  }
+  const uint64_t used = plan.region_bytes(region);
+  const auto of_capacity = [&](uint64_t bytes) {
+    return Percent(static_cast<double>(bytes), static_cast<double>(capacity));
+  };
+  page.Add("<p>{} of {} bytes, {:.1f} %</p>\n", Grouped(used), Grouped(capacity), of_capacity(used));
+  page.Add(
+      "<svg class=\"map\" viewBox=\"0 0 {} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}: {:.1f} % "
+      "used; its buffers follow as a list\">\n",
+      kPictureWidth, name, of_capacity(used));
+  std::string list;
+  double at = 0;
+  size_t colour = 0;
+  for (const NamedBuffer& buffer : BuffersIn(plan, region)) {
+    const std::string m = fmt::format("m{}", colour++ % kColours);
+    const double width = of_capacity(buffer.bytes) * kPictureWidth / 100;
+    page.Add("<rect class=\"{}\" x=\"{:.2f}\" width=\"{:.2f}\" height=\"1\"><title>{}: {} bytes</title></rect>\n", m,
+             at, width, buffer.name, Grouped(buffer.bytes));
+    at += width;
+    list += fmt::format("<li><span>{}{}</span><span>{}</span><span>{:.1f} %</span></li>\n", Swatch(m), buffer.name,
+                        Grouped(buffer.bytes), of_capacity(buffer.bytes));
+  }
+  const uint64_t free = capacity - std::min(capacity, used);
+  page.Add(
+      "</svg>\n<ul>\n{}<li class=\"free\"><span>{}free</span><span>{}</span><span>{:.1f} "
+      "%</span></li>\n</ul>\n</div>\n",
+      list, Swatch("free"), Grouped(free), of_capacity(free));
+}
+
+void AddMemory(Page& page, const Board& board, const plan::Plan& plan) {
+  page.Add(
+      "<section aria-labelledby=\"h-memory\">\n<h2 id=\"h-memory\">Memory</h2>\n<p>Every buffer of the plan, to the "
+      "scale of its region, in bytes. These are exact: the session takes what is here, and nothing later.</p>\n"
+      "<div class=\"regions\">\n");
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    AddRegion(page, plan, region, board.capacity(region));
+  }
+  page.Add("</div>\n</section>\n");
+}
+
+void AddLadder(Page& page, std::span<const Rung> ladder) {
+  if (ladder.empty()) return;
+  page.Add(
+      "<section aria-labelledby=\"h-ladder\">\n<h2 id=\"h-ladder\">What each improvement is worth, modelled</h2>\n"
+      "<p>The same model on the same board, from the first plan to the best that a search finds; each line has all "
+      "above it. The bar is typical, the thin line goes from low to high.</p>\n<ol class=\"ladder\" id=\"ladder\">\n");
+  double most = 0;
+  for (const Rung& rung : ladder) most = std::max(most, rung.simulated.tok_per_s[2]);
+  const Simulated* before = nullptr;
+  for (const Rung& rung : ladder) {
+    const Range& speed = rung.simulated.tok_per_s;
+    page.Add("<li><span class=\"what\">{}</span>", rung.what);
+    page.Add(
+        "<span class=\"track\" aria-hidden=\"true\"><i style=\"width:{:.2f}%\"></i><u style=\"left:{:.2f}%;"
+        "width:{:.2f}%\"></u></span><span class=\"speed\">{:.2f} tok/s <small>{:.2f} to {:.2f}</small></span>",
+        Percent(speed[kTypical], most), Percent(speed[0], most), Percent(speed[2] - speed[0], most), speed[kTypical],
+        speed[0], speed[2]);
+    const double ms = rung.simulated.ms_of_token();
+    const std::string worth = before == nullptr || ms == 0 ? "" : fmt::format("× {:.2f} ", before->ms_of_token() / ms);
+    page.Add("<span class=\"worth\">{}<small>{:.1f} ms a token</small></span>", worth, ms);
+    page.Add("</li>\n");
+    before = &rung.simulated;
+  }
+  page.Add("</ol>\n</section>\n");
+}
+
+void AddConstants(Page& page, const Simulator& simulator) {
+  const BoardProfile& profile = simulator.profile();
+  page.Add(
+      "<section aria-labelledby=\"h-constants\">\n<h2 id=\"h-constants\">The constants</h2>\n<p>{} cores at {} MHz, {} "
+      "bytes of cache each in lines of {}; {}. Each is a cost: low makes the fast end of a range.</p>\n<details>\n"
+      "<summary>All constants and where they come from</summary>\n<dl class=\"constants\">\n",
+      profile.cores, profile.cpu_mhz, Grouped(profile.cache_bytes), profile.line_bytes, ConstantsText(profile));
+  const std::string mode = fmt::format("card.{}.", simulator.card_mode());
+  for (const auto& [key, cost] : profile.costs) {
+    // Of the card's modes, the one in use; "card.random_us" belongs to all.
+    if (key.starts_with("card.") && key.find('.', 5) != key.npos && !key.starts_with(mode)) continue;
+    page.Add("<div><dt>{}</dt><dd>{:g}, {:g} to {:g} {}; {}<small>{}</small></dd></div>\n", HtmlText(key), cost.typical,
+             cost.low, cost.high, UnitOf(key), ConfidenceName(cost.confidence), HtmlText(cost.source));
+  }
+  page.Add("</dl>\n</details>\n</section>\n");
+}
+
+void AddText(Page& page, const Simulated& s) {
+  const auto text = s.run.find("text");
+  if (text == s.run.end() || !text->is_string() || text->get_ref<const std::string&>().empty()) return;
+  page.Add(
+      "<section aria-labelledby=\"h-text\">\n<h2 id=\"h-text\">What it said</h2>\n<p>The very tokens that the board "
+      "would "
+      "make.</p>\n<blockquote dir=\"auto\">{}</blockquote>\n</section>\n",
+      HtmlText(text->get_ref<const std::string&>()));
+}
+
+}  // namespace
+
+std::string SimulationPage(const std::string& model, Simulator& simulator, std::span<const SampledRun> runs,
+                           std::span<const Rung> ladder) {
+  const Simulated& s = runs.front().simulated;
+  const std::vector<Stage> stages = StagesOf(s);
+  Page page;
+  AddHead(page, model, simulator, runs.front());
+  page.Add("<main>\n");
+  AddHeadline(page, runs, stages);
+  AddTimeline(page, s, stages, simulator.profile().cores);
+  AddStages(page, s, stages);
+  AddMemory(page, simulator.loaded().board(), s.plan);
+  AddLadder(page, ladder);
+  AddText(page, s);
+  AddConstants(page, simulator);
+  page.Add(
+      "</main>\n<footer>Made by thimble {}, “simulate --html”. Nobody has measured this model on this board with it: "
+      "every time and speed is modelled.</footer>\n<script>\n{}</script>\n</body>\n</html>\n",
+      THIMBLE_VERSION, kPageScript);
+  return std::move(page.text());
+}
+
+}  // namespace thimble::host

@@ -1,0 +1,285 @@
+"""The page of `thimble simulate --html` in a real browser, light and dark, on a phone and on a desk:
+
+    python3 page_test.py THIMBLE [PICTURE]
+
+The figures on it are those of `simulate --json` and `plan --json`; it asks for nothing, complains of nothing, is as wide
+as the screen, and its text can be read. With PICTURE it only writes a PNG of the page instead. Exits with 77, "not run",
+where there is no Chromium.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from support.browser import Browser, program
+
+if program() is None:
+    print("SKIPPED: there is no chromium-headless-shell; ./check installs it")
+    sys.exit(77)
+
+TOOL = sys.argv[1]
+DESK, PHONE = (1280, 900), (390, 844)
+EVIL = "</script><b>&amp;\"'"
+
+# What a reader sees of the page, and whether they can: everything is made by one function in the browser.
+LOOK = r"""(() => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  const found = { unreadable: [], outside: [], overlapping: [], broken: [], empty: [] };
+  const blend = (over, under) => {
+    const alpha = over[3];
+    return [0, 1, 2].map((i) => over[i] * alpha + under[i] * (1 - alpha)).concat(1);
+  };
+  const rgba = (text) => {
+    const numbers = text.match(/[\d.]+/g).map(Number);
+    return numbers.length === 3 ? numbers.concat(1) : numbers;
+  };
+  const ground = (element) => {
+    if (!element) return [255, 255, 255, 1];
+    const own = rgba(getComputedStyle(element).backgroundColor);
+    return own[3] === 1 ? own : blend(own, ground(element.parentElement));
+  };
+  const luminance = (colour) => {
+    const [r, g, b] = colour.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (a, b) => {
+    const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+    return (high + 0.05) / (low + 0.05);
+  };
+
+  const pieces = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    const element = node.parentElement;
+    const text = node.data.trim();
+    if (!text || element.closest("svg, script, style") || !element.checkVisibility()) continue;
+    if (element.closest("thead") && getComputedStyle(element.closest("thead")).clipPath !== "none") continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const boxes = [...range.getClientRects()].filter((box) => box.width > 0);
+    if (!boxes.length) { found.empty.push(text); continue; }
+    if (!/\s/.test(text) && text.length < 20 && new Set(boxes.map((box) => box.top)).size > 1) found.broken.push(text);
+    const ratio = contrast(blend(rgba(getComputedStyle(element).color), ground(element)), ground(element));
+    if (ratio < 4.5) found.unreadable.push([text, ratio]);
+    const clip = element.closest(".scroll") ? element.closest(".strip").getBoundingClientRect()
+                                            : { left: 0, right: document.documentElement.clientWidth };
+    if (boxes.some((box) => box.left < clip.left - 1 || box.right > clip.right + 1)) found.outside.push(text);
+    for (const box of boxes) pieces.push({ text, node, box });
+  }
+  for (let i = 0; i < pieces.length; ++i) {
+    for (let j = i + 1; j < pieces.length; ++j) {
+      const [a, b] = [pieces[i], pieces[j]];
+      if (a.node === b.node) continue;
+      const wide = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
+      const high = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
+      if (wide > 1 && high > Math.min(a.box.height, b.box.height) / 3) found.overlapping.push([a.text, b.text]);
+    }
+  }
+  const boxes = [...document.querySelectorAll("section, .figures > div, .region, .lane svg, svg.map, .ladder li")];
+  for (const box of boxes) {
+    const { width, height } = box.getBoundingClientRect();
+    if (width < 40 || height < 10) found.empty.push(box.className);
+  }
+
+  const texts = (selector, within = document) => [...within.querySelectorAll(selector)].map((e) => e.innerText.trim());
+  return {
+    ...found,
+    pieces: pieces.length,
+    title: document.title,
+    heading: document.querySelector("h1").innerText,
+    width: document.documentElement.scrollWidth,
+    ground: luminance(ground(document.body)),
+    words: document.body.innerText,
+    bold: document.querySelectorAll("body > b, main b:not([style]), header b").length,
+    figures: Object.fromEntries([...document.querySelectorAll(".figures > div")].map(
+      (div) => [div.querySelector("dt").innerText, div.querySelector("dd").innerText.replace(/\s+/g, " ")])),
+    samplers: [...document.querySelectorAll("#samplers tbody tr")].map((tr) => texts("th, td", tr)),
+    lanes: [...document.querySelectorAll(".lane")].map((lane) => ({
+      id: lane.id, busy: lane.querySelector("small").innerText, label: lane.querySelector("svg").ariaLabel,
+      blocks: lane.querySelectorAll("rect").length,
+      inside: [...lane.querySelectorAll("rect")].every((rect, i, all) => {
+        const [x, width] = [rect.x.baseVal.value, rect.width.baseVal.value];
+        const before = all[i - 1];
+        return x >= 0 && width > 0 && x + width < 10000.1 &&
+          (!before || x > before.x.baseVal.value + before.width.baseVal.value - 0.1);
+      }),
+    })),
+    stages: [...document.querySelectorAll("#stages tbody tr, #stages tfoot tr")].map((tr) => texts("th, td", tr)),
+    regions: Object.fromEntries([...document.querySelectorAll(".region")].map((region) => {
+      const area = region.querySelector("svg")?.getBoundingClientRect().width;
+      const shares = [...region.querySelectorAll("rect")].map((rect) => rect.getBoundingClientRect().width / area);
+      return [region.id, { rows: [...region.querySelectorAll("li")].map((li) => texts("span:not(.swatch)", li)), shares }];
+    })),
+    ladder: [...document.querySelectorAll("#ladder li")].map((li) => ({
+      what: li.querySelector(".what").textContent, speed: li.querySelector(".speed").innerText.replace(/\s+/g, " "),
+      worth: li.querySelector(".worth").innerText.replace(/\s+/g, " "),
+      bar: li.querySelector(".track i").getBoundingClientRect().width / li.querySelector(".track").getBoundingClientRect().width,
+    })),
+    constants: texts(".constants dt"),
+  };
+})()"""
+
+wrong = []
+
+
+def expect(what, ok, found=""):
+    if not ok:
+        wrong.append(f"{what}: {found}")
+
+
+def equal(what, found, wanted):
+    expect(what, found == wanted, f"{found!r} instead of {wanted!r}")
+
+
+def grouped(number):
+    return f"{number:,}".replace(",", " ")
+
+
+def rounded(number):
+    """As C's llround()."""
+    return int(number + 0.5)
+
+
+def triple(value):
+    return f"{value['typical']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def run(*arguments):
+    return json.loads(subprocess.run([TOOL, *arguments, "--json"], check=True, capture_output=True,
+                                     stdin=subprocess.DEVNULL).stdout)
+
+
+def check_figures(name, seen, simulated, planned):
+    """The page's figures against those that the tool prints."""
+    modelled = simulated["modelled"]
+    zones = modelled["a_token_by_zone"]
+    speed = modelled["tok_per_s"]
+    first = modelled["first_token_s"]
+    equal(f"{name}: speed", seen["figures"]["Speed"],
+          f"{speed['typical']:.2f} tok/s modelled: low {speed['low']:.2f}, high {speed['high']:.2f} tok/s")
+    equal(f"{name}: first token", seen["figures"]["First token after"],
+          f"{first['typical']:.2f} s modelled: low {first['low']:.2f}, high {first['high']:.2f} s")
+    busiest = max(modelled["busy"].values())
+    expect(f"{name}: busiest", seen["figures"]["Busiest part"].startswith(f"{100 * busiest:.0f} % "), seen["figures"])
+    equal(f"{name}: samplers", seen["samplers"],
+          [[one["sampler"], triple(one["tok_per_s"]), triple(one["first_token_s"])]
+           for one in [modelled, *simulated["modelled_beside"]]])
+    equal(f"{name}: lanes", [(lane["id"], lane["busy"]) for lane in seen["lanes"]],
+          [(f"lane-{lane}", f"busy {100 * busy:.1f} %") for lane, busy in modelled["busy"].items()])
+    for lane in seen["lanes"]:
+        expect(f"{name}: {lane['id']}", lane["inside"] and lane["blocks"] > 0 and "modelled" in lane["label"], lane)
+    columns = ("ms", "waited_ms", "stalled_ms", "card_bytes", "reads", "memory_bytes", "card_ms", "spi_bus_ms",
+               "core0_ms", "core1_ms")
+    rows = []
+    total = dict.fromkeys(columns, 0.0)
+    for zone, values in zones.items():
+        values["memory_bytes"] = values["psram_bytes"] + values["flash_bytes"]
+        for column in columns:
+            total[column] += values[column]
+        rows.append((zone, values))
+    rows.append(("a token", total))
+    form = {"card_bytes": lambda v: grouped(rounded(v)), "memory_bytes": lambda v: grouped(rounded(v)),
+            "reads": lambda v: f"{v:.1f}"}
+    equal(f"{name}: stages", len(seen["stages"]), len(rows))
+    for found, (zone, values) in zip(seen["stages"], rows):
+        wanted = [zone] + [form.get(column, lambda v: f"{v:.2f}")(values[column]) for column in columns]
+        if zone == "a token":  # the sum of rounded sums
+            expect(f"{name}: a token", found[0] == zone and all(
+                abs(float(a.replace(" ", "")) - float(b.replace(" ", ""))) <= 1 for a, b in zip(found[1:], wanted[1:])),
+                (found, wanted))
+        else:
+            equal(f"{name}: {zone}", found, wanted)
+    for region, memory in simulated["memory"].items():
+        capacity = memory["capacity_bytes"]
+        found = seen["regions"].get(f"region-{region}", {"rows": [], "shares": []})
+        if capacity == 0:
+            equal(f"{name}: {region}", found["rows"], [])
+            continue
+        buffers = sorted((b for b in planned["buffers"] if b["region"] == region), key=lambda b: -b["bytes"])
+        listed = [(b["name"], b["bytes"]) for b in buffers] + [("free", capacity - memory["peak_bytes"])]
+        equal(f"{name}: {region}", found["rows"],
+              [[what, grouped(size), f"{100 * size / capacity:.1f} %"] for what, size in listed])
+        expect(f"{name}: scale of {region}", all(
+            abs(share - size / capacity) < 0.01 for share, (_, size) in zip(found["shares"], listed)), found["shares"])
+        equal(f"{name}: map of {region}", len(found["shares"]), len(buffers))
+    ladder = simulated["modelled_ladder"]
+    most = max(rung["tok_per_s"]["high"] for rung in ladder)
+    equal(f"{name}: ladder", [(rung["what"], rung["speed"]) for rung in seen["ladder"]],
+          [(rung["what"], "{typical:.2f} tok/s {low:.2f} to {high:.2f}".format(**rung["tok_per_s"])) for rung in ladder])
+    before = None
+    for rung, bar in zip(ladder, seen["ladder"]):
+        worth = f"× {before / rung['ms_of_token']:.2f} " if before else ""
+        equal(f"{name}: worth", bar["worth"], f"{worth}{rung['ms_of_token']:.1f} ms a token")
+        before = rung["ms_of_token"]
+        expect(f"{name}: bar", abs(bar["bar"] - rung["tok_per_s"]["typical"] / most) < 0.02, bar)
+
+
+def check_looks(name, page, seen, size, scheme):
+    equal(f"{name}: requests", [url for url in page.requests if not url.startswith(("file:", "data:"))], [])
+    equal(f"{name}: files asked for", len([url for url in page.requests if url.startswith("file:")]), 1)
+    equal(f"{name}: complaints", page.complaints, [])
+    equal(f"{name}: width", seen["width"], size[0])
+    expect(f"{name}: little text", seen["pieces"] > 60, seen["pieces"])
+    for fault in ("unreadable", "outside", "overlapping", "broken", "empty"):
+        equal(f"{name}: {fault}", seen[fault][:5], [])
+    expect(f"{name}: ground", seen["ground"] < 0.05 if scheme == "dark" else seen["ground"] > 0.8, seen["ground"])
+    expect(f"{name}: does not say 'modelled'", seen["words"].lower().count("modelled") >= 8)
+    expect(f"{name}: {EVIL}", EVIL in seen["words"] and seen["bold"] == 0, seen["words"][:600])
+
+
+def check_keys(name, page):
+    """Zoom and keyboard."""
+    page.evaluate("document.querySelector('#zoom-5').click(); document.querySelector('.scroll').focus()")
+    equal(f"{name}: zoom", page.evaluate(
+        "document.querySelector('.strip').clientWidth / document.querySelector('.scroll').clientWidth"), 5)
+    texts = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.press(key)
+        texts.append(page.evaluate("document.querySelector('.readout').innerText"))
+    expect(f"{name}: keys", len(set(texts)) == 3 and all(" us from " in text for text in texts), texts)
+
+
+def board_file(path):
+    path.write_text(json.dumps({"thimble_board": 1, "name": "mine", "like": "esp32-cam", "description": EVIL}))
+    return str(path)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as temporary, Browser() as browser:
+        folder = pathlib.Path(temporary)
+        (folder / "<").mkdir()
+        model = str(folder / "<" / "script><b>&amp;\"'.gguf")
+        subprocess.run([TOOL, "synth", "small", "-o", model], check=True)
+        board = board_file(folder / "board.json")
+        page = browser.page()
+
+        out = folder / "page.html"
+        simulated = run("simulate", model, "--board", board, "-n", "6", "-p", "a", "--temp", "0", "--html", str(out))
+        planned = run("plan", model, "--board", board, "--temp", "0")
+        expect("size", out.stat().st_size < 1_000_000, out.stat().st_size)
+        for where, size in (("desk", DESK), ("phone", PHONE)):
+            for scheme in ("light", "dark"):
+                name = f"{where}, {scheme}"
+                page.open(out.as_uri(), *size, scheme)
+                seen = page.evaluate(LOOK)
+                check_looks(name, page, seen, size, scheme)
+                check_figures(name, seen, simulated, planned)
+                check_keys(name, page)
+        page.open(out.as_uri(), *PHONE, "light", scripts=False)
+        check_figures("without scripts", page.evaluate(LOOK), simulated, planned)
+
+        single = folder / "single.html"
+        run("simulate", model, "--board", board, "-n", "1", "-p", "a", "--html", str(single))
+        page.open(single.as_uri(), *PHONE, "light")
+        seen = page.evaluate(LOOK)
+        check_looks("one token", page, seen, PHONE, "light")
+        equal("one token: lanes", (seen["lanes"], seen["stages"]), ([], []))
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()
