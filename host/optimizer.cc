@@ -46,10 +46,13 @@ Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std:
 Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
                                    const text::SamplerOptions& sampler, const RunChoice& what) {
   std::vector<Rung> rungs;
-  const auto add = [&](Simulator& simulator, const ChosenPlan& plan, const char* name) -> Status {
-    THIMBLE_ASSIGN(Simulated simulated, simulator.Run(plan, sampler, what));
-    rungs.push_back({name, std::move(simulated)});
-    return {};
+  const auto add = [&](Simulator& simulator, const ChosenPlan& plan, const char* name) {
+    Expected<Simulated> simulated = simulator.Run(plan, sampler, what);
+    if (simulated) {
+      rungs.push_back({.what = name, .simulated = std::move(*simulated)});
+    } else {
+      rungs.push_back({.what = name, .simulated = {}, .refused = simulated.error()});
+    }
   };
   ModelChoice wide = choice;
   wide.written = WrittenType::kF32;
@@ -62,27 +65,34 @@ Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string&
     ChosenPlan original = plan;
     original.original = true;
     simulator.set_cores(1);
-    THIMBLE_TRY(add(simulator, original, "the first plan: every read bounced block by block, one core"));
-    THIMBLE_TRY(add(simulator, plan, "whole tiles into DMA memory, read ahead"));
-    simulator.set_cores(2);
-    THIMBLE_TRY(add(simulator, plan, "both cores compute"));
+    add(simulator, original, "the first plan: every read bounced block by block, one core");
+    add(simulator, plan, "whole tiles into DMA memory, read ahead");
+    if (simulator.profile().cores > 1) {
+      simulator.set_cores(simulator.profile().cores);
+      add(simulator, plan, "both cores compute");
+    }
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, card_mode));
   if (SizeOf(simulator.loaded().model()).bytes != wide_bytes) {
-    THIMBLE_TRY(add(simulator, plan, "numbers in 16 bits where that is exact"));
+    add(simulator, plan, "numbers in 16 bits where that is exact");
   }
   plan.head = start.head;
   if (simulator.loaded().index() != nullptr) {
-    THIMBLE_TRY(add(simulator, plan, "checksums, and the screened head if it is there"));
+    add(simulator, plan, "checksums, and the screened head if it is there");
   }
   THIMBLE_ASSIGN(Optimized optimized, Optimize(simulator, plan, sampler, what));
-  rungs.push_back({"the best plan: card, PSRAM and flash at the same time", std::move(optimized.best)});
+  rungs.push_back(
+      {.what = "the best plan: card, PSRAM and flash at the same time", .simulated = std::move(optimized.best)});
   return rungs;
 }
 
 nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs) {
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   for (const Rung& rung : rungs) {
+    if (!rung.refused.empty()) {
+      json.push_back({{"what", rung.what}, {"refused", rung.refused}});
+      continue;
+    }
     json.push_back({{"what", rung.what},
                     {"tok_per_s", RangeJson(rung.simulated.tok_per_s)},
                     {"ms_of_token", rung.simulated.ms_of_token()}});
@@ -93,6 +103,10 @@ nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs) {
 std::string LadderText(const std::vector<Rung>& rungs) {
   std::string out = fmt::format("{:62} {:>22} {:>13}\n", "modelled, each with all above it", "tok/s", "ms of a token");
   for (const Rung& rung : rungs) {
+    if (!rung.refused.empty()) {
+      out += fmt::format("{:62} not on this board: {}\n", rung.what, rung.refused);
+      continue;
+    }
     out += fmt::format("{:62} {:>22} {:>13.1f}\n", rung.what, RangeText(rung.simulated.tok_per_s),
                        rung.simulated.ms_of_token());
   }

@@ -43,6 +43,7 @@ Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std:
 struct Rung {
   std::string what;
   Simulated simulated;
+  std::string refused = {};  // why this board cannot do it, a sentence; or empty
 };
 Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
                                    const text::SamplerOptions& sampler, const RunChoice& what);

@@ -34,12 +34,23 @@ class Page {
   std::string text_;
 };
 
+// Grouped(), in one piece.
+std::string Number(uint64_t n) {
+  std::string text;
+  for (char c : Grouped(n)) text += c == ' ' ? std::string("\u00a0") : std::string(1, c);
+  return text;
+}
+
 std::string Counted(uint64_t tokens) { return fmt::format("{} token{}", tokens, tokens == 1 ? "" : "s"); }
 
 double Percent(double part, double whole) { return whole > 0 ? 100.0 * part / whole : 0.0; }
 
 std::string RangeNote(const Range& range, const char* unit) {
   return fmt::format("modelled: low {:.2f}, high {:.2f} {}", range[0], range[2], unit);
+}
+
+std::string RangeCell(const Range& range) {
+  return fmt::format("{:.2f} <small>({:.2f} to {:.2f})</small>", range[kTypical], range[0], range[2]);
 }
 
 // A track from 0 to the range's end, the range on it and a mark at typical.
@@ -68,12 +79,14 @@ void AddHead(Page& page, const std::string& model, Simulator& simulator, const S
   const Simulated& s = run.simulated;
   page.Add(
       "<header>\n<p class=\"eyebrow\">Modelled, not measured</p>\n<h1><bdi>{}</bdi> on <bdi>{}</bdi></h1>\n"
-      "<p>The model <bdi>{}</bdi> really ran inside this board’s memory ({}): {} after a prompt of {}, sampler “{}”. A "
-      "clock with {} said how long each step takes there, the card connected as {}. So all times and speeds on this "
-      "page are modelled, and typical unless a range is given.</p>\n</header>\n",
-      name, board, HtmlText(simulator.loaded().description()), HtmlText(simulator.profile().description),
-      Counted(s.tokens), Counted(s.prompt_tokens), run.sampler, ConstantsText(simulator.profile()),
-      HtmlText(simulator.card_mode()));
+      "<p>The model really ran inside this board’s memory: {} after a prompt of {}, sampler “{}”. A clock said how "
+      "long "
+      "each step takes there. So all times and speeds on this page are modelled, and typical unless a range is given."
+      "</p>\n<dl "
+      "class=\"facts\">\n<div><dt>Model</dt><dd><bdi>{}</bdi></dd></div>\n<div><dt>Board</dt><dd>{}</dd></div>"
+      "\n<div><dt>Card</dt><dd>{}</dd></div>\n<div><dt>Clock</dt><dd>{}</dd></div>\n</dl>\n</header>\n",
+      name, board, Counted(s.tokens), Counted(s.prompt_tokens), run.sampler, HtmlText(simulator.loaded().description()),
+      HtmlText(simulator.profile().description), HtmlText(simulator.card_mode()), ConstantsText(simulator.profile()));
 }
 
 void AddFigure(Page& page, const char* name, const std::string& value, const char* unit, const std::string& picture,
@@ -111,7 +124,7 @@ void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const S
         "modelled tok/s</th><th scope=\"col\">modelled first token, s</th></tr></thead>\n<tbody>\n");
     for (const SampledRun& run : runs) {
       page.Add("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n", run.sampler,
-               RangeText(run.simulated.tok_per_s), RangeText(run.simulated.first_token_s));
+               RangeCell(run.simulated.tok_per_s), RangeCell(run.simulated.first_token_s));
     }
     page.Add("</tbody>\n</table>\n");
   }
@@ -131,7 +144,7 @@ std::string BlockText(const TimelineBlock& block, int64_t token_start_ns) {
   std::string text = WorkName(work);
   if (block.is_mixed) text += " and others";
   if (block.slices > 1) text = fmt::format("{}, {} in a row", text, block.slices);
-  if (is_bytes || !block.is_mixed) text += fmt::format(", {} {}", Grouped(block.amount), is_bytes ? "bytes" : "units");
+  if (is_bytes || !block.is_mixed) text += fmt::format(", {} {}", Number(block.amount), is_bytes ? "bytes" : "units");
   text += fmt::format(", {:.1f} us", static_cast<double>(block.busy_ns) * 1e-3);
   return text + fmt::format(" from {:.3f} ms, modelled", static_cast<double>(block.start_ns - token_start_ns) * 1e-6);
 }
@@ -198,9 +211,9 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
   page.Add("<p>The last of the tokens: what the card, the bus of PSRAM and flash, and the cores do in its {:.1f} ms. ",
            token_ms);
   page.Add("Colours are parts of the model; a gap is a wait. “Busy” is the share over all tokens. {} events",
-           Grouped(slices));
+           Number(slices));
   if (slices != blocks.size())
-    page.Add(", drawn in {} blocks: neighbours too short to see are one", Grouped(blocks.size()));
+    page.Add(", drawn in {} blocks: neighbours too short to see are one", Number(blocks.size()));
   page.Add(".</p>\n");
   page.Add("<ul class=\"legend\">");
   for (size_t i = 1; i < kNumZones; ++i) {
@@ -250,7 +263,7 @@ void AddStages(Page& page, const Simulated& s, std::span<const Stage> stages) {
       page.Add("<td role=\"cell\" data-label=\"{}\">{}</td>", kColumns[column++], text);
     };
     const auto ms = [](double value) { return fmt::format("{:.2f}", value); };
-    const auto count = [](double value) { return Grouped(static_cast<uint64_t>(std::llround(value))); };
+    const auto count = [](double value) { return Number(static_cast<uint64_t>(std::llround(value))); };
     cell(ms(stage.ms) + fmt::format("<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{:.2f}%\"></i></span>",
                                     Percent(stage.ms, whole)));
     cell(ms(stage.waited_ms));
@@ -293,7 +306,7 @@ void AddRegion(Page& page, const plan::Plan& plan, Region region, uint64_t capac
   const auto of_capacity = [&](uint64_t bytes) {
     return Percent(static_cast<double>(bytes), static_cast<double>(capacity));
   };
-  page.Add("<p>{} of {} bytes, {:.1f} %</p>\n", Grouped(used), Grouped(capacity), of_capacity(used));
+  page.Add("<p>{} of {} bytes, {:.1f} %</p>\n", Number(used), Number(capacity), of_capacity(used));
   page.Add(
       "<svg class=\"map\" viewBox=\"0 0 {} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}: {:.1f} % "
       "used; its buffers follow as a list\">\n",
@@ -305,16 +318,16 @@ void AddRegion(Page& page, const plan::Plan& plan, Region region, uint64_t capac
     const std::string m = fmt::format("m{}", colour++ % kColours);
     const double width = of_capacity(buffer.bytes) * kPictureWidth / 100;
     page.Add("<rect class=\"{}\" x=\"{:.2f}\" width=\"{:.2f}\" height=\"1\"><title>{}: {} bytes</title></rect>\n", m,
-             at, width, buffer.name, Grouped(buffer.bytes));
+             at, width, buffer.name, Number(buffer.bytes));
     at += width;
     list += fmt::format("<li><span>{}{}</span><span>{}</span><span>{:.1f} %</span></li>\n", Swatch(m), buffer.name,
-                        Grouped(buffer.bytes), of_capacity(buffer.bytes));
+                        Number(buffer.bytes), of_capacity(buffer.bytes));
   }
   const uint64_t free = capacity - std::min(capacity, used);
   page.Add(
       "</svg>\n<ul>\n{}<li class=\"free\"><span>{}free</span><span>{}</span><span>{:.1f} "
       "%</span></li>\n</ul>\n</div>\n",
-      list, Swatch("free"), Grouped(free), of_capacity(free));
+      list, Swatch("free"), Number(free), of_capacity(free));
 }
 
 void AddMemory(Page& page, const Board& board, const plan::Plan& plan) {
@@ -341,6 +354,10 @@ void AddLadder(Page& page, std::span<const Rung> ladder) {
   for (const Rung& rung : ladder) {
     const Range& speed = rung.simulated.tok_per_s;
     page.Add("<li><span class=\"what\">{}</span>", rung.what);
+    if (!rung.refused.empty()) {
+      page.Add("<span class=\"refused\">Not on this board: {}</span></li>\n", HtmlText(rung.refused));
+      continue;
+    }
     page.Add(
         "<span class=\"track\" aria-hidden=\"true\"><i style=\"width:{:.2f}%\"></i><u style=\"left:{:.2f}%;"
         "width:{:.2f}%\"></u></span><span class=\"speed\">{:.2f} tok/s <small>{:.2f} to {:.2f}</small></span>",
@@ -361,7 +378,7 @@ void AddConstants(Page& page, const Simulator& simulator) {
       "<section aria-labelledby=\"h-constants\">\n<h2 id=\"h-constants\">The constants</h2>\n<p>{} cores at {} MHz, {} "
       "bytes of cache each in lines of {}; {}. Each is a cost: low makes the fast end of a range.</p>\n<details>\n"
       "<summary>All constants and where they come from</summary>\n<dl class=\"constants\">\n",
-      profile.cores, profile.cpu_mhz, Grouped(profile.cache_bytes), profile.line_bytes, ConstantsText(profile));
+      profile.cores, profile.cpu_mhz, Number(profile.cache_bytes), profile.line_bytes, ConstantsText(profile));
   const std::string mode = fmt::format("card.{}.", simulator.card_mode());
   for (const auto& [key, cost] : profile.costs) {
     // Of the card's modes, the one in use; "card.random_us" belongs to all.
