@@ -19,7 +19,7 @@ if program() is None:
     print("SKIPPED: there is no chromium-headless-shell; ./check installs it")
     sys.exit(77)
 
-TOOL = sys.argv[1]
+TOOL = str(pathlib.Path(sys.argv[1]).resolve())
 DESK, PHONE = (1280, 900), (390, 844)
 EVIL = "</script><b>&amp;\"'"
 
@@ -256,6 +256,18 @@ def board_file(path):
     return str(path)
 
 
+def draw(picture):
+    """The top of the bundled model's page, as in docs/."""
+    model = pathlib.Path(__file__).resolve().parent.parent / "model" / "thimble-stories"
+    with tempfile.TemporaryDirectory() as temporary, Browser() as browser:
+        out = pathlib.Path(temporary) / "page.html"
+        subprocess.run([TOOL, "simulate", model.name, "--plan", "best", "--temp", "0", "-p", "Once upon a time", "--html",
+                        out], check=True, cwd=model.parent, stdout=subprocess.DEVNULL)
+        page = browser.page()
+        page.open(out.as_uri(), 1120, 1230, "light")
+        pathlib.Path(picture).write_bytes(page.picture())
+
+
 def main():
     with tempfile.TemporaryDirectory() as temporary, Browser() as browser:
         folder = pathlib.Path(temporary)
@@ -291,4 +303,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    draw(sys.argv[2]) if len(sys.argv) > 2 else main()

@@ -148,11 +148,6 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
-    def picture(self, whole=False):
-        """PNG of what is seen, or of the whole page."""
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole,
-                                          **({"clip": self._extent()} if whole else {}))["data"])
-
-    def _extent(self):
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        return {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+    def picture(self):
+        """PNG of what is seen."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
