@@ -3,6 +3,16 @@
 #include "engine/session.h"
 
 namespace thimble::host {
+namespace {
+
+Expected<ModelSource> SourceOf(const ModelChoice& choice) {
+  THIMBLE_ASSIGN(ModelSource source,
+                 OpenModelSource(choice.model, choice.tokenizer, /*as_one_file=*/false, choice.written));
+  if (!choice.rewritten || source.is_converted()) return source;
+  return RewriteModel(choice.model, choice.file_on_card, choice.written);
+}
+
+}  // namespace
 
 std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
   std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
@@ -42,9 +52,8 @@ std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { re
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
   THIMBLE_ASSIGN(ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
   for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += choice.more_bytes[i];
-  THIMBLE_ASSIGN(ModelSource source,
-                 OpenModelSource(choice.model, choice.tokenizer, /*as_one_file=*/false, choice.written));
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.file_on_card));
+  THIMBLE_ASSIGN(ModelSource source, SourceOf(choice));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.rewritten ? "" : choice.file_on_card));
   if (source.is_converted()) opened.description = choice.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
   std::unique_ptr<LoadedModel> loaded(

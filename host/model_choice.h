@@ -27,6 +27,7 @@ struct ModelChoice {
   std::string file_on_card;  // of a card with several; or empty
   std::string board;         // empty: kDefaultBoard
   WrittenType written = WrittenType::kExact;  // of what is converted on the fly
+  bool rewritten = false;                     // everything is converted on the fly, to `written`
   IndexUse index = IndexUse::kIfThere;
   std::array<uint64_t, kNumRegions> more_bytes = {};  // by region, beyond what the board has: for "what if"
 };

@@ -56,16 +56,17 @@ Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string&
   };
   ModelChoice wide = choice;
   wide.written = WrittenType::kF32;
+  wide.rewritten = true;
   ChosenPlan plan = start;
   plan.head = plan::HeadMode::kFull;
-  uint64_t wide_bytes = 0;  // float32, unless the model is a file that runs as it is
+  uint64_t wide_bytes = 0;
   {
     THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(wide, card_mode));
     wide_bytes = SizeOf(simulator.loaded().model()).bytes;
     ChosenPlan original = plan;
     original.original = true;
     simulator.set_cores(1);
-    add(simulator, original, "the first plan: every read bounced block by block, one core");
+    add(simulator, original, "the first plan: float32, every read bounced block by block, one core");
     add(simulator, plan, "whole tiles into DMA memory, read ahead");
     if (simulator.profile().cores > 1) {
       simulator.set_cores(simulator.profile().cores);
@@ -101,13 +102,13 @@ nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs) {
 }
 
 std::string LadderText(const std::vector<Rung>& rungs) {
-  std::string out = fmt::format("{:62} {:>22} {:>13}\n", "modelled, each with all above it", "tok/s", "ms of a token");
+  std::string out = fmt::format("{:69} {:>22} {:>13}\n", "modelled, each with all above it", "tok/s", "ms of a token");
   for (const Rung& rung : rungs) {
     if (!rung.refused.empty()) {
-      out += fmt::format("{:62} not on this board: {}\n", rung.what, rung.refused);
+      out += fmt::format("{:69} not on this board: {}\n", rung.what, rung.refused);
       continue;
     }
-    out += fmt::format("{:62} {:>22} {:>13.1f}\n", rung.what, RangeText(rung.simulated.tok_per_s),
+    out += fmt::format("{:69} {:>22} {:>13.1f}\n", rung.what, RangeText(rung.simulated.tok_per_s),
                        rung.simulated.ms_of_token());
   }
   return out;

@@ -6,8 +6,18 @@
 #include "host/command.h"
 #include "host/convert.h"
 #include "host/input_file.h"
+#include "host/model_file_source.h"
 
 namespace thimble::host {
+namespace {
+
+Expected<ModelSource> Written(const Checkpoint& checkpoint, WrittenType written) {
+  THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
+  THIMBLE_TRY(WriteGguf(checkpoint, written, "convert", file.sink()));
+  return ModelSource(std::move(file));
+}
+
+}  // namespace
 
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file,
                                       WrittenType written) {
@@ -19,10 +29,15 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
     return ModelSource(path);
   }
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenCheckpoint(path, tokenizer));
-  THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
-  THIMBLE_TRY(WriteGguf(checkpoint, written, "convert", file.sink()));
+  THIMBLE_ASSIGN(ModelSource source, Written(checkpoint, written));
   for (const std::string& note : checkpoint.notes) ReportNote(note);
-  return ModelSource(std::move(file));
+  return source;
+}
+
+Expected<ModelSource> RewriteModel(const std::string& path, const std::string& file_on_card, WrittenType written) {
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(path, file_on_card));
+  THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenModelFileSource(std::move(opened), path, ""));
+  return Written(checkpoint, written);
 }
 
 }  // namespace thimble::host

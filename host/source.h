@@ -36,6 +36,10 @@ class ModelSource {
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file = false,
                                       WrittenType written = WrittenType::kExact);
 
+// The model at `path`, which runs as it is, once more as a nameless temporary file, its matrices in `written`.
+// `file_on_card` as for OpenModelFile().
+Expected<ModelSource> RewriteModel(const std::string& path, const std::string& file_on_card, WrittenType written);
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_SOURCE_H_
