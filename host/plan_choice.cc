@@ -7,6 +7,8 @@
 
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
+#include "host/board_memory.h"
+#include "host/board_profile.h"
 #include "host/input_file.h"
 
 namespace thimble::host {
@@ -41,11 +43,19 @@ Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board
   THIMBLE_ASSIGN(chosen.text, ReadWholeFile(choice.plan, plan::kMaxPlanFileBytes));
   const auto file = plan::ParsePlanFile(chosen.text);
   if (!file) return Failed(choice.plan, file.error());
-  if (!board.empty() && board != file->board) {
-    return Sentence(fmt::format("{} is a plan for {}, not for {}: make one with 'thimble plan --board {} -o'",
-                                choice.plan, Quote(file->board), board, board));
+  if (board.empty()) {
+    if (!FindMemory(file->board)) {
+      return Sentence(fmt::format("{} is a plan for {}, which is no built-in board: name its board file with --board",
+                                  choice.plan, Quote(file->board)));
+    }
+    board = file->board;
+  } else {
+    THIMBLE_ASSIGN(const ChosenBoard given, FindBoard(board));
+    if (given.board.name != file->board) {
+      return Sentence(fmt::format("{} is a plan for {}, not for {}: make one with 'thimble plan --board {} -o'",
+                                  choice.plan, Quote(file->board), given.board.name, board));
+    }
   }
-  board = file->board;
   chosen.options = file->options;
   return chosen;
 }

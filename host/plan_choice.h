@@ -34,7 +34,8 @@ struct ChosenPlan {
   std::optional<plan::HeadMode> head;
 };
 
-// Reads the plan file, if there is one. Its board becomes `board` when that is empty, and must be it otherwise.
+// Reads the plan file, if there is one. When `board` is empty it becomes the plan's; otherwise the board that it names,
+// which may be a board file, must have the name that the plan has.
 Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board);
 
 // The plan of `loaded` on its board. A sentence that refuses a context says which one fits.

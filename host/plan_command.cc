@@ -246,7 +246,8 @@ nlohmann::ordered_json ToJson(const plan::TokenCost& cost) {
           {"bounced_blocks", cost.bounced_blocks}};
 }
 
-void PrintJson(const LoadedModel& loaded, const plan::Plan& p, std::span<const Limit> limits, bool original) {
+nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, std::span<const Limit> limits,
+                                bool original) {
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
   for (const TensorRef* tensor : TensorsInOrder(loaded.model())) {
     const plan::Placement placement = p.PlacementOf(*tensor);
@@ -298,6 +299,10 @@ void PrintJson(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
           {{"item", d.item}, {"published_bytes", d.published_bytes}, {"bytes", d.bytes}, {"why", d.why}});
     }
   }
+  return json;
+}
+
+void PrintJson(const nlohmann::ordered_json& json) {
   std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
@@ -343,16 +348,28 @@ std::string WhyText(const Simulator& simulator, const Optimized& o, const std::v
   return out;
 }
 
+nlohmann::ordered_json SearchJson(const Optimized& o, const std::vector<Worth>& worths) {
+  const plan::PlanOptions& p = o.plan.options;
+  nlohmann::ordered_json json = {{"tried", o.tried},
+                                 {"refused", o.refused},
+                                 {"psram_weights_percent", p.psram_weights_percent},
+                                 {"flash_weights_percent", p.flash_weights_percent},
+                                 {"screen_card_percent", p.screen_card_percent},
+                                 {"ms_of_token", o.best.ms_of_token()}};
+  for (const Worth& worth : worths) {
+    json["more_memory"].push_back(
+        {{"region", RegionName(worth.region)}, {"bytes", kMoreBytes}, {"saves_ms", worth.saved_ms}});
+  }
+  return json;
+}
+
 Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, const ChosenPlan& start,
                  const text::SamplerOptions& sampler) {
   const RunChoice what = SearchRun(options);
   if (options.ladder) {
     THIMBLE_ASSIGN(const std::vector<Rung> rungs, Ladder(choice, options.card_mode, start, sampler, what));
-    if (options.json) {
-      std::puts(nlohmann::ordered_json({{"modelled_ladder", LadderJson(rungs)}}).dump().c_str());
-    } else {
-      std::fputs(LadderText(rungs).c_str(), stdout);
-    }
+    options.json ? PrintJson({{"modelled_ladder", LadderJson(rungs)}})
+                 : void(std::fputs(LadderText(rungs).c_str(), stdout));
     return {};
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
@@ -362,7 +379,10 @@ Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, c
   const std::vector<Limit> limits = LimitsOf(simulator.loaded(), optimized.plan, p);
   if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, simulator.loaded().board(), p));
   if (options.json) {
-    PrintJson(simulator.loaded(), p, limits, false);
+    nlohmann::ordered_json json = PlanJson(simulator.loaded(), p, limits, false);
+    json["modelled"] = ModelledJson({SamplerNameOf(sampler), optimized.best}, simulator);
+    json["search"] = SearchJson(optimized, worths);
+    PrintJson(json);
     return {};
   }
   PrintText(simulator.loaded(), p, limits, false);
@@ -380,7 +400,8 @@ Status RunPlan(const PlanCommandOptions& options) {
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));
   if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, loaded->board(), p));
   const std::vector<Limit> limits = LimitsOf(*loaded, chosen, p);
-  options.json ? PrintJson(*loaded, p, limits, chosen.original) : PrintText(*loaded, p, limits, chosen.original);
+  options.json ? PrintJson(PlanJson(*loaded, p, limits, chosen.original))
+               : PrintText(*loaded, p, limits, chosen.original);
   return {};
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <filesystem>
@@ -40,11 +41,6 @@ struct SimulateCommandOptions {
   std::string trace;
   std::string html;
 };
-
-bool SameButSeed(text::SamplerOptions a, const text::SamplerOptions& b) {
-  a.seed = b.seed;
-  return SamplerJson(a) == SamplerJson(b);
-}
 
 std::string Text(const std::vector<SampledRun>& all, Simulator& simulator) {
   const BoardProfile& profile = simulator.profile();
@@ -115,10 +111,10 @@ Status Run(SimulateCommandOptions options) {
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
 
-  const bool is_greedy = sampler.temperature == 0 && sampler.repeat_penalty == 1;
-  const bool is_usual = SameButSeed(sampler, usual);
   std::vector<SampledRun> all;
-  const auto run = [&](const char* name, const text::SamplerOptions& with) -> Status {
+  const auto run = [&](const text::SamplerOptions& with) -> Status {
+    const char* const name = SamplerNameOf(with);
+    if (std::ranges::find(all, name, &SampledRun::sampler) != all.end()) return {};
     const Traced traced = !all.empty()             ? Traced::kNothing
                           : !options.trace.empty() ? Traced::kEverything
                           : !options.html.empty()  ? Traced::kLastToken
@@ -127,9 +123,7 @@ Status Run(SimulateCommandOptions options) {
     all.push_back({name, std::move(simulated)});
     return {};
   };
-  THIMBLE_TRY(run(is_greedy ? "greedy" : is_usual ? "default" : "as given", sampler));
-  if (!is_greedy) THIMBLE_TRY(run("greedy", greedy));
-  if (!is_usual) THIMBLE_TRY(run("default", usual));
+  for (const text::SamplerOptions& with : {sampler, greedy, usual}) THIMBLE_TRY(run(with));
   std::vector<Rung> ladder;
   if (!options.html.empty()) {
     THIMBLE_ASSIGN(ladder, Ladder(as_typed, options.card_mode, start, sampler, ShortRun(options.run)));

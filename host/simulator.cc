@@ -6,6 +6,7 @@
 
 #include "engine/generate.h"
 #include "engine/session.h"
+#include "host/sampler_choice.h"
 
 namespace thimble::host {
 namespace {
@@ -163,6 +164,13 @@ std::vector<Stage> StagesOf(const Simulated& simulated) {
   }
   stages.push_back(stage("a token", simulated.of_tokens.total(), first, all));
   return stages;
+}
+
+const char* SamplerNameOf(const text::SamplerOptions& sampler) {
+  if (sampler.temperature == 0 && sampler.repeat_penalty == 1) return "greedy";
+  text::SamplerOptions usual;
+  usual.seed = sampler.seed;
+  return SamplerJson(usual) == SamplerJson(sampler) ? "default" : "as given";
 }
 
 nlohmann::ordered_json RangeJson(const Range& range) {

@@ -42,9 +42,12 @@ struct Simulated {
   double ms_of_token() const { return tok_per_s[kTypical] > 0 ? 1000 / tok_per_s[kTypical] : 0.0; }
 };
 
+// "greedy", "default" or "as given"; static lifetime.
+const char* SamplerNameOf(const text::SamplerOptions& sampler);
+
 // A run with one sampler.
 struct SampledRun {
-  std::string sampler;  // "greedy", "default", "as given"
+  std::string sampler;  // SamplerNameOf()
   Simulated simulated;
 };
 
