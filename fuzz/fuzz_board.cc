@@ -1,0 +1,42 @@
+// Board files and logs of measurements: the first byte says which. What is read makes constants, and comes back the
+// same when it is written and read again.
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "host/board_log.h"
+#include "host/board_profile.h"
+
+namespace {
+
+using namespace thimble::host;
+
+void CheckBoard(const Expected<BoardProfile>& board) {
+  if (!board) {
+    if (board.error().empty() || board.error().size() > 2000) std::abort();
+    return;
+  }
+  for (const std::string& mode : board->card_modes()) {
+    for (Corner corner : kCorners) {
+      const auto constants = ConstantsOf(*board, mode, corner);
+      if (!constants || constants->cores - 1 > 1 || !(constants->cpu_mhz > 0)) std::abort();
+      for (double cycles : constants->cycles) {
+        if (!std::isfinite(cycles) || cycles < 0) std::abort();
+      }
+    }
+  }
+  const auto json = ToJson(*board);
+  const auto again = ParseBoardProfile(json.dump(), "AGAIN");
+  if (!again || ToJson(*again) != json) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  CheckBoard(data[0] % 2 == 0 ? ParseBoardProfile(text, "FILE") : BoardFromLog(text, "FILE"));
+  return 0;
+}
