@@ -1,11 +1,15 @@
 // Board files: the built-in ones, what a file may say, and what is refused.
 #include "host/board_profile.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <sstream>
 
 #include "host/board_files.h"
 #include "host/board_memory.h"
@@ -52,6 +56,36 @@ TEST(BoardProfileTest, AReadOf64KiBTakesWhatWasPublished) {
   const auto constants = ConstantsOf(*BuiltInProfile("esp32-cam"), "4bit-40", Corner::kTypical);
   const double ns = constants->command_ns + 128 * constants->sector_ns;
   EXPECT_NEAR(65536 / ns * 1000, 17.0, 0.05);
+}
+
+// An instruction takes a cycle at least, and the ranges follow from that (docs/clock.md): where the kernels of the
+// board take other numbers of instructions than its file says, the file is to be changed.
+TEST(BoardProfileTest, TheCyclesOfKernelsFollowFromTheInstructionsCounted) {
+  std::ifstream counted(THIMBLE_ROOT "/emulated/instructions.txt");
+  std::map<std::string, double> instructions;
+  for (std::string line; std::getline(counted, line);) {
+    std::istringstream words(line);
+    std::string name;
+    double xtensa = 0;
+    if (words >> name >> xtensa) instructions[name] = xtensa;
+  }
+  const auto profile = BuiltInProfile("esp32-cam");
+  const auto follows = [&](const char* kernel, double low, double typical, double high) {
+    const Cost& cost = profile->costs.at(fmt::format("kernel.{}_cycles", kernel));
+    EXPECT_NEAR(cost.low, low, 0.05 * low) << kernel;
+    EXPECT_NEAR(cost.typical, 1.2 * typical, 0.05 * typical) << kernel;
+    EXPECT_NEAR(cost.high, 1.7 * high, 0.05 * high) << kernel;
+    EXPECT_THAT(cost.source, HasSubstr("instructions.txt")) << kernel;
+  };
+  for (const auto& [kernel, row] : {std::pair("matvec_f32", "matvec_f32"), std::pair("matvec_f16", "matvec_f16"),
+                                    std::pair("matvec_bf16", "matvec_bf16"), std::pair("crc32c", "crc32c"),
+                                    std::pair("weighted_sum", "add_weighted_rows")}) {
+    const double count = instructions[row];
+    EXPECT_GT(count, 1) << row;
+    follows(kernel, count, count, count);
+  }
+  const auto screen = [&](int bits) { return instructions[fmt::format("screen_rows_{}", bits)]; };
+  follows("screen", screen(4), (screen(2) + screen(3) + screen(4) + screen(5)) / 4, screen(6));
 }
 
 TEST(BoardProfileTest, TheLowCornerIsTheSlowBoard) {
