@@ -145,7 +145,8 @@ TEST_F(PlanCommand, SaysWhatDoesNotFitAndWhatWould) {
   EXPECT_NE(RunTool({"plan", model_, "--plan", wide}).error.find("whole number of the card's blocks"),
             std::string::npos);
   WriteText(wide, "board = toaster\n");
-  EXPECT_NE(RunTool({"plan", model_, "--plan", wide}).error.find("no board named toaster"), std::string::npos);
+  EXPECT_NE(RunTool({"plan", model_, "--plan", wide}).error.find("toaster, which is no built-in board"),
+            std::string::npos);
   EXPECT_NE(RunTool({"plan", model_, "--plan", "nowhere"}).error.find("no file nowhere"), std::string::npos);
 
   // What it says would fit, fits, and not one position more.
@@ -206,7 +207,64 @@ TEST_F(PlanCommand, EveryRungOfTheLadderIsFaster) {
     last = ms;
     ++rungs;
   }
-  EXPECT_EQ(rungs, 4) << run.out;  // a GGUF file runs as it is stored, and without an index there is no screen
+  EXPECT_EQ(rungs, 4) << run.out;  // the file is float32, and without an index there is no screen
+}
+
+TEST_F(PlanCommand, TheLadderStartsFromFloat32WhateverIsStored) {
+  const std::string narrow = *folder_ / "narrow.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "--head", "web", "-o", narrow}).exit_code, 0);
+  const json ladder = Json({"plan", narrow, "--ladder", "--temp", "0"})["modelled_ladder"];
+  ASSERT_EQ(ladder.size(), 5u) << ladder.dump();
+  EXPECT_NE(ladder[3]["what"].get<std::string>().find("16 bits"), std::string::npos);
+  const double wide_ms = ladder[2]["ms_of_token"];
+  const double narrow_ms = ladder[3]["ms_of_token"];
+  EXPECT_LT(narrow_ms, 0.8 * wide_ms);
+}
+
+// A bare ESP32 has no PSRAM for the first plan's buffers.
+TEST_F(PlanCommand, TheLadderSaysWhichRungsABoardHasNoRoomFor) {
+  const std::string wide = *folder_ / "wide.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "hidden_size=256,head_dim=64", "-o", wide}).exit_code, 0);
+  const json ladder =
+      Json({"plan", wide, "--board", "esp32", "-c", "32", "--ladder", "--temp", "0"})["modelled_ladder"];
+  ASSERT_EQ(ladder.size(), 4u) << ladder.dump();
+  EXPECT_NE(ladder[0]["refused"].get<std::string>().find("has no room"), std::string::npos);
+  EXPECT_GT(ladder[1]["tok_per_s"]["typical"], 0);
+  const ToolRun text = RunTool({"plan", wide, "--board", "esp32", "-c", "32", "--ladder", "--temp", "0"});
+  EXPECT_NE(text.out.find("not on this board"), text.out.npos) << text.out;
+}
+
+TEST_F(PlanCommand, WhatIsModelledHasTheNamesThatSimulateGivesIt) {
+  const std::string small = *folder_ / "names.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "-o", small}).exit_code, 0);
+  const json plan = Json({"plan", small, "--optimize", "--temp", "0"});
+  const json modelled = Json({"simulate", small, "--ids", "1", "-n", "4", "--temp", "0"})["modelled"];
+  ASSERT_TRUE(plan.contains("modelled"));
+  for (const auto& [key, value] : modelled.items()) EXPECT_TRUE(plan["modelled"].contains(key)) << key;
+  EXPECT_EQ(plan["modelled"]["sampler"], "greedy");
+  EXPECT_GE(plan["modelled"]["tok_per_s"]["typical"], modelled["tok_per_s"]["typical"]);
+  EXPECT_GT(plan["search"]["tried"], 1);
+  EXPECT_EQ(plan["search"]["more_memory"].size(), 2u);
+  EXPECT_TRUE(plan.contains("buffers"));
+}
+
+// A board of one's own is known by the name in its file, wherever that lies.
+TEST_F(PlanCommand, APlanForABoardFileIsForTheBoardOfThatName) {
+  const std::string board = *folder_ / "mine.json";
+  const std::string file = *folder_ / "mine.plan";
+  WriteText(board, R"({"thimble_board": 1, "name": "mine", "like": "esp32-s3"})");
+  EXPECT_EQ(Json({"plan", model_, "--board", board, "-c", "64", "-o", file})["board"], "mine");
+  EXPECT_EQ(Json({"plan", model_, "--board", board, "--plan", file})["n_ctx"], 64);
+  const auto refusal = [&](const std::vector<std::string>& with) {
+    std::vector<std::string> arguments = {"plan", model_, "--plan", file};
+    arguments.insert(arguments.end(), with.begin(), with.end());
+    const ToolRun run = RunTool(arguments);
+    EXPECT_EQ(run.exit_code, 1);
+    return run.error;
+  };
+  EXPECT_NE(refusal({}).find("mine, which is no built-in board: name its board file with --board"), std::string::npos);
+  EXPECT_NE(refusal({"--board", "esp32-cam"}).find("is a plan for mine, not for esp32-cam"), std::string::npos);
+  EXPECT_NE(refusal({"--board", "nowhere"}).find("no board named nowhere"), std::string::npos);
 }
 
 }  // namespace

@@ -99,6 +99,29 @@ TEST_F(SimulateTest, TheTraceHasALaneForEach) {
   EXPECT_EQ(lanes, (std::set<int>{1, 2, 3, 4}));
 }
 
+size_t CountOf(const std::string& text, std::string_view what) {
+  size_t n = 0;
+  for (size_t at = text.find(what); at != text.npos; at = text.find(what, at + what.size())) ++n;
+  return n;
+}
+
+// tests/page_test.py looks at the page in a browser.
+TEST_F(SimulateTest, ThePageIsSmallAndAsksForNothing) {
+  const std::string path = folder_ / "page.html";
+  const std::string trace = folder_ / "trace.json";
+  const json simulated = Simulate({"--plan", "original", "--html", path, "--trace", trace});
+  const std::string page = ReadFile(path);
+  EXPECT_LT(page.size(), 1'000'000u);
+  EXPECT_GT(CountOf(ReadFile(trace), "\"X\""), 20'000u);  // of which the page draws a token in few blocks
+  EXPECT_GT(CountOf(page, "<rect"), 100u);
+  EXPECT_LT(CountOf(page, "<rect"), 3100u);
+  for (const char* never : {"http:", "https:", "src=", "@import", "url(", "fetch("}) {
+    EXPECT_EQ(CountOf(page.substr(0, page.find("<dl class=\"constants\">")), never), 0u) << never;
+  }
+  EXPECT_EQ(simulated["modelled_ladder"].size(), 4u);
+  EXPECT_GE(CountOf(page, "odelled"), 20u);
+}
+
 TEST_F(SimulateTest, TakesABoardFile) {
   const std::string board = folder_ / "mine.json";
   const json cost = {
@@ -130,6 +153,8 @@ TEST_F(SimulateTest, RefusesWithOneSentence) {
   WriteFile(folder_ / "wrong.json", "{}");
   refuses({"--board", folder_ / "wrong.json"}, "no thimble_board");
   refuses({"--trace", model_}, "small.gguf");
+  refuses({"--html", model_}, "small.gguf");
+  refuses({"--html", folder_ / "none/page.html"}, "page.html");
 }
 
 // The search starts from the usual plan, so that it cannot end with a slower one; and the text is the same.
