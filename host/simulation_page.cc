@@ -56,51 +56,68 @@ std::string RangeCell(const Range& range) {
 // A track from 0 to the range's end, the range on it and a mark at typical.
 std::string RangePicture(const Range& range) {
   const double most = range[2];
-  return fmt::format(
-      "<div class=\"range\" aria-hidden=\"true\"><i style=\"left:{:.2f}%;width:{:.2f}%\"></i>"
-      "<b style=\"left:{:.2f}%\"></b></div>",
-      Percent(range[0], most), Percent(range[2] - range[0], most), Percent(range[kTypical], most));
+  return fmt::format(R"(<div class="range" aria-hidden="true"><i style="left:{:.2f}%;width:{:.2f}%"></i><b )"
+                     R"(style="left:{:.2f}%"></b></div>)",
+                     Percent(range[0], most), Percent(range[2] - range[0], most), Percent(range[kTypical], most));
 }
 
 std::string Swatch(std::string_view colour) {
-  return fmt::format("<span class=\"swatch {}\" aria-hidden=\"true\"></span>", colour);
+  return fmt::format(R"(<span class="swatch {}" aria-hidden="true"></span>)", colour);
 }
 
 void AddHead(Page& page, const std::string& model, Simulator& simulator, const SampledRun& run) {
   const std::string name = HtmlText(model);
   const std::string board = HtmlText(simulator.profile().name);
   page.Add(
-      "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-      "script-src 'unsafe-inline'; img-src data:\">\n"
-      "<link rel=\"icon\" href=\"data:,\">\n<title>{} on {}, modelled</title>\n<style>\n{}</style>\n</head>\n<body>\n",
+      R"(<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src )"
+      R"('unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>{} on {}, modelled</title>
+<style>
+{}</style>
+</head>
+<body>
+)",
       name, board, kPageStyle);
   const Simulated& s = run.simulated;
   page.Add(
-      "<header>\n<p class=\"eyebrow\">Modelled, not measured</p>\n<h1><bdi>{}</bdi> on <bdi>{}</bdi></h1>\n"
-      "<p>The model really ran inside this board’s memory: {} after a prompt of {}, sampler “{}”. A clock said how "
-      "long "
-      "each step takes there. So all times and speeds on this page are modelled, and typical unless a range is given."
-      "</p>\n<dl "
-      "class=\"facts\">\n<div><dt>Model</dt><dd><bdi>{}</bdi></dd></div>\n<div><dt>Board</dt><dd>{}</dd></div>"
-      "\n<div><dt>Card</dt><dd>{}</dd></div>\n<div><dt>Clock</dt><dd>{}</dd></div>\n</dl>\n</header>\n",
+      R"(<header>
+<p class="eyebrow">Modelled, not measured</p>
+<h1><bdi>{}</bdi> on <bdi>{}</bdi></h1>
+<p>The model really ran inside this board’s memory: {} after a prompt of {}, sampler “{}”. A )"
+      R"(clock said how long each step takes there. So all times and speeds on this page are modelled, )"
+      R"(and typical unless a range is given.</p>
+<dl class="facts">
+<div><dt>Model</dt><dd><bdi>{}</bdi></dd></div>
+<div><dt>Board</dt><dd>{}</dd></div>
+<div><dt>Card</dt><dd>{}</dd></div>
+<div><dt>Clock</dt><dd>{}</dd></div>
+</dl>
+</header>
+)",
       name, board, Counted(s.tokens), Counted(s.prompt_tokens), run.sampler, HtmlText(simulator.loaded().description()),
       HtmlText(simulator.profile().description), HtmlText(simulator.card_mode()), ConstantsText(simulator.profile()));
 }
 
 void AddFigure(Page& page, const char* name, const std::string& value, const char* unit, const std::string& picture,
                const std::string& note) {
-  page.Add(
-      "<div><dt>{}</dt><dd><span class=\"value\">{} <small>{}</small></span>{}<span class=\"note\">{}</span></dd></div>"
-      "\n",
-      name, value, unit, picture, note);
+  page.Add(R"(<div><dt>{}</dt><dd><span class="value">{} <small>{}</small></span>{}<span class="note">{})"
+           R"(</span></dd></div>
+)",
+           name, value, unit, picture, note);
 }
 
 void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const Stage> stages) {
   const Simulated& s = runs.front().simulated;
   const Stage& token = stages.back();
-  page.Add("<section aria-label=\"The figures, modelled\">\n<dl class=\"figures\" id=\"figures\">\n");
+  page.Add(R"(<section aria-label="The figures, modelled">
+<dl class="figures" id="figures">
+)");
   if (s.tokens > 1) {
     AddFigure(page, "Speed", fmt::format("{:.2f}", s.tok_per_s[kTypical]), "tok/s", RangePicture(s.tok_per_s),
               RangeNote(s.tok_per_s, "tok/s"));
@@ -120,11 +137,15 @@ void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const S
   page.Add("</dl>\n");
   if (runs.size() > 1) {
     page.Add(
-        "<table class=\"samplers\" id=\"samplers\">\n<thead><tr><th scope=\"col\">Sampler</th><th scope=\"col\">"
-        "modelled tok/s</th><th scope=\"col\">modelled first token, s</th></tr></thead>\n<tbody>\n");
+        R"(<table class="samplers" id="samplers">
+<thead><tr><th scope="col">Sampler</th><th scope="col">modelled tok/s</th><th )"
+        R"(scope="col">modelled first token, s</th></tr></thead>
+<tbody>
+)");
     for (const SampledRun& run : runs) {
-      page.Add("<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>\n", run.sampler,
-               RangeCell(run.simulated.tok_per_s), RangeCell(run.simulated.first_token_s));
+      page.Add(R"(<tr><th scope="row">{}</th><td>{}</td><td>{}</td></tr>
+)",
+               run.sampler, RangeCell(run.simulated.tok_per_s), RangeCell(run.simulated.first_token_s));
     }
     page.Add("</tbody>\n</table>\n");
   }
@@ -153,14 +174,16 @@ void AddLane(Page& page, Lane lane, double busy_percent, std::span<const Timelin
              int64_t end_ns) {
   const char* const title = kLaneTitles[static_cast<size_t>(lane)];
   page.Add(
-      "<div class=\"lane\" id=\"lane-{0}\"><h3>{1} <small>busy {2:.1f} %</small></h3>\n<svg viewBox=\"0 0 {3} 1\" "
-      "preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{1}, one token, modelled: busy {2:.1f} % of the "
-      "time\">\n",
+      R"(<div class="lane" id="lane-{0}"><h3>{1} <small>busy {2:.1f} %</small></h3>
+<svg viewBox="0 0 {3} 1" preserveAspectRatio="none" role="img" aria-label="{1}, one token, )"
+      R"(modelled: busy {2:.1f} % of the time">
+)",
       LaneName(lane), title, busy_percent, kPictureWidth);
   const double scale = kPictureWidth / static_cast<double>(end_ns - start_ns);
   for (const TimelineBlock& block : blocks) {
     if (block.longest.lane != lane) continue;
-    page.Add("<rect class=\"z-{}\" x=\"{:.2f}\" width=\"{:.2f}\" height=\"1\"><title>{}</title></rect>\n",
+    page.Add(R"(<rect class="z-{}" x="{:.2f}" width="{:.2f}" height="1"><title>{}</title></rect>
+)",
              ZoneName(block.longest.zone), static_cast<double>(block.start_ns - start_ns) * scale,
              std::max(0.01, static_cast<double>(block.end_ns - block.start_ns) * scale), BlockText(block, start_ns));
   }
@@ -178,7 +201,7 @@ double TickStep(double range, int most) {
 }
 
 void AddTicks(Page& page, double token_ms) {
-  page.Add("<div class=\"ticks\" aria-hidden=\"true\">");
+  page.Add(R"(<div class="ticks" aria-hidden="true">)");
   double coarser = 0;
   for (const auto& [name, most] : {std::pair("", 5), std::pair("fine", 25), std::pair("finest", 100)}) {
     const double step = TickStep(token_ms, most);
@@ -186,7 +209,7 @@ void AddTicks(Page& page, double token_ms) {
     for (int i = 0; i * step < token_ms * (most == 5 ? 0.86 : 0.98); ++i) {
       const double at = i * step;
       if (coarser > 0 && std::abs(at / coarser - std::round(at / coarser)) < 1e-6) continue;
-      page.Add("<span class=\"{}\" style=\"left:{:.3f}%\">{:.6g} ms</span>", name, Percent(at, token_ms), at);
+      page.Add(R"(<span class="{}" style="left:{:.3f}%">{:.6g} ms</span>)", name, Percent(at, token_ms), at);
     }
     coarser = step;
   }
@@ -195,7 +218,9 @@ void AddTicks(Page& page, double token_ms) {
 
 void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, uint32_t cores) {
   page.Add(
-      "<section aria-labelledby=\"h-timeline\" id=\"timeline\">\n<h2 id=\"h-timeline\">One token, modelled</h2>\n");
+      R"(<section aria-labelledby="h-timeline" id="timeline">
+<h2 id="h-timeline">One token, modelled</h2>
+)");
   if (s.tokens < 2) {
     page.Add(
         "<p>Only one token was made, and that is the prompt’s: ask for more with -n to see one here.</p>\n"
@@ -204,6 +229,10 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
   }
   const int64_t start = s.last_token_start_ns;
   const int64_t end = s.last_token_end_ns;
+  if (start >= end) {
+    page.Add("<p>With these constants a token takes no time.</p>\n</section>\n");
+    return;
+  }
   const double token_ms = static_cast<double>(end - start) * 1e-6;
   const std::vector<TimelineBlock> blocks = Timeline(s.trace, start, end, kMostBlocks);
   uint64_t slices = 0;
@@ -212,21 +241,26 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
            token_ms);
   page.Add("Colours are parts of the model; a gap is a wait. “Busy” is the share over all tokens. {} events",
            Number(slices));
-  if (slices != blocks.size())
+  if (slices != blocks.size()) {
     page.Add(", drawn in {} blocks: neighbours too short to see are one", Number(blocks.size()));
+  }
   page.Add(".</p>\n");
-  page.Add("<ul class=\"legend\">");
+  page.Add(R"(<ul class="legend">)");
   for (size_t i = 1; i < kNumZones; ++i) {
     const char* const zone = ZoneName(static_cast<Zone>(i));
     page.Add("<li>{}{}</li>", Swatch(fmt::format("z-{}", zone)), zone);
   }
   page.Add(
-      "</ul>\n<div class=\"timeline\">\n<fieldset class=\"zoom\"><legend>Zoom</legend>"
-      "<input type=\"radio\" name=\"zoom\" id=\"zoom-1\" checked><label for=\"zoom-1\">1×</label>"
-      "<input type=\"radio\" name=\"zoom\" id=\"zoom-5\"><label for=\"zoom-5\">5×</label>"
-      "<input type=\"radio\" name=\"zoom\" id=\"zoom-20\"><label for=\"zoom-20\">20×</label></fieldset>\n"
-      "<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Timeline of one token, modelled; arrow keys go "
-      "from block to block\">\n<div class=\"strip\">\n");
+      R"(</ul>
+<div class="timeline">
+<fieldset class="zoom"><legend>Zoom</legend><input type="radio" name="zoom" id="zoom-1" )"
+      R"(checked><label for="zoom-1">1×</label><input type="radio" name="zoom" id="zoom-5"><label )"
+      R"(for="zoom-5">5×</label><input type="radio" name="zoom" id="zoom-20"><label for="zoom-20">20×)"
+      R"(</label></fieldset>
+<div class="scroll" tabindex="0" role="group" aria-label="Timeline of one token, modelled; )"
+      R"(arrow keys go from block to block">
+<div class="strip">
+)");
   for (size_t i = 0; i < kNumLanes; ++i) {
     const auto lane = static_cast<Lane>(i);
     if (lane == Lane::kCore1 && cores < 2) continue;
@@ -234,37 +268,46 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
   }
   AddTicks(page, token_ms);
   page.Add(
-      "</div>\n</div>\n<p class=\"readout\" aria-live=\"polite\">Point at a block to see what it is.</p>\n</div>\n"
-      "</section>\n");
+      R"(</div>
+</div>
+<p class="readout" aria-live="polite">Point at a block to see what it is.</p>
+</div>
+</section>
+)");
 }
 
 void AddStages(Page& page, const Simulated& s, std::span<const Stage> stages) {
   if (s.tokens < 2) return;
   page.Add(
-      "<section aria-labelledby=\"h-stages\">\n<h2 id=\"h-stages\">Where a token’s time goes, modelled</h2>\n"
-      "<p>By part of the model, on average over {} tokens. “Waits”: core 0 has nothing to do until a read is done. "
-      "“Stalls”: it waits for a line of its cache. Bytes and reads are counted, not modelled.</p>\n"
-      "<table class=\"stages\" id=\"stages\" role=\"table\">\n<thead role=\"rowgroup\"><tr role=\"row\">",
+      R"(<section aria-labelledby="h-stages">
+<h2 id="h-stages">Where a token’s time goes, modelled</h2>
+<p>By part of the model, on average over {} tokens. “Waits”: core 0 has nothing to do until a )"
+      R"(read is done. “Stalls”: it waits for a line of its cache. Bytes and reads are counted, not )"
+      R"(modelled.</p>
+<table class="stages" id="stages" role="table">
+<thead role="rowgroup"><tr role="row">)",
       s.tokens - 1);
   constexpr std::array<const char*, 11> kColumns = {"part",        "time, ms",   "waits, ms",    "stalls, ms",
                                                     "card bytes",  "reads",      "memory bytes", "card, ms",
                                                     "SPI bus, ms", "core 0, ms", "core 1, ms"};
-  for (const char* column : kColumns) page.Add("<th scope=\"col\" role=\"columnheader\">{}</th>", column);
-  page.Add("</tr></thead>\n<tbody role=\"rowgroup\">\n");
+  for (const char* column : kColumns) page.Add(R"(<th scope="col" role="columnheader">{}</th>)", column);
+  page.Add(R"(</tr></thead>
+<tbody role="rowgroup">
+)");
   const double whole = stages.back().ms;
   for (const Stage& stage : stages) {
     const bool is_last = &stage == &stages.back();
-    if (is_last) page.Add("</tbody>\n<tfoot role=\"rowgroup\">\n");
+    if (is_last) page.Add("</tbody>\n<tfoot role='rowgroup'>\n");
     const std::string colour = is_last ? "" : fmt::format("z-{}", stage.name);
-    page.Add("<tr role=\"row\" class=\"{}\"><th scope=\"row\" role=\"rowheader\">{}{}</th>", colour,
+    page.Add(R"(<tr role="row" class="{}"><th scope="row" role="rowheader">{}{}</th>)", colour,
              is_last ? "" : Swatch(colour), stage.name);
     size_t column = 1;
     const auto cell = [&](const std::string& text) {
-      page.Add("<td role=\"cell\" data-label=\"{}\">{}</td>", kColumns[column++], text);
+      page.Add(R"(<td role="cell" data-label="{}">{}</td>)", kColumns[column++], text);
     };
     const auto ms = [](double value) { return fmt::format("{:.2f}", value); };
     const auto count = [](double value) { return Number(static_cast<uint64_t>(std::llround(value))); };
-    cell(ms(stage.ms) + fmt::format("<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{:.2f}%\"></i></span>",
+    cell(ms(stage.ms) + fmt::format(R"(<span class="bar" aria-hidden="true"><i style="width:{:.2f}%"></i></span>)",
                                     Percent(stage.ms, whole)));
     cell(ms(stage.waited_ms));
     cell(ms(stage.stalled_ms));
@@ -297,7 +340,10 @@ std::vector<NamedBuffer> BuffersIn(const plan::Plan& plan, Region region) {
 void AddRegion(Page& page, const plan::Plan& plan, Region region, uint64_t capacity) {
   constexpr size_t kColours = 6;
   const char* const name = RegionName(region);
-  page.Add("<div class=\"region\" id=\"region-{0}\">\n<h3>{0}</h3>\n", name);
+  page.Add(R"(<div class="region" id="region-{0}">
+<h3>{0}</h3>
+)",
+           name);
   if (capacity == 0) {
     page.Add("<p>This board has none.</p>\n</div>\n");
     return;
@@ -307,34 +353,42 @@ void AddRegion(Page& page, const plan::Plan& plan, Region region, uint64_t capac
     return Percent(static_cast<double>(bytes), static_cast<double>(capacity));
   };
   page.Add("<p>{} of {} bytes, {:.1f} %</p>\n", Number(used), Number(capacity), of_capacity(used));
-  page.Add(
-      "<svg class=\"map\" viewBox=\"0 0 {} 1\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}: {:.1f} % "
-      "used; its buffers follow as a list\">\n",
-      kPictureWidth, name, of_capacity(used));
+  page.Add(R"(<svg class="map" viewBox="0 0 {} 1" preserveAspectRatio="none" role="img" aria-label="{}: )"
+           R"({:.1f} % used; its buffers follow as a list">
+)",
+           kPictureWidth, name, of_capacity(used));
   std::string list;
   double at = 0;
   size_t colour = 0;
   for (const NamedBuffer& buffer : BuffersIn(plan, region)) {
     const std::string m = fmt::format("m{}", colour++ % kColours);
     const double width = of_capacity(buffer.bytes) * kPictureWidth / 100;
-    page.Add("<rect class=\"{}\" x=\"{:.2f}\" width=\"{:.2f}\" height=\"1\"><title>{}: {} bytes</title></rect>\n", m,
-             at, width, buffer.name, Number(buffer.bytes));
+    page.Add(R"(<rect class="{}" x="{:.2f}" width="{:.2f}" height="1"><title>{}: {} bytes</title></rect>
+)",
+             m, at, width, buffer.name, Number(buffer.bytes));
     at += width;
     list += fmt::format("<li><span>{}{}</span><span>{}</span><span>{:.1f} %</span></li>\n", Swatch(m), buffer.name,
                         Number(buffer.bytes), of_capacity(buffer.bytes));
   }
   const uint64_t free = capacity - std::min(capacity, used);
   page.Add(
-      "</svg>\n<ul>\n{}<li class=\"free\"><span>{}free</span><span>{}</span><span>{:.1f} "
-      "%</span></li>\n</ul>\n</div>\n",
+      R"(</svg>
+<ul>
+{}<li class="free"><span>{}free</span><span>{}</span><span>{:.1f} %</span></li>
+</ul>
+</div>
+)",
       list, Swatch("free"), Number(free), of_capacity(free));
 }
 
 void AddMemory(Page& page, const Board& board, const plan::Plan& plan) {
   page.Add(
-      "<section aria-labelledby=\"h-memory\">\n<h2 id=\"h-memory\">Memory</h2>\n<p>Every buffer of the plan, to the "
-      "scale of its region, in bytes. These are exact: the session takes what is here, and nothing later.</p>\n"
-      "<div class=\"regions\">\n");
+      R"(<section aria-labelledby="h-memory">
+<h2 id="h-memory">Memory</h2>
+<p>Every buffer of the plan, to the scale of its region, in bytes. These are exact: the session )"
+      R"(takes what is here, and nothing later.</p>
+<div class="regions">
+)");
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
     AddRegion(page, plan, region, board.capacity(region));
@@ -345,27 +399,32 @@ void AddMemory(Page& page, const Board& board, const plan::Plan& plan) {
 void AddLadder(Page& page, std::span<const Rung> ladder) {
   if (ladder.empty()) return;
   page.Add(
-      "<section aria-labelledby=\"h-ladder\">\n<h2 id=\"h-ladder\">What each improvement is worth, modelled</h2>\n"
-      "<p>The same model on the same board, from the first plan to the best that a search finds; each line has all "
-      "above it. The bar is typical, the thin line goes from low to high.</p>\n<ol class=\"ladder\" id=\"ladder\">\n");
+      R"(<section aria-labelledby="h-ladder">
+<h2 id="h-ladder">What each improvement is worth, modelled</h2>
+<p>The same model on the same board, from the first plan to the best that a search finds; each )"
+      R"(line has all above it. The bar is typical, the thin line goes from low to high.</p>
+<ol class="ladder" id="ladder">
+)");
   double most = 0;
   for (const Rung& rung : ladder) most = std::max(most, rung.simulated.tok_per_s[2]);
   const Simulated* before = nullptr;
   for (const Rung& rung : ladder) {
     const Range& speed = rung.simulated.tok_per_s;
-    page.Add("<li><span class=\"what\">{}</span>", rung.what);
+    page.Add(R"(<li><span class="what">{}</span>)", rung.what);
     if (!rung.refused.empty()) {
-      page.Add("<span class=\"refused\">Not on this board: {}</span></li>\n", HtmlText(rung.refused));
+      page.Add(R"(<span class="refused">Not on this board: {}</span></li>
+)",
+               HtmlText(rung.refused));
       continue;
     }
-    page.Add(
-        "<span class=\"track\" aria-hidden=\"true\"><i style=\"width:{:.2f}%\"></i><u style=\"left:{:.2f}%;"
-        "width:{:.2f}%\"></u></span><span class=\"speed\">{:.2f} tok/s <small>{:.2f} to {:.2f}</small></span>",
-        Percent(speed[kTypical], most), Percent(speed[0], most), Percent(speed[2] - speed[0], most), speed[kTypical],
-        speed[0], speed[2]);
+    page.Add(R"(<span class="track" aria-hidden="true"><i style="width:{:.2f}%"></i><u )"
+             R"(style="left:{:.2f}%;width:{:.2f}%"></u></span><span class="speed">{:.2f} tok/s <small>{:.2f} to )"
+             R"({:.2f}</small></span>)",
+             Percent(speed[kTypical], most), Percent(speed[0], most), Percent(speed[2] - speed[0], most),
+             speed[kTypical], speed[0], speed[2]);
     const double ms = rung.simulated.ms_of_token();
     const std::string worth = before == nullptr || ms == 0 ? "" : fmt::format("× {:.2f} ", before->ms_of_token() / ms);
-    page.Add("<span class=\"worth\">{}<small>{:.1f} ms a token</small></span>", worth, ms);
+    page.Add(R"(<span class="worth">{}<small>{:.1f} ms a token</small></span>)", worth, ms);
     page.Add("</li>\n");
     before = &rung.simulated;
   }
@@ -375,9 +434,14 @@ void AddLadder(Page& page, std::span<const Rung> ladder) {
 void AddConstants(Page& page, const Simulator& simulator) {
   const BoardProfile& profile = simulator.profile();
   page.Add(
-      "<section aria-labelledby=\"h-constants\">\n<h2 id=\"h-constants\">The constants</h2>\n<p>{} cores at {} MHz, {} "
-      "bytes of cache each in lines of {}; {}. Each is a cost: low makes the fast end of a range.</p>\n<details>\n"
-      "<summary>All constants and where they come from</summary>\n<dl class=\"constants\">\n",
+      R"(<section aria-labelledby="h-constants">
+<h2 id="h-constants">The constants</h2>
+<p>{} cores at {} MHz, {} bytes of cache each in lines of {}; {}. Each is a cost: low makes the )"
+      R"(fast end of a range.</p>
+<details>
+<summary>All constants and where they come from</summary>
+<dl class="constants">
+)",
       profile.cores, profile.cpu_mhz, Number(profile.cache_bytes), profile.line_bytes, ConstantsText(profile));
   const std::string mode = fmt::format("card.{}.", simulator.card_mode());
   for (const auto& [key, cost] : profile.costs) {
@@ -392,11 +456,21 @@ void AddConstants(Page& page, const Simulator& simulator) {
 void AddText(Page& page, const Simulated& s) {
   const auto text = s.run.find("text");
   if (text == s.run.end() || !text->is_string() || text->get_ref<const std::string&>().empty()) return;
+  constexpr size_t kMostBytes = 20'000;
+  std::string said = text->get<std::string>();
+  if (said.size() > kMostBytes) {
+    size_t end = kMostBytes;
+    while (end > 0 && (static_cast<unsigned char>(said[end]) & 0xc0) == 0x80) --end;
+    said = said.substr(0, end) + " …";
+  }
   page.Add(
-      "<section aria-labelledby=\"h-text\">\n<h2 id=\"h-text\">What it said</h2>\n<p>The very tokens that the board "
-      "would "
-      "make.</p>\n<blockquote dir=\"auto\">{}</blockquote>\n</section>\n",
-      HtmlText(text->get_ref<const std::string&>()));
+      R"(<section aria-labelledby="h-text">
+<h2 id="h-text">What it said</h2>
+<p>The very tokens that the board would make.</p>
+<blockquote dir="auto">{}</blockquote>
+</section>
+)",
+      HtmlText(said));
 }
 
 }  // namespace

@@ -268,6 +268,16 @@ def draw(picture):
         pathlib.Path(picture).write_bytes(page.picture())
 
 
+def timeless_board(path):
+    """One core, and nothing takes any time."""
+    board = run("boards", "esp32-cam") | {"name": "timeless", "description": EVIL}
+    board["cpu"]["cores"] = 1
+    for cost in board["costs"].values():
+        cost.update(low=0, typical=0, high=0)
+    path.write_text(json.dumps(board))
+    return str(path)
+
+
 def main():
     with tempfile.TemporaryDirectory() as temporary, Browser() as browser:
         folder = pathlib.Path(temporary)
@@ -292,12 +302,14 @@ def main():
         page.open(out.as_uri(), *PHONE, "light", scripts=False)
         check_figures("without scripts", look(page), simulated, planned)
 
-        single = folder / "single.html"
-        run("simulate", model, "--board", board, "-n", "1", "-p", "a", "--html", str(single))
-        page.open(single.as_uri(), *PHONE, "light")
-        seen = look(page)
-        check_looks("one token", page, seen, PHONE, "light")
-        equal("one token: lanes", (seen["lanes"], seen["stages"]), ([], []))
+        edges = {"one token": (board, "1"), "no time": (timeless_board(folder / "timeless.json"), "4")}
+        for name, (board, tokens) in edges.items():
+            run("simulate", model, "--board", board, "-n", tokens, "-p", "a", "--html", str(out))
+            page.open(out.as_uri(), *PHONE, "light")
+            seen = look(page)
+            check_looks(name, page, seen, PHONE, "light")
+            equal(f"{name}: lanes", seen["lanes"], [])
+            equal(f"{name}: regions", len(seen["regions"]), 4)
     if wrong:
         sys.exit("\n".join(wrong))
 
