@@ -1,0 +1,141 @@
+// A model on the card, from its name to a session: what the console's commands and the automatic run begin with.
+#ifndef THIMBLE_FIRMWARE_APP_CARD_MODEL_H_
+#define THIMBLE_FIRMWARE_APP_CARD_MODEL_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "engine/base/board.h"
+#include "engine/base/error.h"
+#include "engine/base/ledger.h"
+#include "engine/base/workers.h"
+#include "engine/card/fat32.h"
+#include "engine/card/file_reader.h"
+#include "engine/card/index_file.h"
+#include "engine/card/model_file.h"
+#include "engine/card/model_folder.h"
+#include "engine/plan/plan.h"
+#include "engine/plan/plan_file.h"
+#include "engine/session.h"
+#include "engine/text/sampler.h"
+#include "firmware/app/machine.h"
+#include "firmware/app/volume.h"
+
+namespace thimble::firmware {
+
+// What a model is called on the card, and whether it is a tensor folder.
+struct ModelName {
+  std::array<char, 256> text = {};
+  bool is_folder = false;
+};
+
+// What may be chosen when a session starts; what is left out is the plan file's or the plan's own.
+struct StartOptions {
+  uint32_t n_ctx = 0;  // 0: as much as the board has memory for, up to the model's
+  plan::HeadMode head = plan::HeadMode::kAuto;
+  bool keep_logits = false;
+  text::SamplerOptions sampler;
+};
+
+// One model at a time, in the machine's arenas. Some 6 KB: static, and as Volume() says in memory for the card's DMA.
+// One task.
+class CardModel {
+ public:
+  // `workers`: the other core, or null. Both outlive this.
+  CardModel(Machine& machine, Workers* workers) : machine_(&machine), workers_(workers) {}
+
+  // Calls visit(name) for the models in the root folder: GGUF files, then tensor folders; stops when it returns false.
+  // Mounts the card if it was not. A session may be open.
+  template <class Visit>
+  Result<void> ForModels(Visit&& visit) {
+    THIMBLE_TRY(MountVolume());
+    return ForModelsOfVolume(visit);
+  }
+
+  // Opens the model of this name (the case of the letters A to Z does not matter), or, when it is empty, the only one
+  // or the first; Close()s the one that is open. Mounts the card if it was not, and anew if the model cannot be found.
+  // Reads the header, the index's beside it and the plan file's. kNotFound: no card, or no model on it.
+  Result<void> Open(std::string_view name);
+  bool is_open() const { return reader_.has_value(); }
+
+  // Plans the open model and opens a session in the machine's arenas; the session before is gone. A plan file that does
+  // not fit this board is left aside (plan_note()). If n_ctx is 0 and the model's context does not fit, it becomes the
+  // largest that does.
+  Result<void> Start(const StartOptions& options);
+
+  // Gives all memory back. Nothing of the model or the session may be used afterwards.
+  void Close();
+
+  // Of the open model.
+  const ModelName& name() const { return name_; }
+  const card::ModelFile& model() const { return model_; }
+  const card::Index* index() const { return index_ ? &*index_ : nullptr; }
+  // What is wrong with an index or a plan file that is beside the model and not used; null: nothing.
+  const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
+  const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
+  bool has_plan_file() const { return plan_file_.has_value(); }
+  size_t pieces() const { return reader_ ? pieces_ : 0; }  // of the file on the card
+  const Board& board() const { return board_; }            // what is left of the machine's for it
+  Ledger& ledger() { return ledger_; }
+
+  // After Start().
+  bool is_started() const { return session_ != nullptr; }
+  const plan::Plan& plan() const { return plan_; }
+  Session& session() { return *session_; }
+
+  // One line for people on what 'thimble prepare' would gain this model; null: it has an index that is used.
+  const char* hint() const;
+
+ private:
+  template <class Visit>
+  Result<void> ForModelsOfVolume(Visit& visit) {
+    bool goes_on = true;
+    THIMBLE_TRY(volume_.fat().ListRoot([&](const card::DirEntry& entry) {
+      if (IsModelName(entry.name.data())) goes_on = visit(ModelName{.text = entry.name});
+      return goes_on;
+    }));
+    if (!goes_on) return {};
+    return volume_.fat().ListRootFolders([&](const card::DirEntry& entry) {
+      if (HoldsModel(entry)) goes_on = visit(ModelName{.text = entry.name, .is_folder = true});
+      return goes_on;
+    });
+  }
+
+  Result<void> MountVolume();
+  static bool IsModelName(std::string_view name);
+  bool HoldsModel(const card::DirEntry& folder);
+  Result<void> FindModel(std::string_view name);
+  Result<void> MapModel();
+  Result<void> MapBeside();
+  Result<void> OpenIndex();
+  Result<plan::Plan> MakePlan(const StartOptions& options);
+
+  Machine* machine_;
+  Workers* workers_;
+  Volume volume_;
+  Board board_;
+  ModelName name_;
+  Ledger ledger_;
+  std::array<card::Extent, card::kUsualExtents> extents_;
+  std::array<card::Extent, card::kUsualExtents> index_extents_;
+  std::span<card::Extent> folder_extents_;
+  card::ModelFolder folder_;
+  card::FileMap map_, index_map_;
+  size_t pieces_ = 0;
+  std::optional<card::FileReader> reader_, index_reader_;
+  card::ModelFile model_;
+  std::optional<card::Index> index_;
+  std::optional<Error> index_note_, plan_note_;
+  std::optional<plan::PlanOptions> plan_file_;
+  std::array<uint64_t, kNumRegions> marks_ = {};  // of the arenas, with the model open and no session
+  plan::Plan plan_;
+  Session* session_ = nullptr;
+};
+
+}  // namespace thimble::firmware
+
+#endif  // THIMBLE_FIRMWARE_APP_CARD_MODEL_H_
