@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "engine/card/flash_writer.h"
 #include "engine/card/gguf.h"
 #include "engine/text/detokenizer.h"
 
@@ -46,6 +47,11 @@ template <class T>
 Result<std::span<T>> Take(const plan::Plan& plan, BufferId id, Arenas arenas) {
   const plan::Buffer& buffer = plan.buffer(id);
   return ArenaOf(arenas, buffer.region).Take<T>(buffer.bytes / sizeof(T));
+}
+
+Result<std::span<std::byte>> Reserve(const plan::Plan& plan, BufferId id, Arenas arenas) {
+  const plan::Buffer& buffer = plan.buffer(id);
+  return ArenaOf(arenas, buffer.region).Reserve(buffer.bytes);
 }
 
 // Cuts a buffer into consecutive spans.
@@ -130,11 +136,31 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
                                 session->memory_, parts.plan->n_ctx, parts.plan->tile_block_bytes(),
                                 session->row_checks_);
   THIMBLE_TRY(session->transformer_->Load());
-  THIMBLE_TRY(session->head_->Load());
-  THIMBLE_TRY(card::LoadResidentRows(session->memory_.resident, *parts.model, parts.plan->tile_block_bytes(),
-                                     session->memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers,
-                                     session->stream_));
+  THIMBLE_TRY(session->LoadKept(parts));
   return session;
+}
+
+// In the order in which it lies in flash.
+Result<void> Session::LoadKept(const SessionParts& parts) {
+  card::FlashWriter flash;
+  const uint64_t flash_bytes = plan_->region_bytes(Region::kFlash);
+  if (parts.flash != nullptr && flash_bytes != 0) {
+    const card::FlashContents contents = {
+        .model_bytes = parts.reader->file_size_bytes(),
+        .model_checks = parts.index == nullptr ? 0 : parts.index->section(card::Section::kBlockChecks).crc,
+        .bytes = static_cast<uint32_t>(std::min<uint64_t>(flash_bytes, std::numeric_limits<uint32_t>::max())),
+        .weights_bytes = static_cast<uint32_t>(plan_->buffer(BufferId::kWeightsFlash).bytes),
+        .shares = memory_.resident.shares,
+        .places = plan_->places};
+    THIMBLE_ASSIGN(flash, card::FlashWriter::Begin(*parts.flash, contents, parts.kernels->crc32c));
+  }
+  do {
+    THIMBLE_TRY(card::LoadResidentRows(memory_.resident, *model_, plan_->tile_block_bytes(),
+                                       memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers, stream_, flash));
+    THIMBLE_TRY(head_->Load(flash));
+    THIMBLE_TRY(flash.End());
+  } while (flash.NeedsAnotherPass());
+  return {};
 }
 
 Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
@@ -192,7 +218,7 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   head_memory_.logits = logits_;
   THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
   THIMBLE_ASSIGN(memory_.resident.psram, Take<std::byte>(*plan_, BufferId::kWeightsPsram, arenas));
-  THIMBLE_ASSIGN(memory_.resident.flash, Take<std::byte>(*plan_, BufferId::kWeightsFlash, arenas));
+  THIMBLE_ASSIGN(memory_.resident.flash, Reserve(*plan_, BufferId::kWeightsFlash, arenas));
   memory_.resident.shares = plan_->options.resident();
   memory_.k_cache = kv.first(kv.size() / 2);
   memory_.v_cache = kv.subspan(kv.size() / 2);
@@ -239,7 +265,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
         reinterpret_cast<text::Bounded*>(scratch_.data()),
         std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};
     THIMBLE_ASSIGN(head_memory_.psram, Take<std::byte>(*plan_, BufferId::kScreenPsram, arenas));
-    THIMBLE_ASSIGN(head_memory_.flash, Take<std::byte>(*plan_, BufferId::kScreenFlash, arenas));
+    THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }
   head_.emplace(head, head_memory_);
   return {};

@@ -16,6 +16,7 @@
 #include "engine/base/error.h"
 #include "engine/card/bouncing_device.h"
 #include "engine/card/file_reader.h"
+#include "engine/card/flash.h"
 #include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 #include "engine/card/model_folder.h"
@@ -56,15 +57,19 @@ struct SessionParts {
   const math::Kernels* kernels = nullptr;
   const card::Index* index = nullptr;        // with which the plan was made; null: without
   card::FileReader* index_reader = nullptr;  // of its file; may share the model's device
+  // What the arena of Region::kFlash is made over (card::FlashArenaMemory()). Null: that arena is memory.
+  card::Flash* flash = nullptr;
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
 // cancellation or a full context.
 class Session {
  public:
-  // Takes the plan's buffers from the arenas, reads norms, tokenizer and what is kept of the index. Afterwards
+  // Takes the plan's buffers from the arenas, reads norms, tokenizer, the rows that stay in memory and what is kept of
+  // the index. What the plan keeps in flash is written there, if it is not there yet (card::FlashWriter). Afterwards
   // used_bytes() of each arena equals the plan's region_bytes(). Fails with kOutOfMemory when the arenas are smaller
-  // than the plan, kIo, and kCorrupt for a bad tokenizer. The session lies in arenas[kSram] and needs no destruction.
+  // than the plan, kIo, and kCorrupt for a bad tokenizer; after a failure another Open() goes on writing the flash. The
+  // session lies in arenas[kSram] and needs no destruction.
   static Result<Session*> Open(const SessionParts& parts, Arenas arenas);
 
   // The ids of `text`, bos first if the vocabulary says so; valid until the next call. kInvalidArgument if the model
@@ -110,6 +115,7 @@ class Session {
   Result<void> TakeBuffers(Arenas arenas);
   Result<void> LoadTokenizer(const SessionParts& parts, Arenas arenas);
   Result<void> LoadIndex(const SessionParts& parts, Arenas arenas);
+  Result<void> LoadKept(const SessionParts& parts);
   Result<void> Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next = false);
 
   const card::ModelFile* model_;

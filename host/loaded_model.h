@@ -15,11 +15,11 @@
 #include "engine/card/file_reader.h"
 #include "engine/card/gguf.h"
 #include "engine/card/index_file.h"
+#include "engine/card/observed_device.h"
 #include "engine/session.h"
 #include "host/board_memory.h"
 #include "host/board_profile.h"
 #include "host/card_open.h"
-#include "host/devices/observed_device.h"
 #include "host/expected.h"
 #include "host/model_choice.h"
 #include "host/source.h"
@@ -84,8 +84,8 @@ class LoadedModel {
   OpenedModel opened_;
   BoardMemory memory_;
   Ledger ledger_;
-  std::optional<ObservedDevice> device_;        // around the model's
-  std::optional<ObservedDevice> index_device_;  // around the index's, if it has its own
+  std::optional<card::ObservedDevice> device_;        // around the model's
+  std::optional<card::ObservedDevice> index_device_;  // around the index's, if it has its own
   std::unique_ptr<card::FileReader> reader_;
   card::ModelFile model_;
   std::unique_ptr<card::FileReader> index_reader_;

@@ -49,6 +49,13 @@ class Arena {
     return std::span<T>(first, count);
   }
 
+  // Bytes as they are, not written to: in Region::kFlash they may be flash. Fails as Take().
+  Result<std::span<std::byte>> Reserve(uint64_t bytes) {
+    Result<std::byte*> memory = TakeBytes(bytes);
+    if (!memory) return std::unexpected(memory.error());
+    return std::span<std::byte>(*memory, static_cast<size_t>(bytes));
+  }
+
   // Gives back everything taken since `mark = used_bytes()` was read. For scratch that is needed only while opening.
   void Release(uint64_t mark) { used_bytes_ = mark; }
 

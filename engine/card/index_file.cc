@@ -92,12 +92,6 @@ std::unexpected<Error> Stale() {
                .what = "the index was made for another model: make it again with 'thimble prepare', or delete it"});
 }
 
-// The most bytes that a buffer holds wherever in the file they start.
-size_t MostAnywhere(const FileReader& reader, std::span<const std::byte> buffer) {
-  const size_t block = reader.block_bytes();
-  return buffer.size() / block * block - (block - 1);
-}
-
 bool IsBound(float value) { return value >= 0.0f && value <= std::numeric_limits<float>::max(); }
 
 bool IsSound(const ScreenInfo& s, uint32_t hidden_size, uint32_t vocab_size) {
@@ -173,12 +167,11 @@ uint64_t NumBlocks(const ModelFile& model) {
 Result<uint32_t> MetadataCrc(FileReader& reader, const ModelFile& model, std::span<std::byte> buffer, Crc32c crc32c) {
   uint32_t crc = 0;
   for (const ByteRange& range : model.metadata) {
-    const uint64_t step = MostAnywhere(reader, buffer);
-    for (uint64_t done = 0; done < range.bytes; done += step) {
-      THIMBLE_TRY(reader.Start(range.offset + done, std::min(step, range.bytes - done), buffer));
-      THIMBLE_ASSIGN(const std::span<const std::byte> bytes, reader.Wait());
-      crc = crc32c(crc, bytes.data(), bytes.size());
-    }
+    THIMBLE_TRY(ForBytes(reader, range.offset, range.bytes, buffer,
+                         [&](uint64_t, std::span<const std::byte> bytes) -> Result<void> {
+                           crc = crc32c(crc, bytes.data(), bytes.size());
+                           return {};
+                         }));
   }
   return crc;
 }
@@ -243,16 +236,16 @@ void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t meta
 }
 
 Result<void> ReadBytes(FileReader& reader, uint64_t offset, std::span<std::byte> out, std::span<std::byte> buffer) {
-  const size_t step = MostAnywhere(reader, buffer);
-  while (!out.empty()) {
-    const size_t n = std::min(step, out.size());
-    THIMBLE_TRY(reader.Start(offset, n, buffer));
-    THIMBLE_ASSIGN(const std::span<const std::byte> bytes, reader.Wait());
-    std::copy(bytes.begin(), bytes.end(), out.begin());
-    offset += n;
-    out = out.subspan(n);
-  }
-  return {};
+  return ForBytes(reader, offset, out.size(), buffer,
+                  [&](uint64_t at, std::span<const std::byte> bytes) -> Result<void> {
+                    std::memcpy(out.data() + at, bytes.data(), bytes.size());
+                    return {};
+                  });
+}
+
+size_t MostAnywhere(const FileReader& reader, std::span<const std::byte> buffer) {
+  const size_t block = reader.block_bytes();
+  return buffer.size() / block * block - (block - 1);
 }
 
 Result<void> LoadSection(FileReader& reader, const SectionRef& section, std::span<std::byte> out,

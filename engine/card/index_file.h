@@ -5,6 +5,7 @@
 #ifndef THIMBLE_ENGINE_CARD_INDEX_FILE_H_
 #define THIMBLE_ENGINE_CARD_INDEX_FILE_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -142,6 +143,22 @@ Result<void> LoadSection(FileReader& reader, const SectionRef& section, std::spa
                          std::span<std::byte> buffer, Crc32c crc32c);
 // The same of any bytes, without a checksum.
 Result<void> ReadBytes(FileReader& reader, uint64_t offset, std::span<std::byte> out, std::span<std::byte> buffer);
+
+// The most bytes that a buffer holds wherever in the file they start.
+size_t MostAnywhere(const FileReader& reader, std::span<const std::byte> buffer);
+
+// Calls use(where it begins, bytes) for one piece after the other of the `num_bytes` bytes from `offset` on, each in
+// `buffer`.
+template <class Use>
+Result<void> ForBytes(FileReader& reader, uint64_t offset, uint64_t num_bytes, std::span<std::byte> buffer, Use use) {
+  const uint64_t step = MostAnywhere(reader, buffer);
+  for (uint64_t done = 0; done < num_bytes; done += step) {
+    THIMBLE_TRY(reader.Start(offset + done, std::min(step, num_bytes - done), buffer));
+    THIMBLE_ASSIGN(const std::span<const std::byte> bytes, reader.Wait());
+    THIMBLE_TRY(use(done, bytes));
+  }
+  return {};
+}
 
 // Checks whole tensors as they are streamed, and rows. Refers to the table, which outlives it.
 class WeightChecks {

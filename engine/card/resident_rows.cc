@@ -1,11 +1,11 @@
 #include "engine/card/resident_rows.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "engine/base/arena.h"
 #include "engine/base/ledger.h"
+#include "engine/card/flash_writer.h"
 
 namespace thimble::card {
 namespace {
@@ -64,24 +64,27 @@ RowsRef RowsIn(const ResidentMemory& memory, const ModelFile& model, const Tenso
 }
 
 Result<void> LoadResidentRows(const ResidentMemory& memory, const ModelFile& model, uint32_t block_bytes,
-                              const TileBuffers& buffers, TileStream& stream) {
+                              const TileBuffers& buffers, TileStream& stream, FlashWriter& flash) {
   if (memory.shares.empty()) return {};
   for (const TensorRef& tensor : model.tensors) {
     const RowsRef rows = RowsIn(memory, model, tensor);
     if (rows.rows_in_memory() == 0) continue;
     const uint32_t tile_rows = TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes);
-    const auto psram_rows = static_cast<uint32_t>(rows.psram.size() / rows.row_bytes);
+    std::span<std::byte> psram =
+        rows.psram.empty()
+            ? std::span<std::byte>()
+            : memory.psram.subspan(static_cast<size_t>(rows.psram.data() - memory.psram.data()), rows.psram.size());
+    std::span<const std::byte> in_flash = rows.flash;
     THIMBLE_TRY(stream.Begin(tensor, 0, rows.rows_in_memory(), tile_rows, buffers));
     while (!stream.done()) {
       THIMBLE_ASSIGN(const Tile tile, stream.Next());
-      for (uint32_t i = 0; i < tile.num_rows; ++i) {
-        const uint32_t row = tile.first_row + i;
-        const std::span<const std::byte> part = row < psram_rows ? rows.psram : rows.flash;
-        const std::span<std::byte> whole = row < psram_rows ? memory.psram : memory.flash;
-        const size_t at = static_cast<size_t>(part.data() - whole.data()) +
-                          (row - (row < psram_rows ? 0 : psram_rows)) * static_cast<size_t>(rows.row_bytes);
-        std::memcpy(whole.data() + at, tile.rows.data() + i * rows.row_bytes, static_cast<size_t>(rows.row_bytes));
-      }
+      const size_t n = std::min(psram.size(), tile.rows.size());
+      std::copy_n(tile.rows.begin(), n, psram.begin());
+      psram = psram.subspan(n);
+      const std::span<const std::byte> rest = tile.rows.subspan(n);
+      if (rest.empty()) continue;
+      THIMBLE_TRY(flash.Write(in_flash.first(rest.size()), rest));
+      in_flash = in_flash.subspan(rest.size());
     }
   }
   return {};

@@ -12,6 +12,8 @@
 
 namespace thimble::card {
 
+class FlashWriter;
+
 // The shares of the layers' matrices that are kept: of each matrix its first rows in PSRAM, the rows after them in
 // flash, both rounded to whole blocks of checksums, or to the whole matrix. Together at most 100.
 struct ResidentShares {
@@ -47,9 +49,10 @@ struct ResidentMemory {
 // The rows of one tensor of the model, with those in memory where they lie.
 RowsRef RowsIn(const ResidentMemory& memory, const ModelFile& model, const TensorRef& tensor);
 
-// Fills the memory through `stream` and its buffers. Fails as a TileStream does.
+// Fills the memory through `stream` and its buffers, that in flash by `flash`, its places rising. Fails as a TileStream
+// does, and as `flash`.
 Result<void> LoadResidentRows(const ResidentMemory& memory, const ModelFile& model, uint32_t block_bytes,
-                              const TileBuffers& buffers, TileStream& stream);
+                              const TileBuffers& buffers, TileStream& stream, FlashWriter& flash);
 
 }  // namespace thimble::card
 

@@ -45,7 +45,7 @@ card::RowsRef Head::RowsOf(uint32_t stage) const {
   return {parts_.index->stage(stage).offset, info(stage).record_bytes, parts_.tensor->rows, parts_.tensor->id};
 }
 
-Result<void> Head::Load() {
+Result<void> Head::Load(card::FlashWriter& flash) {
   if (!has_screen()) return {};
   const auto load = [&](card::Section id, std::span<std::byte> out) {
     return card::LoadSection(*parts_.index_reader, parts_.index->section(id), out, memory_.tiles.first,
@@ -55,21 +55,22 @@ Result<void> Head::Load() {
   THIMBLE_TRY(load(card::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
   for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
     for (const Part& part : stages_[s].parts) {
-      if (!part.records.empty()) THIMBLE_TRY(LoadPart(s, part));
+      if (!part.records.empty()) THIMBLE_TRY(LoadPart(s, part, flash));
     }
   }
   return {};
 }
 
-Result<void> Head::LoadPart(uint32_t stage, const Part& part) {
+Result<void> Head::LoadPart(uint32_t stage, const Part& part, card::FlashWriter& flash) {
   const card::RowsRef rows = RowsOf(stage);
-  THIMBLE_TRY(card::ReadBytes(*parts_.index_reader, rows.offset + part.first_row * rows.row_bytes, part.records,
-                              memory_.tiles.first));
+  const uint64_t offset = rows.offset + part.first_row * rows.row_bytes;
+  const std::span<std::byte> buffer = memory_.tiles.first;
+  THIMBLE_TRY(part.region == Region::kFlash ? flash.Copy(*parts_.index_reader, offset, part.records, buffer)
+                                            : card::ReadBytes(*parts_.index_reader, offset, part.records, buffer));
   if (stage == 0) return CheckGroups(part.first_row, part.records);
   const auto record_bytes = static_cast<size_t>(rows.row_bytes);
   for (size_t at = 0; at < part.records.size(); at += record_bytes) {
-    THIMBLE_TRY(
-        CheckRecord(part.records.subspan(at, record_bytes), rows.offset + part.first_row * rows.row_bytes + at));
+    THIMBLE_TRY(CheckRecord(part.records.subspan(at, record_bytes), offset + at));
   }
   return {};
 }

@@ -13,6 +13,7 @@
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
 #include "engine/card/file_reader.h"
+#include "engine/card/flash_writer.h"
 #include "engine/card/index_file.h"
 #include "engine/card/tile_stream.h"
 #include "engine/head/query.h"
@@ -56,9 +57,9 @@ class Head {
  public:
   Head(const HeadParts& parts, const HeadMemory& memory);
 
-  // Reads what the plan keeps of the screen in memory, and checks it. Fails by I/O, and with kCorrupt for a damaged
-  // index.
-  Result<void> Load();
+  // Reads what the plan keeps of the screen in memory, that in flash by `flash`, its places rising, and checks it.
+  // Fails by I/O, as `flash`, and with kCorrupt for a damaged index.
+  Result<void> Load(card::FlashWriter& flash);
 
   // Computes all logits of x [hidden_size] into HeadMemory::logits, which is there. Fails by I/O or cancellation, and
   // with kCorrupt when a checksum does not fit.
@@ -91,7 +92,7 @@ class Head {
   card::RowsRef RowsOf(uint32_t stage) const;
   uint64_t ScreenedElements() const { return uint64_t{card::ScreenUnits(parts_.tensor->cols)} * card::kScreenUnit; }
 
-  Result<void> LoadPart(uint32_t stage, const Part& part);
+  Result<void> LoadPart(uint32_t stage, const Part& part, card::FlashWriter& flash);
   Result<void> CheckGroups(uint32_t first_row, std::span<const std::byte> records);
   Result<void> CheckRecord(std::span<const std::byte> record, uint64_t offset) const;
   Result<std::span<const std::byte>> Record(uint32_t stage, uint32_t row);

@@ -4,6 +4,8 @@
 
 #include <bit>
 
+#include "engine/card/flash_writer.h"
+
 namespace thimble::tests {
 
 OpenModel::OpenModel(card::BlockDevice& device, const Options& options, std::span<const card::Extent> extents)
@@ -22,6 +24,9 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
     memory_[i] = std::make_unique_for_overwrite<std::byte[]>(bytes + kArenaAlign);
     const size_t skip = -reinterpret_cast<uintptr_t>(memory_[i].get()) % kArenaAlign;
     arenas_[i] = Arena(static_cast<Region>(i), {memory_[i].get() + skip, bytes});
+  }
+  if (options.flash != nullptr) {
+    arenas_[static_cast<size_t>(Region::kFlash)] = Arena(Region::kFlash, card::FlashArenaMemory(*options.flash));
   }
   const card::Extent& last = extents_.back();
   reader_ = std::make_unique<card::FileReader>(
@@ -44,7 +49,8 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
                                           .reader = reader_.get(),
                                           .kernels = options.kernels,
                                           .index = index,
-                                          .index_reader = index_reader_.get()},
+                                          .index_reader = index_reader_.get(),
+                                          .flash = options.flash},
                                          arenas_));
   return {};
 }

@@ -17,6 +17,7 @@
 #include "engine/base/ledger.h"
 #include "engine/card/block_device.h"
 #include "engine/card/file_reader.h"
+#include "engine/card/flash.h"
 #include "engine/card/gguf.h"
 #include "engine/math/kernels.h"
 #include "engine/plan/plan.h"
@@ -35,6 +36,7 @@ class OpenModel {
     const card::ModelFolder* folder = nullptr;  // of a tensor folder
     text::SamplerOptions sampler = {};          // that the plan is for
     card::BlockDevice* index = nullptr;         // all of it is the model's index
+    card::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
   };
 
   // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is

@@ -1,6 +1,6 @@
 // A block device whose reads are told to whoever keeps the board's time.
-#ifndef THIMBLE_HOST_DEVICES_OBSERVED_DEVICE_H_
-#define THIMBLE_HOST_DEVICES_OBSERVED_DEVICE_H_
+#ifndef THIMBLE_ENGINE_CARD_OBSERVED_DEVICE_H_
+#define THIMBLE_ENGINE_CARD_OBSERVED_DEVICE_H_
 
 #include <cstdint>
 #include <span>
@@ -8,16 +8,16 @@
 #include "engine/base/ledger.h"
 #include "engine/card/block_device.h"
 
-namespace thimble::host {
+namespace thimble::card {
 
 // Passes all calls on to `device` and tells Ledger::events, if it is set, of each read that starts and is waited for.
 // Both must outlive this. Two devices that stand for one card get offsets of their own with `first_byte`.
-class ObservedDevice final : public card::BlockDevice {
+class ObservedDevice final : public BlockDevice {
  public:
-  ObservedDevice(card::BlockDevice& device, const Ledger& ledger, uint64_t first_byte = 0)
+  ObservedDevice(BlockDevice& device, const Ledger& ledger, uint64_t first_byte = 0)
       : device_(&device), ledger_(&ledger), first_byte_(first_byte) {}
 
-  card::BlockGeometry geometry() const override { return device_->geometry(); }
+  BlockGeometry geometry() const override { return device_->geometry(); }
 
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override {
     THIMBLE_TRY(device_->StartRead(offset_bytes, dst));
@@ -35,11 +35,11 @@ class ObservedDevice final : public card::BlockDevice {
   Result<void> Reinitialise() override { return device_->Reinitialise(); }
 
  private:
-  card::BlockDevice* device_;
+  BlockDevice* device_;
   const Ledger* ledger_;
   uint64_t first_byte_;
 };
 
-}  // namespace thimble::host
+}  // namespace thimble::card
 
-#endif  // THIMBLE_HOST_DEVICES_OBSERVED_DEVICE_H_
+#endif  // THIMBLE_ENGINE_CARD_OBSERVED_DEVICE_H_
