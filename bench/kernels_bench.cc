@@ -147,7 +147,7 @@ void RegisterAll() {
     const std::vector<float> v = Floats(size_t{kPositions} * kHeadDim);
     const std::vector<float> p = Floats(kPositions);
     BenchInPlace(state, v.size(), std::vector<float>(kHeadDim),
-                 [&](float* y) { k.add_weighted_rows_f32(y, v.data(), p.data(), kPositions, kHeadDim); });
+                 [&](float* y) { k.add_weighted_rows_f32(y, v.data(), p.data(), kPositions, kHeadDim, kHeadDim); });
   });
   for_each("rmsnorm/192", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> weight(kHidden, 1.0f);

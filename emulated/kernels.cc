@@ -148,7 +148,7 @@ class KernelCheck {
           !both([&](const Kernels& t, float* y) { t.silu_mul(y, w32_.data(), n); }, "silu_mul") ||
           !both([&](const Kernels& t, float* y) { t.add(y, w32_.data(), n); }, "add") ||
           !both([&](const Kernels& t,
-                    float* y) { t.add_weighted_rows_f32(y, w32_.data(), x.data(), std::min<uint32_t>(n, 5), n); },
+                    float* y) { t.add_weighted_rows_f32(y, w32_.data(), x.data(), std::min<uint32_t>(n, 5), n, n); },
                 "add_weighted_rows_f32") ||
           !both([&](const Kernels& t, float* y) { t.rope(y, w32_.data(), w32_.data() + n, 1, n / 2 * 2); }, "rope")) {
         return false;
@@ -256,7 +256,7 @@ bool CountKernels() {
   Count("matvec_f16", kMacs, [&] { k.matvec_f16(y.data(), w16.data(), x.data(), kRows, kCols); });
   Count("matvec_bf16", kMacs, [&] { k.matvec_bf16(y.data(), w16.data(), x.data(), kRows, kCols); });
   Count("add_weighted_rows", kMacs / 2,
-        [&] { k.add_weighted_rows_f32(y.data(), w.data(), x.data(), kRows, kHeadDim); });
+        [&] { k.add_weighted_rows_f32(y.data(), w.data(), x.data(), kRows, kHeadDim, kHeadDim); });
   for (uint32_t bits = 1; bits <= 7; ++bits) {
     const ScreenQuery query = {
         .codes = codes.data(), .units = kUnits, .bits = bits, .record_bytes = 4 * bits * kUnits + 4};

@@ -132,7 +132,7 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
   THIMBLE_TRY(session->TakeBuffers(arenas));
   THIMBLE_TRY(session->LoadTokenizer(parts, arenas));
   THIMBLE_TRY(session->LoadIndex(parts, arenas));
-  session->transformer_.emplace(*parts.model, *parts.kernels, session->stream_, parts.reader->ledger(),
+  session->transformer_.emplace(*parts.model, *parts.kernels, parts.workers, session->stream_, parts.reader->ledger(),
                                 session->memory_, parts.plan->n_ctx, parts.plan->tile_block_bytes(),
                                 session->row_checks_);
   THIMBLE_TRY(session->transformer_->Load());
@@ -232,6 +232,7 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
 Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
   head::HeadParts head = {.tensor = &model_->tensor({TensorKind::kLmHead, 0}),
                           .kernels = parts.kernels,
+                          .workers = parts.workers,
                           .reader = reader_,
                           .stream = &stream_,
                           .block_bytes = plan_->tile_block_bytes(),

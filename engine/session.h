@@ -14,6 +14,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/error.h"
+#include "engine/base/workers.h"
 #include "engine/card/bouncing_device.h"
 #include "engine/card/file_reader.h"
 #include "engine/card/flash.h"
@@ -55,6 +56,7 @@ struct SessionParts {
   const plan::Plan* plan = nullptr;        // of this model and these arenas
   card::FileReader* reader = nullptr;      // of the model's file; no read in flight
   const math::Kernels* kernels = nullptr;
+  Workers* workers = nullptr;                // cores that compute beside the session's thread; null: none
   const card::Index* index = nullptr;        // with which the plan was made; null: without
   card::FileReader* index_reader = nullptr;  // of its file; may share the model's device
   // What the arena of Region::kFlash is made over (card::FlashArenaMemory()). Null: that arena is memory.

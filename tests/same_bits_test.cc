@@ -13,6 +13,7 @@
 #include "host/devices/ram_device.h"
 #include "tests/support/open_model.h"
 #include "tests/support/test_gguf.h"
+#include "tests/support/workers.h"
 
 namespace thimble::tests {
 namespace {
@@ -104,6 +105,22 @@ TEST_F(SameBits, ForEveryKernelTable) {
   for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
     EXPECT_EQ(Greedy(gguf_, {.kernels = *kernels}), run) << (*kernels)->name;
   }
+}
+
+TEST_F(SameBits, HoweverRowsAreDividedAmongCores) {
+  const GreedyRun run = Greedy(gguf_, {});
+  for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
+    for (uint32_t parts : {2u, 3u, 7u, 1000u}) {
+      DividingWorkers workers(parts);
+      EXPECT_EQ(Greedy(gguf_, {.kernels = *kernels, .workers = &workers}), run) << (*kernels)->name << ' ' << parts;
+      EXPECT_GT(workers.calls(), 1000u);
+    }
+  }
+  host::RamDevice device(MakeGguf({.shape = kTinyLlm}), 512, 16);
+  ThreadWorkers workers;
+  OpenModel model(device, {.workers = &workers});
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  EXPECT_EQ(RunGreedy(*model.session(), kPrompt, 4).logits_hash, kTinyLlmHash);
 }
 
 TEST_F(SameBits, ForEveryBlockSizeAndAlignmentOfTensors) {

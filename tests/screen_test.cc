@@ -20,6 +20,7 @@
 #include "tests/support/checkpoints.h"
 #include "tests/support/screened_head.h"
 #include "tests/support/tool.h"
+#include "tests/support/workers.h"
 
 namespace thimble::tests {
 namespace {
@@ -85,6 +86,23 @@ TEST(Screen, TiesNearTiesZerosAndSubnormalsChangeNothing) {
     }
   }
   EXPECT_GT(tokens, 1000u);
+}
+
+TEST(Screen, HoweverRowsAreDividedAmongCores) {
+  constexpr uint32_t kHidden = 96;
+  const std::vector<float> states = Normal(size_t{6} * kHidden, 11);
+  for (uint32_t parts : {2u, 5u, 1000u}) {
+    DividingWorkers workers(parts);
+    ScreenedHead head(HardHead(1500, kHidden, 4), kHidden, states,
+                      {.bits = {4, 3}, .workers = &workers, .psram_rows = 700, .flash_rows = 400});
+    Compare(head, states, parts);
+    EXPECT_GT(workers.calls(), 100u);
+    EXPECT_LT(head.ledger().screen.fallbacks, head.ledger().screen.tokens);
+  }
+  ThreadWorkers threads;
+  ScreenedHead head(HardHead(1500, kHidden, 4), kHidden, states,
+                    {.bits = {4, 3}, .workers = &threads, .psram_rows = 700, .flash_rows = 400});
+  Compare(head, states, 1);
 }
 
 // What cannot be bounded is scanned.

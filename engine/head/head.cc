@@ -1,6 +1,7 @@
 #include "engine/head/head.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 namespace thimble::head {
@@ -87,16 +88,24 @@ Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offse
 Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> records) {
   const size_t record_bytes = info(0).record_bytes;
   const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
-  size_t group = first_row / group_rows;
+  const uint32_t first_group = first_row / group_rows;
+  const size_t group_bytes = group_rows * record_bytes;
+  const auto groups = static_cast<uint32_t>((records.size() + group_bytes - 1) / group_bytes);
   parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = records.size(), .parts = records.size()});
-  for (size_t at = 0; at < records.size(); ++group) {
-    const size_t bytes = std::min<size_t>(group_rows * record_bytes, records.size() - at);
-    if (parts_.kernels->crc32c(0, records.data() + at, bytes) != memory_.group_checks[group]) {
-      return card::DamagedIndex(parts_.index->stage(0).offset + group * group_rows * record_bytes);
+  std::atomic<uint32_t> damaged = groups;  // the first one
+  ShareRows(parts_.workers, groups, records.size(), [&](uint32_t begin, uint32_t end) {
+    for (uint32_t g = begin; g < end; ++g) {
+      const std::span<const std::byte> rest = records.subspan(g * group_bytes);
+      const uint32_t crc = parts_.kernels->crc32c(0, rest.data(), std::min(group_bytes, rest.size()));
+      if (crc == memory_.group_checks[first_group + g]) continue;
+      uint32_t earliest = damaged.load();
+      while (g < earliest && !damaged.compare_exchange_weak(earliest, g)) {
+      }
+      return;
     }
-    at += bytes;
-  }
-  return {};
+  });
+  if (damaged == groups) return {};
+  return card::DamagedIndex(parts_.index->stage(0).offset + (first_group + damaged) * group_bytes);
 }
 
 // The record of a later stage; from the card it is valid until the next read.
@@ -172,10 +181,13 @@ Result<void> Head::ForRows(const float* x, Use use) {
       const uint32_t rows = std::min(tile.num_rows - done, kBlockRows);
       const std::span<float> logits =
           memory_.logits.empty() ? memory_.rows.first(rows) : memory_.logits.subspan(first_row, rows);
-      math::Matvec(*parts_.kernels, tensor.type, logits.data(), tile.rows.data() + done * tensor.row_bytes(), x, rows,
-                   tensor.cols);
+      const uint64_t macs = uint64_t{rows} * tensor.cols;
+      ShareRows(parts_.workers, rows, macs, [&](uint32_t begin, uint32_t end) {
+        math::Matvec(*parts_.kernels, tensor.type, &logits[begin],
+                     tile.rows.data() + (done + begin) * tensor.row_bytes(), x, end - begin, tensor.cols);
+      });
       parts_.ledger->Count({.kernel = math::MatvecKernel(tensor.type),
-                            .units = uint64_t{rows} * tensor.cols,
+                            .units = macs,
                             .parts = rows,
                             .region = memory_.tiles.region,
                             .bytes = rows * tensor.row_bytes()});
@@ -266,13 +278,13 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
   const float* const radii = centers + kBlockRows;
   for (uint32_t done = 0; done < num_rows; done += kBlockRows) {
     const uint32_t rows = std::min(num_rows - done, kBlockRows);
-    parts_.kernels->screen_rows(memory_.rows.data(), memory_.rows.data() + kBlockRows,
-                                records.data() + done * record_bytes, rows, query_.stage(0));
-    parts_.ledger->Count({.kernel = Kernel::kScreen,
-                          .units = rows * ScreenedElements(),
-                          .parts = rows,
-                          .region = region,
-                          .bytes = rows * record_bytes});
+    const uint64_t elements = rows * ScreenedElements();
+    ShareRows(parts_.workers, rows, elements, [&](uint32_t begin, uint32_t end) {
+      parts_.kernels->screen_rows(memory_.rows.data() + begin, memory_.rows.data() + kBlockRows + begin,
+                                  records.data() + (done + begin) * record_bytes, end - begin, query_.stage(0));
+    });
+    parts_.ledger->Count(
+        {.kernel = Kernel::kScreen, .units = elements, .parts = rows, .region = region, .bytes = rows * record_bytes});
     parts_.ledger->Count({.kernel = Kernel::kChoose, .units = rows});
     for (uint32_t r = 0; r < rows; ++r) {
       const TokenId id = first_row + done + r;

@@ -12,6 +12,7 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
+#include "engine/base/workers.h"
 #include "engine/card/file_reader.h"
 #include "engine/card/flash_writer.h"
 #include "engine/card/index_file.h"
@@ -44,6 +45,7 @@ struct HeadMemory {
 struct HeadParts {
   const TensorRef* tensor = nullptr;
   const math::Kernels* kernels = nullptr;
+  Workers* workers = nullptr;          // the other cores; null: none
   card::FileReader* reader = nullptr;  // of the model
   card::TileStream* stream = nullptr;  // over it
   uint32_t block_bytes = 0;            // that tiles are made for

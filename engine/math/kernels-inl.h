@@ -79,8 +79,9 @@ struct KernelsOver {
     for (uint32_t r = 0; r < rows; ++r, w += cols) y[r] = DotFrom<From>(w, x, cols);
   }
 
-  static void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols) {
-    for (uint32_t t = 0; t < rows; ++t, v += cols) {
+  static void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
+                              uint32_t row_floats) {
+    for (uint32_t t = 0; t < rows; ++t, v += row_floats) {
       for (uint32_t i = 0; i < cols; ++i) y[i] = Ops::Fma(p[t], v[i], y[i]);
     }
   }

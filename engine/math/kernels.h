@@ -40,9 +40,10 @@ struct Kernels {
   void (*matvec_f16)(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols);
   void (*matvec_bf16)(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols);
 
-  // y[i] += p[t] * v[t][i] by fused multiply-add for all t, ascending, for v [rows, cols], p [rows], y [cols]. A sum
-  // may be made in any number of calls.
-  void (*add_weighted_rows_f32)(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols);
+  // y[i] += p[t] * v[t][i] by fused multiply-add for all t, ascending, for v [rows, cols], p [rows], y [cols]. A row of
+  // v begins `row_floats` after the one before. A sum may be made in any number of calls.
+  void (*add_weighted_rows_f32)(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
+                                uint32_t row_floats);
 
   // y[i] = weight[i] * (x[i] / sqrt(dot(x, x) / n + eps)); B. Zhang, R. Sennrich, "Root Mean Square Layer
   // Normalization", 2019. y may be x.

@@ -104,14 +104,15 @@ TEST_P(KernelTable, WeightedRowsAreAddedInAscendingOrder) {
   Random random(2);
   for (uint32_t cols : {1u, 7u, 8u, 13u, 96u}) {
     for (uint32_t rows : {1u, 2u, 17u, 100u}) {
-      const std::vector<float> v = random.Floats(size_t{rows} * cols);
+      const uint32_t row_floats = cols + rows % 3;
+      const std::vector<float> v = random.Floats(size_t{rows} * row_floats);
       const std::vector<float> p = random.Floats(rows);
       std::vector<float> got(cols), want(cols);
       const uint32_t first = rows / 3;
-      k.add_weighted_rows_f32(got.data(), v.data(), p.data(), first, cols);
-      k.add_weighted_rows_f32(got.data(), &v[size_t{first} * cols], &p[first], rows - first, cols);
+      k.add_weighted_rows_f32(got.data(), v.data(), p.data(), first, cols, row_floats);
+      k.add_weighted_rows_f32(got.data(), &v[size_t{first} * row_floats], &p[first], rows - first, cols, row_floats);
       for (uint32_t i = 0; i < cols; ++i) {
-        for (uint32_t t = 0; t < rows; ++t) want[i] = std::fma(p[t], v[size_t{t} * cols + i], want[i]);
+        for (uint32_t t = 0; t < rows; ++t) want[i] = std::fma(p[t], v[size_t{t} * row_floats + i], want[i]);
       }
       ASSERT_TRUE(SameBits(got, want)) << k.name;
     }

@@ -61,8 +61,8 @@ void AddColumns(float*& y, const float*& v, uint32_t& left, const float* p, uint
   }
 }
 
-void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols) {
-  const auto row_bytes = static_cast<uint32_t>(cols * sizeof(float));
+void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols, uint32_t row_floats) {
+  const auto row_bytes = static_cast<uint32_t>(row_floats * sizeof(float));
   uint32_t left = cols;
   AddColumns<12, thimble_add_weighted_rows12>(y, v, left, p, rows, row_bytes);
   AddColumns<4, thimble_add_weighted_rows4>(y, v, left, p, rows, row_bytes);

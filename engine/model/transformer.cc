@@ -27,12 +27,13 @@ void Expand(DType type, const card::Tile& tile, float* out) {
 
 }  // namespace
 
-Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kernels, card::TileStream& stream,
-                         Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes,
-                         const RowChecks& row_checks)
+Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kernels, Workers* workers,
+                         card::TileStream& stream, Ledger& ledger, const Memory& memory, uint32_t n_ctx,
+                         uint32_t block_bytes, const RowChecks& row_checks)
     : model_(&model),
       shape_(model.shape),
       kernels_(&kernels),
+      workers_(workers),
       stream_(&stream),
       ledger_(&ledger),
       memory_(memory),
@@ -69,8 +70,10 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   const uint32_t half = shape_.head_dim / 2;
   THIMBLE_TRY(Embed(tokens, a));
   for (uint32_t i = 0; i < n; ++i) {
-    math::RotaryAngles(&a.cos[size_t{i} * half], &a.sin[size_t{i} * half], memory_.inv_freq.data(), half,
-                       first_position + i);
+    ShareRows(workers_, half, kLeastSharedUnits, [&](uint32_t begin, uint32_t end) {
+      const size_t at = size_t{i} * half + begin;
+      math::RotaryAngles(&a.cos[at], &a.sin[at], &memory_.inv_freq[begin], end - begin, first_position + i);
+    });
   }
   ledger_->Count({.kernel = Kernel::kRotaryAngles, .units = uint64_t{n} * half, .parts = n});
   for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
@@ -196,30 +199,35 @@ void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, floa
   const uint32_t n = position + 1;
   const uint32_t group = shape_.num_attention_heads / shape_.num_key_value_heads;
   const uint32_t block = std::max<uint32_t>(kAttentionBlockBytes / (head_dim * uint32_t{sizeof(float)}), 1);
-  const auto for_blocks = [&](auto use) {
-    for (uint32_t begin = 0; begin < n; begin += block) {
-      for (uint32_t g = 0; g < group; ++g) use(g, begin, std::min(block, n - begin));
+  const auto for_blocks = [&](uint32_t first, uint32_t last, auto use) {
+    for (uint32_t begin = first; begin < last; begin += block) {
+      for (uint32_t g = 0; g < group; ++g) use(g, begin, std::min(block, last - begin));
     }
   };
+  const uint64_t macs = uint64_t{group} * n * head_dim;
   std::fill_n(attended, shape_.q_dim(), 0.0f);
   for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
     const float* const k = &memory_.k_cache[CacheRow(layer, kv, 0)];
     const float* const v = &memory_.v_cache[CacheRow(layer, kv, 0)];
     const size_t heads = size_t{kv} * group * head_dim;
     const auto scores = [&](uint32_t g) { return &memory_.scores[g * size_t{n}]; };
-    for_blocks([&](uint32_t g, uint32_t begin, uint32_t rows) {
-      kernels_->matvec_f32(scores(g) + begin, k + size_t{begin} * head_dim, q + heads + g * head_dim, rows, head_dim);
+    ShareRows(workers_, n, macs, [&](uint32_t first, uint32_t last) {
+      for_blocks(first, last, [&](uint32_t g, uint32_t begin, uint32_t rows) {
+        kernels_->matvec_f32(scores(g) + begin, k + size_t{begin} * head_dim, q + heads + g * head_dim, rows, head_dim);
+      });
     });
-    for (uint32_t g = 0; g < group; ++g) kernels_->softmax(scores(g), n, attention_scale_);
-    for_blocks([&](uint32_t g, uint32_t begin, uint32_t rows) {
-      kernels_->add_weighted_rows_f32(attended + heads + g * head_dim, v + size_t{begin} * head_dim, scores(g) + begin,
-                                      rows, head_dim);
+    ShareRows(workers_, group, macs, [&](uint32_t first, uint32_t last) {
+      for (uint32_t g = first; g < last; ++g) kernels_->softmax(scores(g), n, attention_scale_);
+    });
+    ShareRows(workers_, head_dim, macs, [&](uint32_t first, uint32_t last) {
+      for_blocks(0, n, [&](uint32_t g, uint32_t begin, uint32_t rows) {
+        kernels_->add_weighted_rows_f32(attended + heads + g * head_dim + first, v + size_t{begin} * head_dim + first,
+                                        scores(g) + begin, rows, last - first, head_dim);
+      });
     });
   }
   for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
-    const Work once = {.units = uint64_t{group} * n * head_dim,
-                       .region = memory_.kv_region,
-                       .bytes = uint64_t{n} * head_dim * sizeof(float)};
+    const Work once = {.units = macs, .region = memory_.kv_region, .bytes = uint64_t{n} * head_dim * sizeof(float)};
     Work keys = once;
     keys.kernel = Kernel::kMatvecF32;
     keys.parts = n;
@@ -239,11 +247,13 @@ Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activati
   float* const normed = a.normed.data() + size_t{whole.begin} * shape_.hidden_size;
   THIMBLE_TRY(Stream({TensorKind::kFfnGate, layer}, normed, a.gate.data(), n));
   THIMBLE_TRY(Stream({TensorKind::kFfnUp, layer}, normed, a.up.data(), n));
-  for (size_t i = 0; i < n; ++i) {
-    kernels_->silu_mul(&a.gate[i * shape_.intermediate_size], &a.up[i * shape_.intermediate_size],
-                       shape_.intermediate_size);
-  }
   const uint64_t activations = uint64_t{n} * shape_.intermediate_size;
+  for (size_t i = 0; i < n; ++i) {
+    ShareRows(workers_, shape_.intermediate_size, kLeastSharedUnits, [&](uint32_t begin, uint32_t end) {
+      const size_t at = i * shape_.intermediate_size + begin;
+      kernels_->silu_mul(&a.gate[at], &a.up[at], end - begin);
+    });
+  }
   ledger_->Count({.kernel = Kernel::kSiluMul, .units = activations, .parts = activations});
   return Stream({TensorKind::kFfnDown, layer}, a.gate.data(), normed, n);
 }
@@ -305,12 +315,16 @@ Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t
   THIMBLE_TRY(BeginTiles(id));
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
-    for (size_t i = 0; i < positions; ++i) {
-      math::Matvec(*kernels_, tensor.type, y + i * tensor.rows + tile.first_row, tile.rows.data(), x + i * tensor.cols,
-                   tile.num_rows, tensor.cols);
-    }
+    const uint64_t macs = uint64_t{tile.num_rows} * tensor.cols * positions;
+    ShareRows(workers_, tile.num_rows, macs, [&](uint32_t begin, uint32_t end) {
+      const std::byte* const rows = tile.rows.data() + begin * tensor.row_bytes();
+      for (size_t i = 0; i < positions; ++i) {
+        math::Matvec(*kernels_, tensor.type, y + i * tensor.rows + tile.first_row + begin, rows, x + i * tensor.cols,
+                     end - begin, tensor.cols);
+      }
+    });
     ledger_->Count({.kernel = math::MatvecKernel(tensor.type),
-                    .units = uint64_t{tile.num_rows} * tensor.cols * positions,
+                    .units = macs,
                     .parts = tile.num_rows,
                     .region = tile.region,
                     .bytes = tile.rows.size(),

@@ -12,6 +12,7 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
+#include "engine/base/workers.h"
 #include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 #include "engine/card/resident_rows.h"
@@ -67,8 +68,9 @@ struct RowChecks {
 // Refers to everything it is given; all of it outlives this. One thread.
 class Transformer {
  public:
-  Transformer(const card::ModelFile& model, const math::Kernels& kernels, card::TileStream& stream, Ledger& ledger,
-              const Memory& memory, uint32_t n_ctx, uint32_t block_bytes, const RowChecks& row_checks);
+  // `workers`: the other cores, or null.
+  Transformer(const card::ModelFile& model, const math::Kernels& kernels, Workers* workers, card::TileStream& stream,
+              Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes, const RowChecks& row_checks);
 
   // Reads the norm weights and computes the rotary frequencies. Fails by I/O only.
   Result<void> Load();
@@ -119,6 +121,7 @@ class Transformer {
   const card::ModelFile* model_;
   ModelShape shape_;
   const math::Kernels* kernels_;
+  Workers* workers_;
   card::TileStream* stream_;
   Ledger* ledger_;
   const Memory& memory_;

@@ -48,6 +48,7 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
                                           .plan = &plan_,
                                           .reader = reader_.get(),
                                           .kernels = options.kernels,
+                                          .workers = options.workers,
                                           .index = index,
                                           .index_reader = index_reader_.get(),
                                           .flash = options.flash},

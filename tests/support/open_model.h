@@ -33,6 +33,7 @@ class OpenModel {
     plan::PlanOptions plan = {};
     bool keep_logits = true;  // whatever the plan says
     const math::Kernels* kernels = &math::BestKernels();
+    Workers* workers = nullptr;
     const card::ModelFolder* folder = nullptr;  // of a tensor folder
     text::SamplerOptions sampler = {};          // that the plan is for
     card::BlockDevice* index = nullptr;         // all of it is the model's index

@@ -122,6 +122,7 @@ ScreenedHead::ScreenedHead(std::span<const float> weights, uint32_t hidden_size,
   const head::HeadMemory memory = TakeMemory(options);
   head::HeadParts parts = {.tensor = &tensor_,
                            .kernels = options.kernels,
+                           .workers = options.workers,
                            .reader = scan_reader_.get(),
                            .stream = scan_stream_.get(),
                            .block_bytes = kBlockBytes,

@@ -34,6 +34,7 @@ class ScreenedHead {
   struct Options {
     std::vector<uint32_t> bits;
     const math::Kernels* kernels = &math::BestKernels();
+    Workers* workers = nullptr;
     // Rows of each stage that are kept in PSRAM, and in flash; whole groups, as the engine wants them. The others are
     // read from the card.
     uint32_t psram_rows = std::numeric_limits<uint32_t>::max();
