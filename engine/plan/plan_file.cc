@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/base/key_values.h"
 #include "engine/base/text_buffer.h"
 
 namespace thimble::plan {
@@ -32,12 +33,6 @@ constexpr std::array kNumberKeys = {
 };
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";
-
-std::string_view Trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t\r");
-  if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
 
 std::optional<uint32_t> ParseNumber(std::string_view digits) {
   if (digits.empty() || digits.size() > 10) return std::nullopt;
@@ -102,20 +97,20 @@ Result<PlanFile> ParsePlanFile(std::string_view text) {
   }
   PlanFile file;
   std::array<bool, 2 + kNumberKeys.size()> seen = {};
-  for (uint64_t number = 1; !text.empty(); ++number) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = Trim(text.substr(0, std::min(end, text.find('#'))));
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.empty()) continue;
-    const size_t equals = line.find('=');
-    if (equals == line.npos) return FailAt(number, "line {have} of the plan, '{name}', is not 'key = value'", line);
-    const std::string_view key = Trim(line.substr(0, equals));
-    const std::string_view value = Trim(line.substr(equals + 1));
-    const std::optional<size_t> index = IndexOf(key);
-    if (!index) return FailAt(number, "line {have} of the plan has the key '{name}', which there is not", key);
-    if (std::exchange(seen[*index], true)) return FailAt(number, "line {have} of the plan gives '{name}' again", key);
-    if (!SetValue(key, value, file)) {
-      return FailAt(number, "line {have} of the plan has a value that is none for its key: '{name}'", line);
+  KeyValues lines(text);
+  for (KeyValueLine line; lines.Next(line);) {
+    if (!line.has_key) {
+      return FailAt(line.number, "line {have} of the plan, '{name}', is not 'key = value'", line.text);
+    }
+    const std::optional<size_t> index = IndexOf(line.key);
+    if (!index) {
+      return FailAt(line.number, "line {have} of the plan has the key '{name}', which there is not", line.key);
+    }
+    if (std::exchange(seen[*index], true)) {
+      return FailAt(line.number, "line {have} of the plan gives '{name}' again", line.key);
+    }
+    if (!SetValue(line.key, line.value, file)) {
+      return FailAt(line.number, "line {have} of the plan has a value that is none for its key: '{name}'", line.text);
     }
   }
   if (file.board.empty()) {
