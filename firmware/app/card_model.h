@@ -53,7 +53,9 @@ class CardModel {
   template <class Visit>
   Result<void> ForModels(Visit&& visit) {
     THIMBLE_TRY(MountVolume());
-    return ForModelsOfVolume(visit);
+    return ForEntries([&](const card::DirEntry& entry, bool is_folder) {
+      return visit(ModelName{.text = entry.name, .is_folder = is_folder});
+    });
   }
 
   // Opens the model of this name (the case of the letters A to Z does not matter), or, when it is empty, the only one
@@ -78,9 +80,15 @@ class CardModel {
   const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
   const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
   bool has_plan_file() const { return plan_file_.has_value(); }
-  size_t pieces() const { return reader_ ? pieces_ : 0; }  // of the file on the card
-  const Board& board() const { return board_; }            // what is left of the machine's for it
+  size_t pieces() const { return map_.extents.size(); }  // of the file on the card
+  const Board& board() const { return board_; }          // what is left of the machine's for it
   Ledger& ledger() { return ledger_; }
+
+  // A file of the card's root folder beside the models. Mounts the card if it was not.
+  Result<std::string_view> ReadText(std::string_view name, std::span<char> out) {
+    THIMBLE_TRY(MountVolume());
+    return volume_.ReadText(name, out);
+  }
 
   // After Start().
   bool is_started() const { return session_ != nullptr; }
@@ -92,15 +100,15 @@ class CardModel {
 
  private:
   template <class Visit>
-  Result<void> ForModelsOfVolume(Visit& visit) {
+  Result<void> ForEntries(Visit visit) {
     bool goes_on = true;
     THIMBLE_TRY(volume_.fat().ListRoot([&](const card::DirEntry& entry) {
-      if (IsModelName(entry.name.data())) goes_on = visit(ModelName{.text = entry.name});
+      if (IsModelName(entry.name.data())) goes_on = visit(entry, false);
       return goes_on;
     }));
     if (!goes_on) return {};
     return volume_.fat().ListRootFolders([&](const card::DirEntry& entry) {
-      if (HoldsModel(entry)) goes_on = visit(ModelName{.text = entry.name, .is_folder = true});
+      if (HoldsModel(entry)) goes_on = visit(entry, true);
       return goes_on;
     });
   }
@@ -109,23 +117,29 @@ class CardModel {
   static bool IsModelName(std::string_view name);
   bool HoldsModel(const card::DirEntry& folder);
   Result<void> FindModel(std::string_view name);
-  Result<void> MapModel();
-  Result<void> MapBeside();
+  Result<void> MapFolder();
+  Result<void> OpenFiles();
   Result<void> OpenIndex();
+  Result<void> ReadPlanFile();
+  Result<plan::Plan> Plan(const plan::PlanOptions& wanted, const StartOptions& options);
   Result<plan::Plan> MakePlan(const StartOptions& options);
+  Arena& roomy() {
+    return ArenaOf(machine_->arenas(), board_.capacity(Region::kPsram) != 0 ? Region::kPsram : Region::kSram);
+  }
+  // The name of a file beside the model.
+  std::string_view Beside(std::string_view extension, std::span<char> out) const;
 
   Machine* machine_;
   Workers* workers_;
   Volume volume_;
   Board board_;
   ModelName name_;
+  card::DirEntry entry_;  // of it
   Ledger ledger_;
   std::array<card::Extent, card::kUsualExtents> extents_;
   std::array<card::Extent, card::kUsualExtents> index_extents_;
-  std::span<card::Extent> folder_extents_;
   card::ModelFolder folder_;
   card::FileMap map_, index_map_;
-  size_t pieces_ = 0;
   std::optional<card::FileReader> reader_, index_reader_;
   card::ModelFile model_;
   std::optional<card::Index> index_;

@@ -38,7 +38,7 @@ class Volume {
 
  private:
   alignas(64) std::array<std::byte, 512> sector_ = {};
-  alignas(64) std::array<std::byte, 512> text_ = {};
+  alignas(64) std::array<std::byte, 1024> text_ = {};
   card::BlockDevice* device_ = nullptr;
   Ledger ledger_;
   card::Extent whole_;

@@ -1,0 +1,211 @@
+#include "firmware/app/card_model.h"
+
+#include <algorithm>
+
+namespace thimble::firmware {
+namespace {
+
+constexpr std::string_view kModelExtension = ".gguf";
+constexpr std::string_view kPlanExtension = ".plan";
+
+bool EndsWith(std::string_view name, std::string_view extension) {
+  return name.size() > extension.size() && card::SameName(name.substr(name.size() - extension.size()), extension);
+}
+
+// What the card or its driver is to blame for, as opposed to what a file holds.
+bool IsCardFailure(Code code) { return code == Code::kIo || code == Code::kTimeout || code == Code::kCancelled; }
+
+}  // namespace
+
+bool CardModel::IsModelName(std::string_view name) {
+  // What macOS leaves beside a file it copies.
+  return !name.starts_with("._") && EndsWith(name, kModelExtension);
+}
+
+bool CardModel::HoldsModel(const card::DirEntry& folder) {
+  bool found = false;
+  const Result<void> listed = volume_.fat().ListFolder(folder, [&](const card::DirEntry& file) {
+    found = card::SameName(file.name.data(), card::kFolderConfigName);
+    return !found;
+  });
+  return listed && found;
+}
+
+std::string_view CardModel::Beside(std::string_view extension, std::span<char> out) const {
+  std::string_view stem = name_.text.data();
+  if (!name_.is_folder && EndsWith(stem, kModelExtension)) stem.remove_suffix(kModelExtension.size());
+  stem = stem.substr(0, out.size() - extension.size());
+  char* const end = std::copy(stem.begin(), stem.end(), out.data());
+  std::copy(extension.begin(), extension.end(), end);
+  return {out.data(), stem.size() + extension.size()};
+}
+
+Result<void> CardModel::MountVolume() {
+  if (machine_->card() == nullptr) THIMBLE_TRY(machine_->MountCard());
+  return volume_.Mount(*machine_->card());
+}
+
+// Leaves the model's name and entry.
+Result<void> CardModel::FindModel(std::string_view name) {
+  THIMBLE_TRY(MountVolume());
+  bool found = false;
+  THIMBLE_TRY(ForEntries([&](const card::DirEntry& entry, bool is_folder) {
+    found = name.empty() || card::SameName(entry.name.data(), name);
+    if (found) {
+      name_ = {.text = entry.name, .is_folder = is_folder};
+      entry_ = entry;
+    }
+    return !found;
+  }));
+  if (found) return {};
+  if (name.empty()) {
+    return Fail({.code = Code::kNotFound,
+                 .what = "the card has no model in its root folder: copy a .gguf file or a tensor folder there"});
+  }
+  return Fail(
+      Error{.code = Code::kNotFound, .what = "the card has no model {name}; 'ls' shows those it has"}.Named(name));
+}
+
+// The files of a tensor folder, which take up to 31 KB of the roomiest memory.
+Result<void> CardModel::MapFolder() {
+  Arena& arena = roomy();
+  const uint64_t before = arena.used_bytes();
+  THIMBLE_ASSIGN(const std::span<card::FolderFile> files,
+                 arena.Take<card::FolderFile>(card::FolderFileCount(card::kUsualFolderLayers)));
+  THIMBLE_ASSIGN(const std::span<card::Extent> extents, arena.Take<card::Extent>(card::kMostFolderPieces));
+  board_.capacity_bytes[static_cast<size_t>(arena.region())] -= arena.used_bytes() - before;
+  folder_ = card::ModelFolder(files);
+  THIMBLE_ASSIGN(map_, card::MapFolder(volume_.fat(), entry_, folder_, extents));
+  return {};
+}
+
+Result<void> CardModel::OpenIndex() {
+  std::array<char, 256> name;
+  const Result<card::DirEntry> entry = volume_.Find(Beside(card::kIndexExtension, name));
+  if (!entry) return entry.error().code == Code::kNotFound ? Result<void>() : std::unexpected(entry.error());
+  THIMBLE_ASSIGN(index_map_, volume_.fat().MapFile(*entry, index_extents_));
+  index_reader_.emplace(*machine_->card(), index_map_, ledger_, &machine_->interrupted());
+  Result<card::Index> index = OpenModelIndex(*reader_, *index_reader_, model_, machine_->kernels(), machine_->arenas());
+  if (!index && IsCardFailure(index.error().code)) return std::unexpected(index.error());
+  if (index) {
+    index_ = *index;
+  } else {
+    index_note_ = index.error();
+  }
+  return {};
+}
+
+Result<void> CardModel::ReadPlanFile() {
+  std::array<char, 256> name;
+  Arena& arena = roomy();
+  const uint64_t mark = arena.used_bytes();
+  THIMBLE_ASSIGN(const std::span<char> memory, arena.Take<char>(plan::kMaxPlanFileBytes));
+  const Result<std::string_view> text = volume_.ReadText(Beside(kPlanExtension, name), memory);
+  arena.Release(mark);
+  if (!text) {
+    if (IsCardFailure(text.error().code)) return std::unexpected(text.error());
+    if (text.error().code != Code::kNotFound) plan_note_ = text.error();
+    return {};
+  }
+  const Result<plan::PlanFile> file = plan::ParsePlanFile(*text);
+  if (!file) {
+    plan_note_ = file.error();
+  } else if (file->board != board_.name) {
+    plan_note_ = Error{.code = Code::kInvalidArgument,
+                       .what = "the plan file beside the model is for the board {name}, and is not used"}
+                     .Named(file->board);
+  } else {
+    plan_file_ = file->options;
+  }
+  return {};
+}
+
+Result<void> CardModel::OpenFiles() {
+  if (name_.is_folder) {
+    THIMBLE_TRY(MapFolder());
+  } else {
+    THIMBLE_ASSIGN(map_, volume_.fat().MapFile(entry_, extents_));
+  }
+  reader_.emplace(*machine_->card(), map_, ledger_, &machine_->interrupted());
+  THIMBLE_ASSIGN(model_, OpenModel(*reader_, machine_->arenas(), name_.is_folder ? &folder_ : nullptr));
+  THIMBLE_TRY(OpenIndex());
+  THIMBLE_TRY(ReadPlanFile());
+  for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = machine_->arenas()[i].used_bytes();
+  return {};
+}
+
+Result<void> CardModel::Open(std::string_view name) {
+  Close();
+  // Perhaps another card is in the slot now.
+  Result<void> opened = FindModel(name);
+  if (!opened && opened.error().code != Code::kUnsupported) {
+    THIMBLE_TRY(machine_->MountCard());
+    opened = FindModel(name);
+  }
+  if (opened) opened = OpenFiles();
+  if (!opened) Close();
+  return opened;
+}
+
+Result<plan::Plan> CardModel::Plan(const plan::PlanOptions& wanted, const StartOptions& options) {
+  plan::PlanOptions chosen = wanted;
+  if (options.n_ctx != 0) chosen.n_ctx = options.n_ctx;
+  if (options.head != plan::HeadMode::kAuto) chosen.head = options.head;
+  chosen.keep_logits = options.keep_logits;
+  const auto plan = [&] {
+    return PlanSession(model_, board_, reader_->block_bytes(), chosen, options.sampler, index());
+  };
+  Result<plan::Plan> made = plan();
+  if (made || made.error().code != Code::kOutOfMemory || chosen.n_ctx != 0) return made;
+  chosen.n_ctx = LargestContext(model_, board_, reader_->block_bytes(), chosen, options.sampler, index());
+  return chosen.n_ctx == 0 ? made : plan();
+}
+
+Result<plan::Plan> CardModel::MakePlan(const StartOptions& options) {
+  if (plan_file_) {
+    Result<plan::Plan> made = Plan(*plan_file_, options);
+    if (made) return made;
+    plan_note_ = made.error();
+  }
+  return Plan({}, options);
+}
+
+Result<void> CardModel::Start(const StartOptions& options) {
+  if (!is_open()) return Fail({.code = Code::kInvalidArgument, .what = "no model is open: choose one with 'use'"});
+  session_ = nullptr;
+  for (size_t i = 0; i < kNumRegions; ++i) machine_->arenas()[i].Release(marks_[i]);
+  THIMBLE_ASSIGN(plan_, MakePlan(options));
+  THIMBLE_ASSIGN(session_, Session::Open({.model = &model_,
+                                          .plan = &plan_,
+                                          .reader = &*reader_,
+                                          .kernels = &machine_->kernels(),
+                                          .workers = workers_,
+                                          .index = index(),
+                                          .index_reader = index_ ? &*index_reader_ : nullptr},
+                                         machine_->arenas()));
+  return {};
+}
+
+void CardModel::Close() {
+  session_ = nullptr;
+  index_.reset();
+  reader_.reset();
+  index_reader_.reset();
+  index_note_.reset();
+  plan_note_.reset();
+  plan_file_.reset();
+  folder_ = {};
+  map_ = index_map_ = {};
+  ledger_ = {};
+  board_ = machine_->board();
+  for (Arena& arena : machine_->arenas()) arena.Release(0);
+}
+
+const char* CardModel::hint() const {
+  if (index_) return nullptr;
+  return "there is no index beside the model: 'thimble prepare' on a computer makes one, with which most of the LM "
+         "head "
+         "need not be read and every weight that is read is checked";
+}
+
+}  // namespace thimble::firmware
