@@ -27,7 +27,7 @@ struct AutorunOptions {
   RunSettings run = {.start = {}, .n = 16};
 };
 
-// `key = value` lines: `model`, `prompt` and the names of RunSettingNames(). kCorrupt, the line in {have}: what is no
+// `key = value` lines: `model`, `prompt` and the names of AllRunSettings(). kCorrupt, the line in {have}: what is no
 // such line, or a value that is none.
 Result<AutorunOptions> ParseAutorun(std::string_view text);
 

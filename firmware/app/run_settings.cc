@@ -1,53 +1,49 @@
 #include "firmware/app/run_settings.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <optional>
 
 #include "engine/base/text_buffer.h"
+#include "firmware/app/command_line.h"
 
 namespace thimble::firmware {
 namespace {
 
-constexpr std::array<std::string_view, 10> kNames = {
-    "n", "temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n", "seed", "n_ctx", "head"};
+enum class Id : uint8_t { kPredict, kTemp, kTopK, kTopP, kMinP, kRepeatPenalty, kRepeatLastN, kSeed, kCtxSize, kHead };
+
+// By Id.
+constexpr std::array<RunSetting, 10> kSettings = {
+    {{"predict", "tokens to make; -1: until the text or the context ends"},
+     {"temp", "temperature; 0: greedy"},
+     {"top-k", "keep the k likeliest; 0: all"},
+     {"top-p", "keep the likeliest that reach p together; 1: all"},
+     {"min-p", "keep those at least p times as likely as the likeliest; 0: all"},
+     {"repeat-penalty", "make tokens seen lately less likely; 1: off"},
+     {"repeat-last-n", "how many tokens back that looks; -1: the context, 0: off"},
+     {"seed", "seed of the sampler; -1: another one for each text, shown"},
+     {"ctx-size", "positions of context; 0: as many as fit, up to the model's"},
+     {"head", "how the next token is found: auto, full or screen; the token is the same"}}};
+struct Alias {
+  std::string_view name, of;
+};
+constexpr std::array<Alias, 4> kAliases = {
+    {{"n", "predict"}, {"n-predict", "predict"}, {"n-ctx", "ctx-size"}, {"c", "ctx-size"}}};
 constexpr std::array<std::string_view, 3> kHeads = {"auto", "full", "screen"};
 
-std::optional<uint64_t> ParseUnsigned(std::string_view digits) {
-  if (digits.empty() || digits.size() > 20) return std::nullopt;
-  uint64_t number = 0;
-  for (char c : digits) {
-    if (c < '0' || c > '9') return std::nullopt;
-    const auto digit = static_cast<uint64_t>(c - '0');
-    if (number > (std::numeric_limits<uint64_t>::max() - digit) / 10) return std::nullopt;
-    number = 10 * number + digit;
-  }
-  return number;
+bool IsSpelt(std::string_view typed, std::string_view name) {
+  return std::ranges::equal(typed, name, [](char a, char b) { return (a == '_' ? '-' : a) == b; });
 }
 
-std::optional<int64_t> ParseSigned(std::string_view text, int64_t most) {
-  const bool is_negative = text.starts_with('-');
-  const std::optional<uint64_t> number = ParseUnsigned(text.substr(is_negative ? 1 : 0));
-  if (!number || *number > static_cast<uint64_t>(most)) return std::nullopt;
-  return is_negative ? -static_cast<int64_t>(*number) : static_cast<int64_t>(*number);
-}
-
-// Digits with at most one point: as many as a double has exactly, so that the quotient is the nearest double.
-std::optional<float> ParseDecimal(std::string_view text) {
-  constexpr size_t kMostDigits = 15;
-  const size_t point = std::min(text.find('.'), text.size());
-  const std::string_view whole = text.substr(0, point);
-  const std::string_view fraction = point == text.size() ? std::string_view() : text.substr(point + 1);
-  if (whole.size() + fraction.size() == 0 || whole.size() + fraction.size() > kMostDigits) return std::nullopt;
-  double digits = 0;
-  double unit = 1;
-  for (const std::string_view part : {whole, fraction}) {
-    for (char c : part) {
-      if (c < '0' || c > '9') return std::nullopt;
-      digits = 10 * digits + (c - '0');
-      if (part.data() == fraction.data() && !fraction.empty()) unit *= 10;
-    }
+std::optional<Id> Find(std::string_view name) {
+  for (const Alias& alias : kAliases) {
+    if (IsSpelt(name, alias.name)) name = alias.of;
   }
-  return static_cast<float>(digits / unit);
+  for (size_t i = 0; i < kSettings.size(); ++i) {
+    if (IsSpelt(name, kSettings[i].name)) return static_cast<Id>(i);
+  }
+  return std::nullopt;
 }
 
 // The decimal places that are needed to read the same float again.
@@ -68,34 +64,55 @@ bool Store(T& to, const std::optional<Parsed>& value) {
   return value.has_value();
 }
 
-bool Set(RunSettings& settings, std::string_view name, std::string_view value) {
+bool Set(RunSettings& settings, Id id, std::string_view value) {
   constexpr int64_t kMost32 = std::numeric_limits<int32_t>::max();
   text::SamplerOptions& sampler = settings.start.sampler;
-  if (name == "n") return Store(settings.n, ParseSigned(value, kMost32));
-  if (name == "temp") return Store(sampler.temperature, ParseDecimal(value));
-  if (name == "top_k") return Store(sampler.top_k, ParseSigned(value.starts_with('-') ? "" : value, kMost32));
-  if (name == "top_p") return Store(sampler.top_p, ParseDecimal(value));
-  if (name == "min_p") return Store(sampler.min_p, ParseDecimal(value));
-  if (name == "repeat_penalty") return Store(sampler.repeat_penalty, ParseDecimal(value));
-  if (name == "repeat_last_n") return Store(sampler.repeat_last_n, ParseSigned(value, kMost32));
-  if (name == "seed") return Store(sampler.seed, ParseUnsigned(value));
-  if (name == "n_ctx") return Store(settings.start.n_ctx, ParseSigned(value.starts_with('-') ? "" : value, kMost32));
-  const auto head = std::ranges::find(kHeads, value);
-  if (head == kHeads.end()) return false;
-  settings.start.head = static_cast<plan::HeadMode>(head - kHeads.begin());
-  return true;
+  switch (id) {
+    case Id::kPredict:
+      return Store(settings.n, ParseWhole(value, -1, kMost32));
+    case Id::kTemp:
+      return Store(sampler.temperature, ParseFloat(value));
+    case Id::kTopK:
+      return Store(sampler.top_k, ParseWhole(value, 0, kMost32));
+    case Id::kTopP:
+      return Store(sampler.top_p, ParseFloat(value));
+    case Id::kMinP:
+      return Store(sampler.min_p, ParseFloat(value));
+    case Id::kRepeatPenalty:
+      return Store(sampler.repeat_penalty, ParseFloat(value));
+    case Id::kRepeatLastN:
+      return Store(sampler.repeat_last_n, ParseWhole(value, -1, kMost32));
+    case Id::kSeed: {
+      const std::optional<int64_t> seed = ParseWhole(value, -1, std::numeric_limits<int64_t>::max());
+      if (seed) settings.draws_seed = *seed < 0;
+      return Store(sampler.seed, seed);
+    }
+    case Id::kCtxSize:
+      return Store(settings.start.n_ctx, ParseWhole(value, 0, kMost32));
+    case Id::kHead: {
+      const auto head = std::ranges::find(kHeads, value);
+      if (head == kHeads.end()) return false;
+      settings.start.head = static_cast<plan::HeadMode>(head - kHeads.begin());
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
 
-std::span<const std::string_view> RunSettingNames() { return kNames; }
+std::span<const RunSetting> AllRunSettings() { return kSettings; }
+
+const RunSetting* FindRunSetting(std::string_view name) {
+  const std::optional<Id> id = Find(name);
+  return id ? &kSettings[static_cast<size_t>(*id)] : nullptr;
+}
 
 Result<void> SetRunSetting(RunSettings& settings, std::string_view name, std::string_view value) {
-  if (std::ranges::find(kNames, name) == kNames.end()) {
-    return Fail(Error{.code = Code::kNotFound, .what = "there is no setting '{name}'"}.Named(name));
-  }
+  const std::optional<Id> id = Find(name);
+  if (!id) return Fail(Error{.code = Code::kNotFound, .what = "there is no setting '{name}'"}.Named(name));
   RunSettings changed = settings;
-  if (!Set(changed, name, value)) {
+  if (!Set(changed, *id, value)) {
     return Fail(Error{.code = Code::kInvalidArgument, .what = "'{name}' cannot be set to this value"}.Named(name));
   }
   THIMBLE_TRY(text::CheckSamplerOptions(changed.start.sampler));
@@ -106,20 +123,44 @@ Result<void> SetRunSetting(RunSettings& settings, std::string_view name, std::st
 std::string_view FormatRunSetting(const RunSettings& settings, std::string_view name, std::span<char> out) {
   const text::SamplerOptions& sampler = settings.start.sampler;
   TextBuffer text(out);
+  const std::optional<Id> id = Find(name);
+  if (!id) return {out.data(), 0};
   const auto number = [&](int64_t value) {
     if (value < 0) text.Append("-");
     text.Append(static_cast<uint64_t>(value < 0 ? -value : value));
   };
-  if (name == "n") number(settings.n);
-  if (name == "temp") AppendDecimal(sampler.temperature, text);
-  if (name == "top_k") number(sampler.top_k);
-  if (name == "top_p") AppendDecimal(sampler.top_p, text);
-  if (name == "min_p") AppendDecimal(sampler.min_p, text);
-  if (name == "repeat_penalty") AppendDecimal(sampler.repeat_penalty, text);
-  if (name == "repeat_last_n") number(sampler.repeat_last_n);
-  if (name == "seed") text.Append(sampler.seed);
-  if (name == "n_ctx") number(settings.start.n_ctx);
-  if (name == "head") text.Append(kHeads[static_cast<size_t>(settings.start.head)]);
+  switch (*id) {
+    case Id::kPredict:
+      number(settings.n);
+      break;
+    case Id::kTemp:
+      AppendDecimal(sampler.temperature, text);
+      break;
+    case Id::kTopK:
+      number(sampler.top_k);
+      break;
+    case Id::kTopP:
+      AppendDecimal(sampler.top_p, text);
+      break;
+    case Id::kMinP:
+      AppendDecimal(sampler.min_p, text);
+      break;
+    case Id::kRepeatPenalty:
+      AppendDecimal(sampler.repeat_penalty, text);
+      break;
+    case Id::kRepeatLastN:
+      number(sampler.repeat_last_n);
+      break;
+    case Id::kSeed:
+      number(settings.draws_seed ? -1 : static_cast<int64_t>(sampler.seed));
+      break;
+    case Id::kCtxSize:
+      number(settings.start.n_ctx);
+      break;
+    case Id::kHead:
+      text.Append(kHeads[static_cast<size_t>(settings.start.head)]);
+      break;
+  }
   return {out.data(), text.size()};
 }
 

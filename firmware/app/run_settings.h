@@ -16,12 +16,23 @@ namespace thimble::firmware {
 
 struct RunSettings {
   StartOptions start;
-  int64_t n = -1;  // tokens to make; negative: until something else ends the text
+  bool draws_seed = false;  // another seed for each text, instead of the sampler's
+  int64_t n = -1;           // tokens to make; negative: until something else ends the text
 };
 
-// The names that SetRunSetting() knows, in the order in which people want to read them: "n", "temp", "top_k", "top_p",
-// "min_p", "repeat_penalty", "repeat_last_n", "seed", "n_ctx", "head".
-std::span<const std::string_view> RunSettingNames();
+// One that can be set; all of it has static lifetime.
+struct RunSetting {
+  std::string_view name;
+  std::string_view help;  // "temperature; 0: greedy"
+};
+
+// All of them, in the order in which people want to read them, under the names of `thimble run`, which are llama.cpp's:
+// "predict", "temp", "top-k", "top-p", "min-p", "repeat-penalty", "repeat-last-n", "seed", "ctx-size", "head".
+std::span<const RunSetting> AllRunSettings();
+
+// The one of this name; null if there is none. '_' is as '-', and "n" and "n-predict" are "predict", "n-ctx" and "c"
+// are "ctx-size".
+const RunSetting* FindRunSetting(std::string_view name);
 
 // Sets one of them from text. Numbers in decimal; head: "auto", "full" or "screen". kNotFound: no such name ({name});
 // kInvalidArgument: no value for it; nothing is changed then.
