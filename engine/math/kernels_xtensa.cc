@@ -1,4 +1,4 @@
-// For Xtensa processors with single-precision floating point and MAC16. The inner loops are in kernels_xtensa.S.
+// For Xtensa processors with single-precision floating point and MAC16. The inner loops are in xtensa_loops.S.
 #include "engine/math/kernels-inl.h"
 
 extern "C" {

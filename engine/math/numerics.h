@@ -43,7 +43,7 @@ struct BaselineOps {
 };
 #elif defined(THIMBLE_XTENSA_FPU)
 #ifdef __clang__
-extern "C" float thimble_madd(float a, float b, float c);  // kernels_xtensa.S
+extern "C" float thimble_madd(float a, float b, float c);  // xtensa_loops.S
 #endif
 struct BaselineOps {
   static float Fma(float a, float b, float c) {

@@ -3,53 +3,11 @@
 #include <algorithm>
 
 #include "engine/base/key_values.h"
-#include "engine/base/text_buffer.h"
 #include "engine/generate.h"
+#include "firmware/app/print.h"
 
 namespace thimble::firmware {
 namespace {
-
-// One line at a time.
-class Line {
- public:
-  explicit Line(Machine& machine) : machine_(&machine), text_(chars_) { text_.Append("autorun "); }
-  Line& Add(std::string_view text) {
-    text_.Append(text);
-    return *this;
-  }
-  Line& Number(uint64_t value) {
-    text_.Append(value);
-    return *this;
-  }
-  Line& Hex(uint32_t value, uint32_t digits = 8) {
-    while (digits-- > 0) text_.Append(std::string_view("0123456789abcdef").substr(value >> (4 * digits) & 15, 1));
-    return *this;
-  }
-  // So that it stays one line.
-  Line& Escaped(std::string_view text) {
-    for (const char& c : text) {
-      if (c == '\n') {
-        Add("\\n");
-      } else if (c == '\\') {
-        Add("\\\\");
-      } else if (static_cast<unsigned char>(c) < 0x20) {
-        Add("\\x").Hex(static_cast<unsigned char>(c), 2);
-      } else {
-        Add({&c, 1});
-      }
-    }
-    return *this;
-  }
-  void Print() {
-    text_.Append("\n");
-    machine_->Write({chars_.data(), text_.size()});
-  }
-
- private:
-  Machine* machine_;
-  std::array<char, 400> chars_ = {};
-  TextBuffer text_;
-};
 
 class Output final : public TextSink {
  public:
@@ -62,16 +20,10 @@ class Output final : public TextSink {
     const std::span<const std::byte> bytes = std::as_bytes(seen);
     const auto crc32c = machine_->kernels().crc32c;
     all_ = crc32c(all_, bytes.data(), bytes.size());
-    Line(*machine_)
-        .Add("token ")
-        .Number(id)
-        .Add(" of ")
-        .Number(seen.size())
-        .Add(" floats ")
-        .Hex(crc32c(0, bytes.data(), bytes.size()))
-        .Print();
+    Print(*machine_, "autorun token ", id, " of ", seen.size(), " floats ", Hex{crc32c(0, bytes.data(), bytes.size())},
+          "\n");
   }
-  void OnText(std::string_view text) override { Line(*machine_).Add("text ").Escaped(text).Print(); }
+  void OnText(std::string_view text) override { Print(*machine_, "autorun text ", Clean{text}, "\n"); }
 
   uint32_t all() const { return all_; }
 
@@ -86,25 +38,24 @@ Result<void> Run(CardModel& model, Machine& machine, const AutorunOptions& optio
   StartOptions start = options.run.start;
   start.keep_logits = start.head == plan::HeadMode::kFull;
   THIMBLE_TRY(model.Start(start));
-  Line(machine).Add("begin ").Escaped(model.name().text.data()).Print();
+  Print(machine, "autorun begin ", Clean{model.name().text.data()}, "\n");
   THIMBLE_ASSIGN(const std::span<const TokenId> prompt, model.session().Tokenize(options.prompt));
-  for (const TokenId id : prompt) Line(machine).Add("prompt ").Number(id).Print();
+  for (const TokenId id : prompt) Print(machine, "autorun prompt ", id, "\n");
   THIMBLE_TRY(model.session().Prefill(prompt));
   Output output(machine, model.session());
   const GenerateOptions generate = {.sampler = start.sampler, .n_predict = options.run.n, .stops = {}};
   THIMBLE_ASSIGN(const GenerateResult result, Generate(model.session(), generate, output));
-  Line(machine).Add("stop ").Add(StopReasonName(result.reason)).Print();
-  Line(machine).Add("tokens ").Number(result.n_predicted).Add(" hash ").Hex(output.all()).Print();
+  Print(machine, "autorun stop ", StopReasonName(result.reason), "\n");
+  Print(machine, "autorun tokens ", result.n_predicted, " hash ", Hex{output.all()}, "\n");
   return {};
 }
 
 bool Finish(Machine& machine, const Result<void>& result) {
   if (result) {
-    Line(machine).Add("PASS").Print();
+    Print(machine, "autorun PASS\n");
     return true;
   }
-  std::array<char, 300> sentence;
-  Line(machine).Add("FAIL: ").Add({sentence.data(), FormatError(result.error(), sentence)}).Print();
+  Print(machine, "autorun FAIL: ", result.error(), "\n");
   return false;
 }
 

@@ -181,7 +181,8 @@ Result<void> CardModel::Start(const StartOptions& options) {
                                           .kernels = &machine_->kernels(),
                                           .workers = workers_,
                                           .index = index(),
-                                          .index_reader = index_ ? &*index_reader_ : nullptr},
+                                          .index_reader = index_ ? &*index_reader_ : nullptr,
+                                          .flash = machine_->flash()},
                                          machine_->arenas()));
   return {};
 }

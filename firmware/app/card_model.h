@@ -38,7 +38,7 @@ struct StartOptions {
   uint32_t n_ctx = 0;  // 0: as much as the board has memory for, up to the model's
   plan::HeadMode head = plan::HeadMode::kAuto;
   bool keep_logits = false;
-  text::SamplerOptions sampler;
+  text::SamplerOptions sampler = {};
 };
 
 // One model at a time, in the machine's arenas. Some 6 KB: static, and as Volume() says in memory for the card's DMA.

@@ -109,6 +109,10 @@ Result<void> LadderCard::Mount() {
 }
 
 Result<void> LadderCard::Try(uint32_t rung) {
+  if (IsSpi(rung) && !IsSpi(rung_)) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "not tried: a card that was once spoken to by SPI must be switched off to answer otherwise"});
+  }
   Unmount();
   if (identity_.size_bytes == 0) THIMBLE_TRY(FindReference());
   return CheckRung(rung, kTimesToTrust);

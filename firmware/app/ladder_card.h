@@ -42,6 +42,8 @@ class LadderCard final : public card::BlockDevice {
   // Lets go of the card.
   void Unmount();
 
+  std::span<const CardRung> rungs() const { return rungs_; }
+
   // After Mount().
   const CardRung& rung() const { return rungs_[rung_]; }
   const CardIdentity& identity() const { return identity_; }

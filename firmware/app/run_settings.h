@@ -15,7 +15,7 @@
 namespace thimble::firmware {
 
 struct RunSettings {
-  StartOptions start;
+  StartOptions start = {};
   bool draws_seed = false;  // another seed for each text, instead of the sampler's
   int64_t n = -1;           // tokens to make; negative: until something else ends the text
 };

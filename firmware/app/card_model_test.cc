@@ -1,0 +1,278 @@
+// The bundled model on a card, as a board finds, opens and runs it.
+#include "firmware/app/card_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <iomanip>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "firmware/app/autorun.h"
+#include "firmware/app/board_memory.h"
+#include "firmware/simulated/simulated_board.h"
+#include "host/card_image.h"
+#include "host/convert.h"
+#include "host/devices/file_device.h"
+#include "host/prepare.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/open_model.h"
+#include "tests/support/tool.h"
+
+namespace thimble::firmware {
+namespace {
+
+using namespace thimble::tests;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+bool Shell(const std::string& command) {
+  return std::system(
+             ("export LC_ALL=C.UTF-8 PATH=\"$PATH:/usr/sbin:/sbin\"; { " + command + " ; } >/dev/null 2>&1").c_str()) ==
+         0;
+}
+
+// Files of the root folder of a card without a partition table.
+void PutFile(const std::string& image, const std::string& name, const std::string& text,
+             const TemporaryFolder& folder) {
+  WriteFile(folder / "file", text);
+  ASSERT_TRUE(Shell("mcopy -o -i '" + image + "' '" + (folder / "file") + "' '::" + name + "'"));
+}
+
+// One card for all tests, which copy it.
+class CardModelTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    const std::string gguf = *folder_ / "stories.gguf";
+    ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
+    const auto bare = host::WriteCardImage({.model = gguf, .out = *folder_ / "bare.img", .superfloppy = true});
+    ASSERT_TRUE(bare) << bare.error();
+    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img", .superfloppy = true});
+    ASSERT_TRUE(card) << card.error();
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  // A board with a copy of this card in its slot.
+  void Insert(const std::string& name, const Board& board = kEsp32Cam) {
+    image_ = own_ / name;
+    ASSERT_TRUE(Shell("cp --sparse=always '" + (*folder_ / name) + "' '" + image_ + "'"));
+    Start(board);
+  }
+  void Start(const Board& board = kEsp32Cam) {
+    device_ = *host::FileDevice::Open(image_);
+    slot_ = std::make_unique<SimulatedSlot>(device_.get());
+    board_ = std::make_unique<SimulatedBoard>(board, *slot_);
+    model_ = std::make_unique<CardModel>(*board_, nullptr);
+  }
+
+  std::vector<std::string> Lines() const {
+    std::vector<std::string> lines;
+    std::stringstream output(board_->output());
+    for (std::string line; std::getline(output, line);) lines.push_back(line);
+    return lines;
+  }
+  // The numbers after "autorun KIND ".
+  std::vector<TokenId> Ids(const std::string& kind) const {
+    std::vector<TokenId> ids;
+    for (const std::string& line : Lines()) {
+      if (line.starts_with("autorun " + kind + " ")) {
+        ids.push_back(static_cast<TokenId>(std::stoul(line.substr(kind.size() + 9))));
+      }
+    }
+    return ids;
+  }
+
+  static TemporaryFolder* folder_;
+  TemporaryFolder own_;
+  std::string image_;
+  std::unique_ptr<host::FileDevice> device_;
+  std::unique_ptr<SimulatedSlot> slot_;
+  std::unique_ptr<SimulatedBoard> board_;
+  std::unique_ptr<CardModel> model_;
+};
+TemporaryFolder* CardModelTest::folder_ = nullptr;
+
+TEST_F(CardModelTest, OpensThePlanAndTheSessionInTheBoardsMemory) {
+  Insert("card.img");
+  ASSERT_TRUE(model_->Open("STORIES.GGUF"));
+  EXPECT_STREQ(model_->name().text.data(), "stories.gguf");
+  EXPECT_EQ(model_->pieces(), 1u);
+  ASSERT_NE(model_->index(), nullptr);
+  EXPECT_EQ(model_->hint(), nullptr);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(model_->Start({}));
+    EXPECT_TRUE(model_->plan().screened);
+    for (const Arena& arena : board_->arenas()) {
+      EXPECT_EQ(arena.used_bytes(), model_->plan().region_bytes(arena.region())) << RegionName(arena.region());
+    }
+  }
+  model_->Close();
+  for (const Arena& arena : board_->arenas()) EXPECT_EQ(arena.used_bytes(), 0u);
+  const Result<void> started = model_->Start({});
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().code, Code::kInvalidArgument);
+}
+
+TEST_F(CardModelTest, AModelWithoutAnIndexRunsAndSaysWhatOneWouldGain) {
+  Insert("bare.img");
+  ASSERT_TRUE(model_->Open(""));
+  EXPECT_EQ(model_->index(), nullptr);
+  EXPECT_THAT(model_->hint(), HasSubstr("thimble prepare"));
+  ASSERT_TRUE(model_->Start({}));
+  EXPECT_FALSE(model_->plan().screened);
+  EXPECT_TRUE(model_->session().Tokenize("Once"));
+}
+
+TEST_F(CardModelTest, ATensorFolderRuns) {
+  const std::string weights = own_ / "esp32_float32_weights";
+  ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "--to", "folder", "-o", weights}).exit_code, 0);
+  Insert("bare.img");
+  ASSERT_TRUE(Shell("mdel -i '" + image_ + "' ::stories.gguf && mcopy -s -i '" + image_ + "' '" + weights + "' ::"));
+  Start();
+  ASSERT_TRUE(model_->Open("")) << model_->name().text.data();
+  EXPECT_TRUE(model_->name().is_folder);
+  ASSERT_TRUE(model_->Start({.n_ctx = 64}));
+  EXPECT_LT(model_->board().capacity(Region::kPsram), board_->board().capacity(Region::kPsram));
+  std::vector<std::string> names;
+  ASSERT_TRUE(model_->ForModels([&](const ModelName& name) {
+    names.push_back(name.text.data());
+    return true;
+  }));
+  EXPECT_THAT(names, ElementsAre("esp32_float32_weights"));
+}
+
+TEST_F(CardModelTest, APlanFileIsObeyedIfItIsForThisBoard) {
+  Insert("card.img");
+  PutFile(image_, "stories.plan", "board = esp32-cam\nn_ctx = 77\ntile_buffer_bytes = 4096\n", own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  EXPECT_TRUE(model_->has_plan_file());
+  ASSERT_TRUE(model_->Start({}));
+  EXPECT_EQ(model_->plan().n_ctx, 77u);
+  EXPECT_EQ(model_->plan().tile_buffer_bytes, 4096u);
+  ASSERT_TRUE(model_->Start({.n_ctx = 50}));
+  EXPECT_EQ(model_->plan().n_ctx, 50u);
+
+  // One for another board, one that asks for too much, one that is none: said, and left aside.
+  for (const char* text : {"board = esp32-s3\n", "board = esp32-cam\ntile_buffer_bytes = 1048576\n", "n_ctx: 5\n"}) {
+    PutFile(image_, "stories.plan", text, own_);
+    Start();
+    ASSERT_TRUE(model_->Open("")) << text;
+    ASSERT_TRUE(model_->Start({})) << text;
+    EXPECT_NE(model_->plan_note(), nullptr) << text;
+    EXPECT_GT(model_->plan().tile_buffer_bytes, 4096u);
+  }
+}
+
+TEST_F(CardModelTest, ADamagedIndexIsSaidAndLeftAside) {
+  Insert("card.img");
+  PutFile(image_, "stories.thimble", std::string(5000, 'x'), own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  EXPECT_EQ(model_->index(), nullptr);
+  ASSERT_NE(model_->index_note(), nullptr);
+  EXPECT_TRUE(model_->Start({}));
+}
+
+TEST_F(CardModelTest, AnotherCardIsFoundWithoutARestart) {
+  Insert("card.img");
+  ASSERT_TRUE(model_->Open(""));
+  ASSERT_TRUE(model_->Start({}));
+  slot_->Insert(nullptr, 0);
+  EXPECT_FALSE(model_->session().Prefill(std::vector<TokenId>{1, 2, 3}));
+  EXPECT_FALSE(model_->Open(""));
+  const std::string bare = *folder_ / "bare.img";
+  const auto other = *host::FileDevice::Open(bare);
+  slot_->Insert(other.get(), 7);
+  ASSERT_TRUE(model_->Open(""));
+  EXPECT_EQ(model_->index(), nullptr);
+  EXPECT_TRUE(model_->Start({}));
+}
+
+TEST_F(CardModelTest, TheAutomaticRunPrintsWhatTheToolMakes) {
+  for (const bool is_greedy : {true, false}) {
+    const std::string mode = is_greedy ? "temp = 0\nhead = full\n" : "temp=0.8 # as usual\nseed = 5\nhead = screen\n";
+    Insert("card.img");
+    PutFile(image_, "autorun.txt", "# a test\nprompt = Once upon a time\nn = 9\n" + mode, own_);
+    Start();
+    bool passed = false;
+    ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "", passed)) << board_->output();
+    EXPECT_TRUE(passed) << board_->output();
+    EXPECT_EQ(Lines().front(), "autorun begin stories.gguf");
+    EXPECT_EQ(Lines().back(), "autorun PASS");
+    std::vector<std::string> words = {"run", "-m", image_, "-p", "Once upon a time", "-n", "9", "--json"};
+    for (const char* word : is_greedy ? std::array{"--temp", "0"} : std::array{"-s", "5"}) words.push_back(word);
+    const auto run = nlohmann::json::parse(RunTool(words).out);
+    EXPECT_EQ(Ids("prompt"), run["prompt_ids"].get<std::vector<TokenId>>());
+    EXPECT_EQ(Ids("token"), run["ids"].get<std::vector<TokenId>>());
+  }
+}
+
+// The sums are those of the logits, however the session came about.
+TEST_F(CardModelTest, TheAutomaticRunsSumsAreThoseOfTheLogits) {
+  Insert("bare.img");
+  ASSERT_TRUE(Autorun(*model_, *board_,
+                      {.model = "", .prompt = "Lily", .run = {.start = {.head = plan::HeadMode::kFull}, .n = 3}}));
+  const std::vector<TokenId> prompt = Ids("prompt");
+  const std::vector<TokenId> ids = Ids("token");
+  const auto file = *host::FileDevice::Open(*folder_ / "stories.gguf");
+  tests::OpenModel direct(*file, {.board = kEsp32S3, .keep_logits = true});
+  ASSERT_NE(direct.session(), nullptr) << direct.error();
+  ASSERT_TRUE(direct.session()->Prefill(prompt));
+  uint32_t all = 0;
+  for (const TokenId id : ids) {
+    const auto bytes = std::as_bytes(direct.session()->logits());
+    all = math::kReferenceKernels.crc32c(all, bytes.data(), bytes.size());
+    ASSERT_TRUE(direct.session()->Prefill(std::array{id}));
+  }
+  std::ostringstream line;
+  line << "autorun tokens 3 hash " << std::hex << std::setw(8) << std::setfill('0') << all;
+  EXPECT_THAT(Lines(), testing::Contains(line.str()));
+}
+
+TEST_F(CardModelTest, WhatIsWrongWithTheAutomaticRunIsItsLastLine) {
+  Insert("bare.img");
+  bool passed = true;
+  EXPECT_FALSE(AutorunIfAsked(*model_, *board_, "", passed));
+  EXPECT_EQ(board_->output(), "");
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "prompt = Once; n = 2; temp = hot", passed));
+  EXPECT_FALSE(passed);
+  EXPECT_EQ(Lines().back(),
+            "autorun FAIL: line 3 of the automatic run has a value that is none for its key: 'temp = hot'");
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "prompt = Once; n = 2", passed));
+  EXPECT_TRUE(passed) << board_->output();
+  slot_->Insert(nullptr, 0);
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "prompt = Once; n = 2", passed));
+  EXPECT_FALSE(passed);
+  EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: "));
+  slot_->Insert(device_.get(), 1);
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "prompt = Once; n = 2", passed));
+  EXPECT_TRUE(passed) << "the card is back";
+}
+
+TEST(BoardMemory, TakesWhatIsThere) {
+  EXPECT_EQ(DmaBytesToTake(kEsp32Cam, 200 * 1024), 128u * 1024);
+  EXPECT_EQ(DmaBytesToTake(kEsp32Cam, 110 * 1000), 109568u);
+  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 150 * 1024), 113u * 1024);
+  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 100 * 1024), 68u * 1024);
+  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 10 * 1024), 0u);
+  EXPECT_EQ(FitBoard(kEsp32Cam, {.dma = 128 * 1024}).tile_buffer_bytes, 64u * 1024);
+  EXPECT_EQ(FitBoard(kEsp32Cam, {.dma = 109568}).tile_buffer_bytes, 54784u);
+  EXPECT_EQ(FitBoard(kEsp32, {.dma = 37 * 1024}).tile_buffer_bytes, 16u * 1024);
+  EXPECT_EQ(FitBoard(kEsp32, {.dma = 20 * 1024}).tile_buffer_bytes, 7680u);
+  EXPECT_EQ(FitBoard(kEsp32, {.dma = 4 * 1024}).tile_buffer_bytes, 0u);
+  const Board fitted = FitBoard(kEsp32Cam, {.dma = 1, .sram = 2, .psram = 3, .flash = 4});
+  EXPECT_THAT(fitted.capacity_bytes, ElementsAre(1, 2, 3, 4));
+  EXPECT_STREQ(fitted.name, "esp32-cam");
+}
+
+}  // namespace
+}  // namespace thimble::firmware

@@ -1,0 +1,103 @@
+#include "firmware/simulated/simulated_board.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "engine/math/kernels.h"
+#include "firmware/app/board_card.h"
+
+namespace thimble::firmware {
+
+bool SimulatedSlot::IsTooFast() const {
+  if (rung_.bus == CardBus::kSpi) return false;
+  return rung_.khz > (rung_.bus == CardBus::k4Bit ? good_4bit_khz : good_1bit_khz);
+}
+
+Result<CardIdentity> SimulatedSlot::Connect(const CardRung& rung) {
+  ++connections_;
+  is_connected_ = false;
+  if (rung.bus == CardBus::k1Bit && !has_1bit) {
+    return Fail({.code = Code::kUnsupported, .what = "this slot has four lines only"});
+  }
+  if (contents_ == nullptr) return Fail({.code = Code::kTimeout, .what = "nothing answers"});
+  rung_ = rung;
+  is_connected_ = true;
+  return CardIdentity{.name = {"SIM"}, .size_bytes = contents_->geometry().size_bytes, .serial = serial_};
+}
+
+bool SimulatedSlot::CanReach(std::span<const std::byte> memory) const {
+  const std::byte* const end = unreachable.data() + unreachable.size();
+  return memory.data() + memory.size() <= unreachable.data() || memory.data() >= end;
+}
+
+Result<void> SimulatedSlot::StartRead(uint64_t first_sector, std::span<std::byte> dst) {
+  if (!dst_.empty()) return Fail({.code = Code::kInvalidArgument, .what = "two reads at once"});
+  if (reads_++ == pulled_after) contents_ = nullptr;
+  dst_ = dst;
+  if (!is_connected_ || contents_ == nullptr || time_outs > 0) {
+    if (time_outs > 0) --time_outs;
+    outcome_ = Fail({.code = Code::kTimeout, .what = "the card does not answer"});
+    return {};
+  }
+  outcome_ = contents_->StartRead(first_sector * kSectorBytes, dst);
+  if (outcome_) outcome_ = contents_->WaitRead();
+  if (io_failures > 0 || (IsTooFast() && !is_silent)) {
+    if (io_failures > 0) --io_failures;
+    std::fill(dst.begin() + static_cast<ptrdiff_t>(dst.size() / 2), dst.end(), std::byte{0xff});
+    outcome_ = Fail({.code = Code::kIo, .what = "the card's data came with a wrong checksum"});
+  } else if (IsTooFast()) {
+    dst[(reads_ * 7919) % dst.size()] ^= std::byte{0x10};
+  }
+  return {};
+}
+
+Result<void> SimulatedSlot::WaitRead() {
+  dst_ = {};
+  return outcome_;
+}
+
+SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows)
+    : board_(board),
+      card_(slot, kCardRungs, std::as_writable_bytes(std::span(probe_)), board.dma_align, math::BestKernels().crc32c),
+      shows_(shows) {
+  board_.capacity_bytes[static_cast<size_t>(Region::kFlash)] = 0;
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    memory_[i].resize(static_cast<size_t>(board_.capacity_bytes[i] / sizeof(Block)));
+    arenas_[i] = Arena(static_cast<Region>(i), std::as_writable_bytes(std::span(memory_[i])));
+  }
+  slot.unreachable = std::as_bytes(std::span(memory_[static_cast<size_t>(Region::kPsram)]));
+}
+
+MachineInfo SimulatedBoard::info() {
+  MachineInfo info;
+  info.chip = "a computer";
+  info.cores = 1;
+  return info;
+}
+
+const math::Kernels& SimulatedBoard::kernels() const { return math::BestKernels(); }
+
+void SimulatedBoard::Write(std::string_view text) {
+  output_ += text;
+  if (shows_) std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+Result<void> SimulatedBoard::MountCard() {
+  THIMBLE_TRY(card_.Mount());
+  was_mounted_ = true;
+  return {};
+}
+
+CardInfo SimulatedBoard::card_info() const { return InfoOf(card_); }
+
+bool SimulatedBoard::TryCard(uint32_t rung, CardTrial& trial) { return TryRung(card_, rung, arenas_, *this, trial); }
+
+Result<size_t> SimulatedBoard::LoadSetting(const char* key, std::span<char>) {
+  return Fail(Error{.code = Code::kNotFound, .what = "there is no setting '{name}'"}.Named(key));
+}
+
+Result<void> SimulatedBoard::SaveSetting(const char*, std::string_view) {
+  return Fail({.code = Code::kUnsupported, .what = "this board keeps no settings"});
+}
+
+}  // namespace thimble::firmware
