@@ -322,6 +322,12 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
   return prompt_ids_.first(n);
 }
 
+void Session::Clear() {
+  pending_.reset();
+  n_past_ = 0;
+  have_hidden_ = have_logits_ = has_text_ = false;
+}
+
 Result<void> Session::Prefill(std::span<const TokenId> tokens) {
   const uint32_t left = plan_->n_ctx - n_past_;
   const uint64_t need = tokens.size() + (pending_ ? 1 : 0);

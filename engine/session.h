@@ -91,6 +91,9 @@ class Session {
   // a logit is not a finite number (the weights are damaged). After an I/O error the call can be made again.
   Result<TokenId> Next(const text::SamplerOptions& sampler);
 
+  // Begins another conversation: as after Open().
+  void Clear();
+
   // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
   // before the first Prefill(), and if the plan does not keep them.
   std::span<const float> logits() const { return have_logits_ ? logits_ : std::span<const float>(); }

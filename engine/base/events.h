@@ -64,7 +64,9 @@ class EventSink {
   virtual void OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes) = 0;
   // The thread goes on when the read in flight is done.
   virtual void OnReadAwaited(Zone zone) = 0;
-  // The thread goes on when this is done.
+  // It goes on now. For whoever has a clock of their own.
+  virtual void OnReadDone(Zone) {}
+  // The thread goes on when this is done; told after it was.
   virtual void OnWork(Zone zone, const Work& work) = 0;
 
  protected:

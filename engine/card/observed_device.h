@@ -28,8 +28,11 @@ class ObservedDevice final : public BlockDevice {
   }
 
   Result<void> WaitRead() override {
-    if (ledger_->events != nullptr) ledger_->events->OnReadAwaited(ledger_->zone);
-    return device_->WaitRead();
+    if (ledger_->events == nullptr) return device_->WaitRead();
+    ledger_->events->OnReadAwaited(ledger_->zone);
+    Result<void> done = device_->WaitRead();
+    ledger_->events->OnReadDone(ledger_->zone);
+    return done;
   }
 
   Result<void> Reinitialise() override { return device_->Reinitialise(); }

@@ -85,7 +85,8 @@ bool Set(RunSettings& settings, Id id, std::string_view value) {
     case Id::kSeed: {
       const std::optional<int64_t> seed = ParseWhole(value, -1, std::numeric_limits<int64_t>::max());
       if (seed) settings.draws_seed = *seed < 0;
-      return Store(sampler.seed, seed);
+      if (seed && *seed >= 0) sampler.seed = static_cast<uint64_t>(*seed);
+      return seed.has_value();
     }
     case Id::kCtxSize:
       return Store(settings.start.n_ctx, ParseWhole(value, 0, kMost32));
@@ -118,6 +119,12 @@ Result<void> SetRunSetting(RunSettings& settings, std::string_view name, std::st
   THIMBLE_TRY(text::CheckSamplerOptions(changed.start.sampler));
   settings = changed;
   return {};
+}
+
+text::SamplerOptions SamplerFor(const RunSettings& settings, uint64_t random) {
+  text::SamplerOptions sampler = settings.start.sampler;
+  if (settings.draws_seed) sampler.seed = random;
+  return sampler;
 }
 
 std::string_view FormatRunSetting(const RunSettings& settings, std::string_view name, std::span<char> out) {

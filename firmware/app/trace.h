@@ -20,18 +20,19 @@ class Trace final : public EventSink {
 
   void OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes) override;
   void OnReadAwaited(Zone zone) override;
+  void OnReadDone(Zone zone) override;
   void OnWork(Zone zone, const Work& work) override;
 
   void Clear();
   uint64_t seen() const { return seen_; }  // since Clear(), those that are no longer kept included
 
   // As one JSON object in Chrome's trace format, which chrome://tracing and ui.perfetto.dev show: the lanes "card" and
-  // "core 0" of `thimble simulate --trace`. A read lasts until it was waited for, a kernel from the event before it to
-  // its own; `bytes` and `units` are as there.
+  // "core 0" of `thimble simulate --trace`, names, bytes and units as there. A read that is done before it is waited
+  // for lasts until then; a kernel lasts from what was told before it.
   void Show() const;
 
  private:
-  enum class What : uint8_t { kRead, kWait, kWork };
+  enum class What : uint8_t { kRead, kWait, kDone, kWork };
   struct Event {
     uint64_t us = 0;
     uint64_t amount = 0;

@@ -1,0 +1,290 @@
+#include "firmware/app/bench.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <span>
+
+#include "engine/base/text_buffer.h"
+#include "engine/math/numerics.h"
+#include "engine/math/rotary.h"
+#include "engine/text/sampler.h"
+#include "firmware/app/print.h"
+
+namespace thimble::firmware {
+namespace {
+
+using math::Kernels;
+
+constexpr uint32_t kTimes = 9;                 // of each measurement; a log needs 5
+constexpr uint32_t kSmallRead = 4096;          // and as large as a tile
+constexpr uint32_t kLineBytes = 32;            // of the cache
+constexpr uint64_t kMemoryBytes = 256 * 1024;  // much more than the cache
+constexpr uint32_t kRows = 24;
+constexpr uint32_t kCols = 192;
+
+// Gives an arena back what was taken of it.
+class Borrowed {
+ public:
+  Borrowed(Machine& machine, Region region) : arena_(&ArenaOf(machine.arenas(), region)), mark_(arena_->used_bytes()) {}
+  ~Borrowed() { arena_->Release(mark_); }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  Arena& arena() { return *arena_; }
+  uint64_t left() const { return arena_->capacity_bytes() - arena_->used_bytes(); }
+
+ private:
+  Arena* arena_;
+  uint64_t mark_;
+};
+
+Result<void> CheckInterrupt(Machine& machine) {
+  if (!machine.interrupted().load()) return {};
+  return Fail({.code = Code::kCancelled, .what = "interrupted"});
+}
+
+// Numbers that scatter well; D. Knuth, "The Art of Computer Programming", volume 2, 3.3.4, table 1, line 26.
+class Random {
+ public:
+  uint64_t Next() { return state_ = state_ * 6364136223846793005u + 1442695040888963407u; }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+// -- The card
+
+Result<uint64_t> TimeRead(Machine& machine, uint64_t offset_bytes, std::span<std::byte> buffer) {
+  const uint64_t begin = machine.NowUs();
+  THIMBLE_TRY(machine.card()->StartRead(offset_bytes, buffer));
+  THIMBLE_TRY(machine.card()->WaitRead());
+  return std::max<uint64_t>(machine.NowUs() - begin, 1);
+}
+
+Result<void> BenchReads(Machine& machine, std::span<std::byte> buffer, bool is_random) {
+  const uint64_t size_bytes = machine.card()->geometry().size_bytes;
+  const uint64_t places = size_bytes / buffer.size();
+  if (places < kTimes + 1) return Fail({.code = Code::kUnsupported, .what = "the card is too small to be measured"});
+  Random random;
+  // Somewhere, so that the first of the reads that follow goes on where one ended.
+  uint64_t place = random.Next() % (places - kTimes);
+  THIMBLE_TRY(TimeRead(machine, place * buffer.size(), buffer));
+  for (uint32_t i = 0; i < kTimes; ++i) {
+    THIMBLE_TRY(CheckInterrupt(machine));
+    place = is_random ? random.Next() % places : place + 1;
+    THIMBLE_ASSIGN(const uint64_t us, TimeRead(machine, place * buffer.size(), buffer));
+    Print(machine, "thimble: read ", buffer.size(), is_random ? " random " : " next ", us, "\n");
+  }
+  return {};
+}
+
+// -- Memory
+
+// One word of each line, so that each line is fetched; returns their sum, so that the reads are made.
+uint32_t ReadLines(std::span<const std::byte> memory) {
+  uint32_t sum = 0;
+  for (size_t at = 0; at + kLineBytes <= memory.size(); at += kLineBytes) {
+    sum += *reinterpret_cast<const volatile uint32_t*>(memory.data() + at);
+  }
+  return sum;
+}
+
+void WriteLines(std::span<std::byte> memory) {
+  for (size_t at = 0; at + kLineBytes <= memory.size(); at += kLineBytes) {
+    *reinterpret_cast<volatile uint32_t*>(memory.data() + at) = static_cast<uint32_t>(at);
+  }
+}
+
+// As often as it takes to be timed in microseconds: until it takes this long, or so many times.
+constexpr uint64_t kLongEnoughUs = 2000;
+constexpr uint64_t kMostRepeats = 1024;
+
+template <class Do>
+uint64_t TimeRepeated(Machine& machine, uint64_t repeats, Do& work) {
+  const uint64_t begin = machine.NowUs();
+  for (uint64_t i = 0; i < repeats; ++i) work();
+  return machine.NowUs() - begin;
+}
+
+// Times work(), which does `units` of what the cost is of. `scale`: thousandths of the cost's unit in a microsecond.
+template <class Do>
+Result<void> TimeCost(Machine& machine, std::string_view key, std::string_view suffix, uint64_t units, uint64_t scale,
+                      Do work) {
+  uint64_t repeats = 1;
+  while (TimeRepeated(machine, repeats, work) < kLongEnoughUs && repeats < kMostRepeats) repeats *= 2;
+  for (uint32_t i = 0; i < kTimes; ++i) {
+    THIMBLE_TRY(CheckInterrupt(machine));
+    const uint64_t us = TimeRepeated(machine, repeats, work);
+    Print(machine, "thimble: cost ", key, suffix, " ", Fixed{us * scale / (units * repeats), 3}, "\n");
+  }
+  return {};
+}
+
+Result<void> TimeLines(Machine& machine, std::string_view key, uint64_t bytes, auto work) {
+  return TimeCost(machine, key, "", bytes / kLineBytes, 1000, work);
+}
+
+// -- Kernels
+
+// Operands in internal memory.
+struct Operands {
+  std::span<float> w;            // [kRows, kCols]
+  std::span<float> x;            // [kCols]
+  std::span<float> x2;           // [kCols]
+  std::span<float> y;            // [kCols]
+  std::span<std::byte> records;  // of a stage of the screen
+  std::span<int8_t> codes;
+};
+
+constexpr uint32_t kScreenUnits = kCols / 32;
+constexpr uint32_t kScreenBits = 4;
+constexpr uint32_t kRecordBytes = kScreenUnits * 32 * kScreenBits / 8 + 4;
+
+Result<Operands> TakeOperands(Arena& arena) {
+  Operands o;
+  THIMBLE_ASSIGN(o.w, arena.Take<float>(kRows * kCols));
+  THIMBLE_ASSIGN(o.x, arena.Take<float>(kCols));
+  THIMBLE_ASSIGN(o.x2, arena.Take<float>(kCols));
+  THIMBLE_ASSIGN(o.y, arena.Take<float>(kCols));
+  THIMBLE_ASSIGN(o.records, arena.Take<std::byte>(kRows * kRecordBytes));
+  THIMBLE_ASSIGN(o.codes, arena.Take<int8_t>(kScreenUnits * 64));
+  Random random;
+  // Of moderate size, also as 16-bit floats.
+  const auto number = [&] {
+    return std::bit_cast<float>(static_cast<uint32_t>((random.Next() >> 32 & 0x80ff80ff) | 0x3c003c00));
+  };
+  for (const std::span<float> values : {o.w, o.x, o.x2, o.y}) std::ranges::generate(values, number);
+  for (std::byte& value : o.records) value = static_cast<std::byte>(random.Next() >> 40);
+  for (int8_t& value : o.codes) value = static_cast<int8_t>((random.Next() >> 40) % 64);
+  return o;
+}
+
+class KernelBench {
+ public:
+  KernelBench(Machine& machine, const Operands& o)
+      : machine_(&machine), k_(&machine.kernels()), o_(o), mhz_(std::max(machine.info().mhz, 1u)) {}
+
+  Result<void> Run() {
+    THIMBLE_TRY(Matrices());
+    THIMBLE_TRY(Vectors());
+    return Others();
+  }
+
+ private:
+  template <class Do>
+  Result<void> Time(Kernel kernel, uint64_t units, Do work) {
+    std::array<char, 40> key;
+    TextBuffer text(key);
+    text.Append("kernel.");
+    text.Append(std::string_view(KernelName(kernel)));
+    return TimeCost(*machine_, {key.data(), text.size()}, "_cycles", units, uint64_t{1000} * mhz_, work);
+  }
+
+  Result<void> Matrices() {
+    constexpr uint64_t kMacs = uint64_t{kRows} * kCols;
+    const auto* w16 = reinterpret_cast<const uint16_t*>(o_.w.data());
+    THIMBLE_TRY(
+        Time(Kernel::kMatvecF32, kMacs, [&] { k_->matvec_f32(o_.y.data(), o_.w.data(), o_.x.data(), kRows, kCols); }));
+    THIMBLE_TRY(Time(Kernel::kMatvecF16, kMacs, [&] { k_->matvec_f16(o_.y.data(), w16, o_.x.data(), kRows, kCols); }));
+    THIMBLE_TRY(
+        Time(Kernel::kMatvecBF16, kMacs, [&] { k_->matvec_bf16(o_.y.data(), w16, o_.x.data(), kRows, kCols); }));
+    return Time(Kernel::kWeightedSum, kMacs,
+                [&] { k_->add_weighted_rows_f32(o_.y.data(), o_.w.data(), o_.x.data(), kRows, kCols, kCols); });
+  }
+
+  Result<void> Vectors() {
+    THIMBLE_TRY(
+        Time(Kernel::kRmsNorm, kCols, [&] { k_->rmsnorm(o_.y.data(), o_.x.data(), o_.x2.data(), kCols, 1e-5f); }));
+    THIMBLE_TRY(Time(Kernel::kSoftmax, kCols, [&] { k_->softmax(o_.y.data(), kCols, 0.1f); }));
+    THIMBLE_TRY(Time(Kernel::kSiluMul, kCols, [&] { k_->silu_mul(o_.y.data(), o_.x.data(), kCols); }));
+    THIMBLE_TRY(Time(Kernel::kAdd, kCols, [&] { k_->add(o_.y.data(), o_.x.data(), kCols); }));
+    THIMBLE_TRY(Time(Kernel::kRope, kCols / 2, [&] { k_->rope(o_.y.data(), o_.x.data(), o_.x2.data(), 1, kCols); }));
+    return Time(Kernel::kRotaryAngles, kCols / 2,
+                [&] { math::RotaryAngles(o_.y.data(), o_.y.data() + kCols / 2, o_.x.data(), kCols / 2, 100); });
+  }
+
+  Result<void> Others() {
+    const auto bytes = std::as_bytes(o_.w);
+    THIMBLE_TRY(Time(Kernel::kCrc32c, bytes.size(), [&] { sum_ = k_->crc32c(0, bytes.data(), bytes.size()); }));
+    THIMBLE_TRY(Time(Kernel::kCopy, bytes.size() / 2,
+                     [&] { std::memcpy(o_.w.data(), bytes.data() + bytes.size() / 2, bytes.size() / 2); }));
+    THIMBLE_TRY(Time(Kernel::kExpand, kCols, [&] {
+      const auto* halves = reinterpret_cast<const uint16_t*>(o_.w.data());
+      for (uint32_t i = 0; i < kCols; ++i) o_.y[i] = math::Numerics<math::BaselineOps>::ExpandF16(halves[i]);
+    }));
+    const math::ScreenQuery query = {.codes = o_.codes.data(),
+                                     .directions = nullptr,
+                                     .units = kScreenUnits,
+                                     .bits = kScreenBits,
+                                     .num_directions = 0,
+                                     .record_bytes = kRecordBytes,
+                                     .code_offset = 0};
+    THIMBLE_TRY(Time(Kernel::kScreen, uint64_t{kRows} * kCols,
+                     [&] { k_->screen_rows(o_.y.data(), o_.x2.data(), o_.records.data(), kRows, query); }));
+    return Time(Kernel::kChoose, kCols, [&] {
+      text::Choice choice({.temperature = 0}, kCols, 0, {}, {}, {});
+      choice.OfferAll(0, o_.x);
+      sum_ = choice.Chosen();
+    });
+  }
+
+  Machine* machine_;
+  const Kernels* k_;
+  Operands o_;
+  uint32_t mhz_;
+  volatile uint32_t sum_ = 0;  // so that results are used
+};
+
+}  // namespace
+
+void BenchHeader(Machine& machine) {
+  Print(machine, "thimble: name ", machine.board().name, "-measured\nthimble: like ", machine.board().name, "\n");
+  if (machine.card() != nullptr) Print(machine, "thimble: card_mode ", machine.card_info().mode, "\n");
+}
+
+Result<void> BenchCard(Machine& machine) {
+  Borrowed dma(machine, Region::kSramDma);
+  const uint32_t tile_bytes = machine.board().tile_buffer_bytes;
+  THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.arena().Take<std::byte>(tile_bytes));
+  for (const bool is_random : {false, true}) {
+    for (const uint32_t bytes : {kSmallRead, tile_bytes}) {
+      THIMBLE_TRY(BenchReads(machine, buffer.first(bytes), is_random));
+    }
+  }
+  return {};
+}
+
+Result<void> BenchPsram(Machine& machine) {
+  Borrowed psram(machine, Region::kPsram);
+  if (psram.left() < kMemoryBytes) return Fail({.code = Code::kUnsupported, .what = "this board has no PSRAM"});
+  THIMBLE_ASSIGN(const std::span<std::byte> memory, psram.arena().Take<std::byte>(kMemoryBytes));
+  uint32_t sum = 0;
+  THIMBLE_TRY(TimeLines(machine, "psram.line_us", memory.size(), [&] { sum += ReadLines(memory); }));
+  return TimeLines(machine, "psram.write_us", memory.size(), [&] { WriteLines(memory); });
+}
+
+Result<void> BenchFlash(Machine& machine) {
+  if (machine.flash() == nullptr) {
+    return Fail({.code = Code::kUnsupported, .what = "this board has no partition for weights"});
+  }
+  const std::span<const std::byte> all = machine.flash()->memory();
+  const std::span<const std::byte> memory = all.first(std::min<size_t>(all.size(), kMemoryBytes));
+  uint32_t sum = 0;
+  return TimeLines(machine, "flash.line_us", memory.size(), [&] { sum += ReadLines(memory); });
+}
+
+Result<void> BenchKernels(Machine& machine, Workers* workers) {
+  Borrowed sram(machine, Region::kSram);
+  THIMBLE_ASSIGN(const Operands operands, TakeOperands(sram.arena()));
+  THIMBLE_TRY(KernelBench(machine, operands).Run());
+  if (workers == nullptr) return {};
+  constexpr uint32_t kForks = 64;
+  return TimeCost(machine, "fork_us", "", kForks, 1000, [&] {
+    for (uint32_t i = 0; i < kForks; ++i) {
+      workers->Run(2, [](const void*, uint32_t, uint32_t) {}, nullptr);
+    }
+  });
+}
+
+}  // namespace thimble::firmware

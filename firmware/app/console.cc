@@ -1,0 +1,449 @@
+#include "firmware/app/console.h"
+
+#include <algorithm>
+#include <array>
+
+#include "engine/generate.h"
+#include "engine/session.h"
+#include "firmware/app/bench.h"
+#include "firmware/app/doctor.h"
+#include "firmware/app/print.h"
+
+namespace thimble::firmware {
+namespace {
+
+constexpr uint32_t kBenchTokens = 8;
+
+// The text as it is made.
+class Output final : public TextSink {
+ public:
+  Output(Machine& machine, bool has_tokenizer) : machine_(&machine), has_tokenizer_(has_tokenizer) {}
+
+  void OnToken(TokenId id) override {
+    const uint64_t now = machine_->NowUs();
+    if (n_ == 0) first_us_ = now;
+    last_us_ = now;
+    ++n_;
+    if (!has_tokenizer_) Print(*machine_, id, " ");
+  }
+  void OnText(std::string_view text) override { machine_->Write(text); }
+
+  uint64_t n() const { return n_; }
+  // Between the first and the last.
+  uint64_t us() const { return last_us_ - first_us_; }
+
+ private:
+  Machine* machine_;
+  bool has_tokenizer_;
+  uint64_t n_ = 0;
+  uint64_t first_us_ = 0;
+  uint64_t last_us_ = 0;
+};
+
+std::string_view ReasonText(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEndOfSequence:
+      return "the text ended";
+    case StopReason::kLimit:
+      return "as many as were asked for";
+    case StopReason::kStopText:
+      return "a stop text";
+    case StopReason::kContextFull:
+      return "the context is full";
+    case StopReason::kCancelled:
+      return "Ctrl-C";
+  }
+  return "";
+}
+
+// The plan of one has room for the other.
+bool NeedSameRoom(const text::SamplerOptions& a, const text::SamplerOptions& b, uint32_t vocab_size) {
+  constexpr uint64_t kMost = ~uint64_t{0};
+  return text::CandidatesNeeded(a, vocab_size) == text::CandidatesNeeded(b, vocab_size) &&
+         text::PenalisedNeeded(a, kMost) == text::PenalisedNeeded(b, kMost) &&
+         text::IsBoundable(a) == text::IsBoundable(b);
+}
+
+}  // namespace
+
+std::span<const Console::Command> Console::commands() {
+  static constexpr std::array<Command, 11> kCommands = {
+      {{"run", "[TEXT]", "continue a text; without TEXT line by line, until /bye. Ctrl-C ends it", &Console::RunText},
+       {"ls", "", "the models on the card", &Console::List},
+       {"use", "MODEL", "take this model from now on", &Console::Use},
+       {"set", "[NAME VALUE]", "show the settings, or set one; the board keeps it. 'set reset' forgets all",
+        &Console::Set},
+       {"plan", "", "where the model's weights and buffers are, and what a token reads", &Console::Plan},
+       {"info", "", "chip, memory, card, model", &Console::Info},
+       {"doctor", "", "look for what is wrong: supply, pins, memory, arithmetic, card", &Console::Doctor},
+       {"bench", "[card|psram|flash|kernels|token]", "measure; save the lines for 'thimble boards --from-log'",
+        &Console::Bench},
+       {"events", "[on|off]", "what happened when in the last run, once it is on, for ui.perfetto.dev",
+        &Console::Events},
+       {"help", "", "this", &Console::Help},
+       {"?", "", "this", &Console::Help}}};
+  return kCommands;
+}
+
+void Console::Start() {
+  LoadSettings(*machine_, settings_);
+  const MachineInfo info = machine_->info();
+  Print(*machine_, "Thimble on ", machine_->board().name, ", ", info.chip, " revision ", info.revision / 100, ".",
+        info.revision % 100, ". 'help' lists what can be typed.\n");
+  if (info.browned_out) ExamineStart(*machine_);
+  ExamineArithmetic(*machine_, /*is_brief=*/true);
+}
+
+void Console::Execute(std::string_view line) {
+  machine_->interrupted().store(false);
+  if (is_chatting_) return ExecuteChat(line);
+  if (const Result<void> parsed = line_.Parse(line); !parsed) return Tell(parsed.error());
+  if (line_.size() == 0) return;
+  for (const Command& command : commands()) {
+    if (line_.word(0) == command.name) return (this->*command.run)();
+  }
+  Print(*machine_, "there is no command '", Clean{line_.word(0).substr(0, 40)}, "': 'help' lists all of them\n");
+}
+
+void Console::Tell(const Error& error) {
+  if (error.code == Code::kCancelled) {
+    Print(*machine_, "\n^C\n");
+    return;
+  }
+  Print(*machine_, "error: ", error, "\n");
+  if (error.code != Code::kIo && error.code != Code::kTimeout) return;
+  // Whatever is open reads from it.
+  model_->Close();
+  Print(*machine_,
+        "The card does not answer as it should. Is it in its slot? Put it back and type the command again; 'doctor' "
+        "tries ",
+        "all ways of reading it.\n");
+}
+
+bool Console::HasWords(size_t least, size_t most) {
+  const size_t n = line_.size() - 1;
+  if (n >= least && n <= most) return true;
+  for (const Command& command : commands()) {
+    if (line_.word(0) != command.name) continue;
+    Print(*machine_, "so: ", command.name, command.arguments.empty() ? "" : " ", command.arguments, "\n");
+  }
+  return false;
+}
+
+void Console::Help() {
+  for (const Command& command : commands()) {
+    if (command.name == "?") continue;
+    Printer line(*machine_);
+    line.Add(Padded{command.name, 7}).Add(Padded{command.arguments, 14}).Add("  ").Add(command.help).Add("\n");
+  }
+}
+
+// -- The model
+
+Result<void> Console::OpenModel() {
+  if (model_->is_open()) return {};
+  THIMBLE_TRY(model_->Open(settings_.model.data()));
+  TellOfModel();
+  return {};
+}
+
+void Console::TellOfModel() {
+  Print(*machine_, "model ", Clean{model_->name().text.data()}, ", ", model_->model().shape.num_hidden_layers,
+        model_->model().shape.num_hidden_layers == 1 ? " layer" : " layers", ", vocabulary ",
+        model_->model().shape.vocab_size, ", card ", machine_->card_info().mode, "\n");
+  if (model_->index_note() != nullptr) Print(*machine_, "note: ", *model_->index_note(), "\n");
+  if (model_->hint() != nullptr) Print(*machine_, "hint: ", model_->hint(), "\n");
+}
+
+bool Console::FitsSession(const StartOptions& start) const {
+  return model_->is_started() && start.n_ctx == started_.n_ctx && start.head == started_.head &&
+         NeedSameRoom(start.sampler, started_.sampler, model_->model().shape.vocab_size);
+}
+
+Result<void> Console::OpenSession() {
+  THIMBLE_TRY(OpenModel());
+  const StartOptions& start = settings_.run.start;
+  model_->ledger().events = nullptr;
+  if (!FitsSession(start)) {
+    const Result<void> opened = model_->Start(start);
+    if (!opened) {
+      if (opened.error().code == Code::kOutOfMemory && start.n_ctx != 0) {
+        const uint32_t fits = LargestContext(model_->model(), model_->board(), machine_->card()->geometry().block_bytes,
+                                             {.head = start.head}, start.sampler, model_->index());
+        if (fits != 0) Print(*machine_, "hint: 'set ctx-size ", fits, "' fits, 'set ctx-size 0' takes what fits\n");
+      }
+      return opened;
+    }
+    started_ = start;
+    if (model_->plan_note() != nullptr) Print(*machine_, "note: ", *model_->plan_note(), "\n");
+  }
+  if (is_tracing_) model_->ledger().events = &trace_;
+  return {};
+}
+
+void Console::List() {
+  if (!HasWords(0, 0)) return;
+  uint32_t n = 0;
+  const Result<void> listed = model_->ForModels([&](const ModelName& name) {
+    const bool is_current =
+        model_->is_open() && card::SameName(name.text.data(), std::string_view(model_->name().text.data()));
+    Print(*machine_, is_current ? "* " : "  ", Clean{name.text.data()}, name.is_folder ? "/\n" : "\n");
+    ++n;
+    return !machine_->interrupted().load();
+  });
+  if (!listed) return Tell(listed.error());
+  if (n == 0) Print(*machine_, "no model: copy a .gguf file or a tensor folder into the card's root folder\n");
+}
+
+void Console::Use() {
+  if (!HasWords(1, 1)) return;
+  const std::string_view name = line_.word(1);
+  if (const Result<void> opened = model_->Open(name); !opened) return Tell(opened.error());
+  TellOfModel();
+  const Result<void> kept = ChangeSetting(*machine_, settings_, kModelSetting, name);
+  if (!kept) Tell(kept.error());
+}
+
+// -- Settings
+
+void Console::ShowSetting(std::string_view name, std::string_view help, std::string_view value) {
+  Print(*machine_, Padded{name, 15}, Padded{value, 8}, "  ", help, "\n");
+}
+
+void Console::ShowSettings() {
+  for (const RunSetting& setting : AllRunSettings()) {
+    std::array<char, 32> text;
+    ShowSetting(setting.name, setting.help, FormatRunSetting(settings_.run, setting.name, text));
+  }
+  ShowSetting(kModelSetting, "file name on the card; empty: the only one, or the first", settings_.model.data());
+}
+
+void Console::Set() {
+  if (!HasWords(0, 2)) return;
+  if (line_.size() == 1) return ShowSettings();
+  const std::string_view name = line_.word(1);
+  Result<void> done;
+  if (line_.size() == 2 && name == "reset") {
+    settings_ = {};
+    done = machine_->ClearSettings();
+  } else if (line_.size() == 2) {
+    Print(*machine_, "so: set NAME VALUE\n");
+  } else {
+    done = ChangeSetting(*machine_, settings_, name, line_.word(2));
+    if (done && name == kModelSetting) model_->Close();
+  }
+  if (!done) Tell(done.error());
+}
+
+// -- Texts
+
+void Console::RunText() {
+  if (line_.size() == 1) {
+    if (const Result<void> opened = OpenSession(); !opened) return Tell(opened.error());
+    model_->session().Clear();
+    is_chatting_ = true;
+    Print(*machine_, "Type how a text begins. Enter alone goes on; /clear begins anew, /bye ends, /? helps.\n");
+    return;
+  }
+  Result<void> done = OpenSession();
+  if (done) model_->session().Clear();
+  if (done) done = Continue(line_.RestFrom(1));
+  if (!done) Tell(done.error());
+}
+
+void Console::ExecuteChat(std::string_view line) {
+  Result<void> done;
+  if (line == "/bye" || line == "/exit") {
+    is_chatting_ = false;
+  } else if (line == "/clear") {
+    done = OpenSession();
+    if (done) model_->session().Clear();
+  } else if (line.starts_with("/set")) {
+    done = line_.Parse(line.substr(1));
+    if (done) Set();
+  } else if (line.starts_with('/')) {
+    Print(*machine_,
+          "/clear            begin another text\n/set NAME VALUE   as 'set'\n/bye              back to commands\n");
+  } else if (line.size() > kMostLineBytes) {
+    Print(*machine_, "that line is longer than ", kMostLineBytes, " bytes\n");
+  } else {
+    done = OpenSession();
+    if (done) done = Continue(line);
+  }
+  if (done) return;
+  if (done.error().code != Code::kCancelled) is_chatting_ = done.error().code == Code::kContextFull;
+  Tell(done.error());
+}
+
+// What follows `text`, which is put behind what there is.
+Result<void> Console::Continue(std::string_view text) {
+  Session& session = model_->session();
+  trace_.Clear();
+  if (!text.empty() || session.n_past() == 0) {
+    std::span<const TokenId> ids;
+    if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != card::kNoToken && text.empty()) {
+      ids = {&session.tokenizer_ref().bos, 1};
+    } else {
+      THIMBLE_ASSIGN(ids, session.Tokenize(text));
+    }
+    // The begin token stands at the beginning only.
+    if (session.has_text() && !ids.empty() && ids.front() == session.tokenizer_ref().bos) ids = ids.subspan(1);
+    if (!ids.empty()) THIMBLE_TRY(session.Prefill(ids));
+  }
+  return Generate();
+}
+
+Result<void> Console::Generate() {
+  Session& session = model_->session();
+  const text::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
+  Output output(*machine_, session.tokenizer().size() != 0);
+  const uint64_t retries = model_->ledger().retries;
+  const Result<GenerateResult> made =
+      thimble::Generate(session, {.sampler = sampler, .n_predict = settings_.run.n, .stops = {}}, output);
+  if (!made) return std::unexpected(made.error());
+  Print(*machine_, "\n[", made->n_predicted, made->n_predicted == 1 ? " token" : " tokens");
+  if (output.us() != 0) Print(*machine_, ", ", Fixed{(output.n() - 1) * 100'000'000 / output.us(), 2}, " a second");
+  Print(*machine_, "; ", ReasonText(made->reason));
+  if (sampler.temperature != 0) Print(*machine_, "; seed ", sampler.seed);
+  if (model_->ledger().retries != retries) {
+    Print(*machine_, "; ", model_->ledger().retries - retries, " reads of the card made again");
+  }
+  Print(*machine_, "]\n");
+  return {};
+}
+
+// -- What is there
+
+void Console::Info() {
+  if (!HasWords(0, 0)) return;
+  const MachineInfo info = machine_->info();
+  Print(*machine_, "board      ", machine_->board().name, ", ", machine_->board().description, "\n");
+  Print(*machine_, "chip       ", info.chip, " revision ", info.revision / 100, ".", info.revision % 100, ", ",
+        info.cores, info.cores == 1 ? " core" : " cores", " at ", info.mhz, " MHz, ", info.sdk, "\n");
+  Print(*machine_, "flash      ", info.flash_bytes / 1024, " KiB, for weights ",
+        machine_->flash() == nullptr ? 0 : machine_->flash()->memory().size() / 1024, " KiB\n");
+  Print(*machine_, "PSRAM      ", info.psram_bytes / 1024, " KiB\n");
+  Print(*machine_, "start      ", info.reset_reason, ", ", Fixed{machine_->NowUs() / 100'000, 1}, " s ago\n");
+  for (const HeapInfo& heap : info.heaps) {
+    Print(*machine_, "heap       ", heap.name, ": ", heap.free_bytes, " bytes free, ", heap.least_free_bytes,
+          " at least since the start, ", heap.largest_bytes, " in one piece\n");
+  }
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const Arena& arena = machine_->arenas()[i];
+    Print(*machine_, "engine     ", Padded{RegionName(arena.region()), 8}, "  ", arena.used_bytes(), " of ",
+          arena.capacity_bytes(), " bytes in use\n");
+  }
+  if (machine_->card() == nullptr) {
+    Print(*machine_, "card       not looked for yet\n");
+  } else {
+    const CardInfo card = machine_->card_info();
+    Print(*machine_, "card       ", Clean{card.name}, ", ", card.size_bytes / 1'000'000, " MB, ", card.mode, ", ",
+          card.retries, " reads made again, brought back ", card.reinitialised, " times\n");
+  }
+  if (model_->is_open()) {
+    TellOfModel();
+    Print(*machine_, "           in ", model_->pieces(), model_->pieces() == 1 ? " piece" : " pieces",
+          " on the card\n");
+  }
+}
+
+void Console::Plan() {
+  if (!HasWords(0, 0)) return;
+  if (const Result<void> opened = OpenSession(); !opened) return Tell(opened.error());
+  const plan::Plan& p = model_->plan();
+  Print(*machine_, "context ", p.n_ctx, ", prompts in pieces of ", p.prompt_batch, ", next token by ",
+        p.screened ? "the screen" : "a scan of all rows", model_->has_plan_file() ? ", by the plan file" : "", "\n");
+  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+    const plan::Buffer& buffer = p.buffers[i];
+    if (buffer.bytes == 0) continue;
+    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{plan::BufferName(static_cast<plan::BufferId>(i)), 18},
+          buffer.bytes, " bytes\n");
+  }
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    Print(*machine_, Padded{RegionName(region), 9}, Padded{"all", 18}, p.region_bytes(region), " of ",
+          model_->board().capacity(region), " bytes\n");
+  }
+  Print(*machine_, "a token reads ", p.token_cost.card_bytes, " bytes of the card in ", p.token_cost.reads, " reads\n");
+}
+
+void Console::Events() {
+  if (!HasWords(0, 1)) return;
+  const std::string_view what = line_.word(1);
+  if (line_.size() == 1) {
+    if (trace_.seen() != 0) return trace_.Show();
+    Print(*machine_, "nothing was kept: 'events on', then 'run'\n");
+  } else if (what == "on" || what == "off") {
+    is_tracing_ = what == "on";
+    trace_.Clear();
+  } else {
+    Print(*machine_, "so: events [on|off]\n");
+  }
+}
+
+// -- Measurements
+
+void Console::Doctor() {
+  if (!HasWords(0, 0)) return;
+  model_->Close();
+  uint32_t wrong = 0;
+  for (const auto examine : {ExamineStart, ExaminePsram, ExamineFlash, ExamineCard}) {
+    if (!machine_->interrupted().load()) wrong += examine(*machine_);
+  }
+  wrong += ExamineArithmetic(*machine_, /*is_brief=*/false);
+  if (machine_->interrupted().load()) {
+    Print(*machine_, "^C\n");
+  } else if (wrong == 0) {
+    Print(*machine_, "nothing wrong was found\n");
+  } else {
+    Print(*machine_, wrong, wrong == 1 ? " thing is" : " things are", " wrong\n");
+  }
+}
+
+void Console::Bench() {
+  if (!HasWords(0, 1)) return;
+  if (const Result<void> done = BenchAll(line_.word(1)); !done) Tell(done.error());
+}
+
+Result<void> Console::BenchAll(std::string_view what) {
+  constexpr std::array<std::string_view, 4> kParts = {"card", "psram", "flash", "kernels"};
+  if (what == "token") return BenchToken();
+  if (!what.empty() && std::ranges::find(kParts, what) == kParts.end()) {
+    Print(*machine_, "so: bench [card|psram|flash|kernels|token]\n");
+    return {};
+  }
+  model_->Close();
+  const auto is_wanted = [&](std::string_view part) { return what.empty() || what == part; };
+  if (is_wanted("card")) THIMBLE_TRY(machine_->MountCard());
+  BenchHeader(*machine_);
+  if (is_wanted("card")) THIMBLE_TRY(BenchCard(*machine_));
+  for (const std::string_view part : {"psram", "flash"}) {
+    if (!is_wanted(part)) continue;
+    const Result<void> done = part == "psram" ? BenchPsram(*machine_) : BenchFlash(*machine_);
+    // Of all, what the board has.
+    if (!done && (done.error().code != Code::kUnsupported || !what.empty())) return done;
+  }
+  return is_wanted("kernels") ? BenchKernels(*machine_, workers_) : Result<void>();
+}
+
+Result<void> Console::BenchToken() {
+  THIMBLE_TRY(OpenSession());
+  Session& session = model_->session();
+  session.Clear();
+  const TokenId bos = session.tokenizer_ref().bos;
+  const TokenId first = bos < session.shape().vocab_size ? bos : 0;
+  THIMBLE_TRY(session.Prefill({&first, 1}));
+  const ZoneCounts before = model_->ledger().total();
+  for (uint32_t i = 0; i < kBenchTokens && session.n_past() < session.n_ctx(); ++i) {
+    const uint64_t begin = machine_->NowUs();
+    THIMBLE_ASSIGN(const TokenId id, session.Next({.temperature = 0}));
+    Print(*machine_, "token ", i + 1, ": ", Fixed{(machine_->NowUs() - begin) / 10, 2}, " ms, id ", id, "\n");
+  }
+  const ZoneCounts after = model_->ledger().total();
+  Print(*machine_, "read from the card: ", after.card_bytes - before.card_bytes, " bytes in ",
+        after.reads - before.reads, " reads\n");
+  session.Clear();
+  return {};
+}
+
+}  // namespace thimble::firmware
