@@ -1,0 +1,34 @@
+// Every place where the releases of ESP-IDF that this firmware compiles with, 5.1 to 6.x, differ.
+#ifndef THIMBLE_FIRMWARE_MAIN_IDF_COMPAT_H_
+#define THIMBLE_FIRMWARE_MAIN_IDF_COMPAT_H_
+
+#include "driver/gpio.h"
+#include "driver/sdmmc_host.h"
+#include "esp_idf_version.h"
+#include "sdkconfig.h"
+#include "soc/soc_caps.h"
+
+#if ESP_IDF_VERSION < ESP_IDF_VERSION_VAL(5, 1, 0)
+#error "This firmware needs ESP-IDF 5.1 or later"
+#endif
+
+namespace thimble::firmware {
+
+// Which pins the slot uses. On an ESP32 they are fixed; the fields are there from 5.3 on, and are not looked at.
+inline void SetSlotPins(sdmmc_slot_config_t& slot) {
+#if SOC_SDMMC_USE_GPIO_MATRIX
+  slot.clk = static_cast<gpio_num_t>(CONFIG_THIMBLE_CARD_CLK);
+  slot.cmd = static_cast<gpio_num_t>(CONFIG_THIMBLE_CARD_CMD);
+  slot.d0 = static_cast<gpio_num_t>(CONFIG_THIMBLE_CARD_D0);
+  slot.d1 = static_cast<gpio_num_t>(CONFIG_THIMBLE_CARD_D1);
+  slot.d2 = static_cast<gpio_num_t>(CONFIG_THIMBLE_CARD_D2);
+  slot.d3 = static_cast<gpio_num_t>(CONFIG_THIMBLE_CARD_D3);
+  slot.d4 = slot.d5 = slot.d6 = slot.d7 = GPIO_NUM_NC;
+#else
+  (void)slot;
+#endif
+}
+
+}  // namespace thimble::firmware
+
+#endif  // THIMBLE_FIRMWARE_MAIN_IDF_COMPAT_H_

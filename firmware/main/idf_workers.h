@@ -1,0 +1,43 @@
+// The second core, which computes beside the session's task.
+#ifndef THIMBLE_FIRMWARE_MAIN_IDF_WORKERS_H_
+#define THIMBLE_FIRMWARE_MAIN_IDF_WORKERS_H_
+
+#include <cstdint>
+
+#include "engine/base/workers.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/semphr.h"
+#include "freertos/task.h"
+
+namespace thimble::firmware {
+
+// Half of the rows are the caller's, the others those of a task on the other core. Static.
+class IdfWorkers final : public Workers {
+ public:
+  // Starts that task on `core`; the caller of Run() is on another one.
+  void Start(BaseType_t core);
+
+  void Run(uint32_t rows, Part part, const void* context) override;
+
+ private:
+  static constexpr uint32_t kStackBytes = 4096;
+
+  static void Work(void* self);
+
+  // What is to be done.
+  Part part_ = nullptr;
+  const void* context_ = nullptr;
+  uint32_t begin_ = 0;
+  uint32_t end_ = 0;
+
+  SemaphoreHandle_t wanted_ = nullptr;
+  SemaphoreHandle_t done_ = nullptr;
+  StaticSemaphore_t wanted_memory_ = {};
+  StaticSemaphore_t done_memory_ = {};
+  StaticTask_t task_ = {};
+  StackType_t stack_[kStackBytes / sizeof(StackType_t)] = {};
+};
+
+}  // namespace thimble::firmware
+
+#endif  // THIMBLE_FIRMWARE_MAIN_IDF_WORKERS_H_
