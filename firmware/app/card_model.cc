@@ -147,6 +147,12 @@ Result<void> CardModel::Open(std::string_view name) {
   return opened;
 }
 
+Result<void> CardModel::ReadSector(std::span<std::byte> out) {
+  THIMBLE_TRY(reader_->Start(0, std::min<uint64_t>(out.size(), reader_->file_size_bytes()), out));
+  THIMBLE_TRY(reader_->Wait());
+  return {};
+}
+
 Result<plan::Plan> CardModel::Plan(const plan::PlanOptions& wanted, const StartOptions& options) {
   plan::PlanOptions chosen = wanted;
   if (options.n_ctx != 0) chosen.n_ctx = options.n_ctx;

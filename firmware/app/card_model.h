@@ -90,6 +90,9 @@ class CardModel {
     return volume_.ReadText(name, out);
   }
 
+  // The first sector of the open model's file, raw, into memory that the card can be read into, of one sector.
+  Result<void> ReadSector(std::span<std::byte> out);
+
   // After Start().
   bool is_started() const { return session_ != nullptr; }
   const plan::Plan& plan() const { return plan_; }

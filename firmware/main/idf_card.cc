@@ -1,4 +1,4 @@
-#include "firmware/main/idf_card.h"
+#include "idf_card.h"
 
 #include <algorithm>
 
@@ -7,10 +7,10 @@
 #include "esp_err.h"
 #include "esp_log.h"
 #include "esp_memory_utils.h"
-#include "firmware/main/idf_compat.h"
+#include "idf_compat.h"
 #include "sdmmc_cmd.h"
 
-namespace thimble::firmware {
+namespace thimble::firmware::idf {
 namespace {
 
 constexpr UBaseType_t kPriority = 20;  // above all that computes: it only starts what is next
@@ -59,7 +59,7 @@ std::unexpected<Error> FailureOf(esp_err_t error) {
 
 }  // namespace
 
-void IdfCard::Start() {
+void CardSlot::Start() {
   // What failed is said in our own words.
   for (const char* tag : {"sdmmc_cmd", "sdmmc_common", "sdmmc_init", "sdmmc_io", "sdmmc_sd", "sdmmc_req",
                           "sdmmc_periph", "sdspi_host", "sdspi_transaction", "diskio_sdmmc"}) {
@@ -70,8 +70,8 @@ void IdfCard::Start() {
   xTaskCreateStaticPinnedToCore(Work, "card", kStackBytes, this, kPriority, stack_, &task_, 0);
 }
 
-void IdfCard::Work(void* self) {
-  IdfCard& card = *static_cast<IdfCard*>(self);
+void CardSlot::Work(void* self) {
+  CardSlot& card = *static_cast<CardSlot*>(self);
   while (true) {
     xSemaphoreTake(card.wanted_, portMAX_DELAY);
     card.outcome_ = sdmmc_read_sectors(&card.card_, card.dst_, card.first_sector_, card.sectors_);
@@ -79,7 +79,7 @@ void IdfCard::Work(void* self) {
   }
 }
 
-esp_err_t IdfCard::ConnectBySdmmc(const CardRung& rung) {
+esp_err_t CardSlot::ConnectBySdmmc(const CardRung& rung) {
   const bool has_four = rung.bus == CardBus::k4Bit;
   if (has_four && !kHasFourLines) return ESP_ERR_NOT_SUPPORTED;
   if (!has_four) {
@@ -103,7 +103,7 @@ esp_err_t IdfCard::ConnectBySdmmc(const CardRung& rung) {
   return error;
 }
 
-esp_err_t IdfCard::ConnectBySpi(const CardRung& rung) {
+esp_err_t CardSlot::ConnectBySpi(const CardRung& rung) {
   if (kD3 < 0) return ESP_ERR_NOT_SUPPORTED;
   HoldLevel(CONFIG_THIMBLE_LAMP_GPIO, 0);
   sdmmc_host_t host = SDSPI_HOST_DEFAULT();
@@ -130,7 +130,7 @@ esp_err_t IdfCard::ConnectBySpi(const CardRung& rung) {
   return error;
 }
 
-Result<CardIdentity> IdfCard::Connect(const CardRung& rung) {
+Result<CardIdentity> CardSlot::Connect(const CardRung& rung) {
   Disconnect();
   const esp_err_t error = rung.bus == CardBus::kSpi ? ConnectBySpi(rung) : ConnectBySdmmc(rung);
   if (error != ESP_OK) {
@@ -149,7 +149,7 @@ Result<CardIdentity> IdfCard::Connect(const CardRung& rung) {
   return identity;
 }
 
-void IdfCard::Disconnect() {
+void CardSlot::Disconnect() {
   if (has_spi_device_) sdspi_host_remove_device(spi_device_);
   if (has_spi_bus_) {
     sdspi_host_deinit();
@@ -159,12 +159,12 @@ void IdfCard::Disconnect() {
   has_spi_device_ = has_spi_bus_ = has_sdmmc_ = false;
 }
 
-bool IdfCard::CanReach(std::span<const std::byte> memory) const {
+bool CardSlot::CanReach(std::span<const std::byte> memory) const {
   return !memory.empty() && esp_ptr_internal(memory.data()) && esp_ptr_dma_capable(memory.data()) &&
          esp_ptr_dma_capable(&memory.back()) && reinterpret_cast<uintptr_t>(memory.data()) % 4 == 0;
 }
 
-Result<void> IdfCard::StartRead(uint64_t first_sector, std::span<std::byte> dst) {
+Result<void> CardSlot::StartRead(uint64_t first_sector, std::span<std::byte> dst) {
   if (!has_sdmmc_ && !has_spi_device_) return FailureOf(ESP_ERR_TIMEOUT);
   dst_ = dst.data();
   first_sector_ = static_cast<size_t>(first_sector);
@@ -173,11 +173,11 @@ Result<void> IdfCard::StartRead(uint64_t first_sector, std::span<std::byte> dst)
   return {};
 }
 
-Result<void> IdfCard::WaitRead() {
+Result<void> CardSlot::WaitRead() {
   // The driver gives up by itself; a card cannot hold this task.
   xSemaphoreTake(done_, portMAX_DELAY);
   if (outcome_ != ESP_OK) return FailureOf(outcome_);
   return {};
 }
 
-}  // namespace thimble::firmware
+}  // namespace thimble::firmware::idf

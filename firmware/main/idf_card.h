@@ -13,10 +13,10 @@
 #include "freertos/semphr.h"
 #include "freertos/task.h"
 
-namespace thimble::firmware {
+namespace thimble::firmware::idf {
 
 // Reads are made by a task of its own, which sleeps while the DMA works: the caller computes meanwhile. Static.
-class IdfCard final : public CardPort {
+class CardSlot final : public CardPort {
  public:
   // Starts that task, on core 0 above whatever computes there.
   void Start();
@@ -58,6 +58,6 @@ class IdfCard final : public CardPort {
   StackType_t stack_[kStackBytes / sizeof(StackType_t)] = {};
 };
 
-}  // namespace thimble::firmware
+}  // namespace thimble::firmware::idf
 
 #endif  // THIMBLE_FIRMWARE_MAIN_IDF_CARD_H_

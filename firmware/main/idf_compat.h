@@ -12,7 +12,7 @@
 #error "This firmware needs ESP-IDF 5.1 or later"
 #endif
 
-namespace thimble::firmware {
+namespace thimble::firmware::idf {
 
 // Which pins the slot uses. On an ESP32 they are fixed; the fields are there from 5.3 on, and are not looked at.
 inline void SetSlotPins(sdmmc_slot_config_t& slot) {
@@ -29,6 +29,6 @@ inline void SetSlotPins(sdmmc_slot_config_t& slot) {
 #endif
 }
 
-}  // namespace thimble::firmware
+}  // namespace thimble::firmware::idf
 
 #endif  // THIMBLE_FIRMWARE_MAIN_IDF_COMPAT_H_

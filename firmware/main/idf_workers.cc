@@ -1,20 +1,20 @@
-#include "firmware/main/idf_workers.h"
+#include "idf_workers.h"
 
-namespace thimble::firmware {
+namespace thimble::firmware::idf {
 namespace {
 
 constexpr UBaseType_t kPriority = 5;  // as the session's task
 
 }  // namespace
 
-void IdfWorkers::Start(BaseType_t core) {
+void SecondCore::Start(BaseType_t core) {
   wanted_ = xSemaphoreCreateBinaryStatic(&wanted_memory_);
   done_ = xSemaphoreCreateBinaryStatic(&done_memory_);
   xTaskCreateStaticPinnedToCore(Work, "worker", kStackBytes, this, kPriority, stack_, &task_, core);
 }
 
-void IdfWorkers::Work(void* self) {
-  IdfWorkers& workers = *static_cast<IdfWorkers*>(self);
+void SecondCore::Work(void* self) {
+  SecondCore& workers = *static_cast<SecondCore*>(self);
   while (true) {
     xSemaphoreTake(workers.wanted_, portMAX_DELAY);
     workers.part_(workers.context_, workers.begin_, workers.end_);
@@ -22,7 +22,7 @@ void IdfWorkers::Work(void* self) {
   }
 }
 
-void IdfWorkers::Run(uint32_t rows, Part part, const void* context) {
+void SecondCore::Run(uint32_t rows, Part part, const void* context) {
   const uint32_t half = HalfOf(rows);
   part_ = part;
   context_ = context;
@@ -33,4 +33,4 @@ void IdfWorkers::Run(uint32_t rows, Part part, const void* context) {
   xSemaphoreTake(done_, portMAX_DELAY);
 }
 
-}  // namespace thimble::firmware
+}  // namespace thimble::firmware::idf

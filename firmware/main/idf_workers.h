@@ -9,10 +9,10 @@
 #include "freertos/semphr.h"
 #include "freertos/task.h"
 
-namespace thimble::firmware {
+namespace thimble::firmware::idf {
 
 // Half of the rows are the caller's, the others those of a task on the other core. Static.
-class IdfWorkers final : public Workers {
+class SecondCore final : public Workers {
  public:
   // Starts that task on `core`; the caller of Run() is on another one.
   void Start(BaseType_t core);
@@ -38,6 +38,6 @@ class IdfWorkers final : public Workers {
   StackType_t stack_[kStackBytes / sizeof(StackType_t)] = {};
 };
 
-}  // namespace thimble::firmware
+}  // namespace thimble::firmware::idf
 
 #endif  // THIMBLE_FIRMWARE_MAIN_IDF_WORKERS_H_

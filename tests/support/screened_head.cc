@@ -134,8 +134,8 @@ ScreenedHead::ScreenedHead(std::span<const float> weights, uint32_t hidden_size,
   parts.index = &index_;
   parts.index_reader = index_reader_.get();
   screen_ = std::make_unique<head::Head>(parts, memory);
-  card::FlashWriter memory;
-  if (!screen_->Load(memory)) std::abort();  // made a moment ago
+  card::FlashWriter in_memory;
+  if (!screen_->Load(in_memory)) std::abort();  // made a moment ago
 }
 
 std::vector<std::byte> ScreenedHead::StoreWeights(std::span<const float> weights) {
