@@ -84,7 +84,7 @@ Result<void> CardModel::OpenIndex() {
   const Result<card::DirEntry> entry = volume_.Find(Beside(card::kIndexExtension, name));
   if (!entry) return entry.error().code == Code::kNotFound ? Result<void>() : std::unexpected(entry.error());
   THIMBLE_ASSIGN(index_map_, volume_.fat().MapFile(*entry, index_extents_));
-  index_reader_.emplace(*machine_->card(), index_map_, ledger_, &machine_->interrupted());
+  index_reader_.emplace(*observed_, index_map_, ledger_, &machine_->interrupted());
   Result<card::Index> index = OpenModelIndex(*reader_, *index_reader_, model_, machine_->kernels(), machine_->arenas());
   if (!index && IsCardFailure(index.error().code)) return std::unexpected(index.error());
   if (index) {
@@ -121,12 +121,13 @@ Result<void> CardModel::ReadPlanFile() {
 }
 
 Result<void> CardModel::OpenFiles() {
+  observed_.emplace(*machine_->card(), ledger_);
   if (name_.is_folder) {
     THIMBLE_TRY(MapFolder());
   } else {
     THIMBLE_ASSIGN(map_, volume_.fat().MapFile(entry_, extents_));
   }
-  reader_.emplace(*machine_->card(), map_, ledger_, &machine_->interrupted());
+  reader_.emplace(*observed_, map_, ledger_, &machine_->interrupted());
   THIMBLE_ASSIGN(model_, OpenModel(*reader_, machine_->arenas(), name_.is_folder ? &folder_ : nullptr));
   THIMBLE_TRY(OpenIndex());
   THIMBLE_TRY(ReadPlanFile());

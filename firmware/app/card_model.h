@@ -18,6 +18,7 @@
 #include "engine/card/index_file.h"
 #include "engine/card/model_file.h"
 #include "engine/card/model_folder.h"
+#include "engine/card/observed_device.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
@@ -143,6 +144,7 @@ class CardModel {
   std::array<card::Extent, card::kUsualExtents> index_extents_;
   card::ModelFolder folder_;
   card::FileMap map_, index_map_;
+  std::optional<card::ObservedDevice> observed_;  // around the card
   std::optional<card::FileReader> reader_, index_reader_;
   card::ModelFile model_;
   std::optional<card::Index> index_;

@@ -86,6 +86,7 @@ std::span<const Console::Command> Console::commands() {
 }
 
 void Console::Start() {
+  model_->Close();
   LoadSettings(*machine_, settings_);
   const MachineInfo info = machine_->info();
   Print(*machine_, "Thimble on ", machine_->board().name, ", ", info.chip, " revision ", info.revision / 100, ".",
@@ -279,6 +280,7 @@ void Console::ExecuteChat(std::string_view line) {
 Result<void> Console::Continue(std::string_view text) {
   Session& session = model_->session();
   trace_.Clear();
+  const uint64_t retries = model_->ledger().retries;
   if (!text.empty() || session.n_past() == 0) {
     std::span<const TokenId> ids;
     if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != card::kNoToken && text.empty()) {
@@ -290,14 +292,13 @@ Result<void> Console::Continue(std::string_view text) {
     if (session.has_text() && !ids.empty() && ids.front() == session.tokenizer_ref().bos) ids = ids.subspan(1);
     if (!ids.empty()) THIMBLE_TRY(session.Prefill(ids));
   }
-  return Generate();
+  return Generate(retries);
 }
 
-Result<void> Console::Generate() {
+Result<void> Console::Generate(uint64_t retries_before) {
   Session& session = model_->session();
   const text::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
   Output output(*machine_, session.tokenizer().size() != 0);
-  const uint64_t retries = model_->ledger().retries;
   const Result<GenerateResult> made =
       thimble::Generate(session, {.sampler = sampler, .n_predict = settings_.run.n, .stops = {}}, output);
   if (!made) return std::unexpected(made.error());
@@ -305,9 +306,8 @@ Result<void> Console::Generate() {
   if (output.us() != 0) Print(*machine_, ", ", Fixed{(output.n() - 1) * 100'000'000 / output.us(), 2}, " a second");
   Print(*machine_, "; ", ReasonText(made->reason));
   if (sampler.temperature != 0) Print(*machine_, "; seed ", sampler.seed);
-  if (model_->ledger().retries != retries) {
-    Print(*machine_, "; ", model_->ledger().retries - retries, " reads of the card made again");
-  }
+  const uint64_t retries = model_->ledger().retries - retries_before;
+  if (retries != 0) Print(*machine_, "; ", retries, retries == 1 ? " read" : " reads", " of the card made again");
   Print(*machine_, "]\n");
   return {};
 }
@@ -356,12 +356,12 @@ void Console::Plan() {
   for (size_t i = 0; i < plan::kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
-    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{plan::BufferName(static_cast<plan::BufferId>(i)), 18},
+    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{plan::BufferName(static_cast<plan::BufferId>(i)), 22},
           buffer.bytes, " bytes\n");
   }
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
-    Print(*machine_, Padded{RegionName(region), 9}, Padded{"all", 18}, p.region_bytes(region), " of ",
+    Print(*machine_, Padded{RegionName(region), 9}, Padded{"all", 22}, p.region_bytes(region), " of ",
           model_->board().capacity(region), " bytes\n");
   }
   Print(*machine_, "a token reads ", p.token_cost.card_bytes, " bytes of the card in ", p.token_cost.reads, " reads\n");

@@ -39,7 +39,7 @@ class Console {
   Console(Machine& machine, CardModel& model, Workers* workers)
       : machine_(&machine), model_(&model), workers_(workers), trace_(machine) {}
 
-  // Reads the settings, says who is there and checks the arithmetic. Needs no card.
+  // Closes whatever model is open, reads the settings, says who is there and checks the arithmetic. Needs no card.
   void Start();
 
   // What to show before a line is typed; static lifetime.
@@ -75,7 +75,7 @@ class Console {
   Result<void> OpenSession();
   bool FitsSession(const StartOptions& start) const;
   Result<void> Continue(std::string_view text);
-  Result<void> Generate();
+  Result<void> Generate(uint64_t retries_before);
   Result<void> BenchToken();
   Result<void> BenchAll(std::string_view what);
   void TellOfModel();

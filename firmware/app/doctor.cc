@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "engine/card/flash_writer.h"
+#include "firmware/app/arithmetic.h"
 #include "firmware/app/print.h"
-#include "firmware/app/self_test.h"
 
 namespace thimble::firmware {
 namespace {

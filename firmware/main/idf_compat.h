@@ -4,9 +4,15 @@
 
 #include "driver/gpio.h"
 #include "driver/sdmmc_host.h"
+#include "driver/uart.h"
 #include "esp_idf_version.h"
 #include "sdkconfig.h"
 #include "soc/soc_caps.h"
+#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 3, 0)
+#include "driver/uart_vfs.h"
+#else
+#include "esp_vfs_dev.h"
+#endif
 
 #if ESP_IDF_VERSION < ESP_IDF_VERSION_VAL(5, 1, 0)
 #error "This firmware needs ESP-IDF 5.1 or later"
@@ -26,6 +32,19 @@ inline void SetSlotPins(sdmmc_slot_config_t& slot) {
   slot.d4 = slot.d5 = slot.d6 = slot.d7 = GPIO_NUM_NC;
 #else
   (void)slot;
+#endif
+}
+
+// Text files on a serial port: Enter sends CR, "\n" moves to the next line, reads and writes go through the driver.
+inline void UseSerialPort(int port) {
+#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 3, 0)
+  uart_vfs_dev_port_set_rx_line_endings(port, ESP_LINE_ENDINGS_CR);
+  uart_vfs_dev_port_set_tx_line_endings(port, ESP_LINE_ENDINGS_CRLF);
+  uart_vfs_dev_use_driver(port);
+#else
+  esp_vfs_dev_uart_port_set_rx_line_endings(port, ESP_LINE_ENDINGS_CR);
+  esp_vfs_dev_uart_port_set_tx_line_endings(port, ESP_LINE_ENDINGS_CRLF);
+  esp_vfs_dev_uart_use_driver(port);
 #endif
 }
 

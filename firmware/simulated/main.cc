@@ -1,12 +1,16 @@
 // simulated_board CARD [AUTORUN]: what a board with this card in it prints for the automatic run of autorun.txt on the
-// card, or of the text given, whose lines may be separated by ';'. Exit code 0 if it passed.
+// card, or of the text given, whose lines may be separated by ';'; exit code 0 if it passed. Without either: the
+// console, which takes its lines from standard input.
 #include <cstdio>
+#include <iostream>
 #include <memory>
-#include <string_view>
+#include <string>
 
 #include "engine/base/board.h"
+#include "engine/card/flash_writer.h"
 #include "firmware/app/autorun.h"
 #include "firmware/app/card_model.h"
+#include "firmware/app/console.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/devices/file_device.h"
 
@@ -22,10 +26,15 @@ int main(int argc, char** argv) {
     return 1;
   }
   firmware::SimulatedSlot slot(card->get());
-  firmware::SimulatedBoard board(kEsp32Cam, slot, /*shows=*/true);
+  host::NorFlash flash(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  firmware::SimulatedBoard board(kEsp32Cam, slot, /*shows=*/true, &flash);
   const auto model = std::make_unique<firmware::CardModel>(board, nullptr);
   bool passed = false;
   if (firmware::AutorunIfAsked(*model, board, argc == 3 ? argv[2] : "", passed)) return passed ? 0 : 1;
-  std::fprintf(stderr, "the card has no %s, and no text was given\n", firmware::kAutorunFile.data());
-  return 1;
+  const auto console = std::make_unique<firmware::Console>(board, *model, nullptr);
+  console->Start();
+  board.Write(console->prompt());
+  for (std::string line; std::getline(std::cin, line); board.Write(console->prompt())) console->Execute(line);
+  board.Write("\n");
+  return 0;
 }

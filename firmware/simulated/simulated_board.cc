@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
+#include "engine/card/flash_writer.h"
 #include "engine/math/kernels.h"
 #include "firmware/app/board_card.h"
 
@@ -56,28 +58,36 @@ Result<void> SimulatedSlot::WaitRead() {
   return outcome_;
 }
 
-SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows)
+SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows, host::NorFlash* flash)
     : board_(board),
       card_(slot, kCardRungs, std::as_writable_bytes(std::span(probe_)), board.dma_align, math::BestKernels().crc32c),
       shows_(shows) {
-  board_.capacity_bytes[static_cast<size_t>(Region::kFlash)] = 0;
+  uint64_t& flash_bytes = board_.capacity_bytes[static_cast<size_t>(Region::kFlash)];
+  const uint64_t wanted_flash = std::exchange(flash_bytes, 0);
   for (size_t i = 0; i < kNumRegions; ++i) {
     memory_[i].resize(static_cast<size_t>(board_.capacity_bytes[i] / sizeof(Block)));
     arenas_[i] = Arena(static_cast<Region>(i), std::as_writable_bytes(std::span(memory_[i])));
   }
+  if (flash != nullptr) {
+    flash_.emplace(*flash, *this);
+    const std::span<std::byte> memory = card::FlashArenaMemory(*flash);
+    flash_bytes = std::min<uint64_t>(memory.size(), wanted_flash);
+    arenas_[static_cast<size_t>(Region::kFlash)] =
+        Arena(Region::kFlash, memory.first(static_cast<size_t>(flash_bytes)));
+  }
+  machine_info.psram_bytes = board_.capacity(Region::kPsram);
   slot.unreachable = std::as_bytes(std::span(memory_[static_cast<size_t>(Region::kPsram)]));
-}
-
-MachineInfo SimulatedBoard::info() {
-  MachineInfo info;
-  info.chip = "a computer";
-  info.cores = 1;
-  return info;
 }
 
 const math::Kernels& SimulatedBoard::kernels() const { return math::BestKernels(); }
 
+uint64_t SimulatedBoard::NowUs() const {
+  if (looks_++ == interrupt_after_looks) interrupted_ = true;
+  return now_us_ += us_per_look;
+}
+
 void SimulatedBoard::Write(std::string_view text) {
+  if (writes_++ == interrupt_after_writes) interrupted_ = true;
   output_ += text;
   if (shows_) std::fwrite(text.data(), 1, text.size(), stdout);
 }
@@ -92,12 +102,22 @@ CardInfo SimulatedBoard::card_info() const { return InfoOf(card_); }
 
 bool SimulatedBoard::TryCard(uint32_t rung, CardTrial& trial) { return TryRung(card_, rung, arenas_, *this, trial); }
 
-Result<size_t> SimulatedBoard::LoadSetting(const char* key, std::span<char>) {
-  return Fail(Error{.code = Code::kNotFound, .what = "there is no setting '{name}'"}.Named(key));
+Result<size_t> SimulatedBoard::LoadSetting(const char* key, std::span<char> out) {
+  const auto found = settings.find(key);
+  if (found == settings.end()) {
+    return Fail(Error{.code = Code::kNotFound, .what = "there is no setting '{name}'"}.Named(key));
+  }
+  if (found->second.size() > out.size()) {
+    return Fail({.code = Code::kOutOfMemory, .what = "the setting is too long"});
+  }
+  std::ranges::copy(found->second, out.begin());
+  return found->second.size();
 }
 
-Result<void> SimulatedBoard::SaveSetting(const char*, std::string_view) {
-  return Fail({.code = Code::kUnsupported, .what = "this board keeps no settings"});
+Result<void> SimulatedBoard::SaveSetting(const char* key, std::string_view text) {
+  if (!keeps_settings) return Fail({.code = Code::kUnsupported, .what = "this board keeps no settings"});
+  settings[key] = text;
+  return {};
 }
 
 }  // namespace thimble::firmware

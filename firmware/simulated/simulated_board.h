@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,8 +20,10 @@
 #include "engine/base/board.h"
 #include "engine/card/block_device.h"
 #include "firmware/app/card_port.h"
+#include "firmware/app/flash_progress.h"
 #include "firmware/app/ladder_card.h"
 #include "firmware/app/machine.h"
+#include "host/devices/nor_flash.h"
 
 namespace thimble::firmware {
 
@@ -76,7 +79,26 @@ class SimulatedSlot final : public CardPort {
 // What it writes is kept, and shown if asked for.
 class SimulatedBoard final : public Machine {
  public:
-  SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows = false);
+  // `flash`: the partition for weights, which outlives this; null: there is none.
+  SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows = false, host::NorFlash* flash = nullptr);
+
+  MachineInfo machine_info = {.chip = "a computer",
+                              .revision = 0,
+                              .cores = 1,
+                              .mhz = 240,
+                              .reset_reason = "power on",
+                              .sdk = "no SDK",
+                              .heaps = {}};
+  std::vector<StrapPin> pins;
+  std::map<std::string, std::string> settings;
+  bool keeps_settings = true;
+  uint64_t us_per_look = 1;  // that the clock goes on whenever it is looked at
+  // Ctrl-C is typed when so many more texts were written, or the clock was looked at so often.
+  uint64_t interrupt_after_writes = SimulatedSlot::kNever;
+  uint64_t interrupt_after_looks = SimulatedSlot::kNever;
+  uint64_t writes() const { return writes_; }
+  uint64_t looks() const { return looks_; }
+  void ClearOutput() { output_.clear(); }
 
   const std::string& output() const { return output_; }
   const LadderCard& ladder() const { return card_; }
@@ -85,23 +107,45 @@ class SimulatedBoard final : public Machine {
   const Board& board() const override { return board_; }
   Arenas arenas() override { return arenas_; }
   const math::Kernels& kernels() const override;
-  MachineInfo info() override;
-  std::span<const StrapPin> strap_pins() const override { return {}; }
-  uint64_t NowUs() const override { return now_us_++; }
+  MachineInfo info() override { return machine_info; }
+  std::span<const StrapPin> strap_pins() const override { return pins; }
+  uint64_t NowUs() const override;
   void Write(std::string_view text) override;
   std::atomic<bool>& interrupted() override { return interrupted_; }
   Result<void> MountCard() override;
   card::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
-  card::Flash* flash() override { return nullptr; }
+  card::Flash* flash() override { return flash_ ? &*flash_ : nullptr; }
   Result<size_t> LoadSetting(const char* key, std::span<char> out) override;
   Result<void> SaveSetting(const char* key, std::string_view text) override;
-  Result<void> ClearSettings() override { return {}; }
+  Result<void> ClearSettings() override {
+    settings.clear();
+    return {};
+  }
 
  private:
   struct alignas(64) Block {
     std::byte bytes[64];
+  };
+
+  // Tells how far it is.
+  class ToldFlash final : public card::Flash {
+   public:
+    ToldFlash(host::NorFlash& flash, Machine& machine) : flash_(&flash), machine_(&machine) {}
+    std::span<const std::byte> memory() const override { return flash_->memory(); }
+    Result<void> EraseSector(uint32_t offset_bytes) override { return flash_->EraseSector(offset_bytes); }
+    Result<void> Program(uint32_t offset_bytes, std::span<const std::byte> bytes) override {
+      return flash_->Program(offset_bytes, bytes);
+    }
+    void OnProgress(uint64_t done_bytes, uint64_t all_bytes) override {
+      progress_.Show(*machine_, done_bytes, all_bytes);
+    }
+
+   private:
+    host::NorFlash* flash_;
+    Machine* machine_;
+    FlashProgress progress_;
   };
 
   Board board_;
@@ -111,9 +155,12 @@ class SimulatedBoard final : public Machine {
   LadderCard card_;
   bool was_mounted_ = false;
   bool shows_;
+  std::optional<ToldFlash> flash_;
   std::string output_;
-  std::atomic<bool> interrupted_ = false;
+  mutable std::atomic<bool> interrupted_ = false;
   mutable uint64_t now_us_ = 0;
+  uint64_t writes_ = 0;
+  mutable uint64_t looks_ = 0;
 };
 
 }  // namespace thimble::firmware

@@ -2,8 +2,8 @@
 //
 // A fixed set of operations on fixed operands, the results of each hashed and compared with what they are by IEEE 754
 // and the contract. Emulators and other computers agree on these by construction; silicon has to show it.
-#ifndef THIMBLE_FIRMWARE_APP_SELF_TEST_H_
-#define THIMBLE_FIRMWARE_APP_SELF_TEST_H_
+#ifndef THIMBLE_FIRMWARE_APP_ARITHMETIC_H_
+#define THIMBLE_FIRMWARE_APP_ARITHMETIC_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -28,4 +28,4 @@ SelfTestResult RunSelfTest(size_t i, const math::Kernels& kernels);
 
 }  // namespace thimble::firmware
 
-#endif  // THIMBLE_FIRMWARE_APP_SELF_TEST_H_
+#endif  // THIMBLE_FIRMWARE_APP_ARITHMETIC_H_

@@ -1,4 +1,4 @@
-#include "firmware/app/self_test.h"
+#include "firmware/app/arithmetic.h"
 
 #include <array>
 #include <bit>

@@ -1,0 +1,442 @@
+// The console on a simulated board: what is typed, and what stands on the terminal then.
+#include "firmware/app/console.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/card/flash_writer.h"
+#include "firmware/app/arithmetic.h"
+#include "firmware/simulated/simulated_board.h"
+#include "host/board_log.h"
+#include "host/card_image.h"
+#include "host/devices/faulty_device.h"
+#include "host/devices/file_device.h"
+#include "host/devices/nor_flash.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/tool.h"
+
+namespace thimble::firmware {
+namespace {
+
+using namespace thimble::tests;
+using testing::AllOf;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr char kStory[] = "Once upon a time";
+
+// One card for all tests.
+class ConsoleTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    const std::string gguf = *folder_ / "stories.gguf";
+    ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
+    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img"});
+    ASSERT_TRUE(card) << card.error();
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  void SetUp() override {
+    device_ = *host::FileDevice::Open(*folder_ / "card.img");
+    faulty_ = std::make_unique<host::FaultyDevice>(*device_);
+    slot_ = std::make_unique<SimulatedSlot>(faulty_.get());
+    Start();
+  }
+  // As after a reset.
+  void Start(const Board& board = kEsp32Cam) {
+    console_.reset();
+    model_.reset();
+    const std::map<std::string, std::string> kept = board_ ? board_->settings : std::map<std::string, std::string>();
+    board_ = std::make_unique<SimulatedBoard>(board, *slot_, /*shows=*/false, flash_.get());
+    board_->settings = kept;
+    model_ = std::make_unique<CardModel>(*board_, nullptr);
+    console_ = std::make_unique<Console>(*board_, *model_, nullptr);
+    console_->Start();
+  }
+  std::string Type(const std::string& line) {
+    board_->ClearOutput();
+    console_->Execute(line);
+    return board_->output();
+  }
+  // The text that was made: without what is told before it and after it.
+  static std::string Made(std::string output) {
+    output.resize(std::min(output.rfind("\n["), output.size()));
+    size_t begin = 0;
+    while (true) {
+      const std::string rest = output.substr(begin);
+      if (!rest.starts_with("model ") && !rest.starts_with("flash: ") && !rest.starts_with("writing ")) return rest;
+      begin = output.find('\n', begin) + 1;
+    }
+  }
+
+  static TemporaryFolder* folder_;
+  std::unique_ptr<host::FileDevice> device_;
+  std::unique_ptr<host::FaultyDevice> faulty_;
+  std::unique_ptr<SimulatedSlot> slot_;
+  std::unique_ptr<host::NorFlash> flash_;
+  std::unique_ptr<SimulatedBoard> board_;
+  std::unique_ptr<CardModel> model_;
+  std::unique_ptr<Console> console_;
+};
+TemporaryFolder* ConsoleTest::folder_ = nullptr;
+
+TEST_F(ConsoleTest, SaysWhoIsThere) {
+  EXPECT_THAT(board_->output(), AllOf(HasSubstr("Thimble on esp32-cam"), HasSubstr("'help'")));
+  EXPECT_THAT(board_->output(), Not(HasSubstr("WRONG")));
+  const std::string help = Type("help");
+  for (const Console::Command& command : Console::commands()) {
+    if (command.name == "?") continue;
+    EXPECT_THAT(help, HasSubstr(std::string(command.name) + " "));
+  }
+}
+
+TEST_F(ConsoleTest, ContinuesATextAsTheToolDoes) {
+  Type("set temp 0");
+  Type("set predict 20");
+  const std::string typed = Type(std::string("run ") + kStory);
+  const ToolRun tool =
+      RunTool({"run", "-m", *folder_ / "stories.gguf", "-p", kStory, "-n", "20", "--temp", "0", "--json"});
+  ASSERT_EQ(tool.exit_code, 0) << tool.error;
+  const auto json = nlohmann::json::parse(tool.out);
+  EXPECT_THAT(typed, HasSubstr(json["text"].get<std::string>() + "\n[20 tokens"));
+  EXPECT_THAT(typed, Not(HasSubstr("seed")));
+  EXPECT_EQ(Type(std::string("run \"") + kStory + "\""), Type(std::string("run   ") + kStory + "  "));
+}
+
+TEST_F(ConsoleTest, ASampledTextIsTheToolsToo) {
+  for (const char* line : {"set predict 12", "set seed 7", "set temp 1.5", "set top-k 30", "set min-p 0.01"})
+    Type(line);
+  const std::string typed = Type("run The dog");
+  const ToolRun tool = RunTool({"run", "-m", *folder_ / "stories.gguf", "-p", "The dog", "-n", "12", "--seed", "7",
+                                "--temp", "1.5", "--top-k", "30", "--min-p", "0.01", "--json"});
+  ASSERT_EQ(tool.exit_code, 0) << tool.error;
+  EXPECT_THAT(typed, HasSubstr(nlohmann::json::parse(tool.out)["text"].get<std::string>() + "\n[12 tokens"));
+  EXPECT_THAT(typed, HasSubstr("seed 7"));
+}
+
+TEST_F(ConsoleTest, AConversationGoesOnWhereItStood) {
+  Type("set temp 0");
+  Type("set predict 6");
+  EXPECT_STREQ(console_->prompt(), "thimble> ");
+  Type("run");
+  EXPECT_STREQ(console_->prompt(), ">>> ");
+  Type(kStory);
+  const uint32_t after_first = model_->session().n_past();
+  const std::string second = Type("");
+  EXPECT_GT(model_->session().n_past(), after_first);
+  Type("/clear");
+  EXPECT_EQ(model_->session().n_past(), 0u);
+  Type("/set predict 12");
+  const std::string both = Type(kStory);
+  EXPECT_THAT(Made(both), EndsWith(Made(second)));
+  EXPECT_THAT(Type("/what"), HasSubstr("/bye"));
+  EXPECT_THAT(Type("help me \"now"), HasSubstr("tokens"));  // no command, no quotes
+  EXPECT_THAT(Type(std::string(2000, 'x')), HasSubstr("longer than"));
+  Type("/bye");
+  EXPECT_STREQ(console_->prompt(), "thimble> ");
+}
+
+TEST_F(ConsoleTest, AFullContextEndsTheTextAndNotTheConversation) {
+  Type("set temp 0");
+  Type("set ctx-size 16");
+  Type("run");
+  EXPECT_THAT(Type(kStory), HasSubstr("the context is full"));
+  EXPECT_THAT(Type("and then"), HasSubstr("positions of the context are free"));
+  EXPECT_STREQ(console_->prompt(), ">>> ");
+  Type("/clear");
+  EXPECT_THAT(Type(kStory), HasSubstr("the context is full"));
+}
+
+TEST_F(ConsoleTest, ControlCEndsTheTextAndTheNextIsWhole) {
+  Type("set temp 0");
+  Type("set predict 30");
+  const std::string whole = Type(std::string("run ") + kStory);
+  for (uint64_t after : {0u, 1u, 5u, 9u}) {
+    board_->ClearOutput();
+    board_->interrupt_after_writes = board_->writes() + after;
+    console_->Execute(std::string("run ") + kStory);
+    board_->interrupt_after_writes = SimulatedSlot::kNever;
+    EXPECT_THAT(board_->output(), HasSubstr("Ctrl-C"));
+    EXPECT_LT(board_->output().size(), whole.size());
+    EXPECT_EQ(Made(Type(std::string("run ") + kStory)), Made(whole));
+  }
+}
+
+TEST_F(ConsoleTest, ControlCEndsWhateverTakesLong) {
+  for (const char* line : {"bench", "bench card", "bench psram", "bench kernels", "doctor", "ls", "run x", "plan"}) {
+    for (uint64_t after = 0; after < 40; after += 3) {
+      board_->ClearOutput();
+      board_->interrupt_after_looks = board_->looks() + after;
+      console_->Execute(line);
+      board_->interrupt_after_looks = SimulatedSlot::kNever;
+    }
+    EXPECT_THAT(Type("set temp 0"), "") << line;
+  }
+  Type("set predict 3");
+  EXPECT_THAT(Type("run x"), HasSubstr("[3 tokens"));
+}
+
+TEST_F(ConsoleTest, ACardThatIsPulledIsToldOfAndWorksWhenItIsBack) {
+  Type("set temp 0");
+  Type("set predict 10");
+  const std::string whole = Type(std::string("run ") + kStory);
+  const uint64_t reads_of_all = slot_->reads();
+  int told = 0;
+  for (uint64_t after = 0; after < reads_of_all; after += 5) {
+    Start();
+    slot_->Insert(faulty_.get(), 1);
+    slot_->pulled_after = slot_->reads() + after;
+    const std::string pulled = Type(std::string("run ") + kStory);
+    slot_->pulled_after = SimulatedSlot::kNever;
+    if (pulled.find("error: ") != pulled.npos) {
+      ++told;
+      EXPECT_THAT(pulled, HasSubstr("card"));
+    }
+    EXPECT_THAT(Type(std::string("run ") + kStory),
+                slot_->contents() == nullptr ? HasSubstr("error: ") : HasSubstr("tokens"));
+    slot_->Insert(faulty_.get(), 1);
+    EXPECT_EQ(Made(Type(std::string("run ") + kStory)), Made(whole)) << "pulled after " << after << " reads";
+  }
+  EXPECT_GT(told, 10);
+}
+
+TEST_F(ConsoleTest, ABadReadIsMadeAgainAndCounted) {
+  Type("set temp 0");
+  Type("set predict 5");
+  const std::string whole = Type(std::string("run ") + kStory);
+  slot_->io_failures = 2;
+  const std::string again = Type(std::string("run ") + kStory);
+  EXPECT_THAT(again, HasSubstr("2 reads of the card made again"));
+  EXPECT_EQ(Made(again), Made(whole));
+}
+
+TEST_F(ConsoleTest, KeepsSettings) {
+  EXPECT_EQ(Type("set top-p 0.5"), "");
+  EXPECT_EQ(Type("set top_k 7"), "");
+  EXPECT_EQ(Type("set model STORIES.GGUF"), "");
+  EXPECT_EQ(board_->settings["top-p"], "0.5");
+  EXPECT_EQ(board_->settings["top-k"], "7");
+  Start();
+  EXPECT_EQ(console_->settings().run.start.sampler.top_k, 7u);
+  EXPECT_EQ(console_->settings().run.start.sampler.top_p, 0.5f);
+  EXPECT_STREQ(console_->settings().model.data(), "STORIES.GGUF");
+  EXPECT_THAT(Type("set"),
+              AllOf(HasSubstr("top-p          0.5 "), HasSubstr("top-k          7 "), HasSubstr("STORIES.GGUF")));
+  Type("set reset");
+  EXPECT_TRUE(board_->settings.empty());
+  EXPECT_EQ(console_->settings().run.start.sampler.top_k, 40u);
+  board_->keeps_settings = false;
+  EXPECT_THAT(Type("set temp 0"), HasSubstr("keeps no settings"));
+  EXPECT_EQ(console_->settings().run.start.sampler.temperature, 0.0f);
+}
+
+TEST_F(ConsoleTest, SettingsThatDoNotParseChangeNothing) {
+  const std::string before = Type("set");
+  for (const char* line : {"set temp hot",
+                           "set temp -1",
+                           "set temp 1e40",
+                           "set temp nan",
+                           "set temp",
+                           "set top-k 1.5",
+                           "set top-k -2",
+                           "set top-k 99999999999999999999",
+                           "set top-p 0",
+                           "set top-p 1.01",
+                           "set min-p 1",
+                           "set repeat-penalty 0",
+                           "set repeat-last-n -2",
+                           "set seed 0x10",
+                           "set seed -2",
+                           "set predict -2",
+                           "set ctx-size -1",
+                           "set head big",
+                           "set nothing 1",
+                           "set temp 0 1",
+                           "set \"\" 1",
+                           "set temp \"\"",
+                           "set head \"\""}) {
+    EXPECT_NE(Type(line), "") << line;
+  }
+  EXPECT_EQ(Type("set"), before);
+  EXPECT_TRUE(board_->settings.empty());
+  // What another version may have kept.
+  board_->settings = {{"temp", "very"}, {"top-k", "3"}, {"model", std::string(250, 'x')}, {"seed", ""}};
+  Start();
+  EXPECT_THAT(board_->output(),
+              AllOf(HasSubstr("temp is left out"), HasSubstr("model is left out"), HasSubstr("seed is left out")));
+  EXPECT_EQ(console_->settings().run.start.sampler.top_k, 3u);
+}
+
+TEST_F(ConsoleTest, APlanThatDoesNotFitNamesWhatDoes) {
+  Type("set ctx-size 4000000");
+  EXPECT_THAT(Type("plan"), AllOf(HasSubstr("error: "), Not(HasSubstr("a token reads"))));
+  EXPECT_THAT(Type("run x"), HasSubstr("error: "));
+  Board small = kEsp32Cam;
+  small.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 160 * 1024;
+  Start(small);
+  Type("set ctx-size 256");
+  const std::string refused = Type("plan");
+  ASSERT_THAT(refused, AllOf(HasSubstr("error: "), HasSubstr("hint: 'set ctx-size "))) << refused;
+  const size_t at = refused.find("'set ") + 1;
+  EXPECT_EQ(Type(refused.substr(at, refused.find('\'', at) - at)), "");
+  EXPECT_THAT(Type("plan"), HasSubstr("a token reads"));
+}
+
+TEST_F(ConsoleTest, ShowsPlanAndInfo) {
+  EXPECT_THAT(Type("info"), AllOf(HasSubstr("a computer revision 0.0"), HasSubstr("not looked for yet")));
+  const std::string plan = Type("plan");
+  EXPECT_THAT(plan, AllOf(HasSubstr("KV cache"), HasSubstr("a token reads "), HasSubstr("by the screen")));
+  EXPECT_THAT(Type("info"),
+              AllOf(HasSubstr("SIM"), HasSubstr("4bit-40"), HasSubstr("stories.gguf"), HasSubstr("in 1 piece")));
+  Type("set head full");
+  EXPECT_THAT(Type("plan"), HasSubstr("by a scan of all rows"));
+}
+
+TEST_F(ConsoleTest, ListsAndChoosesModels) {
+  EXPECT_THAT(Type("ls"), HasSubstr("  stories.gguf\n"));
+  EXPECT_THAT(Type("use stories.gguf"), HasSubstr("model stories.gguf"));
+  EXPECT_THAT(Type("ls"), HasSubstr("* stories.gguf\n"));
+  EXPECT_THAT(Type("use other.gguf"), HasSubstr("no model other.gguf"));
+  EXPECT_EQ(board_->settings["model"], "stories.gguf");
+  EXPECT_THAT(Type("use"), HasSubstr("so: use MODEL"));
+  slot_->Insert(nullptr, 0);
+  Start();
+  EXPECT_THAT(Type("ls"), HasSubstr("error: "));
+}
+
+TEST_F(ConsoleTest, MeasurementsMakeABoardFile) {
+  board_->us_per_look = 3;
+  std::string log = Type("bench");
+  EXPECT_THAT(log, Not(HasSubstr("error")));
+  // A simulated clock tells nothing of reads: longer ones must take longer.
+  std::string mended;
+  for (size_t at = 0; at < log.size(); at = log.find('\n', at) + 1) {
+    std::string line = log.substr(at, log.find('\n', at) - at);
+    if (line.starts_with("thimble: read 65536")) line = line.substr(0, line.rfind(' ')) + " 4000";
+    mended += line + "\n";
+  }
+  const auto board = host::BoardFromLog(mended, "the terminal");
+  ASSERT_TRUE(board) << board.error() << mended;
+  EXPECT_EQ(board->name, "esp32-cam-measured");
+  EXPECT_TRUE(board->is_calibrated());
+  for (const char* cost : {"card.4bit-40.command_us", "card.random_us", "psram.line_us", "psram.write_us"}) {
+    EXPECT_EQ(board->costs.count(cost), 1u) << cost;
+  }
+  for (size_t k = 0; k < kNumKernels; ++k) {
+    const std::string key = std::string("kernel.") + KernelName(static_cast<Kernel>(k)) + "_cycles";
+    EXPECT_THAT(log, HasSubstr("thimble: cost " + key + " ")) << key;
+  }
+  EXPECT_THAT(Type("bench flash"), HasSubstr("no partition for weights"));
+  EXPECT_THAT(Type("bench everything"), HasSubstr("so: bench"));
+  EXPECT_THAT(Type("bench token"), AllOf(HasSubstr("token 8: "), HasSubstr("read from the card: ")));
+  for (const Arena& arena : board_->arenas()) EXPECT_LE(arena.used_bytes(), arena.capacity_bytes());
+}
+
+TEST_F(ConsoleTest, TheDoctorFindsNothingWrongWithASoundBoard) {
+  const std::string said = Type("doctor");
+  EXPECT_THAT(said, AllOf(HasSubstr("nothing wrong was found"), HasSubstr("4096 KiB tested"), HasSubstr("4bit-40"),
+                          HasSubstr("16 tests right")));
+}
+
+TEST_F(ConsoleTest, TheDoctorSaysWhatIsWrong) {
+  board_->machine_info.browned_out = true;
+  board_->machine_info.reset_reason = "brown-out";
+  board_->pins = {{0, true}, {2, false}, {12, true}};
+  slot_->good_4bit_khz = 20000;
+  const std::string said = Type("doctor");
+  EXPECT_THAT(said, AllOf(HasSubstr("5 V, 1 A"), HasSubstr("GPIO12"), Not(HasSubstr("GPIO0 was")),
+                          HasSubstr("chosen: 4bit-20"), HasSubstr("1 thing is wrong")));
+  slot_->Insert(nullptr, 0);
+  EXPECT_THAT(Type("doctor"), AllOf(HasSubstr("Is a card in the slot"), HasSubstr("2 things are wrong")));
+}
+
+TEST_F(ConsoleTest, EventsAreATraceThatViewersRead) {
+  EXPECT_THAT(Type("events"), HasSubstr("nothing was kept"));
+  Type("set predict 3");
+  Type("run x");
+  EXPECT_THAT(Type("events"), HasSubstr("nothing was kept"));
+  EXPECT_EQ(Type("events on"), "");
+  Type("run x");
+  const std::string trace = Type("events");
+  const auto json = nlohmann::json::parse(trace, nullptr, /*allow_exceptions=*/false);
+  ASSERT_FALSE(json.is_discarded()) << trace.substr(0, 500);
+  int reads = 0, work = 0;
+  for (const auto& event : json["traceEvents"]) {
+    if (event["ph"] != "X") continue;
+    EXPECT_GE(event["dur"].get<int64_t>(), 0);
+    (event["name"] == "read" ? reads : work) += 1;
+  }
+  EXPECT_GT(reads, 3);
+  EXPECT_GT(work, 10);
+  EXPECT_THAT(Type("events maybe"), HasSubstr("so: events"));
+}
+
+TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  // So little PSRAM that the screen goes to flash.
+  Board board = kEsp32Cam;
+  board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 400 * 1024;
+  Start(board);
+  Type("set temp 0");
+  Type("set predict 8");
+  const std::string first = Type(std::string("run ") + kStory);
+  EXPECT_THAT(first, AllOf(HasSubstr("to flash: once"), HasSubstr("flash: 50 %"), HasSubstr("flash: 100 %"),
+                           HasSubstr("[8 tokens")));
+  const uint64_t erased = flash_->erased();
+  EXPECT_GT(erased, 10u);
+  Start(board);
+  EXPECT_THAT(Type(std::string("run ") + kStory), AllOf(Not(HasSubstr("flash: ")), HasSubstr("[8 tokens")));
+  EXPECT_EQ(flash_->erased(), erased);
+  EXPECT_THAT(Type("bench flash"), HasSubstr("thimble: cost flash.line_us "));
+}
+
+TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {
+  std::mt19937 random(3);
+  const std::vector<std::string> pieces = {"run", "set",  "use",  "plan", " ",  "  ",   "\"",       "\\", "temp", "-1",
+                                           "x",   "/bye", "/set", "help", "\t", "\x01", "\xc3\xa9", "?",  "0.8",  "ls"};
+  Type("set predict 1");
+  for (int i = 0; i < 400; ++i) {
+    std::string line;
+    for (auto n = random() % 6; n > 0; --n) line += pieces[random() % pieces.size()] + (random() % 2 ? " " : "");
+    console_->Execute(line);
+  }
+  Type("/bye");
+  EXPECT_THAT(Type("help"), HasSubstr("doctor"));
+}
+
+TEST(SelfTest, IsRightOnThisComputerAndNamesWhatIsNot) {
+  for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
+    for (size_t i = 0; i < kNumSelfTests; ++i) {
+      const SelfTestResult result = RunSelfTest(i, **kernels);
+      EXPECT_TRUE(result.is_right()) << result.operation << " gives 0x" << std::hex << result.got;
+    }
+  }
+  math::Kernels wrong = math::kReferenceKernels;
+  wrong.matvec_f32 = [](float* y, const float* w, const float* x, uint32_t rows, uint32_t cols) {
+    math::kReferenceKernels.matvec_f32(y, w, x, rows, cols);
+    if (rows > 3) y[3] *= 1.0000001f;
+  };
+  size_t found = 0;
+  for (size_t i = 0; i < kNumSelfTests; ++i) {
+    const SelfTestResult result = RunSelfTest(i, wrong);
+    if (result.is_right()) continue;
+    ++found;
+    EXPECT_STREQ(result.operation, "dot product of float32");
+  }
+  EXPECT_EQ(found, 1u);
+}
+
+}  // namespace
+}  // namespace thimble::firmware

@@ -1,0 +1,40 @@
+// The partition for weights.
+#ifndef THIMBLE_FIRMWARE_MAIN_IDF_FLASH_H_
+#define THIMBLE_FIRMWARE_MAIN_IDF_FLASH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/card/flash.h"
+#include "esp_partition.h"
+#include "firmware/app/flash_progress.h"
+#include "firmware/app/machine.h"
+
+namespace thimble::firmware::idf {
+
+// The data partition named "weights". While it is erased or programmed, ESP-IDF stops the cache, and with it all code
+// that is not in IRAM, on both cores. Of one task, whose stack is in internal memory.
+class PartitionFlash final : public card::Flash {
+ public:
+  // `machine` shows how far it is.
+  explicit PartitionFlash(Machine& machine) : machine_(&machine) {}
+
+  // Finds and maps it, all of it or as much as the processor has addresses left for; false if there is none.
+  bool Open();
+
+  std::span<const std::byte> memory() const override { return memory_; }
+  Result<void> EraseSector(uint32_t offset_bytes) override;
+  Result<void> Program(uint32_t offset_bytes, std::span<const std::byte> bytes) override;
+  void OnProgress(uint64_t done_bytes, uint64_t all_bytes) override;
+
+ private:
+  Machine* machine_;
+  const esp_partition_t* partition_ = nullptr;
+  std::span<const std::byte> memory_;
+  FlashProgress progress_;
+};
+
+}  // namespace thimble::firmware::idf
+
+#endif  // THIMBLE_FIRMWARE_MAIN_IDF_FLASH_H_
