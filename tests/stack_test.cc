@@ -1,6 +1,5 @@
 // How much stack the engine uses, measured on a painted one, against what a plan reserves for it.
 #include <gtest/gtest.h>
-#include <ucontext.h>
 
 #include <algorithm>
 #include <array>
@@ -18,50 +17,13 @@
 #include "engine/session.h"
 #include "host/devices/ram_device.h"
 #include "tests/support/open_model.h"
+#include "tests/support/painted_stack.h"
 #include "tests/support/test_gguf.h"
 #include "tests/support/test_vocabulary.h"
 #include "tests/support/tokenizer_image.h"
 
 namespace thimble::tests {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitized = true;  // whose frames are larger, or not on the stack at all
-#elif defined(__has_feature)
-constexpr bool kSanitized = __has_feature(address_sanitizer);
-#else
-constexpr bool kSanitized = false;
-#endif
-
-using Work = void (*)(void*);
-
-struct Call {
-  Work work;
-  void* data;
-};
-Call* current_call = nullptr;
-
-// Bytes of stack that `work(data)` touches.
-size_t StackOf(Work work, void* data) {
-  constexpr std::byte kPaint{0xA5};
-  std::vector<std::byte> stack(1 << 18, kPaint);
-  Call call = {work, data};
-  current_call = &call;
-  ucontext_t caller, callee;
-  getcontext(&callee);
-  callee.uc_stack.ss_sp = stack.data();
-  callee.uc_stack.ss_size = stack.size();
-  callee.uc_link = &caller;
-  makecontext(&callee, [] { current_call->work(current_call->data); }, 0);
-  swapcontext(&caller, &callee);
-  const auto touched = std::ranges::find_if(stack, [&](std::byte b) { return b != kPaint; });
-  return static_cast<size_t>(stack.end() - touched);
-}
-
-template <class F>
-size_t StackOf(F work) {
-  return StackOf([](void* f) { (*static_cast<F*>(f))(); }, &work);
-}
 
 TEST(Stack, MeasuresWhatIsUsed) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer keeps locals elsewhere";

@@ -163,7 +163,7 @@ Result<Operands> TakeOperands(Arena& arena) {
 class KernelBench {
  public:
   KernelBench(Machine& machine, const Operands& o)
-      : machine_(&machine), k_(&machine.kernels()), o_(o), mhz_(std::max(machine.info().mhz, 1u)) {}
+      : machine_(&machine), k_(&machine.kernels()), o_(o), mhz_(std::max<uint32_t>(machine.info().mhz, 1)) {}
 
   Result<void> Run() {
     THIMBLE_TRY(Matrices());

@@ -22,6 +22,7 @@
 #include "host/devices/file_device.h"
 #include "host/devices/nor_flash.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/painted_stack.h"
 #include "tests/support/tool.h"
 
 namespace thimble::firmware {
@@ -414,6 +415,24 @@ TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {
   }
   Type("/bye");
   EXPECT_THAT(Type("help"), HasSubstr("doctor"));
+}
+
+// Of the task that runs it: what a session has, and the console's own.
+TEST_F(ConsoleTest, FitsItsStack) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  Start();
+  Type("set predict 5");
+  size_t most = 0;
+  for (const char* line :
+       {"ls", "use stories.gguf", "run Once upon a time", "plan", "info", "set", "set temp 0.5", "events on",
+        "bench token", "events", "bench", "doctor", "run", "Once", "/set temp 0", "", "/bye"}) {
+    const size_t used = StackOf([&] { console_->Execute(line); });
+    EXPECT_LE(used, plan::kStackBytes + Console::kStackBytes) << line;
+    most = std::max(most, used);
+  }
+  RecordProperty("bytes", static_cast<int>(most));
+  EXPECT_THAT(Type("run x"), HasSubstr("[5 tokens"));
 }
 
 TEST(SelfTest, IsRightOnThisComputerAndNamesWhatIsNot) {
