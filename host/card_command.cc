@@ -37,6 +37,7 @@ Status CopyToFolder(const CardCommandOptions& options) {
                                                               .folder = options.to}));
   fmt::print("{}: {}, written and read back{}\n", copy.path, Megabytes(copy.model_bytes),
              copy.pieces ? ", " + Pieces(*copy.pieces) : "");
+  if (copy.index_bytes != 0) fmt::print("with its index, {}\n", Megabytes(copy.index_bytes));
   for (const std::string& note : copy.notes) ReportNote(note);
   return {};
 }

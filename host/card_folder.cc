@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <span>
@@ -21,6 +22,7 @@
 #include "host/aligned_buffer.h"
 #include "host/atomic_file.h"
 #include "host/card_model.h"
+#include "host/card_open.h"
 #include "host/input_file.h"
 #include "host/loaded_model.h"
 #include "host/progress.h"
@@ -78,12 +80,15 @@ Status CheckFolder(const std::string& folder, const FileSystem& system) {
   return {};
 }
 
-Status CheckRoom(const std::string& path, uint64_t bytes, const FileSystem& system) {
+uint64_t RoomFor(uint64_t bytes, const FileSystem& system) {
   const uint64_t block = std::max<uint64_t>(system.block_bytes, 1);
-  const auto room = [&](uint64_t size) { return (size + block - 1) / block * block; };
-  const uint64_t need = room(bytes);
+  return (bytes + block - 1) / block * block;
+}
+
+Status CheckRoom(const std::string& path, uint64_t bytes, const FileSystem& system) {
+  const uint64_t need = RoomFor(bytes, system);
   if (need <= system.free_bytes) return {};
-  const uint64_t replaced = room(FileBytes(path));
+  const uint64_t replaced = RoomFor(FileBytes(path), system);
   if (replaced != 0 && need <= system.free_bytes + replaced) {
     return Sentence(
         fmt::format("there is room for one {} on the card and not for the old and the new one, which takes {} bytes "
@@ -94,14 +99,14 @@ Status CheckRoom(const std::string& path, uint64_t bytes, const FileSystem& syst
                               Grouped(system.free_bytes), Grouped(need - system.free_bytes - replaced)));
 }
 
-Status CopyBytes(const OpenedModel& model, const std::string& name, FileSink& sink) {
+Status CopyBytes(const StoredFile& from, const std::string& name, FileSink& sink) {
   constexpr uint64_t kPieceBytes = 1 << 20;
   Ledger ledger;
-  card::FileReader reader(*model.device, model.file, ledger);
+  card::FileReader reader(*from.device, from.file, ledger);
   AlignedBuffer buffer(reader.BufferBytes(kPieceBytes));
-  Progress progress("copy", model.file.size_bytes);
-  for (uint64_t offset = 0; offset < model.file.size_bytes; offset += kPieceBytes) {
-    const uint64_t size = std::min(kPieceBytes, model.file.size_bytes - offset);
+  Progress progress("copy", from.file.size_bytes);
+  for (uint64_t offset = 0; offset < from.file.size_bytes; offset += kPieceBytes) {
+    const uint64_t size = std::min(kPieceBytes, from.file.size_bytes - offset);
     auto started = reader.Start(offset, size, buffer.bytes());
     if (!started) return Failed(name, started.error());
     const auto bytes = reader.Wait();
@@ -110,6 +115,29 @@ Status CopyBytes(const OpenedModel& model, const std::string& name, FileSink& si
     progress.Advance(size);
   }
   return {};
+}
+
+// Copies `from`, which is the file `name`, to `path`, and reads it back.
+Status CopyFile(const StoredFile& from, const std::string& name, const std::string& path) {
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, std::span(&name, 1)));
+  THIMBLE_TRY(CopyBytes(from, name, file.sink()));
+  {
+    // Out of this computer's memory, so that what is read back comes from the card.
+    const OpenFile written(file.path_while_open());
+    if (written.get() < 0 || fsync(written.get()) != 0) {
+      return Sentence(fmt::format("cannot write {}: {}", path, std::strerror(errno)));
+    }
+    posix_fadvise(written.get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
+  {
+    THIMBLE_ASSIGN(const auto device, FileDevice::Open(file.path_while_open()));
+    std::array extents = {card::WholeDevice(*device)};
+    extents[0].size_bytes = device->file_size_bytes();
+    const StoredFile read_back = {.device = device.get(),
+                                  .file = {.extents = extents, .size_bytes = device->file_size_bytes()}};
+    THIMBLE_TRY(CompareFiles(from, read_back, path));
+  }
+  return file.Commit();
 }
 
 // Runs of consecutive clusters, by the oldest way of asking, which FAT knows and only an administrator may use.
@@ -177,22 +205,23 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
   copy.path = options.folder + (options.folder.ends_with('/') ? "" : "/") + model.name_on_card;
   copy.model_bytes = model.opened.file.size_bytes;
   THIMBLE_TRY(CheckRoom(copy.path, copy.model_bytes, system));
+  const std::string index_path = IndexName(copy.path);
+  copy.index_bytes = model.opened.index_file.size_bytes;
+  if (copy.index_bytes != 0) {
+    FileSystem with_model = system;
+    with_model.free_bytes -= std::min(system.free_bytes, RoomFor(copy.model_bytes, system));
+    THIMBLE_TRY(CheckRoom(index_path, copy.index_bytes, with_model));
+  }
 
-  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(copy.path, std::span(&options.model, 1)));
-  THIMBLE_TRY(CopyBytes(model.opened, options.model, file.sink()));
-  {
-    // Out of this computer's memory, so that what is read back comes from the card.
-    const OpenFile written(file.path_while_open());
-    if (written.get() < 0 || fsync(written.get()) != 0) {
-      return Sentence(fmt::format("cannot write {}: {}", copy.path, std::strerror(errno)));
-    }
-    posix_fadvise(written.get(), 0, 0, POSIX_FADV_DONTNEED);
+  THIMBLE_TRY(CopyFile(FileOf(model.opened), options.model, copy.path));
+  if (copy.index_bytes != 0) {
+    THIMBLE_TRY(CopyFile(IndexOf(model.opened), IndexName(options.model), index_path));
+  } else if (Exists(index_path)) {
+    copy.notes.push_back(
+        fmt::format("{} was there before and belongs to another model: remove it, or write this "
+                    "model's with 'thimble prepare' and copy again",
+                    index_path));
   }
-  {
-    THIMBLE_ASSIGN(const OpenedModel read_back, OpenModelFile(file.path_while_open(), ""));
-    THIMBLE_TRY(CompareFiles(model.opened, read_back, copy.path));
-  }
-  THIMBLE_TRY(file.Commit());
   const OpenFile folder(options.folder);
   if (folder.get() < 0 || syncfs(folder.get()) != 0) {
     return Sentence(fmt::format("cannot write {} to its end: {}", copy.path, std::strerror(errno)));

@@ -68,6 +68,39 @@ TEST_F(CardFolderTest, CopiesTheModelUnderItsNameOrAnother) {
   EXPECT_EQ(ReadFile(card_ + "/other \u00e4.gguf"), ReadFile(model_));
 }
 
+TEST_F(CardFolderTest, TakesTheIndexAlong) {
+  const std::string index(5000, 'i');
+  WriteFile(folder_ / "model.thimble", index);
+  CardFolderOptions options = On(fat_);
+  auto copy = CopyToCardFolder(options);
+  ASSERT_TRUE(copy) << copy.error();
+  EXPECT_EQ(copy->index_bytes, index.size());
+  EXPECT_THAT(copy->notes, IsEmpty());
+  EXPECT_EQ(ReadFile(card_ + "/model.thimble"), index);
+
+  // Another name on the card is the index's, too.
+  options.name_on_card = "other.gguf";
+  ASSERT_TRUE(CopyToCardFolder(options));
+  EXPECT_EQ(ReadFile(card_ + "/other.thimble"), index);
+
+  // Room for the model alone is not enough, and nothing is written.
+  FileSystem small = fat_;
+  small.free_bytes = (copy->model_bytes + small.block_bytes - 1) / small.block_bytes * small.block_bytes + 4096;
+  options = On(small);
+  options.name_on_card = "third.gguf";
+  const auto refused = CopyToCardFolder(options);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error(), AllOf(HasSubstr("third.thimble"), HasSubstr("make room for")));
+  EXPECT_FALSE(std::filesystem::exists(card_ + "/third.gguf"));
+
+  // An index that stays behind is another model's.
+  std::filesystem::remove(folder_ / "model.thimble");
+  copy = CopyToCardFolder(On(fat_));
+  ASSERT_TRUE(copy) << copy.error();
+  EXPECT_EQ(copy->index_bytes, 0u);
+  EXPECT_THAT(copy->notes, ElementsAre(HasSubstr("belongs to another model")));
+}
+
 TEST_F(CardFolderTest, ConvertsWhatIsNoGguf) {
   HfModel::Make(SmallShape(), "F16", 1).Write(folder_ / "hf");
   CardFolderOptions options = On(fat_);

@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/base/board.h"
 #include "host/atomic_file.h"
 #include "host/card_model.h"
 #include "host/card_open.h"
@@ -219,9 +220,10 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     return Sentence(
         fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(card.name_on_card)));
   }
-  THIMBLE_TRY(CompareFiles(model.opened, copy, options.out));
-  if (copy.index_file.size_bytes != card.index_bytes) {
-    return Sentence(fmt::format("{}: the index on the card has another size", options.out));
+  THIMBLE_TRY(CompareFiles(FileOf(model.opened), FileOf(copy), options.out));
+  if (card.index_bytes != 0) {
+    if (!copy.has_index()) return Sentence(fmt::format("{}: the index is not on the card", options.out));
+    THIMBLE_TRY(CompareFiles(IndexOf(model.opened), IndexOf(copy), options.out));
   }
   card.pieces = copy.extents.size();
   THIMBLE_TRY(image.Commit());

@@ -55,7 +55,13 @@ Status CheckModel(const OpenedModel& model, const std::string& name) {
 
 }  // namespace
 
-Status CompareFiles(const OpenedModel& a, const OpenedModel& b, const std::string& name) {
+StoredFile FileOf(const OpenedModel& model) { return {.device = model.device.get(), .file = model.file}; }
+
+StoredFile IndexOf(const OpenedModel& model) {
+  return {.device = (model.index_device ? model.index_device : model.device).get(), .file = model.index_file};
+}
+
+Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string& name) {
   if (a.file.size_bytes != b.file.size_bytes) return Sentence(fmt::format("{}: the copy has another size", name));
   constexpr size_t kChunkBytes = (size_t{1} << 20);
   Ledger ledger;

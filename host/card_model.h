@@ -27,8 +27,16 @@ struct CardModel {
 Expected<CardModel> OpenCardModel(const std::string& model, const std::string& tokenizer,
                                   const std::string& name_on_card);
 
+// A file, and what it is read from. Refers to the model that it is of.
+struct StoredFile {
+  FileDevice* device;
+  card::FileMap file;
+};
+StoredFile FileOf(const OpenedModel& model);
+StoredFile IndexOf(const OpenedModel& model);  // which has one
+
 // Whether both hold the same bytes, with a progress line. `name` stands in the sentence of a failure.
-Status CompareFiles(const OpenedModel& a, const OpenedModel& b, const std::string& name);
+Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string& name);
 
 }  // namespace thimble::host
 

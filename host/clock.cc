@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/base/board.h"
+
 namespace thimble::host {
 namespace {
 
