@@ -321,8 +321,9 @@ void AddStages(Page& page, const Simulated& s, std::span<const Stage> stages) {
 }
 
 struct NamedBuffer {
-  const char* name;
+  size_t id;
   uint64_t bytes;
+  const char* name;
 };
 
 // The largest first.
@@ -331,9 +332,9 @@ std::vector<NamedBuffer> BuffersIn(const plan::Plan& plan, Region region) {
   for (size_t i = 0; i < plan::kNumBuffers; ++i) {
     const plan::Buffer& buffer = plan.buffers[i];
     if (buffer.bytes == 0 || buffer.region != region) continue;
-    buffers.push_back({plan::BufferName(static_cast<plan::BufferId>(i)), ArenaBytes(buffer.bytes)});
+    buffers.push_back({i, ArenaBytes(buffer.bytes), plan::BufferName(static_cast<plan::BufferId>(i))});
   }
-  std::ranges::stable_sort(buffers, std::greater(), &NamedBuffer::bytes);
+  std::ranges::sort(buffers, {}, [](const NamedBuffer& b) { return std::pair(UINT64_MAX - b.bytes, b.id); });
   return buffers;
 }
 

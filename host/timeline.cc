@@ -37,14 +37,19 @@ std::vector<TimelineBlock> Joined(std::span<const TimelineBlock> blocks, int64_t
 std::vector<TimelineBlock> Timeline(std::span<const TraceSlice> slices, int64_t start_ns, int64_t end_ns,
                                     size_t most_blocks) {
   std::vector<TimelineBlock> blocks;
-  for (const TraceSlice& slice : slices) {
-    const int64_t from = std::max(slice.start_ns, start_ns);
-    const int64_t to = std::min(slice.start_ns + slice.duration_ns, end_ns);
-    if (from >= to) continue;
-    blocks.push_back(
-        {.longest = slice, .start_ns = from, .end_ns = to, .busy_ns = to - from, .slices = 1, .amount = slice.amount});
+  for (size_t lane = 0; lane < kNumLanes; ++lane) {
+    for (const TraceSlice& slice : slices) {
+      const int64_t from = std::max(slice.start_ns, start_ns);
+      const int64_t to = std::min(slice.start_ns + slice.duration_ns, end_ns);
+      if (slice.lane != static_cast<Lane>(lane) || from >= to) continue;
+      blocks.push_back({.longest = slice,
+                        .start_ns = from,
+                        .end_ns = to,
+                        .busy_ns = to - from,
+                        .slices = 1,
+                        .amount = slice.amount});
+    }
   }
-  std::ranges::stable_sort(blocks, {}, [](const TimelineBlock& b) { return std::pair(b.longest.lane, b.start_ns); });
   most_blocks = std::max(most_blocks, 2 * kNumLanes);
   for (int64_t width_ns = 1; blocks.size() > most_blocks; width_ns *= 2) blocks = Joined(blocks, width_ns);
   return blocks;

@@ -22,9 +22,9 @@ struct TimelineBlock {
   bool is_mixed = false;  // not all its slices are of the same zone and kernel
 };
 
-// What lies between two times, cut there, by lane and then by time. Neighbours of a lane are joined where there would
-// be more than `most_blocks` otherwise: those that together are shorter than a width, which is no larger than needed
-// within a factor of two. At least two blocks a lane.
+// What lies between two times, cut there, by lane and then by time; each lane's slices are in the order of time.
+// Neighbours of a lane are joined where there would be more than `most_blocks` otherwise: those that together are
+// shorter than a width, which is no larger than needed within a factor of two. At least two blocks a lane.
 std::vector<TimelineBlock> Timeline(std::span<const TraceSlice> slices, int64_t start_ns, int64_t end_ns,
                                     size_t most_blocks);
 
