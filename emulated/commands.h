@@ -10,7 +10,7 @@
 namespace thimble::emulated {
 
 // "kernels": every table of kernels against the reference, over lengths and misalignments, and a checksum of all
-// results.
+// results; and the board's test of its arithmetic (firmware/app/arithmetic.h).
 bool CheckKernels();
 
 // "count": instructions a multiply-accumulate of each kernel, on the shapes of a model like Tiny-LLM.

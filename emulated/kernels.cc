@@ -10,6 +10,7 @@
 #include "emulated/machine.h"
 #include "emulated/text.h"
 #include "engine/base/arena.h"
+#include "firmware/app/arithmetic.h"
 
 namespace thimble::emulated {
 namespace {
@@ -230,7 +231,25 @@ void Count(std::string_view name, uint64_t work, Run run) {
 
 }  // namespace
 
-bool CheckKernels() { return KernelCheck().Run(); }
+namespace {
+
+// The board's own test of its arithmetic, with every table.
+bool CheckArithmetic() {
+  for (const Kernels* const* table = math::AvailableKernels(); *table != nullptr; ++table) {
+    for (size_t i = 0; i < firmware::kNumSelfTests; ++i) {
+      const firmware::SelfTestResult result = firmware::RunSelfTest(i, **table);
+      if (result.is_right()) continue;
+      Text().Add("FAIL: ").Add(result.operation).Add(" gives ").Hex(result.got).Add("\n").Print();
+      return false;
+    }
+  }
+  Text().Add("arithmetic ").Number(firmware::kNumSelfTests).Add(" tests\n").Print();
+  return true;
+}
+
+}  // namespace
+
+bool CheckKernels() { return KernelCheck().Run() && CheckArithmetic(); }
 
 bool CountKernels() {
   constexpr uint32_t kRows = 84;  // of a tile of float32

@@ -70,6 +70,29 @@ TEST_F(SessionTest, PrefillInPiecesGivesTheSameBits) {
 }
 
 // However many positions go through the model together: the same bits, and the reads the plan says.
+TEST_F(SessionTest, AnotherConversationIsAsTheFirst) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 12};
+  const auto model = Open(device_);
+  Session& s = *model->session();
+  ASSERT_TRUE(s.Prefill(prompt));
+  const std::vector<float> want = Copy(s.logits());
+  const Result<TokenId> first = s.Next({.temperature = 0.0f});
+  ASSERT_TRUE(first);
+  s.Clear();
+  EXPECT_EQ(s.n_past(), 0u);
+  EXPECT_FALSE(s.has_text());
+  EXPECT_TRUE(s.logits().empty());
+  EXPECT_EQ(s.hidden(), nullptr);
+  EXPECT_FALSE(s.Next({.temperature = 0.0f}));
+  ASSERT_TRUE(s.Prefill(std::vector<TokenId>{33, 5}));
+  s.Clear();
+  ASSERT_TRUE(s.Prefill(prompt));
+  EXPECT_EQ(Copy(s.logits()), want);
+  const Result<TokenId> again = s.Next({.temperature = 0.0f});
+  ASSERT_TRUE(again);
+  EXPECT_EQ(*again, *first);
+}
+
 TEST_F(SessionTest, PromptBatchesChangeNoBit) {
   const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5, 9, 9, 41};
   for (uint32_t layers : {1u, 2u, 3u}) {

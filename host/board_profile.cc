@@ -61,8 +61,9 @@ bool IsKnownKey(std::string_view key) {
   }
   if (!key.starts_with(kCardPrefix) || !(key.ends_with(kCommand) || key.ends_with(kSector))) return false;
   key.remove_prefix(std::string_view(kCardPrefix).size());
-  const std::string_view mode = key.substr(0, key.find('.'));
-  return !mode.empty() && mode.size() <= 20 && key.find('.') == key.rfind('.');
+  // A mode may have a point in it: "4bit-26.7".
+  const size_t end = key.rfind('.');
+  return end != key.npos && end >= 1 && end <= 20;
 }
 
 // The keys of `object` are all among `known`.

@@ -31,6 +31,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code);
 void AddBoardsCommand(CLI::App& app, int& exit_code);
 void AddCardCommand(CLI::App& app, int& exit_code);
 void AddConvertCommand(CLI::App& app, int& exit_code);
+void AddFlashImageCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddTokenizeCommand(CLI::App& app, int& exit_code);
 void AddPrepareCommand(CLI::App& app, int& exit_code);

@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
   AddConvertCommand(app, exit_code);
   AddCardCommand(app, exit_code);
   AddSynthCommand(app, exit_code);
+  AddFlashImageCommand(app, exit_code);
   AddInspectCommand(app, exit_code);
   AddPrepareCommand(app, exit_code);
   AddPlanCommand(app, exit_code);

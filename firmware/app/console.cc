@@ -56,12 +56,23 @@ std::string_view ReasonText(StopReason reason) {
   return "";
 }
 
-// The plan of one has room for the other.
+constexpr uint64_t kMostTokens = ~uint64_t{0};
+
+// A plan for one has room for the other, and nothing but that.
 bool NeedSameRoom(const text::SamplerOptions& a, const text::SamplerOptions& b, uint32_t vocab_size) {
-  constexpr uint64_t kMost = ~uint64_t{0};
   return text::CandidatesNeeded(a, vocab_size) == text::CandidatesNeeded(b, vocab_size) &&
-         text::PenalisedNeeded(a, kMost) == text::PenalisedNeeded(b, kMost) &&
+         text::PenalisedNeeded(a, kMostTokens) == text::PenalisedNeeded(b, kMostTokens) &&
          text::IsBoundable(a) == text::IsBoundable(b);
+}
+
+// The sampler that is planned for: the usual one where it needs as much room, so that another temperature does not
+// change the plan, and with it what is in flash.
+text::SamplerOptions PlannedSampler(const text::SamplerOptions& wanted, uint32_t vocab_size) {
+  const text::SamplerOptions usual;
+  const bool suffices = text::CandidatesNeeded(wanted, vocab_size) <= text::CandidatesNeeded(usual, vocab_size) &&
+                        text::PenalisedNeeded(wanted, kMostTokens) <= text::PenalisedNeeded(usual, kMostTokens) &&
+                        text::IsBoundable(wanted);
+  return suffices ? usual : wanted;
 }
 
 }  // namespace
@@ -115,10 +126,8 @@ void Console::Tell(const Error& error) {
   if (error.code != Code::kIo && error.code != Code::kTimeout) return;
   // Whatever is open reads from it.
   model_->Close();
-  Print(*machine_,
-        "The card does not answer as it should. Is it in its slot? Put it back and type the command again; 'doctor' "
-        "tries ",
-        "all ways of reading it.\n");
+  Print(*machine_, "If it is the card: is it in its slot? Put it back and type the command again; 'doctor' tries all ",
+        "ways of reading it.\n");
 }
 
 bool Console::HasWords(size_t least, size_t most) {
@@ -163,7 +172,8 @@ bool Console::FitsSession(const StartOptions& start) const {
 
 Result<void> Console::OpenSession() {
   THIMBLE_TRY(OpenModel());
-  const StartOptions& start = settings_.run.start;
+  StartOptions start = settings_.run.start;
+  start.sampler = PlannedSampler(start.sampler, model_->model().shape.vocab_size);
   model_->ledger().events = nullptr;
   if (!FitsSession(start)) {
     const Result<void> opened = model_->Start(start);
@@ -272,8 +282,8 @@ void Console::ExecuteChat(std::string_view line) {
     if (done) done = Continue(line);
   }
   if (done) return;
-  if (done.error().code != Code::kCancelled) is_chatting_ = done.error().code == Code::kContextFull;
   Tell(done.error());
+  is_chatting_ = model_->is_started();
 }
 
 // What follows `text`, which is put behind what there is.

@@ -335,6 +335,13 @@ TEST_F(ConsoleTest, MeasurementsMakeABoardFile) {
   for (const char* cost : {"card.4bit-40.command_us", "card.random_us", "psram.line_us", "psram.write_us"}) {
     EXPECT_EQ(board->costs.count(cost), 1u) << cost;
   }
+  for (const CardRung& rung : kCardRungs) {
+    const std::string mode = "card_mode 4bit-40";
+    std::string other = mended;
+    other.replace(other.find(mode), mode.size(), std::string("card_mode ") + rung.name);
+    const auto in_this_way = host::BoardFromLog(other, "the terminal");
+    EXPECT_TRUE(in_this_way) << in_this_way.error();
+  }
   for (size_t k = 0; k < kNumKernels; ++k) {
     const std::string key = std::string("kernel.") + KernelName(static_cast<Kernel>(k)) + "_cycles";
     EXPECT_THAT(log, HasSubstr("thimble: cost " + key + " ")) << key;
@@ -399,7 +406,11 @@ TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
   EXPECT_GT(erased, 10u);
   Start(board);
   EXPECT_THAT(Type(std::string("run ") + kStory), AllOf(Not(HasSubstr("flash: ")), HasSubstr("[8 tokens")));
-  EXPECT_EQ(flash_->erased(), erased);
+  for (const char* line : {"set temp 1", "set top-k 5", "set min-p 0", "set seed 3"}) {
+    Type(line);
+    EXPECT_THAT(Type("run x"), HasSubstr("[8 tokens")) << line;
+  }
+  EXPECT_EQ(flash_->erased(), erased) << "another temperature is no other plan";
   EXPECT_THAT(Type("bench flash"), HasSubstr("thimble: cost flash.line_us "));
 }
 

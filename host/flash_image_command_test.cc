@@ -1,0 +1,135 @@
+// thimble flash-image against what a board writes into its flash when it opens the same model.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/card/flash_writer.h"
+#include "firmware/app/card_model.h"
+#include "firmware/app/console.h"
+#include "firmware/simulated/simulated_board.h"
+#include "host/card_image.h"
+#include "host/devices/file_device.h"
+#include "host/devices/nor_flash.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/tool.h"
+
+namespace thimble::tests {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+std::vector<std::byte> Bytes(const std::string& path) {
+  const std::string text = ReadFile(path);
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+class FlashImageTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    const std::string gguf = *folder_ / "stories.gguf";
+    ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
+    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img"});
+    ASSERT_TRUE(card) << card.error();
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  std::string image() const { return own_ / "weights.bin"; }
+  ToolRun Make(std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"flash-image", *folder_ / "stories.gguf", "-o", image()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunTool(arguments);
+  }
+  // What a board with this flash and this plan beside its model says when it runs a text.
+  std::string RunOnBoard(host::NorFlash& flash) {
+    const auto device = host::FileDevice::Open(*folder_ / "card.img");
+    firmware::SimulatedSlot slot(device->get());
+    firmware::SimulatedBoard board(kEsp32Cam, slot, /*shows=*/false, &flash);
+    const auto model = std::make_unique<firmware::CardModel>(board, nullptr);
+    const auto console = std::make_unique<firmware::Console>(board, *model, nullptr);
+    console->Start();
+    for (const char* line : {"set temp 0", "set predict 8", "run Once upon a time"}) console->Execute(line);
+    return board.output();
+  }
+
+  static TemporaryFolder* folder_;
+  TemporaryFolder own_;
+};
+TemporaryFolder* FlashImageTest::folder_ = nullptr;
+
+constexpr size_t kPartitionBytes = 0x2c1000;
+
+TEST_F(FlashImageTest, IsWhatABoardWrites) {
+  const ToolRun made = Make();
+  ASSERT_EQ(made.exit_code, 0) << made.error;
+  const std::vector<std::byte> bytes = Bytes(image());
+  host::NorFlash flash(kPartitionBytes);
+  const std::string first = RunOnBoard(flash);
+  EXPECT_THAT(first, AllOf(HasSubstr("to flash: once"), HasSubstr("[8 tokens")));
+  ASSERT_GT(bytes.size(), 10 * card::kFlashSectorBytes);
+  EXPECT_TRUE(std::ranges::equal(bytes, flash.memory().first(bytes.size())));
+  const auto rest = flash.memory().subspan(bytes.size());
+  EXPECT_TRUE(std::ranges::all_of(rest, [](std::byte b) { return b == std::byte{0xff}; }));
+
+  // A board that was flashed with it has nothing to write.
+  host::NorFlash flashed(kPartitionBytes);
+  std::ranges::copy(bytes, flashed.cells().begin());
+  const std::string second = RunOnBoard(flashed);
+  EXPECT_THAT(second, AllOf(Not(HasSubstr("to flash")), HasSubstr("[8 tokens")));
+  EXPECT_EQ(flashed.erased() + flashed.programmed(), 0u);
+}
+
+TEST_F(FlashImageTest, SaysHowToWriteItWhereThePartitionIs) {
+  const ToolRun made = Make();
+  ASSERT_EQ(made.exit_code, 0) << made.error;
+  EXPECT_THAT(made.out, HasSubstr("esptool.py write_flash 0x13f000 " + image()));
+  for (const char* table : {"firmware/partitions.csv", "firmware/partitions_8mb.csv"}) {
+    std::ifstream lines(table);
+    bool found = false;
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.starts_with("weights,")) continue;
+      found = true;
+      EXPECT_THAT(line, HasSubstr(" 0x13f000,")) << table;
+      const uint64_t bytes = std::stoul(line.substr(line.rfind("0x")), nullptr, 16);
+      const Board& board = std::string(table).find("8mb") == std::string::npos ? kEsp32Cam : kEsp32S3;
+      EXPECT_EQ(bytes, card::FlashBytes(board.capacity(Region::kFlash)));
+    }
+    EXPECT_TRUE(found) << table;
+  }
+}
+
+TEST_F(FlashImageTest, RefusesWhatHasNothingToWrite) {
+  const ToolRun none = Make({"--head", "full"});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.error, HasSubstr("keeps nothing of"));
+  const ToolRun source = RunTool({"flash-image", "model/thimble-stories", "-o", image()});
+  EXPECT_EQ(source.exit_code, 1);
+  EXPECT_THAT(source.error, HasSubstr("convert it first"));
+  EXPECT_EQ(RunTool({"flash-image", "nothing.gguf", "-o", image()}).exit_code, 1);
+  EXPECT_EQ(RunTool({"flash-image", *folder_ / "stories.gguf"}).exit_code, 2);
+  EXPECT_FALSE(std::filesystem::exists(image()));
+  const ToolRun itself = RunTool({"flash-image", *folder_ / "stories.gguf", "-o", *folder_ / "stories.gguf"});
+  EXPECT_EQ(itself.exit_code, 1);
+}
+
+TEST_F(FlashImageTest, FollowsAPlanFile) {
+  WriteFile(own_ / "all.plan", "board = esp32-cam\nflash_weights_percent = 100\n");
+  const ToolRun all = Make({"--plan", own_ / "all.plan"});
+  ASSERT_EQ(all.exit_code, 0) << all.error;
+  const std::vector<std::byte> bytes = Bytes(image());
+  EXPECT_EQ(bytes[36], std::byte{100});
+}
+
+}  // namespace
+}  // namespace thimble::tests
