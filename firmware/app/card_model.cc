@@ -156,6 +156,8 @@ Result<void> CardModel::ReadSector(std::span<std::byte> out) {
 
 Result<plan::Plan> CardModel::Plan(const plan::PlanOptions& wanted, const StartOptions& options) {
   plan::PlanOptions chosen = wanted;
+  // A plan made for the profile's board, on one with less.
+  chosen.tile_buffer_bytes = std::min(chosen.tile_buffer_bytes, board_.tile_buffer_bytes);
   if (options.n_ctx != 0) chosen.n_ctx = options.n_ctx;
   if (options.head != plan::HeadMode::kAuto) chosen.head = options.head;
   chosen.keep_logits = options.keep_logits;

@@ -102,9 +102,9 @@ void EspBoard::TakeFirst() {
   arenas_[static_cast<size_t>(Region::kPsram)] = Arena(Region::kPsram, psram);
 }
 
-void EspBoard::TakeRest() {
+bool EspBoard::TakeRest() {
   const Board& profile = Profile();
-  slot_.Start();
+  if (!slot_.Start()) return false;
   has_flash_ = flash_.Open();
   const std::span<std::byte> sram =
       Take(kSramCaps,
@@ -117,6 +117,7 @@ void EspBoard::TakeRest() {
                               .sram = bytes(Region::kSram),
                               .psram = bytes(Region::kPsram),
                               .flash = bytes(Region::kFlash)});
+  return true;
 }
 
 const math::Kernels& EspBoard::kernels() const { return math::BestKernels(); }

@@ -25,9 +25,9 @@ class EspBoard final : public Machine {
 
   // Takes what the card's DMA needs and all of PSRAM. Before anything else takes memory.
   void TakeFirst();
-  // Takes of the internal memory what the system need not have, and starts the card's task. Once all that stays has
-  // what it needs.
-  void TakeRest();
+  // Starts the card's task and takes of the internal memory what the system need not have. Once all that stays has what
+  // it needs. False if there is no memory for the card's task.
+  bool TakeRest();
 
   CardSlot& slot() { return slot_; }
 

@@ -13,6 +13,7 @@
 namespace thimble::firmware::idf {
 namespace {
 
+constexpr uint32_t kStackBytes = 4096;
 constexpr UBaseType_t kPriority = 20;  // above all that computes: it only starts what is next
 
 #if SOC_SDMMC_USE_GPIO_MATRIX
@@ -59,7 +60,7 @@ std::unexpected<Error> FailureOf(esp_err_t error) {
 
 }  // namespace
 
-void CardSlot::Start() {
+bool CardSlot::Start() {
   // What failed is said in our own words.
   for (const char* tag : {"sdmmc_cmd", "sdmmc_common", "sdmmc_init", "sdmmc_io", "sdmmc_sd", "sdmmc_req",
                           "sdmmc_periph", "sdspi_host", "sdspi_transaction", "diskio_sdmmc"}) {
@@ -67,7 +68,7 @@ void CardSlot::Start() {
   }
   wanted_ = xSemaphoreCreateBinaryStatic(&wanted_memory_);
   done_ = xSemaphoreCreateBinaryStatic(&done_memory_);
-  xTaskCreateStaticPinnedToCore(Work, "card", kStackBytes, this, kPriority, stack_, &task_, 0);
+  return xTaskCreatePinnedToCore(Work, "card", kStackBytes, this, kPriority, nullptr, 0) == pdPASS;
 }
 
 void CardSlot::Work(void* self) {

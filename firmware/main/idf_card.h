@@ -18,8 +18,8 @@ namespace thimble::firmware::idf {
 // Reads are made by a task of its own, which sleeps while the DMA works: the caller computes meanwhile. Static.
 class CardSlot final : public CardPort {
  public:
-  // Starts that task, on core 0 above whatever computes there.
-  void Start();
+  // Starts that task, on core 0 above whatever computes there. False if there is no memory for it.
+  bool Start();
 
   // After Connect(): for FATFS.
   sdmmc_card_t* sdmmc_card() { return &card_; }
@@ -32,8 +32,6 @@ class CardSlot final : public CardPort {
   Result<void> WaitRead() override;
 
  private:
-  static constexpr uint32_t kStackBytes = 4096;
-
   static void Work(void* self);
   esp_err_t ConnectBySdmmc(const CardRung& rung);
   esp_err_t ConnectBySpi(const CardRung& rung);
@@ -54,8 +52,6 @@ class CardSlot final : public CardPort {
   SemaphoreHandle_t done_ = nullptr;
   StaticSemaphore_t wanted_memory_ = {};
   StaticSemaphore_t done_memory_ = {};
-  StaticTask_t task_ = {};
-  StackType_t stack_[kStackBytes / sizeof(StackType_t)] = {};
 };
 
 }  // namespace thimble::firmware::idf

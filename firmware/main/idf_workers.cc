@@ -3,14 +3,15 @@
 namespace thimble::firmware::idf {
 namespace {
 
+constexpr uint32_t kStackBytes = 4096;
 constexpr UBaseType_t kPriority = 5;  // as the session's task
 
 }  // namespace
 
-void SecondCore::Start(BaseType_t core) {
+bool SecondCore::Start(BaseType_t core) {
   wanted_ = xSemaphoreCreateBinaryStatic(&wanted_memory_);
   done_ = xSemaphoreCreateBinaryStatic(&done_memory_);
-  xTaskCreateStaticPinnedToCore(Work, "worker", kStackBytes, this, kPriority, stack_, &task_, core);
+  return xTaskCreatePinnedToCore(Work, "worker", kStackBytes, this, kPriority, nullptr, core) == pdPASS;
 }
 
 void SecondCore::Work(void* self) {

@@ -14,14 +14,12 @@ namespace thimble::firmware::idf {
 // Half of the rows are the caller's, the others those of a task on the other core. Static.
 class SecondCore final : public Workers {
  public:
-  // Starts that task on `core`; the caller of Run() is on another one.
-  void Start(BaseType_t core);
+  // Starts that task on `core`; the caller of Run() is on another one. False if there is no memory for it.
+  bool Start(BaseType_t core);
 
   void Run(uint32_t rows, Part part, const void* context) override;
 
  private:
-  static constexpr uint32_t kStackBytes = 4096;
-
   static void Work(void* self);
 
   // What is to be done.
@@ -34,8 +32,6 @@ class SecondCore final : public Workers {
   SemaphoreHandle_t done_ = nullptr;
   StaticSemaphore_t wanted_memory_ = {};
   StaticSemaphore_t done_memory_ = {};
-  StaticTask_t task_ = {};
-  StackType_t stack_[kStackBytes / sizeof(StackType_t)] = {};
 };
 
 }  // namespace thimble::firmware::idf

@@ -1,9 +1,12 @@
 // The firmware of the board: what starts when it does.
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <new>
 
 #include "engine/plan/plan.h"
+#include "esp_heap_caps.h"
 #include "firmware/app/autorun.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
@@ -23,23 +26,15 @@ namespace {
 constexpr uint32_t kStackBytes = static_cast<uint32_t>(plan::kStackBytes) + Console::kStackBytes;
 constexpr UBaseType_t kPriority = 5;
 
-EspBoard& TheBoard() {
-  static EspBoard board;
-  return board;
-}
+// What the session's task works with. In memory that the card is read into.
+struct App {
+  App(EspBoard& the_board, Workers* workers)
+      : board(the_board), model(the_board, workers), console(the_board, model, workers) {}
 
-// The core that the session's task leaves; null on a chip with one.
-Workers* OtherCore() {
-#if CONFIG_FREERTOS_UNICORE
-  return nullptr;
-#else
-  static SecondCore other;
-  static bool is_started = false;
-  if (!is_started) other.Start(0);
-  is_started = true;
-  return &other;
-#endif
-}
+  EspBoard& board;
+  CardModel model;
+  Console console;
+};
 
 // Whether a raw sector of the model's file is what FATFS reads there.
 void CompareWithFatfs(EspBoard& board, CardModel& model) {
@@ -73,28 +68,44 @@ void TellOfCard(EspBoard& board, CardModel& model) {
   CompareWithFatfs(board, model);
 }
 
-[[noreturn]] void Run(void*) {
-  EspBoard& board = TheBoard();
-  static CardModel model(board, OtherCore());
-  static Console console(board, model, OtherCore());
-  TellOfCard(board, model);
+[[noreturn]] void Run(void* memory) {
+  App& app = *static_cast<App*>(memory);
+  ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
+  TellOfCard(app.board, app.model);
   bool passed = false;
-  AutorunIfAsked(model, board, CONFIG_THIMBLE_AUTORUN, passed);
-  console.Start();
-  RunTerminal(console, board);
+  AutorunIfAsked(app.model, app.board, CONFIG_THIMBLE_AUTORUN, passed);
+  app.console.Start();
+  RunTerminal(app.console, app.board);
 }
 
+// The core that the session's task leaves; null on a chip with one.
+Workers* StartOtherCore() {
+#if CONFIG_FREERTOS_UNICORE
+  return nullptr;
+#else
+  static SecondCore other;
+  return other.Start(0) ? &other : nullptr;
+#endif
+}
+
+// The large blocks first: what comes later fits into what is left.
 void Start() {
-  EspBoard& board = TheBoard();
+  static EspBoard board;
   board.TakeFirst();
   OpenTerminal();
   OpenSettings();
-  OtherCore();
-  board.TakeRest();
-  static StaticTask_t task;
-  static StackType_t stack[kStackBytes / sizeof(StackType_t)];
-  xTaskCreateStaticPinnedToCore(Run, "session", kStackBytes, nullptr, kPriority, stack, &task,
-                                portNUM_PROCESSORS > 1 ? 1 : 0);
+  Workers* const other = StartOtherCore();
+  void* const memory = heap_caps_aligned_alloc(alignof(App), sizeof(App), MALLOC_CAP_DMA | MALLOC_CAP_INTERNAL);
+  App* const app = memory == nullptr ? nullptr : new (memory) App(board, other);
+  TaskHandle_t task = nullptr;
+  const BaseType_t core = portNUM_PROCESSORS > 1 ? 1 : 0;
+  const bool has_task =
+      app != nullptr && xTaskCreatePinnedToCore(Run, "session", kStackBytes, app, kPriority, &task, core) == pdPASS;
+  if (!has_task || !board.TakeRest()) {
+    Print(board, "There is too little memory for the firmware itself.\n");
+    return;
+  }
+  xTaskNotifyGive(task);
 }
 
 }  // namespace
