@@ -162,7 +162,9 @@ TEST_F(CardModelTest, APlanFileIsObeyedIfItIsForThisBoard) {
   EXPECT_EQ(model_->plan().n_ctx, 50u);
 
   // One for another board, one that asks for too much, one that is none: said, and left aside.
-  for (const char* text : {"board = esp32-s3\n", "board = esp32-cam\npsram_weights_percent = 90\nflash_weights_percent = 10\n", "n_ctx: 5\n"}) {
+  for (const char* text :
+       {"board = esp32-s3\n", "board = esp32-cam\npsram_weights_percent = 90\nflash_weights_percent = 10\n",
+        "n_ctx: 5\n"}) {
     PutFile(image_, "stories.plan", text, own_);
     Start();
     ASSERT_TRUE(model_->Open("")) << text;
