@@ -14,10 +14,10 @@
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
 #include "firmware/simulated/simulated_board.h"
-#include "host/card_image.h"
 #include "host/devices/file_device.h"
 #include "host/devices/nor_flash.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/stories_card.h"
 #include "tests/support/tool.h"
 
 namespace thimble::tests {
@@ -37,11 +37,7 @@ class FlashImageTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
-    const std::string gguf = *folder_ / "stories.gguf";
-    ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
-    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
-    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img"});
-    ASSERT_TRUE(card) << card.error();
+    MakeStoriesCard(*folder_);
   }
   static void TearDownTestSuite() { delete folder_; }
 

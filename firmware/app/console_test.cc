@@ -17,12 +17,12 @@
 #include "firmware/app/arithmetic.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/board_log.h"
-#include "host/card_image.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/file_device.h"
 #include "host/devices/nor_flash.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/painted_stack.h"
+#include "tests/support/stories_card.h"
 #include "tests/support/tool.h"
 
 namespace thimble::firmware {
@@ -41,11 +41,7 @@ class ConsoleTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
-    const std::string gguf = *folder_ / "stories.gguf";
-    ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
-    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
-    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img"});
-    ASSERT_TRUE(card) << card.error();
+    MakeStoriesCard(*folder_);
   }
   static void TearDownTestSuite() { delete folder_; }
 
@@ -100,6 +96,25 @@ TEST_F(ConsoleTest, SaysWhoIsThere) {
   for (const Console::Command& command : Console::commands()) {
     if (command.name == "?") continue;
     EXPECT_THAT(help, HasSubstr(std::string(command.name) + " "));
+  }
+}
+
+TEST_F(ConsoleTest, IsAsTheManualSays) {
+  const std::string manual = ReadFile("docs/board.md");
+  for (const Console::Command& command : Console::commands()) {
+    if (command.name == "?") continue;
+    EXPECT_THAT(manual, HasSubstr("| `" + std::string(command.name)));
+  }
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  Start();
+  Type("set temp 0");
+  Type("set predict 20");
+  const std::string said = Type(std::string("run ") + kStory);
+  for (size_t at = 0; at < said.size(); at = said.find('\n', at) + 1) {
+    const std::string line = said.substr(at, said.find('\n', at) - at);
+    const bool is_left_out = line.starts_with("flash: ") && line != "flash: 10 %" && line != "flash: 100 %";
+    if (is_left_out || line.starts_with("[")) continue;
+    EXPECT_THAT(manual, HasSubstr("\n" + line + "\n"));
   }
 }
 
@@ -412,6 +427,25 @@ TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
   }
   EXPECT_EQ(flash_->erased(), erased) << "another temperature is no other plan";
   EXPECT_THAT(Type("bench flash"), HasSubstr("thimble: cost flash.line_us "));
+}
+
+TEST_F(ConsoleTest, ALossOfPowerWhileFlashIsWrittenIsGoneOnFrom) {
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  Start();
+  Type("set temp 0");
+  Type("set predict 8");
+  const std::string whole = Type(std::string("run ") + kStory);
+  const uint64_t erased = flash_->erased();
+  for (const uint64_t calls : {3u, 40u, 120u}) {
+    flash_ = std::make_unique<host::NorFlash>(flash_->memory().size());
+    Start();
+    flash_->CutPowerAfter(calls, 1);
+    EXPECT_THAT(Type(std::string("run ") + kStory), HasSubstr("error: the flash has no power"));
+    flash_->PowerUp();
+    Start();
+    EXPECT_EQ(Made(Type(std::string("run ") + kStory)), Made(whole));
+    EXPECT_LE(flash_->erased(), erased + 2);
+  }
 }
 
 TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {

@@ -1,0 +1,26 @@
+// The bundled model as it goes onto a card, made by the tool.
+#ifndef THIMBLE_TESTS_SUPPORT_STORIES_CARD_H_
+#define THIMBLE_TESTS_SUPPORT_STORIES_CARD_H_
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "host/card_image.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/tool.h"
+
+namespace thimble::tests {
+
+// Leaves stories.gguf, its index and card.img, a card with both, in `folder`; a failure is fatal for the test.
+inline void MakeStoriesCard(const TemporaryFolder& folder) {
+  const std::string gguf = folder / "stories.gguf";
+  ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+  const auto card = host::WriteCardImage({.model = gguf, .out = folder / "card.img"});
+  ASSERT_TRUE(card) << card.error();
+}
+
+}  // namespace thimble::tests
+
+#endif  // THIMBLE_TESTS_SUPPORT_STORIES_CARD_H_
