@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "engine/card/flash_writer.h"
-#include "firmware/app/arithmetic.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/board_log.h"
 #include "host/devices/faulty_device.h"
@@ -478,28 +477,6 @@ TEST_F(ConsoleTest, FitsItsStack) {
   }
   RecordProperty("bytes", static_cast<int>(most));
   EXPECT_THAT(Type("run x"), HasSubstr("[5 tokens"));
-}
-
-TEST(SelfTest, IsRightOnThisComputerAndNamesWhatIsNot) {
-  for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
-    for (size_t i = 0; i < kNumSelfTests; ++i) {
-      const SelfTestResult result = RunSelfTest(i, **kernels);
-      EXPECT_TRUE(result.is_right()) << result.operation << " gives 0x" << std::hex << result.got;
-    }
-  }
-  math::Kernels wrong = math::kReferenceKernels;
-  wrong.matvec_f32 = [](float* y, const float* w, const float* x, uint32_t rows, uint32_t cols) {
-    math::kReferenceKernels.matvec_f32(y, w, x, rows, cols);
-    if (rows > 3) y[3] *= 1.0000001f;
-  };
-  size_t found = 0;
-  for (size_t i = 0; i < kNumSelfTests; ++i) {
-    const SelfTestResult result = RunSelfTest(i, wrong);
-    if (result.is_right()) continue;
-    ++found;
-    EXPECT_STREQ(result.operation, "dot product of float32");
-  }
-  EXPECT_EQ(found, 1u);
 }
 
 }  // namespace
