@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,6 +22,7 @@
 #include "host/synth.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
+#include "tests/support/workers.h"
 
 namespace thimble {
 namespace {
@@ -272,6 +275,40 @@ TEST_F(TokenizerOnCard, GivesTheTextOfATokenizerInMemory) {
     EXPECT_EQ(same.sink.ids, told.sink.ids);
     EXPECT_EQ(same.sink.all, told.sink.all);
     EXPECT_EQ(TextReads(in_memory), 0u);
+  }
+}
+
+TEST_F(TokenizerOnCard, DamagedWeightsAreFoundHoweverCoresShareTheirChecks) {
+  options_.board = kEsp32Cam;
+  const std::string bytes = tests::ReadFile(folder_ / "model.gguf");
+  host::RamDevice device(std::as_bytes(std::span(bytes)));
+  const auto run = [&](Workers* workers) -> Error {
+    options_.workers = workers;
+    tests::OpenModel model(device, options_);
+    if (model.session() == nullptr) return {.what = "not opened"};
+    const auto read = model.session()->Prefill(std::array<TokenId, 3>{1, 5, 7});
+    if (!read) return read.error();
+    const auto next = model.session()->Next({.temperature = 0});
+    return next ? Error{.what = "sound"} : next.error();
+  };
+  tests::OpenModel model(device, options_);
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  tests::DividingWorkers workers(3);
+  EXPECT_STREQ(run(&workers).what, "sound");
+  for (const TensorKind kind : {TensorKind::kAttnQ, TensorKind::kFfnDown, TensorKind::kLmHead}) {
+    const TensorRef& tensor = model.model().tensor({kind, 0});
+    for (const uint64_t at : {uint64_t{0}, tensor.size_bytes() / 2, tensor.size_bytes() - 1}) {
+      std::byte& byte = device.bytes()[static_cast<size_t>(tensor.offset + at)];
+      byte ^= std::byte{4};
+      const Error alone = run(nullptr);
+      const Error shared = run(&workers);
+      byte ^= std::byte{4};
+      EXPECT_EQ(alone.code, Code::kCorrupt) << alone.what;
+      EXPECT_EQ(alone.tensor.kind, kind);
+      EXPECT_STREQ(shared.what, alone.what);
+      EXPECT_EQ(shared.offset, alone.offset);
+      EXPECT_EQ(shared.tensor.kind, kind);
+    }
   }
 }
 

@@ -246,7 +246,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     THIMBLE_ASSIGN(const std::span<uint32_t> rows, Take<uint32_t>(*plan_, BufferId::kRowChecks, arenas));
     THIMBLE_TRY(load(card::Section::kBlockChecks, blocks));
     if (!rows.empty()) THIMBLE_TRY(load(card::Section::kRowChecks, rows));
-    stream_ = card::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c});
+    stream_ = card::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
     row_checks_ = {.reader = parts.index_reader,
                    .offset = parts.index->section(card::Section::kRowChecks).offset,
                    .in_memory = rows,

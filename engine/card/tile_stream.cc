@@ -1,6 +1,7 @@
 #include "engine/card/tile_stream.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <utility>
 
@@ -135,19 +136,43 @@ Result<void> TileStream::Check(std::span<const std::byte> bytes) {
                            .region = buffers_.region,
                            .bytes = bytes.size()});
   while (!bytes.empty()) {
-    const uint64_t left_in_block = kCheckBlockBytes - checked_bytes_ % kCheckBlockBytes;
-    const std::span<const std::byte> part =
-        bytes.first(static_cast<size_t>(std::min<uint64_t>(left_in_block, bytes.size())));
-    crc_ = checks_.crc32c()(crc_, part.data(), part.size());
-    bytes = bytes.subspan(part.size());
-    checked_bytes_ += part.size();
-    if (checked_bytes_ % kCheckBlockBytes != 0 && checked_bytes_ != tensor_.size_bytes()) continue;
-    if (crc_ != blocks_.front()) {
-      return DamagedWeights(tensor_.id, tensor_.offset + (checked_bytes_ - 1) / kCheckBlockBytes * kCheckBlockBytes);
+    // Of one block each.
+    struct Piece {
+      std::span<const std::byte> bytes;
+      uint32_t crc = 0;
+    };
+    std::array<Piece, 8> pieces;
+    uint32_t num_pieces = 0;
+    uint64_t size = 0;
+    for (Piece& piece : pieces) {
+      if (bytes.empty()) break;
+      const uint64_t left_in_block = kCheckBlockBytes - (checked_bytes_ + size) % kCheckBlockBytes;
+      piece = {bytes.first(static_cast<size_t>(std::min<uint64_t>(left_in_block, bytes.size()))),
+               num_pieces++ == 0 ? crc_ : 0};
+      bytes = bytes.subspan(piece.bytes.size());
+      size += piece.bytes.size();
     }
-    blocks_ = blocks_.subspan(1);
-    crc_ = 0;
+    ShareRows(workers_, num_pieces, size, [&](uint32_t begin, uint32_t end) {
+      for (Piece& piece : std::span(pieces).subspan(begin, end - begin)) {
+        piece.crc = checks_.crc32c()(piece.crc, piece.bytes.data(), piece.bytes.size());
+      }
+    });
+    for (const Piece& piece : std::span(pieces).first(num_pieces))
+      THIMBLE_TRY(CheckPiece(piece.bytes.size(), piece.crc));
   }
+  return {};
+}
+
+// `bytes` more of the block now checked, with which its checksum is `crc`.
+Result<void> TileStream::CheckPiece(size_t bytes, uint32_t crc) {
+  checked_bytes_ += bytes;
+  crc_ = crc;
+  if (checked_bytes_ % kCheckBlockBytes != 0 && checked_bytes_ != tensor_.size_bytes()) return {};
+  if (crc != blocks_.front()) {
+    return DamagedWeights(tensor_.id, tensor_.offset + (checked_bytes_ - 1) / kCheckBlockBytes * kCheckBlockBytes);
+  }
+  blocks_ = blocks_.subspan(1);
+  crc_ = 0;
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
+#include "engine/base/workers.h"
 #include "engine/card/file_reader.h"
 #include "engine/card/index_file.h"
 
@@ -80,8 +81,10 @@ struct TileRequest {
 //   }
 class TileStream {
  public:
-  // The reader must outlive this. With `checks`, tensors that are streamed whole are checked.
-  explicit TileStream(FileReader& reader, const WeightChecks& checks = {}) : reader_(&reader), checks_(checks) {}
+  // The reader and `workers`, if there are any, must outlive this. With `checks`, tensors that are streamed whole are
+  // checked.
+  explicit TileStream(FileReader& reader, const WeightChecks& checks = {}, Workers* workers = nullptr)
+      : reader_(&reader), checks_(checks), workers_(workers) {}
 
   // Starts streaming rows [first_row, first_row + num_rows) in tiles of `tile_rows` rows (the last may be smaller) into
   // `buffers`, which stay the caller's; the first read starts here. Must not be called while tiles of the previous
@@ -113,9 +116,11 @@ class TileStream {
   Result<void> StartRead();
   Result<void> StartFollowing();
   Result<void> Check(std::span<const std::byte> bytes);
+  Result<void> CheckPiece(size_t bytes, uint32_t crc);
 
   FileReader* reader_;
   WeightChecks checks_;
+  Workers* workers_;
   std::span<const uint32_t> blocks_;  // checksums of the tensor, from the block now read on; empty: not checked
   uint64_t checked_bytes_ = 0;        // of the tensor so far
   uint32_t crc_ = 0;                  // of the block so far

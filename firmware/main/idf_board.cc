@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/base/text_buffer.h"
 #include "engine/card/flash_writer.h"
 #include "engine/math/kernels.h"
 #include "esp_chip_info.h"
@@ -142,7 +143,10 @@ MachineInfo EspBoard::info() {
   info.psram_bytes = PsramBytes();
   info.reset_reason = ResetReason(reason);
   info.browned_out = reason == ESP_RST_BROWNOUT;
-  info.sdk = esp_get_idf_version();
+  TextBuffer sdk(sdk_);
+  sdk.Append("ESP-IDF ");
+  sdk.Append(esp_get_idf_version());
+  info.sdk = sdk_.data();
   info.heaps = heaps_;
   return info;
 }

@@ -59,6 +59,7 @@ class EspBoard final : public Machine {
   Board board_ = {};
   std::array<Arena, kNumRegions> arenas_;
   std::array<HeapInfo, 3> heaps_ = {};
+  std::array<char, 48> sdk_ = {};
   std::atomic<bool> interrupted_ = false;
 };
 

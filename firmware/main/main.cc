@@ -35,6 +35,8 @@ struct App {
   CardModel model;
   Console console;
 };
+// docs/firmware.md tells of it.
+static_assert(sizeof(App) + sizeof(EspBoard) <= 28 * 1024);
 
 // Whether a raw sector of the model's file is what FATFS reads there.
 void CompareWithFatfs(EspBoard& board, CardModel& model) {
