@@ -17,6 +17,7 @@ namespace {
 
 using thimble::math::AvailableKernels;
 using thimble::math::Kernels;
+using thimble::math::Q8Block;
 using thimble::math::ScreenQuery;
 
 constexpr uint32_t kHidden = 192;
@@ -61,6 +62,21 @@ void BenchMatvec(benchmark::State& state, MatvecOf<T> matvec, const std::vector<
     benchmark::ClobberMemory();
   }
   Report(state, uint64_t{rows} * cols, w.size() * sizeof(T));
+}
+
+void BenchQ8(benchmark::State& state, const Kernels& k, uint32_t rows, uint32_t cols) {
+  std::mt19937 random(1);
+  std::vector<std::byte> w(static_cast<size_t>(rows * thimble::StoredBytes(thimble::DType::kQ8_0, cols)));
+  for (size_t i = 0; i < w.size(); ++i) w[i] = i % 34 == 1 ? std::byte{0x20} : static_cast<std::byte>(random());
+  std::vector<Q8Block> x(cols / Q8Block::kElements);
+  k.quantize_q8(x.data(), Floats(cols).data(), cols);
+  std::vector<float> y(rows);
+  for ([[maybe_unused]] auto run : state) {
+    k.matvec_q8_0(y.data(), w.data(), x.data(), rows, cols);
+    benchmark::DoNotOptimize(y.data());
+    benchmark::ClobberMemory();
+  }
+  Report(state, uint64_t{rows} * cols, w.size());
 }
 
 // Kernels that work in place do so on what they left: on numbers that stay as they are.
@@ -142,7 +158,18 @@ void RegisterAll() {
     for_each("matvec_bf16" + shape, [=](benchmark::State& state, const Kernels& k) {
       BenchMatvec(state, k.matvec_bf16, Halves(size_t{rows} * cols, 0x3f00), rows, cols);
     });
+    for_each("matvec_q8_0" + shape, [=](benchmark::State& state, const Kernels& k) { BenchQ8(state, k, rows, cols); });
   }
+  for_each("quantize_q8/1024", [](benchmark::State& state, const Kernels& k) {
+    const std::vector<float> x = Floats(kIntermediate);
+    std::vector<Q8Block> blocks(kIntermediate / Q8Block::kElements);
+    for ([[maybe_unused]] auto run : state) {
+      k.quantize_q8(blocks.data(), x.data(), kIntermediate);
+      benchmark::DoNotOptimize(blocks.data());
+      benchmark::ClobberMemory();
+    }
+    Report(state, 0, x.size() * sizeof(float));
+  });
   for_each("add_weighted_rows_f32/512x96", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> v = Floats(size_t{kPositions} * kHeadDim);
     const std::vector<float> p = Floats(kPositions);

@@ -48,7 +48,7 @@ class GenerateTest : public testing::Test {
     EXPECT_TRUE(preset) << preset.error();
     auto file = host::AtomicFile::Create(folder_ / "model.gguf", {});
     EXPECT_TRUE(file) << file.error();
-    EXPECT_TRUE(host::WriteGguf(host::MakeSynth(*preset, 3), host::WrittenType::kF32, "", file->sink()));
+    EXPECT_TRUE(host::WriteGguf(host::MakeSynth(*preset, 3), {.dtype = host::WrittenType::kF32}, "", file->sink()));
     EXPECT_TRUE(file->Commit());
     device_ = host::FileDevice::Open(folder_ / "model.gguf").value();
   }

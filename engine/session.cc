@@ -68,9 +68,17 @@ class Cutter {
   std::span<float> rest_;
 };
 
-model::Activations CutActivations(const ModelShape& s, std::span<float> memory, size_t positions, size_t whole) {
+model::Activations CutActivations(const card::ModelFile& model, std::span<float> memory, size_t positions,
+                                  size_t whole) {
+  const ModelShape& s = model.shape;
   Cutter cutter(memory);
   const auto cut = [&](size_t rows, size_t cols) { return cutter.Cut(rows * cols); };
+  const auto cut_blocks = [&](uint64_t n) {
+    const std::span<float> piece = cutter.Cut(static_cast<size_t>(n) * sizeof(math::Q8Block) / sizeof(float));
+    return std::span(reinterpret_cast<math::Q8Block*>(piece.data()), static_cast<size_t>(n));
+  };
+  const uint64_t blocks =
+      whole * plan::QuantizedBlocks(model, true) + (positions - whole) * plan::QuantizedBlocks(model, false);
   return {.x = cut(positions, s.hidden_size),
           .normed = cut(positions, s.hidden_size),
           .k = cut(positions, s.kv_dim()),
@@ -80,7 +88,8 @@ model::Activations CutActivations(const ModelShape& s, std::span<float> memory, 
           .q = cut(whole, s.q_dim()),
           .attended = cut(whole, s.q_dim()),
           .gate = cut(whole, s.intermediate_size),
-          .up = cut(whole, s.intermediate_size)};
+          .up = cut(whole, s.intermediate_size),
+          .quantized = cut_blocks(blocks)};
 }
 
 }  // namespace
@@ -200,11 +209,12 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
-  memory_.one = CutActivations(s, one, 1, 1);
+  memory_.one = CutActivations(*model_, one, 1, 1);
   THIMBLE_ASSIGN(scratch_, Take<std::byte>(*plan_, BufferId::kScratch, arenas));
   if (plan_->prompt_batch > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
-    memory_.batch = CutActivations(s, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
+    memory_.batch =
+        CutActivations(*model_, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
@@ -216,6 +226,8 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
   head_memory_.logits = logits_;
+  head_memory_.quantized = memory_.one.quantized.first(
+      std::min<size_t>(memory_.one.quantized.size(), s.hidden_size / math::Q8Block::kElements));
   THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
   THIMBLE_ASSIGN(memory_.resident.psram, Take<std::byte>(*plan_, BufferId::kWeightsPsram, arenas));
   THIMBLE_ASSIGN(memory_.resident.flash, Reserve(*plan_, BufferId::kWeightsFlash, arenas));
@@ -261,7 +273,11 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.vectors = vectors.first(num_vectors);
     head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
                                  vectors.size() - num_vectors};
-    THIMBLE_ASSIGN(head_memory_.codes, Take<int8_t>(*plan_, BufferId::kScreenQuery, arenas));
+    THIMBLE_ASSIGN(const std::span<int8_t> query, Take<int8_t>(*plan_, BufferId::kScreenQuery, arenas));
+    const auto code_bytes = static_cast<size_t>(head::QueryCodeBytes(model_->shape.hidden_size));
+    head_memory_.codes = query.first(code_bytes);
+    head_memory_.quantized_state = {reinterpret_cast<float*>(query.data() + code_bytes),
+                                    (query.size() - code_bytes) / sizeof(float)};
     head_memory_.candidates = {
         reinterpret_cast<text::Bounded*>(scratch_.data()),
         std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -30,6 +31,18 @@ constexpr ModelShape kSmall = {.vocab_size = 61,
                                .max_position_embeddings = 32,
                                .rms_norm_eps = 1e-5f,
                                .rope_theta = 10000.0f};
+
+// Rows of whole blocks, those of down_proj the widest.
+constexpr ModelShape kBlocks = {.vocab_size = 61,
+                                .hidden_size = 64,
+                                .intermediate_size = 160,
+                                .num_hidden_layers = 2,
+                                .num_attention_heads = 3,
+                                .num_key_value_heads = 1,
+                                .head_dim = 32,
+                                .max_position_embeddings = 32,
+                                .rms_norm_eps = 1e-5f,
+                                .rope_theta = 10000.0f};
 
 std::vector<float> Copy(std::span<const float> values) { return {values.begin(), values.end()}; }
 
@@ -95,10 +108,11 @@ TEST_F(SessionTest, AnotherConversationIsAsTheFirst) {
 
 TEST_F(SessionTest, PromptBatchesChangeNoBit) {
   const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5, 9, 9, 41};
-  for (uint32_t layers : {1u, 2u, 3u}) {
-    ModelShape shape = kSmall;
+  for (const auto& [layers, precision] :
+       {std::pair(1u, DType::kF32), {2u, DType::kF32}, {3u, DType::kF32}, {1u, DType::kQ8_0}, {2u, DType::kQ8_0}}) {
+    ModelShape shape = precision == DType::kQ8_0 ? kBlocks : kSmall;
     shape.num_hidden_layers = layers;
-    host::RamDevice device(tests::MakeGguf({.shape = shape}));
+    host::RamDevice device(tests::MakeGguf({.shape = shape, .precision = precision}));
     std::vector<float> want, want_next;
     for (uint32_t batch = 1; batch <= prompt.size() + 1; ++batch) {
       const auto model = Open(device, {.prompt_batch = batch});
@@ -245,6 +259,31 @@ TEST_F(SessionTest, SixteenBitStorageGivesTheBitsOfItsExpansion) {
     }
     EXPECT_EQ(logits[0], logits[1]) << DTypeName(precision);
     EXPECT_EQ(bytes[0] * 2, bytes[1]);
+  }
+}
+
+// The products of blocks against those of the same numbers in float32: only the activations are rounded, to 8 bits.
+TEST_F(SessionTest, BlocksGiveNearlyTheLogitsOfTheirExpansion) {
+  host::RamDevice narrow(tests::MakeGguf({.shape = kBlocks, .precision = DType::kQ8_0}));
+  host::RamDevice wide(tests::MakeGguf({.shape = kBlocks, .precision = DType::kQ8_0, .stored_wide = true}));
+  const auto logits = [&](host::RamDevice& device) {
+    const auto model = Open(device);
+    EXPECT_TRUE(model->session()->Prefill(std::vector<TokenId>{1, 60, 7, 7, 0, 33}));
+    return Copy(model->session()->logits());
+  };
+  const std::vector<float> got = logits(narrow);
+  const std::vector<float> want = logits(wide);
+  const auto [least, most] = std::ranges::minmax(want);
+  double square = 0;
+  for (size_t i = 0; i < want.size(); ++i) square += std::pow(static_cast<double>(got[i] - want[i]), 2);
+  const double error = std::sqrt(square / static_cast<double>(want.size())) / static_cast<double>(most - least);
+  EXPECT_GT(error, 1e-5);
+  EXPECT_LT(error, 0.02);
+  const auto model = Open(narrow);
+  for (const TensorRef& tensor : model->model().tensors) {
+    const bool is_matrix = ZoneOf(tensor.id.kind) != Zone::kOpen;
+    EXPECT_EQ(tensor.type, is_matrix ? DType::kQ8_0 : DType::kF32);
+    EXPECT_EQ(tensor.row_bytes(), is_matrix ? tensor.cols / 32 * 34 : tensor.cols * 4);
   }
 }
 

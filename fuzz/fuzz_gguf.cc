@@ -48,6 +48,7 @@ void CheckModel(const card::ModelFile& model, uint64_t file_bytes) {
     const TensorRef& tensor = model.tensors[i];
     const TensorDims dims = DimsOf(tensor.id.kind, shape);
     Require(tensor.id == TensorIdAt(i) && tensor.rows == dims.rows && tensor.cols == dims.cols);
+    Require(tensor.cols % BlockElements(tensor.type) == 0);
     Require(tensor.offset % 4 == 0 && tensor.offset <= file_bytes && tensor.size_bytes() <= file_bytes - tensor.offset);
   }
 }
@@ -96,8 +97,14 @@ void OpenAndUse(std::span<const std::byte> file) {
 std::string MakeSeed(unsigned seed) {
   std::mt19937 random(seed);
   const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random() % n); };
-  GgufBuilder file = GgufBuilder::Llama(1 + below(2), 4 + below(8), 4 * (1 + below(2)), 2 + below(6), 2, 1 + below(2),
-                                        2 * (1 + below(2)), below(2) != 0);
+  const bool has_blocks = below(4) == 0;  // of 32
+  const uint32_t unit = has_blocks ? 16 : 1;
+  GgufBuilder file = GgufBuilder::Llama(1 + below(2), 4 + below(8), 4 * unit * (1 + below(2)), unit * (2 + below(6)), 2,
+                                        1 + below(2), 2 * unit * (1 + below(2)), below(2) != 0);
+  for (GgufTensor& tensor : file.tensors) {
+    if (has_blocks && tensor.dimensions.size() == 2 && below(4) != 0)
+      tensor.type = 8;  // Q8_0; not always of whole blocks
+  }
   file.version = 2 + below(2);
   const auto value = [&] {
     switch (below(10)) {

@@ -38,9 +38,19 @@ void CheckPlans(const plan::PlanOptions& options) {
                                .max_position_embeddings = 4096,
                                .rms_norm_eps = 1e-5f,
                                .rope_theta = 10000};
-  for (DType type : {DType::kF32, DType::kF16}) {
+  constexpr ModelShape kBlocks = {.vocab_size = 1000,
+                                  .hidden_size = 96,
+                                  .intermediate_size = 160,
+                                  .num_hidden_layers = 1,
+                                  .num_attention_heads = 3,
+                                  .num_key_value_heads = 1,
+                                  .head_dim = 32,
+                                  .max_position_embeddings = 4096,
+                                  .rms_norm_eps = 1e-5f,
+                                  .rope_theta = 10000};
+  for (DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
     std::vector<TensorRef> tensors;
-    const card::ModelFile model = ModelOf(kOdd, type, tensors);
+    const card::ModelFile model = ModelOf(type == DType::kQ8_0 ? kBlocks : kOdd, type, tensors);
     for (const Board& board : {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(1 << 30)}) {
       const auto made = plan::MakePlan(model, {}, board, 512, options);
       if (!made) continue;

@@ -131,8 +131,8 @@ TEST_F(CardImageTest, RefusesAndLeavesNothing) {
   WriteFile(folder_ / "text.gguf", "GGUF is a format");
   WriteFile(folder_ / "noise.bin", std::string(3000, 'x'));
   GgufBuilder quantised = GgufBuilder::Llama();
-  quantised.Tensor("blk.0.ffn_up.weight").type = 8;
-  WriteFile(folder_ / "q8.gguf", quantised.Build());
+  quantised.Tensor("blk.0.ffn_up.weight").type = 12;
+  WriteFile(folder_ / "q4.gguf", quantised.Build());
   const std::set<std::string> before = folder_.Names();
   struct {
     CardOptions options;
@@ -141,7 +141,7 @@ TEST_F(CardImageTest, RefusesAndLeavesNothing) {
       {{.model = folder_ / "absent.gguf", .out = image_}, "absent.gguf"},
       {{.model = folder_ / "text.gguf", .out = image_}, "text.gguf: this is a GGUF file of version"},
       {{.model = folder_ / "noise.bin", .out = image_}, "noise.bin"},
-      {{.model = folder_ / "q8.gguf", .out = image_}, "tensor blk.0.ffn_up.weight is stored as Q8_0"},
+      {{.model = folder_ / "q4.gguf", .out = image_}, "tensor blk.0.ffn_up.weight is stored as Q4_K"},
       {{.model = model_, .out = folder_ / "no/card.img"}, "no/card.img"},
       {{.model = model_, .out = folder_.path()}, "not a regular file"},
       {{.model = model_, .out = model_}, "it is what is being read"},

@@ -2,6 +2,7 @@
 #ifndef THIMBLE_HOST_CHECKPOINT_H_
 #define THIMBLE_HOST_CHECKPOINT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -26,6 +27,11 @@ class WeightSource {
   // exactly. Rows of q and k come interleaved, as GGUF keeps them. Fails when the disk does, and on a value that is NaN
   // or infinite, naming the tensor as its source does.
   virtual Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) = 0;
+
+  // The same rows as they are stored: of tensors that StoredType() calls Q8_0, whose blocks their numbers do not tell.
+  virtual Status ReadStoredRows(TensorId, uint32_t, std::span<std::byte>) {
+    return Sentence("This source has no blocks.");
+  }
 };
 
 struct Checkpoint {

@@ -23,8 +23,8 @@ struct ConvertOptions {
   std::string source = {};
   std::string out = {};        // the file, or the folder, to write
   std::string tokenizer = {};  // as for OpenCheckpoint()
-  WrittenType dtype = WrittenType::kExact;
-  bool to_folder = false;  // a tensor folder, in float32 whatever `dtype` says, instead of a GGUF file
+  TypeRecipe types = {};
+  bool to_folder = false;  // a tensor folder, in float32 whatever `types` says, instead of a GGUF file
 };
 
 // Writes the source as `out`, which appears whole or not at all.

@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "host/command.h"
@@ -31,16 +33,36 @@ std::string TypesText(std::span<const ChosenType> types) {
   return text;
 }
 
+WrittenType TypeNamed(std::string_view name) {
+  return name == "keep"   ? WrittenType::kKeep
+         : name == "f32"  ? WrittenType::kF32
+         : name == "q8_0" ? WrittenType::kQ8_0
+                          : WrittenType::kExact;
+}
+
+// "PATTERN=TYPE".
+std::optional<TypeRule> ParseRule(std::string_view text) {
+  const size_t equals = text.rfind('=');
+  if (equals == 0 || equals == text.npos) return std::nullopt;
+  const std::string_view type = text.substr(equals + 1);
+  if (type != "q8_0" && type != "f32" && type != "auto") return std::nullopt;
+  return TypeRule{std::string(text.substr(0, equals)), TypeNamed(type)};
+}
+
 }  // namespace
 
 void AddConvertCommand(CLI::App& app, int& exit_code) {
   struct Options : ConvertOptions {
     std::string type = "auto";
+    std::string quant = "none";
+    std::vector<std::string> rules;
     std::string to = "gguf";
   };
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
-      "convert", "Write a model as one GGUF file, or as a tensor folder, every number exactly as it was stored");
+      "convert",
+      "Write a model as one GGUF file, or as a tensor folder, every number exactly as it was stored unless "
+      "--quant is given");
   command->add_option("SRC", options->source, "Hugging Face folder, GGUF file, card with one, or llama2.c .bin file")
       ->required();
   command->add_option("-o,--output", options->out, "The file or folder to write; replaced if it is there")
@@ -63,19 +85,46 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
           "expanded to float32. Norms are always float32, and the numbers the same")
       ->check(CLI::IsMember({"auto", "keep", "f32"}))
       ->capture_default_str();
+  command
+      ->add_option("--quant", options->quant,
+                   "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; hybrid: the large ones "
+                   "only. Matrices whose rows do not divide by 32 stay as --dtype says")
+      ->check(CLI::IsMember({"none", "q8_0", "hybrid"}))
+      ->capture_default_str();
+  command
+      ->add_option("--quant-tensor", options->rules,
+                   "The type of the matrices that PATTERN names, whatever --quant says: q8_0, f32 or auto, as --dtype "
+                   "has it; of several that match, the last counts")
+      ->type_name("PATTERN=TYPE")
+      ->allow_extra_args(false);
   command->footer(
       "Examples:\n"
       "  thimble convert Tiny-LLM -o tiny-llm.gguf\n"
       "  thimble convert stories15M.bin --tokenizer tokenizer.bin -o stories15M.gguf\n"
       "  thimble convert somebody-elses.gguf -o aligned.gguf --dtype keep\n"
+      "  thimble convert Tiny-LLM -o small.gguf --quant q8_0 --quant-tensor 'blk.*.attn_*=auto'\n"
       "  thimble convert Tiny-LLM --to folder -o esp32_float32_weights");
   command->callback([options, &exit_code] {
-    options->dtype = options->type == "keep"  ? WrittenType::kKeep
-                     : options->type == "f32" ? WrittenType::kF32
-                                              : WrittenType::kExact;
+    options->types = {.dtype = TypeNamed(options->type),
+                      .quant = options->quant == "q8_0"     ? Quant::kQ8_0
+                               : options->quant == "hybrid" ? Quant::kHybrid
+                                                            : Quant::kNone};
+    for (const std::string& text : options->rules) {
+      const std::optional<TypeRule> rule = ParseRule(text);
+      if (!rule) {
+        exit_code = ReportFailure(fmt::format(
+            "--quant-tensor {}: give a pattern of names, =, and q8_0, f32 or auto: 'blk.*.ffn_*=q8_0'.", Quote(text)));
+        return;
+      }
+      options->types.rules.push_back(*rule);
+    }
     options->to_folder = options->to == "folder";
     if (options->to_folder && options->type == "keep") {
       exit_code = ReportFailure("--dtype keep: a tensor folder is float32; leave it out, or write a GGUF file.");
+      return;
+    }
+    if (options->to_folder && (options->types.quant != Quant::kNone || !options->types.rules.empty())) {
+      exit_code = ReportFailure("--quant: a tensor folder is float32; leave it out, or write a GGUF file.");
       return;
     }
     const auto converted = Convert(*options);

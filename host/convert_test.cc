@@ -17,6 +17,7 @@
 
 #include "host/llama2c.h"
 #include "host/text.h"
+#include "host/weights.h"
 #include "tests/support/checkpoints.h"
 
 namespace thimble::host {
@@ -49,7 +50,8 @@ class Convert : public testing::Test {
   }
 
   std::vector<std::string> Expect(const std::string& source, const std::string& tokenizer) {
-    const auto notes = host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .dtype = dtype_});
+    const auto notes =
+        host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .types = {.dtype = dtype_}});
     EXPECT_TRUE(notes) << notes.error();
     return notes ? notes->notes : std::vector<std::string>();
   }
@@ -57,7 +59,8 @@ class Convert : public testing::Test {
   // One sentence, and nothing new where the result would be.
   std::string Refusal(const std::string& source, const std::string& tokenizer = "") {
     const std::set<std::string> before = OutNames();
-    const auto notes = host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .dtype = dtype_});
+    const auto notes =
+        host::Convert({.source = source, .out = out(), .tokenizer = tokenizer, .types = {.dtype = dtype_}});
     EXPECT_FALSE(notes);
     EXPECT_EQ(OutNames(), before);
     const std::string sentence = notes ? "" : notes.error();
@@ -755,6 +758,107 @@ void ExpectSameModel(const std::string& a, const std::string& b) {
   }
 }
 
+// Rows of whole blocks but for those of attn_output. The layers' matrices have 3291 elements on average.
+ModelShape BlockShape() {
+  ModelShape shape = SmallShape();
+  shape.hidden_size = 64;
+  shape.intermediate_size = 96;
+  shape.num_hidden_layers = 2;
+  return shape;
+}
+
+// Which matrices are in which type; a rule counts more than --quant, a later one more than an earlier.
+TEST_F(Convert, QuantisesWhatItIsToldTo) {
+  const HfModel model = HfModel::Make(BlockShape(), "F16", 9);
+  model.Write(source());
+  struct {
+    Quant quant;
+    std::vector<TypeRule> rules;
+    std::map<std::string, uint32_t> types;  // by a part of the name; F16 where none is in it
+    int file_type;
+  } cases[] = {
+      {Quant::kNone, {}, {}, 1},
+      {Quant::kQ8_0,
+       {},
+       {{".attn_q", 8}, {".attn_k", 8}, {".attn_v", 8}, {".ffn_", 8}, {".token_embd", 8}, {".output.w", 8}},
+       7},
+      {Quant::kHybrid, {}, {{".ffn_", 8}, {".token_embd", 8}, {".output.w", 8}}, 7},
+      {Quant::kHybrid,
+       {{"blk.1.*", WrittenType::kExact}},
+       {{".blk.0.ffn", 8}, {".token_embd", 8}, {".output.w", 8}},
+       7},
+      {Quant::kNone,
+       {{"blk.*.ffn_*", WrittenType::kQ8_0}, {"*up*", WrittenType::kF32}},
+       {{".ffn_gate", 8}, {".ffn_down", 8}, {".ffn_up", 0}},
+       1},
+      {Quant::kQ8_0, {{"*", WrittenType::kExact}, {"output.weigh?", WrittenType::kQ8_0}}, {{".output.w", 8}}, 1},
+  };
+  for (const auto& c : cases) {
+    const auto converted =
+        host::Convert({.source = source(), .out = out(), .types = {.quant = c.quant, .rules = c.rules}});
+    ASSERT_TRUE(converted) << converted.error();
+    const GgufContent gguf = ReadGguf(out());
+    for (const auto& [name, tensor] : gguf.tensors) {
+      uint32_t want = tensor.dims.size() == 1 ? 0 : 1;
+      for (const auto& [part, type] : c.types) {
+        if (tensor.dims.size() == 2 && ("." + name).find(part) != std::string::npos) want = type;
+      }
+      EXPECT_EQ(tensor.type, want) << name;
+      EXPECT_EQ(tensor.file_offset % 4096, 0u) << name;
+    }
+    EXPECT_EQ(gguf.keys.at("general.file_type"), c.file_type);
+    for (const ChosenType& chosen : converted->types) {
+      const bool has_no_blocks = chosen.id.kind == TensorKind::kAttnO && c.quant == Quant::kQ8_0 && c.rules.empty();
+      EXPECT_EQ(chosen.why.find("rows of 24 are no whole blocks") != chosen.why.npos, has_no_blocks) << chosen.why;
+    }
+  }
+}
+
+TEST_F(Convert, RulesThatMatchNothingAndNumbersTooLargeAreRefused) {
+  HfModel::Make(BlockShape(), "F32", 9).Write(source());
+  const auto refusal = [&](const TypeRecipe& recipe) {
+    const auto converted = host::Convert({.source = source(), .out = out(), .types = recipe});
+    EXPECT_FALSE(converted);
+    EXPECT_THAT(OutNames(), IsEmpty());
+    return converted ? "" : converted.error();
+  };
+  EXPECT_THAT(refusal({.rules = {{"blk.2.*", WrittenType::kQ8_0}}}), HasSubstr("blk.2.* is the name of no matrix"));
+  EXPECT_THAT(refusal({.rules = {{"output_norm.weight", WrittenType::kQ8_0}}}), HasSubstr("of no matrix"));
+  // Numbers of any exponent.
+  EXPECT_THAT(refusal({.quant = Quant::kQ8_0}), AllOf(HasSubstr("blk.0.attn_q.weight"), HasSubstr("cannot hold")));
+}
+
+// Blocks stay as they are, though nobody could make them again from their numbers.
+TEST_F(Convert, BlocksOfOthersAreKept) {
+  HfModel::Make(BlockShape(), "F16", 9).Write(source());
+  ASSERT_TRUE(host::Convert({.source = source(), .out = out(), .types = {.quant = Quant::kQ8_0}}));
+  const std::string theirs = folder_ / "in-theirs.gguf";
+  std::string file = ReadFile(out());
+  const GgufContent::Tensor tensor = ReadGguf(out()).tensors.at("blk.1.attn_k.weight");
+  for (size_t block = 0; block < tensor.bytes.size(); block += 34)
+    file[tensor.file_offset + block + 2 + block % 31] = 0;
+  WriteFile(theirs, file);
+  std::filesystem::remove(out());
+  for (const Quant quant : {Quant::kNone, Quant::kQ8_0}) {
+    ASSERT_TRUE(host::Convert({.source = theirs, .out = out(), .types = {.quant = quant}}));
+    ExpectSameModel(theirs, out());
+  }
+  ASSERT_TRUE(host::Convert({.source = theirs, .out = out(), .types = {.dtype = WrittenType::kF32}}));
+  const GgufContent wide = ReadGguf(out());
+  for (const auto& [name, narrow] : ReadGguf(theirs).tensors) {
+    if (narrow.type != 8) continue;
+    std::vector<float> values(narrow.bytes.size() / 34 * 32);
+    ExpandElements(std::as_bytes(std::span(narrow.bytes)), DType::kQ8_0, values);
+    ASSERT_EQ(wide.tensors.at(name).bytes.size(), values.size() * sizeof(float));
+    EXPECT_EQ(std::memcmp(wide.tensors.at(name).bytes.data(), values.data(), values.size() * sizeof(float)), 0) << name;
+  }
+  // A scale that is no number.
+  file[tensor.file_offset + 1] = '\x7e';
+  WriteFile(theirs, file);
+  std::filesystem::remove(out());
+  EXPECT_THAT(Refusal(theirs), AllOf(HasSubstr("element 0 of blk.1.attn_k.weight"), HasSubstr("not a number")));
+}
+
 TEST_F(Convert, AGgufFileIsASource) {
   for (const bool tied : {false, true}) {
     for (const bool with_tokenizer : {false, true}) {
@@ -847,7 +951,7 @@ TEST_F(Convert, AGgufFileThatDoesNotRunIsNoSource) {
   const std::string name = "blk.0.attn_q.weight";
   const size_t type_at = good.find(name) + name.size() + 4 + 2 * 8;
   ASSERT_EQ(good[type_at], 1);
-  for (const auto& [type, type_name] : {std::pair(12, "Q4_K"), std::pair(8, "Q8_0"), std::pair(14, "Q6_K")}) {
+  for (const auto& [type, type_name] : {std::pair(12, "Q4_K"), std::pair(10, "Q2_K"), std::pair(14, "Q6_K")}) {
     std::string bad = good;
     bad[type_at] = static_cast<char>(type);
     WriteFile(path, bad);

@@ -1,5 +1,8 @@
 #include "host/gguf_writer.h"
 
+#include <fmt/format.h>
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -11,6 +14,7 @@
 
 #include "engine/card/model_file.h"
 #include "host/progress.h"
+#include "host/text.h"
 #include "host/utf8.h"
 #include "host/weights.h"
 
@@ -21,7 +25,7 @@ static_assert(std::endian::native == std::endian::little, "GGUF is written from 
 
 enum class ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
 
-// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", "mostly BF16").
+// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", "mostly BF16", "mostly Q8_0").
 struct TypeNumbers {
   uint32_t tensor_type;
   uint32_t file_type;
@@ -32,6 +36,8 @@ TypeNumbers NumbersOf(DType type) {
       return {1, 1};
     case DType::kBF16:
       return {30, 32};
+    case DType::kQ8_0:
+      return {8, 7};
     case DType::kF32:
       break;
   }
@@ -154,6 +160,48 @@ Expected<DType> NarrowestType(const Checkpoint& checkpoint, TensorId id, Progres
   return fits.best();
 }
 
+// Whether a matrix has at least as many elements as the layers' matrices have on average.
+bool IsLarge(const ModelShape& shape, TensorId id) {
+  uint64_t sum = 0;
+  uint64_t matrices = 0;
+  for (uint32_t i = kTensorsOutsideLayers; i < kTensorsOutsideLayers + kTensorsPerLayer; ++i) {
+    const TensorKind kind = TensorIdAt(i).kind;
+    if (IsNorm(kind)) continue;
+    const TensorDims dims = DimsOf(kind, shape);
+    sum += uint64_t{dims.rows} * dims.cols;
+    ++matrices;
+  }
+  const TensorDims dims = DimsOf(id.kind, shape);
+  return uint64_t{dims.rows} * dims.cols * matrices >= sum;
+}
+
+bool Matches(const TypeRule& rule, TensorId id) {
+  return fnmatch(rule.pattern.c_str(), TensorName(id).c_str(), 0) == 0;
+}
+
+Status CheckRules(const Checkpoint& checkpoint, const TypeRecipe& recipe) {
+  const std::vector<TensorId> ids = GgufTensorOrder(checkpoint.shape, checkpoint.tied);
+  for (const TypeRule& rule : recipe.rules) {
+    if (std::ranges::any_of(ids, [&](TensorId id) { return !IsNorm(id.kind) && Matches(rule, id); })) continue;
+    return Sentence(fmt::format(
+        "{} is the name of no matrix of this model; they are called blk.0.ffn_up.weight and so on, 'thimble "
+        "inspect' lists them.",
+        Quote(rule.pattern)));
+  }
+  return {};
+}
+
+WrittenType Wanted(const Checkpoint& checkpoint, const TypeRecipe& recipe, TensorId id) {
+  WrittenType written = recipe.dtype;
+  if (recipe.quant == Quant::kQ8_0 || (recipe.quant == Quant::kHybrid && IsLarge(checkpoint.shape, id))) {
+    written = WrittenType::kQ8_0;
+  }
+  for (const TypeRule& rule : recipe.rules) {
+    if (Matches(rule, id)) written = rule.written;
+  }
+  return written;
+}
+
 // The tensors as they will lie, offsets from the start of the data.
 std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
   std::vector<TensorRef> tensors;
@@ -172,7 +220,7 @@ std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const Chos
 }
 
 uint32_t FileType(std::span<const TensorRef> tensors) {
-  constexpr std::array<DType, 3> kTypes = {DType::kF32, DType::kF16, DType::kBF16};
+  constexpr std::array<DType, kNumDTypes> kTypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0};
   std::array<uint64_t, kTypes.size()> elements = {};
   for (const TensorRef& tensor : tensors) {
     if (IsNorm(tensor.id.kind)) continue;
@@ -238,9 +286,9 @@ class TensorWriter {
   Status Write(const TensorRef& tensor) {
     const uint32_t rows_at_once = RowsAtOnce(tensor.cols);
     for (uint32_t row = 0; row < tensor.rows; row += rows_at_once) {
-      values_.resize(size_t{std::min(rows_at_once, tensor.rows - row)} * tensor.cols);
-      THIMBLE_TRY(weights_.ReadRows(tensor.id, row, values_));
-      THIMBLE_TRY(WriteBytes(Stored(tensor.type)));
+      const uint32_t rows = std::min(rows_at_once, tensor.rows - row);
+      THIMBLE_ASSIGN(const std::span<const std::byte> bytes, Rows(tensor, row, rows));
+      THIMBLE_TRY(WriteBytes(bytes));
     }
     padding_.resize(static_cast<size_t>(AlignUp(tensor.size_bytes()) - tensor.size_bytes()));
     return WriteBytes(std::as_bytes(std::span(padding_)));
@@ -253,10 +301,22 @@ class TensorWriter {
   }
 
  private:
-  std::span<const std::byte> Stored(DType type) {
-    if (type == DType::kF32) return std::as_bytes(std::span(values_));
+  Expected<std::span<const std::byte>> Rows(const TensorRef& tensor, uint32_t first_row, uint32_t rows) {
+    blocks_.resize(tensor.type == DType::kQ8_0 ? static_cast<size_t>(rows * tensor.row_bytes()) : 0);
+    if (tensor.type == DType::kQ8_0 && weights_.StoredType(tensor.id) == DType::kQ8_0) {
+      THIMBLE_TRY(weights_.ReadStoredRows(tensor.id, first_row, blocks_));
+      return blocks_;
+    }
+    values_.resize(size_t{rows} * tensor.cols);
+    THIMBLE_TRY(weights_.ReadRows(tensor.id, first_row, values_));
+    if (tensor.type == DType::kF32) return std::as_bytes(std::span(values_));
+    if (tensor.type == DType::kQ8_0) {
+      if (QuantizeQ8_0(values_, blocks_)) return blocks_;
+      return Sentence(fmt::format("{} has numbers above {}, which Q8_0 cannot hold: write it in another type.",
+                                  TensorName(tensor.id), kLargestOfQ8_0));
+    }
     halves_.resize(values_.size());
-    std::ranges::transform(values_, halves_.begin(), type == DType::kF16 ? ToF16 : ToBf16);
+    std::ranges::transform(values_, halves_.begin(), tensor.type == DType::kF16 ? ToF16 : ToBf16);
     return std::as_bytes(std::span(halves_));
   }
 
@@ -265,6 +325,7 @@ class TensorWriter {
   FileSink& sink_;
   std::vector<float> values_;
   std::vector<uint16_t> halves_;
+  std::vector<std::byte> blocks_;
   std::string padding_;
 };
 
@@ -279,26 +340,39 @@ std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied) {
   return order;
 }
 
-Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, WrittenType written) {
+Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, const TypeRecipe& recipe) {
+  THIMBLE_TRY(CheckRules(checkpoint, recipe));
   std::vector<ChosenType> types;
+  std::vector<size_t> to_narrow;
   uint64_t to_read = 0;
   for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
     if (IsNorm(id.kind)) continue;
     const DType stored = checkpoint.weights->StoredType(id);
-    if (written == WrittenType::kF32) {
-      types.push_back({id, DType::kF32, "float32 was asked for"});
-    } else {
-      types.push_back({id, stored, "as it is stored"});
-    }
     const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
-    if (stored == DType::kF32) to_read += uint64_t{dims.rows} * dims.cols * sizeof(float);
+    WrittenType written = Wanted(checkpoint, recipe, id);
+    std::string why;
+    if (written == WrittenType::kQ8_0 && dims.cols % BlockElements(DType::kQ8_0) != 0) {
+      written = recipe.dtype;
+      why = fmt::format("no Q8_0, as rows of {} are no whole blocks of {}; ", dims.cols, BlockElements(DType::kQ8_0));
+    }
+    if (written == WrittenType::kF32) {
+      types.push_back({id, DType::kF32, why + "float32 was asked for"});
+    } else if (written == WrittenType::kQ8_0 && stored != DType::kQ8_0) {
+      types.push_back({id, DType::kQ8_0, "rounded to blocks of 32"});
+    } else {
+      types.push_back({id, stored, why + "as it is stored"});
+    }
+    if (written != WrittenType::kExact || stored != DType::kF32) continue;
+    types.back().why = why;
+    to_narrow.push_back(types.size() - 1);
+    to_read += uint64_t{dims.rows} * dims.cols * sizeof(float);
   }
-  if (written != WrittenType::kExact || to_read == 0) return types;
+  if (to_narrow.empty()) return types;
   Progress progress("16 bits?", to_read);
-  for (ChosenType& chosen : types) {
-    if (chosen.type != DType::kF32) continue;
+  for (const size_t i : to_narrow) {
+    ChosenType& chosen = types[i];
     THIMBLE_ASSIGN(chosen.type, NarrowestType(checkpoint, chosen.id, progress));
-    chosen.why = chosen.type == DType::kF32 ? "some values need more than 16 bits" : "every value fits exactly";
+    chosen.why += chosen.type == DType::kF32 ? "some values need more than 16 bits" : "every value fits exactly";
   }
   return types;
 }
@@ -315,8 +389,8 @@ Status WriteGguf(const Checkpoint& checkpoint, std::span<const ChosenType> types
   return {};
 }
 
-Status WriteGguf(const Checkpoint& checkpoint, WrittenType written, const std::string& label, FileSink& sink) {
-  THIMBLE_ASSIGN(const std::vector<ChosenType> types, ChooseTypes(checkpoint, written));
+Status WriteGguf(const Checkpoint& checkpoint, const TypeRecipe& recipe, const std::string& label, FileSink& sink) {
+  THIMBLE_ASSIGN(const std::vector<ChosenType> types, ChooseTypes(checkpoint, recipe));
   return WriteGguf(checkpoint, types, label, sink);
 }
 

@@ -22,11 +22,34 @@ inline constexpr uint64_t kGgufAlignment = 4096;
 // forwards; with a tied head, through all of it.
 std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied);
 
-// The type in which matrices are written. Norms are always float32, as llama.cpp wants them. The numbers are the same.
+// The type in which a matrix is written. Norms are always float32, as llama.cpp wants them. All but kQ8_0 leave the
+// numbers the same.
 enum class WrittenType {
   kF32,    // expanded
   kKeep,   // as WeightSource::StoredType() has them
   kExact,  // in 16 bits where every value survives: as they are stored, else F16, else BF16, else float32
+  kQ8_0,   // rounded to blocks of 32, if rows are whole blocks
+};
+
+// Which matrices are made smaller than their numbers allow.
+enum class Quant {
+  kNone,
+  kQ8_0,    // all
+  kHybrid,  // the large ones: with at least as many elements as the layers' matrices have on average
+};
+
+// Matrices by name, as a shell matches files: "blk.*.ffn_*".
+struct TypeRule {
+  std::string pattern;
+  WrittenType written = WrittenType::kExact;
+};
+
+// How the matrices of a model are to be written: what the last rule says that matches, else what `quant` says, else
+// `dtype`. The last also goes for those that were to be kQ8_0 and cannot be.
+struct TypeRecipe {
+  WrittenType dtype = WrittenType::kExact;
+  Quant quant = Quant::kNone;
+  std::vector<TypeRule> rules = {};
 };
 
 // One matrix and the type it is written in, and why, in a few words.
@@ -37,16 +60,16 @@ struct ChosenType {
 };
 
 // The types of all matrices, in the order of the file. kExact reads those that are stored in float32 once, and shows
-// how far it is.
-Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, WrittenType written);
+// how far it is. Fails when reading does, and for a rule that matches no matrix.
+Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, const TypeRecipe& recipe);
 
 // Writes `checkpoint` to `sink`, a megabyte at a time, and shows how far it is under `label`. general.file_type is the
 // type that most elements of matrices have. `types` is ChooseTypes() of it.
 Status WriteGguf(const Checkpoint& checkpoint, std::span<const ChosenType> types, const std::string& label,
                  FileSink& sink);
 
-// The same with the types that ChooseTypes() gives for `written`.
-Status WriteGguf(const Checkpoint& checkpoint, WrittenType written, const std::string& label, FileSink& sink);
+// The same with the types that ChooseTypes() gives for `recipe`.
+Status WriteGguf(const Checkpoint& checkpoint, const TypeRecipe& recipe, const std::string& label, FileSink& sink);
 
 }  // namespace thimble::host
 

@@ -109,7 +109,7 @@ class HfWeights : public WeightSource {
     const Safetensors::Tensor& tensor = TensorOf(name);
     const InputFile& file = files_.files()[tensor.file];
     const DType type = *TypeNamed(tensor.entry.dtype);
-    const uint64_t offset = tensor.entry.offset + first * ElementBytes(type);
+    const uint64_t offset = tensor.entry.offset + first * BlockBytes(type);
     if (type == DType::kF32) {
       THIMBLE_TRY(file.ReadAt(offset, std::as_writable_bytes(out)));
     } else {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -96,9 +97,11 @@ void PrintText(LoadedModel& loaded) {
                                                          IdText(tokenizer.bos), IdText(tokenizer.eos))
                                            : "none");
   const double float32_bytes = static_cast<double>(totals.parameters) * sizeof(float);
+  const bool has_blocks = std::ranges::any_of(model.tensors, [](const auto& t) { return BlockElements(t.type) != 1; });
   out += fmt::format("weights   {:.2f} MiB", static_cast<double>(totals.bytes) / (1 << 20));
   if (static_cast<double>(totals.bytes) != float32_bytes) {
-    out += fmt::format("; in float32 {:.2f} MiB, so 16 bits save {:.1f} %", float32_bytes / (1 << 20),
+    out += fmt::format("; in float32 {:.2f} MiB, so {} save {:.1f} %", float32_bytes / (1 << 20),
+                       has_blocks ? "smaller types" : "16 bits",
                        100.0 * (1.0 - static_cast<double>(totals.bytes) / float32_bytes));
   }
   out += fmt::format(". Against {}:\n", loaded.board().name);

@@ -47,6 +47,14 @@ class ModelFileWeights : public WeightSource {
     return {};
   }
 
+  // Of GGUF files, whose rows of q and k are interleaved.
+  Status ReadStoredRows(TensorId id, uint32_t first_row, std::span<std::byte> out) override {
+    const TensorRef& tensor = model_.tensor(id);
+    std::vector<float> values(static_cast<size_t>(out.size() / tensor.row_bytes()) * tensor.cols);
+    THIMBLE_TRY(ReadElements(tensor, first_row, values, out));
+    return {};
+  }
+
   Expected<Vocabulary> ReadVocabulary() {
     const card::TokenizerRef& ref = model_.tokenizer;
     Vocabulary vocabulary;
@@ -85,16 +93,21 @@ class ModelFileWeights : public WeightSource {
     return Sentence(fmt::format("{}: {}.", path_, SentenceOf(error)));
   }
 
-  Status ReadElements(const TensorRef& tensor, uint32_t first_row, std::span<float> out) {
+  // `stored`: where the bytes go, too; or empty.
+  Status ReadElements(const TensorRef& tensor, uint32_t first_row, std::span<float> out,
+                      std::span<std::byte> stored = {}) {
     const uint64_t first = uint64_t{first_row} * tensor.cols;
-    const uint32_t width = ElementBytes(tensor.type);
     for (size_t done = 0; done < out.size(); done += kElementsARead) {
       const auto part = out.subspan(done, std::min<size_t>(kElementsARead, out.size() - done));
-      const Result<void> started = reader_.Start(tensor.offset + (first + done) * width, part.size() * width, buffer_);
+      const Result<void> started = reader_.Start(tensor.offset + StoredBytes(tensor.type, first + done),
+                                                 StoredBytes(tensor.type, part.size()), buffer_);
       if (!started) return Failure(started.error());
       const auto bytes = reader_.Wait();
       if (!bytes) return Failure(bytes.error());
       ExpandElements(*bytes, tensor.type, part);
+      if (stored.empty()) continue;
+      std::ranges::copy(*bytes, stored.begin());
+      stored = stored.subspan(bytes->size());
     }
     char name[64];
     return CheckFinite(out, path_, std::string_view(name, FormatTensorName(tensor.id, name)), first);

@@ -13,7 +13,7 @@ namespace {
 
 Expected<ModelSource> Written(const Checkpoint& checkpoint, WrittenType written) {
   THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
-  THIMBLE_TRY(WriteGguf(checkpoint, written, "convert", file.sink()));
+  THIMBLE_TRY(WriteGguf(checkpoint, {.dtype = written}, "convert", file.sink()));
   return ModelSource(std::move(file));
 }
 

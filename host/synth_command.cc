@@ -22,7 +22,7 @@ Expected<Checkpoint> Write(const SynthCommandOptions& options) {
   THIMBLE_ASSIGN(const SynthHead head, SynthHeadNamed(options.head, preset));
   Checkpoint checkpoint = MakeSynth(preset, options.seed, head);
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, {}));
-  THIMBLE_TRY(WriteGguf(checkpoint, WrittenType::kKeep, "synth", file.sink()));
+  THIMBLE_TRY(WriteGguf(checkpoint, {.dtype = WrittenType::kKeep}, "synth", file.sink()));
   THIMBLE_TRY(file.Commit());
   return checkpoint;
 }

@@ -33,7 +33,7 @@ SynthPreset Shape(std::string_view name, std::string_view changes = "") {
 std::string WriteSynth(const SynthPreset& preset, uint64_t seed, SynthHead head, const TemporaryFolder& folder) {
   const std::string path = folder / "x.gguf";
   auto file = AtomicFile::Create(path, {});
-  EXPECT_TRUE(file && WriteGguf(MakeSynth(preset, seed, head), WrittenType::kKeep, "synth", file->sink()) &&
+  EXPECT_TRUE(file && WriteGguf(MakeSynth(preset, seed, head), {.dtype = WrittenType::kKeep}, "synth", file->sink()) &&
               file->Commit());
   return path;
 }

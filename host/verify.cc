@@ -34,6 +34,13 @@ Result<std::span<const std::byte>> Read(card::FileReader& reader, uint64_t offse
   return reader.Wait();
 }
 
+// Blocks that begin before this byte of a tensor.
+uint64_t BlocksBefore(DType type, uint64_t byte) { return (byte + BlockBytes(type) - 1) / BlockBytes(type); }
+
+// Of a block of Q8_0. A piece has it whole: tensors and pieces begin at even bytes.
+constexpr size_t kScaleBytes = sizeof(uint16_t);
+static_assert(kPieceBytes % kScaleBytes == 0);
+
 template <class Word>
 std::optional<size_t> FirstWithAllBits(std::span<const std::byte> bytes, Word bits) {
   for (size_t i = 0; i + sizeof(Word) <= bytes.size(); i += sizeof(Word)) {
@@ -44,8 +51,9 @@ std::optional<size_t> FirstWithAllBits(std::span<const std::byte> bytes, Word bi
   return std::nullopt;
 }
 
-// Where the first number that is infinite or none stands: one whose exponent's bits are all set.
-std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType type) {
+// Where the first number that is infinite or none stands: one whose exponent's bits are all set. `begin`: where the
+// bytes stand in the tensor.
+std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType type, uint64_t begin) {
   switch (type) {
     case DType::kF32:
       return FirstWithAllBits<uint32_t>(bytes, 0x7f800000);
@@ -53,6 +61,13 @@ std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType typ
       return FirstWithAllBits<uint16_t>(bytes, 0x7c00);
     case DType::kBF16:
       return FirstWithAllBits<uint16_t>(bytes, 0x7f80);
+    case DType::kQ8_0:
+      for (uint64_t at = BlocksBefore(type, begin) * BlockBytes(type) - begin; at + kScaleBytes <= bytes.size();
+           at += BlockBytes(type)) {
+        const auto scale = bytes.subspan(static_cast<size_t>(at), kScaleBytes);
+        if (FirstWithAllBits<uint16_t>(scale, 0x7c00)) return static_cast<size_t>(at);
+      }
+      return std::nullopt;
   }
   return std::nullopt;
 }
@@ -107,13 +122,15 @@ class ByteCheck {
     const uint64_t end = std::min(at + bytes.size(), tensor.offset + tensor.size_bytes());
     if (begin >= end) return {};
     const auto part = bytes.subspan(static_cast<size_t>(begin - at), static_cast<size_t>(end - begin));
-    weights_ += part.size() / ElementBytes(tensor.type);
-    const auto bad = FirstNotFinite(part, tensor.type);
+    const uint64_t blocks =
+        BlocksBefore(tensor.type, end - tensor.offset) - BlocksBefore(tensor.type, begin - tensor.offset);
+    weights_ += blocks * BlockElements(tensor.type);
+    const auto bad = FirstNotFinite(part, tensor.type, begin - tensor.offset);
     if (!bad) return {};
-    return Sentence(
-        fmt::format("{} is damaged: at {}, column {}, stands infinity or no number; copy or download the model again.",
-                    bytes_->name, Place(begin + *bad - part_->offset_bytes),
-                    (begin + *bad - tensor.offset) % tensor.row_bytes() / ElementBytes(tensor.type)));
+    return Sentence(fmt::format(
+        "{} is damaged: at {}, column {}, stands infinity or no number; copy or download the model again.",
+        bytes_->name, Place(begin + *bad - part_->offset_bytes),
+        (begin + *bad - tensor.offset) % tensor.row_bytes() / BlockBytes(tensor.type) * BlockElements(tensor.type)));
   }
 
   Status CompareSizes() const {

@@ -127,9 +127,10 @@ TEST(Verify, FindsEveryWeightThatIsNotFinite) {
     std::vector<uint32_t> finite;  // the largest, and one with almost all exponent bits
   } types[] = {{0, 4, {0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001}, {0x7f7fffff, 0xff000000}},
                {1, 2, {0x7c00, 0xfc00, 0x7e00, 0x7c01}, {0x7bff, 0xf800}},
-               {30, 2, {0x7f80, 0xff80, 0x7fc0, 0x7f81}, {0x7f7f, 0xff00}}};
+               {30, 2, {0x7f80, 0xff80, 0x7fc0, 0x7f81}, {0x7f7f, 0xff00}},
+               {8, 2, {0x7c00, 0xfc00, 0x7e00, 0x7c01}, {0x7bff, 0xf800}}};  // scales of blocks
   for (const auto& type : types) {
-    GgufBuilder builder = GgufBuilder::Llama();
+    GgufBuilder builder = type.gguf_type == 8 ? GgufBuilder::Llama(2, 8, 64, 96, 2, 1, 32) : GgufBuilder::Llama();
     for (GgufTensor& tensor : builder.tensors) {
       if (tensor.dimensions.size() == 2) tensor.type = type.gguf_type;
     }
@@ -141,8 +142,9 @@ TEST(Verify, FindsEveryWeightThatIsNotFinite) {
     for (const TensorRef& tensor : sound.model().tensors) {
       if (tensor.rows == 1 && type.gguf_type != 0) continue;
       const auto row = static_cast<uint32_t>(random() % tensor.rows);
-      const auto column = static_cast<uint32_t>(random() % tensor.cols);
-      const uint64_t offset = tensor.offset + row * tensor.row_bytes() + column * type.bytes;
+      const auto column =
+          static_cast<uint32_t>(random() % tensor.cols) / BlockElements(tensor.type) * BlockElements(tensor.type);
+      const uint64_t offset = tensor.offset + row * tensor.row_bytes() + StoredBytes(tensor.type, column);
       for (const uint32_t bits : type.not_finite) {
         std::string damaged = file;
         damaged.replace(offset, type.bytes, tests::Bytes(bits), 0, type.bytes);
@@ -173,6 +175,38 @@ TEST(Verify, FindsThemOnBothSidesOfAPiecesEdge) {
     ASSERT_FALSE(checked) << offset;
     EXPECT_THAT(checked.error(), HasSubstr("at byte " + std::to_string(offset) + ","));
   }
+}
+
+// Blocks lie across the edges of pieces; only their scales can be bad.
+TEST(Verify, ChecksTheScalesOfBlocks) {
+  ModelShape shape = kThreePieces;
+  shape.vocab_size = 20'001;
+  shape.intermediate_size = 160;
+  const std::string file = FileOf({.shape = shape, .precision = DType::kQ8_0});
+  ASSERT_GT(file.size(), 3u << 20);
+  const auto sound = Opened(file).Check();
+  ASSERT_TRUE(sound) << sound.error();
+  EXPECT_EQ(sound->weights, 2 * 20'001ull * 96 + 2ull * (96 * 96 * 2 + 48 * 96 * 2 + 3 * 96 * 160 + 2 * 96) + 96);
+  const Opened opened(file);
+  size_t at_edges = 0;
+  for (const TensorRef& tensor : opened.model().tensors) {
+    if (tensor.type != DType::kQ8_0) continue;
+    for (uint64_t edge = 1 << 20; edge < file.size(); edge += 1 << 20) {
+      for (uint64_t block = tensor.offset; block < tensor.offset + tensor.size_bytes(); block += 34) {
+        if (block + 40 < edge || block > edge + 40) continue;
+        std::string damaged = file;
+        damaged[block + 1] = '\x7c';
+        const auto checked = Opened(damaged).Check();
+        ASSERT_FALSE(checked) << block;
+        EXPECT_THAT(checked.error(), HasSubstr("at byte " + std::to_string(block) + ","));
+        damaged = file;
+        damaged.replace(block + 2, 32, std::string(32, '\x7c'));
+        EXPECT_TRUE(Opened(damaged).Check());
+        ++at_edges;
+      }
+    }
+  }
+  EXPECT_GE(at_edges, 4u);
 }
 
 TEST(Verify, NamesTheFirstByteThatTheSourceHasOtherwise) {

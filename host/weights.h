@@ -58,6 +58,14 @@ constexpr bool FitsF16(float value) {
 // The elements stored as `type` in `bytes`, in float32. `out` has as many; `bytes` needs no alignment.
 void ExpandElements(std::span<const std::byte> bytes, DType type, std::span<float> out);
 
+// The largest number that a block of Q8_0 holds.
+inline constexpr float kLargestOfQ8_0 = 127 * 65504.0f;
+
+// Rounds `values`, whole blocks of 32, to Q8_0: 34 bytes of `out` for each. The bytes are those of ggml's
+// quantize_row_q8_0_ref: d = largest magnitude / 127, values times 1/d rounded to integers, halves away from zero, and
+// d rounded to binary16. False if some number is too large for that; `out` is not all written then.
+bool QuantizeQ8_0(std::span<const float> values, std::span<std::byte> out);
+
 // Tensors that GGUF keeps as vectors, always in float32.
 constexpr bool IsNorm(TensorKind kind) {
   return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;

@@ -2,11 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <set>
+#include <vector>
 
 #include "host/utf8.h"
 #include "tests/support/checkpoints.h"
@@ -75,6 +79,49 @@ TEST(Weights, QuotedTextIsShortAndClean) {
   EXPECT_EQ(Quote(std::string(81, 'x')), std::string(80, 'x').append("..."));
   const std::string cut = Quote(std::string(79, 'x').append("\u2581\u2581"));
   EXPECT_EQ(cut, std::string(79, 'x').append("..."));
+}
+
+// Against the format's text: 127 steps for the largest of a block, halves away from zero. The gguf package's own bytes
+// are compared in tests/gguf_read_back.py.
+TEST(Weights, BlocksHaveTheStepsOfTheirLargest) {
+  std::mt19937 random(13);
+  std::normal_distribution<float> normal;
+  for (int exponent = -30; exponent <= 20; ++exponent) {
+    std::vector<float> values(32 * 5);
+    for (float& value : values) value = std::ldexp(normal(random), exponent);
+    std::fill_n(values.begin() + 64, 32, 0.0f);
+    std::vector<std::byte> blocks(34 * 5);
+    ASSERT_TRUE(QuantizeQ8_0(values, blocks));
+    std::vector<float> back(values.size());
+    ExpandElements(blocks, DType::kQ8_0, back);
+    for (size_t i = 0; i < values.size(); ++i) {
+      float largest = 0;
+      for (size_t j = 0; j < 32; ++j) largest = std::max(largest, std::abs(values[i / 32 * 32 + j]));
+      // Half a step, and what binary16 rounds off 127 steps: 2^-11 of them, or 2^-25 of each if it is subnormal.
+      const float step = largest / 127;
+      ASSERT_NEAR(back[i], values[i], step / 2 + 127 * std::max(step * 0x1p-11f, 0x1p-25f)) << exponent << ' ' << i;
+    }
+  }
+  std::vector<float> halves(32, 0.5f);
+  halves[0] = 127;
+  halves[1] = -0.5f;
+  halves[2] = 2.5f;
+  std::vector<std::byte> block(34);
+  ASSERT_TRUE(QuantizeQ8_0(halves, block));
+  EXPECT_EQ(block[1], std::byte{0x3c});  // 1
+  EXPECT_EQ(block[2], std::byte{127});
+  EXPECT_EQ(block[3], std::byte{0xff});
+  EXPECT_EQ(block[4], std::byte{3});
+  EXPECT_EQ(block[5], std::byte{1});
+
+  std::vector<float> extreme(32, std::numeric_limits<float>::denorm_min());
+  EXPECT_TRUE(QuantizeQ8_0(extreme, block));
+  EXPECT_EQ(std::ranges::count(block, std::byte{0}), 34);
+  extreme[7] = -kLargestOfQ8_0;
+  EXPECT_TRUE(QuantizeQ8_0(extreme, block));
+  EXPECT_EQ(block[2 + 7], std::byte{0x81});
+  extreme[7] = 1.001f * kLargestOfQ8_0;
+  EXPECT_FALSE(QuantizeQ8_0(extreme, block));
 }
 
 // Against all there is: a float32 fits if and only if it is one of the 65 536 values.

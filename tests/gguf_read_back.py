@@ -15,7 +15,8 @@ import tempfile
 try:
     import numpy as np
     import sentencepiece
-    from gguf import GGUFReader
+    from gguf import GGMLQuantizationType, GGUFReader
+    from gguf.quants import dequantize, quantize
 except ImportError as missing:
     print(f"SKIPPED: {missing}; ./check installs it in build/venv")
     sys.exit(77)
@@ -140,6 +141,51 @@ def check(tool, folder, gguf, dtype):
     print(f"{folder.name}, {dtype}: {len(got)} tensors, {len(reader.fields)} keys", flush=True)
 
 
+def convert(tool, source, gguf, *arguments):
+    subprocess.run([tool, "convert", source, "-o", gguf, *arguments], check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
+    return {t.name: t for t in GGUFReader(gguf).tensors}
+
+
+def large(want):
+    """Matrices with at least as many elements as those of the layers have on average."""
+    layers = [w.size for name, w in want.items() if name.startswith("blk.") and w.ndim == 2]
+    return {name for name, w in want.items() if w.ndim == 2 and w.size >= sum(layers) / len(layers)}
+
+
+def check_quant(tool, folder, temporary):
+    """Blocks of Q8_0 against those of the gguf package; returns how many matrices had some."""
+    config = json.loads((folder / "config.json").read_text())
+    want = expected_tensors(config, stored_tensors(folder / "model.safetensors"))
+    whole = {name for name, w in want.items() if w.ndim == 2 and w.shape[1] % 32 == 0}
+    for arguments, names in (
+        (["--quant", "q8_0"], whole),
+        (["--quant", "hybrid"], whole & large(want)),
+        (["--quant", "q8_0", "--quant-tensor", "blk.*.attn_*=auto"], {n for n in whole if ".attn_" not in n}),
+        (["--quant-tensor", "blk.*.ffn_*=q8_0", "--quant-tensor", "*ffn_up*=f32"],
+         {n for n in whole if ".ffn_" in n and "ffn_up" not in n}),
+    ):
+        got = convert(tool, folder, temporary / "quant.gguf", *arguments)
+        assert {name for name, t in got.items() if t.tensor_type.name == "Q8_0"} == names, (folder, arguments)
+        for name, tensor in got.items():
+            if name in names:
+                assert tensor.data.tobytes() == quantize(want[name], GGMLQuantizationType.Q8_0).tobytes(), name
+            else:
+                assert np.array_equal(expanded(tensor), want[name].reshape(-1).view("<u4")), name
+
+    # Blocks as a source: they stay as they are, or are expanded.
+    got = convert(tool, folder, temporary / "quant.gguf", "--quant", "q8_0")
+    again = convert(tool, temporary / "quant.gguf", temporary / "again.gguf", "--quant", "q8_0")
+    wide = convert(tool, temporary / "quant.gguf", temporary / "wide.gguf", "--dtype", "f32")
+    for name, tensor in got.items():
+        assert again[name].data.tobytes() == tensor.data.tobytes(), name
+        if name in whole:
+            numbers = dequantize(tensor.data, GGMLQuantizationType.Q8_0)
+            assert np.array_equal(expanded(wide[name]), numbers.reshape(-1).view("<u4")), name
+    print(f"{folder.name}, Q8_0: {len(whole)} of {len(want)} tensors", flush=True)
+    return len(whole)
+
+
 def main():
     tool = str(pathlib.Path(sys.argv[1]).resolve())
     folders = [ROOT / "model/thimble-stories", *sorted(p.parent for p in ROOT.glob("tests/goldens/*/expected.json"))]
@@ -148,6 +194,7 @@ def main():
         for folder in folders:
             for dtype in ("f32", "auto"):
                 check(tool, folder, pathlib.Path(temporary) / f"{folder.name}.gguf", dtype)
+        assert sum(check_quant(tool, folder, pathlib.Path(temporary)) for folder in folders) > 20
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class SameBitsRoutes : public testing::Test {
   // Converts and returns where the result is.
   std::string Converted(const std::string& source, WrittenType dtype, const std::string& tokenizer = "") {
     const std::string out = folder_ / fmt::format("{}.gguf", ++converted_);
-    const auto notes = host::Convert({.source = source, .out = out, .tokenizer = tokenizer, .dtype = dtype});
+    const auto notes = host::Convert({.source = source, .out = out, .tokenizer = tokenizer, .types = {.dtype = dtype}});
     EXPECT_TRUE(notes) << notes.error();
     return out;
   }

@@ -33,8 +33,31 @@ constexpr ModelShape kOddShape = {
 };
 constexpr std::array<TokenId, 9> kPrompt = {1, 57, 300, 4, 128, 346, 42, 42, 0};
 constexpr int kGreedy = 80;
-constexpr uint64_t kOddHash = 0x4bcad6ba60fbec9;
-constexpr uint64_t kTinyLlmHash = 0x431b8a945ec4334;
+
+// Rows of whole blocks, but those of attn_output, which stay float32.
+constexpr ModelShape kBlockShape = {
+    .vocab_size = 347,
+    .hidden_size = 96,
+    .intermediate_size = 160,
+    .num_hidden_layers = 3,
+    .num_attention_heads = 6,
+    .num_key_value_heads = 2,
+    .head_dim = 14,
+    .max_position_embeddings = 96,
+    .rms_norm_eps = 1e-5f,
+    .rope_theta = 500000.0f,
+};
+
+struct Case {
+  const char* name;
+  ModelShape shape;
+  DType precision;
+  uint64_t hash;
+  uint64_t tiny_llm_hash;
+  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+};
+constexpr Case kCases[] = {{"F32", kOddShape, DType::kF32, 0x4bcad6ba60fbec9, 0x431b8a945ec4334},
+                           {"Q8", kBlockShape, DType::kQ8_0, 0x34eca91238a35b1a, 0xb87e23435122084a}};
 
 GreedyRun Greedy(const std::vector<std::byte>& gguf, const OpenModel::Options& options, uint32_t block_bytes = 512) {
   host::RamDevice device(gguf, block_bytes, 16);
@@ -46,68 +69,70 @@ GreedyRun Greedy(const std::vector<std::byte>& gguf, const OpenModel::Options& o
   return RunGreedy(*model.session(), kPrompt, kGreedy);
 }
 
-class SameBits : public testing::Test {
+class SameBits : public testing::TestWithParam<Case> {
  protected:
-  const std::vector<std::byte> gguf_ = MakeGguf({.shape = kOddShape});
+  const std::vector<std::byte> gguf_ = MakeGguf({.shape = GetParam().shape, .precision = GetParam().precision});
+  static std::vector<std::byte> TinyLlm() { return MakeGguf({.shape = kTinyLlm, .precision = GetParam().precision}); }
 };
+INSTANTIATE_TEST_SUITE_P(All, SameBits, testing::ValuesIn(kCases), [](const auto& param) { return param.param.name; });
 
-TEST_F(SameBits, OnEveryTarget) {
+TEST_P(SameBits, OnEveryTarget) {
   const GreedyRun run = Greedy(gguf_, {});
-  EXPECT_EQ(run.logits_hash, kOddHash) << "0x" << std::hex << run.logits_hash;
+  EXPECT_EQ(run.logits_hash, GetParam().hash) << "0x" << std::hex << run.logits_hash;
   std::vector<TokenId> ids = run.ids;
   std::ranges::sort(ids);
   EXPECT_GT(std::ranges::unique(ids).begin() - ids.begin(), 10) << "too dull a text to tell anything";
 }
 
-TEST_F(SameBits, AtTinyLlmsShape) {
-  host::RamDevice device(MakeGguf({.shape = kTinyLlm}), 512, 16);
+TEST_P(SameBits, AtTinyLlmsShape) {
+  host::RamDevice device(TinyLlm(), 512, 16);
   OpenModel model(device, {});
   ASSERT_NE(model.session(), nullptr) << model.error();
   const GreedyRun run = RunGreedy(*model.session(), kPrompt, 4);
-  EXPECT_EQ(run.logits_hash, kTinyLlmHash) << "0x" << std::hex << run.logits_hash;
+  EXPECT_EQ(run.logits_hash, GetParam().tiny_llm_hash) << "0x" << std::hex << run.logits_hash;
 }
 
-TEST_F(SameBits, ForEveryTileSize) {
+TEST_P(SameBits, ForEveryTileSize) {
   const GreedyRun run = Greedy(gguf_, {});
   for (uint32_t bytes = 1536; bytes <= 64 * 1024; bytes += bytes < 8192 ? 512 : 7680) {
     EXPECT_EQ(Greedy(gguf_, {.plan = {.tile_buffer_bytes = bytes}}), run) << bytes << " bytes a tile";
   }
 }
 
-TEST_F(SameBits, WhereverTheWeightsAre) {
+TEST_P(SameBits, WhereverTheWeightsAre) {
   const GreedyRun run = Greedy(gguf_, {});
   for (const auto& [psram, flash] : {std::pair{100u, 0u}, {0u, 100u}, {60u, 0u}, {50u, 50u}}) {
     EXPECT_EQ(Greedy(gguf_, {.plan = {.psram_weights_percent = psram, .flash_weights_percent = flash}}), run)
         << psram << " % in PSRAM, " << flash << " % in flash";
   }
-  const std::vector<std::byte> tiny = MakeGguf({.shape = kTinyLlm});
+  const std::vector<std::byte> tiny = TinyLlm();
   for (const auto& [psram, flash] : {std::pair{30u, 0u}, {0u, 70u}, {25u, 50u}}) {
     host::RamDevice device(tiny, 512, 16);
     OpenModel model(device, {.plan = {.psram_weights_percent = psram, .flash_weights_percent = flash}});
     ASSERT_NE(model.session(), nullptr) << model.error();
-    EXPECT_EQ(RunGreedy(*model.session(), kPrompt, 4).logits_hash, kTinyLlmHash);
+    EXPECT_EQ(RunGreedy(*model.session(), kPrompt, 4).logits_hash, GetParam().tiny_llm_hash);
     EXPECT_EQ(model.arena(Region::kFlash).peak_bytes(), model.plan().region_bytes(Region::kFlash));
     EXPECT_EQ(model.arena(Region::kFlash).peak_bytes() != 0, flash != 0);
   }
 }
 
-TEST_F(SameBits, ForEveryContextSize) {
+TEST_P(SameBits, ForEveryContextSize) {
   const GreedyRun run = Greedy(gguf_, {});
   EXPECT_EQ(Greedy(gguf_, {.plan = {.n_ctx = 89}}), run);
 }
 
-TEST_F(SameBits, OnEveryBoard) {
+TEST_P(SameBits, OnEveryBoard) {
   EXPECT_EQ(Greedy(gguf_, {.board = HostBoard(uint64_t{16} << 20)}), Greedy(gguf_, {.board = kEsp32Cam}));
 }
 
-TEST_F(SameBits, ForEveryKernelTable) {
+TEST_P(SameBits, ForEveryKernelTable) {
   const GreedyRun run = Greedy(gguf_, {});
   for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
     EXPECT_EQ(Greedy(gguf_, {.kernels = *kernels}), run) << (*kernels)->name;
   }
 }
 
-TEST_F(SameBits, HoweverRowsAreDividedAmongCores) {
+TEST_P(SameBits, HoweverRowsAreDividedAmongCores) {
   const GreedyRun run = Greedy(gguf_, {});
   for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
     for (uint32_t parts : {2u, 3u, 7u, 1000u}) {
@@ -116,20 +141,20 @@ TEST_F(SameBits, HoweverRowsAreDividedAmongCores) {
       EXPECT_GT(workers.calls(), 1000u);
     }
   }
-  host::RamDevice device(MakeGguf({.shape = kTinyLlm}), 512, 16);
+  host::RamDevice device(TinyLlm(), 512, 16);
   ThreadWorkers workers;
   OpenModel model(device, {.workers = &workers});
   ASSERT_NE(model.session(), nullptr) << model.error();
-  EXPECT_EQ(RunGreedy(*model.session(), kPrompt, 4).logits_hash, kTinyLlmHash);
+  EXPECT_EQ(RunGreedy(*model.session(), kPrompt, 4).logits_hash, GetParam().tiny_llm_hash);
 }
 
-TEST_F(SameBits, ForEveryBlockSizeAndAlignmentOfTensors) {
+TEST_P(SameBits, ForEveryBlockSizeAndAlignmentOfTensors) {
   const GreedyRun run = Greedy(gguf_, {});
   EXPECT_EQ(Greedy(gguf_, {}, 4096), run);
-  EXPECT_EQ(Greedy(MakeGguf({.shape = kOddShape, .alignment = 32}), {}), run);
+  EXPECT_EQ(Greedy(MakeGguf({.shape = GetParam().shape, .alignment = 32, .precision = GetParam().precision}), {}), run);
 }
 
-TEST_F(SameBits, FromAFileInPieces) {
+TEST_P(SameBits, FromAFileInPieces) {
   // The file's blocks lie on the device last block first.
   constexpr uint64_t kPiece = 1536;
   const uint64_t pieces = (gguf_.size() + kPiece - 1) / kPiece;
@@ -148,7 +173,7 @@ TEST_F(SameBits, FromAFileInPieces) {
   EXPECT_EQ(RunGreedy(*model.session(), kPrompt, kGreedy), Greedy(gguf_, {}));
 }
 
-TEST_F(SameBits, HoweverThePromptIsCut) {
+TEST_P(SameBits, HoweverThePromptIsCut) {
   const GreedyRun whole = Greedy(gguf_, {});
   host::RamDevice device(gguf_, 512, 16);
   OpenModel model(device, {});

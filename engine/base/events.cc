@@ -28,6 +28,8 @@ const char* KernelName(Kernel kernel) {
       return "matvec_f16";
     case Kernel::kMatvecBF16:
       return "matvec_bf16";
+    case Kernel::kMatvecQ8_0:
+      return "matvec_q8_0";
     case Kernel::kWeightedSum:
       return "weighted_sum";
     case Kernel::kScreen:
@@ -36,6 +38,8 @@ const char* KernelName(Kernel kernel) {
       return "crc32c";
     case Kernel::kExpand:
       return "expand";
+    case Kernel::kQuantize:
+      return "quantize";
     case Kernel::kRmsNorm:
       return "rmsnorm";
     case Kernel::kSoftmax:

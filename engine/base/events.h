@@ -23,10 +23,12 @@ enum class Kernel : uint8_t {
   kMatvecF32,     // multiply-accumulates, rows in float32
   kMatvecF16,     // the same, rows in float16, expanded on the way
   kMatvecBF16,    // the same in bfloat16
+  kMatvecQ8_0,    // the same in blocks of int8
   kWeightedSum,   // multiply-accumulates of the attention sum
   kScreen,        // elements of the screen's records
   kCrc32c,        // bytes
   kExpand,        // elements brought to float32
+  kQuantize,      // elements of activations brought to blocks of int8
   kRmsNorm,       // elements
   kSoftmax,       // elements
   kSiluMul,       // elements
@@ -36,7 +38,7 @@ enum class Kernel : uint8_t {
   kCopy,          // bytes
   kChoose,        // rows whose logit or bounds the sampler looks at
 };
-inline constexpr size_t kNumKernels = 15;
+inline constexpr size_t kNumKernels = 17;
 // "matvec_f32", ...; static lifetime. These are the names in board files (docs/formats/board.md).
 const char* KernelName(Kernel kernel);
 

@@ -37,17 +37,28 @@ struct TensorId {
 // Returns the length without the NUL. `out` must not be empty.
 size_t FormatTensorName(TensorId id, std::span<char> out);
 
-// How an element is stored. The engine computes in float32 whatever the storage; expanding 16 bits is exact.
+// How elements are stored. The engine computes in float32 whatever the storage; expanding 16 bits is exact. Rows of
+// blocks are multiplied in integers (docs/numbers.md).
 enum class DType : uint8_t {
   kF32,   // IEEE 754 binary32
   kF16,   // IEEE 754 binary16
   kBF16,  // the upper half of a binary32
+  kQ8_0,  // blocks of 32: a binary16 scale, then 32 int8, each of which is multiplied by it
 };
+inline constexpr size_t kNumDTypes = 4;
 
-// Bytes of one stored element.
-constexpr uint32_t ElementBytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+// Elements that are stored together. The columns of every tensor are whole blocks.
+constexpr uint32_t BlockElements(DType type) { return type == DType::kQ8_0 ? 32 : 1; }
 
-// "F32", "F16", "BF16"; static lifetime.
+// Bytes of one block.
+constexpr uint32_t BlockBytes(DType type) { return type == DType::kF32 ? 4 : type == DType::kQ8_0 ? 34 : 2; }
+
+// Bytes of so many elements, whole blocks of them.
+constexpr uint64_t StoredBytes(DType type, uint64_t elements) {
+  return elements / BlockElements(type) * BlockBytes(type);
+}
+
+// "F32", "F16", "BF16", "Q8_0"; static lifetime.
 const char* DTypeName(DType type);
 
 // Order of the rows of one attention head in q and k. The engine works in kHalfSplit, Hugging Face's order, where
@@ -81,7 +92,7 @@ struct TensorRef {
   DType type = DType::kF32;
   RowOrder order = RowOrder::kHalfSplit;
 
-  uint64_t row_bytes() const { return uint64_t{cols} * ElementBytes(type); }
+  uint64_t row_bytes() const { return StoredBytes(type, cols); }
   uint64_t size_bytes() const { return row_bytes() * rows; }
 };
 

@@ -43,6 +43,8 @@ std::optional<DType> StoredType(uint32_t ggml_type) {
       return DType::kF32;
     case 1:
       return DType::kF16;
+    case 8:
+      return DType::kQ8_0;
     case 30:
       return DType::kBF16;
     default:
@@ -780,13 +782,20 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
   THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
   const std::optional<DType> stored = StoredType(type);
   if (!stored) {
-    return Fail(Error{
-        .code = Code::kUnsupported,
-        .what = "tensor {tensor} is stored as {name}, and only F32, F16 and BF16 can be run; convert the original "
-                "model instead",
-        .tensor = id,
-        .have = type}
-                    .Named(GgmlTypeName(type)));
+    return Fail(
+        Error{.code = Code::kUnsupported,
+              .what = "tensor {tensor} is stored as {name}, and only F32, F16, BF16 and Q8_0 can be run; convert the "
+                      "original model instead",
+              .tensor = id,
+              .have = type}
+            .Named(GgmlTypeName(type)));
+  }
+  if (dims.cols % BlockElements(*stored) != 0) {
+    return Fail({.code = Code::kCorrupt,
+                 .what = "tensor {tensor} is stored in blocks of {need}, and its rows of {have} are no whole blocks",
+                 .tensor = id,
+                 .have = dims.cols,
+                 .need = BlockElements(*stored)});
   }
   THIMBLE_ASSIGN(const uint64_t offset, reader_.ReadLittleEndian<uint64_t>());
   if (offset % alignment_ != 0) {

@@ -560,7 +560,7 @@ TEST(Gguf, RefusesWrongTensors) {
     uint32_t type;
     const char* name;
   } types[] = {{2, "Q4_0"},
-               {8, "Q8_0"},
+               {9, "Q8_1"},
                {12, "Q4_K"},
                {14, "Q6_K"},
                {16, "IQ2_XXS"},
@@ -574,6 +574,8 @@ TEST(Gguf, RefusesWrongTensors) {
     ExpectRefused(with("blk.1.ffn_up.weight", [&](GgufTensor& t) { t.type = type.type; }), Code::kUnsupported,
                   std::string("tensor blk.1.ffn_up.weight is stored as ") + type.name + ", and only F32");
   }
+  ExpectRefused(with("blk.1.ffn_up.weight", [](GgufTensor& t) { t.type = 8; }), Code::kCorrupt,
+                "tensor blk.1.ffn_up.weight is stored in blocks of 32, and its rows of 4 are no whole blocks");
   struct {
     const char* name;
     const char* says;

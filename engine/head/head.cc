@@ -123,15 +123,35 @@ Result<std::span<const std::byte>> Head::Record(uint32_t stage, uint32_t row) {
   return record;
 }
 
-Result<TokenId> Head::Choose(const float* x, text::Choice& choice) {
+// x [hidden_size] as the head's rows want it.
+math::Activation Head::InputOf(const float* x) {
+  if (parts_.tensor->type != DType::kQ8_0) return {.floats = x};
+  parts_.kernels->quantize_q8(memory_.quantized.data(), x, parts_.tensor->cols);
+  parts_.ledger->Count({.kernel = Kernel::kQuantize, .units = parts_.tensor->cols});
+  return {.blocks = memory_.quantized.data()};
+}
+
+// The state [hidden_size] that the rows are multiplied with: of Q8_0 that of the blocks, which float32 holds exactly.
+const float* Head::StateOf(const math::Activation& x) {
+  if (x.blocks == nullptr) return x.floats;
+  float* out = memory_.quantized_state.data();
+  for (const math::Q8Block& block : memory_.quantized) {
+    for (const int8_t value : block.values) *out++ = block.scale * static_cast<float>(value);
+  }
+  parts_.ledger->Count({.kernel = Kernel::kExpand, .units = parts_.tensor->cols});
+  return memory_.quantized_state.data();
+}
+
+Result<TokenId> Head::Choose(const float* hidden, text::Choice& choice) {
   parts_.ledger->zone = Zone::kHead;
+  const math::Activation x = InputOf(hidden);
   if (!has_screen() || !memory_.logits.empty()) return Scan(x, choice);
   ScreenCounts& counts = parts_.ledger->screen;
   ++counts.tokens;
   bool is_certain = false;
   const uint64_t vectors = 1 + parts_.index->screen.num_directions;
   parts_.ledger->Count({.kernel = Kernel::kMatvecF32, .units = vectors * parts_.tensor->cols, .parts = vectors});
-  if (choice.is_boundable() && query_.Set(x)) {
+  if (choice.is_boundable() && query_.Set(StateOf(x))) {
     THIMBLE_ASSIGN(is_certain, Screen(x, choice));
   }
   if (!is_certain) {
@@ -147,10 +167,10 @@ Result<TokenId> Head::Choose(const float* x, text::Choice& choice) {
 
 Result<void> Head::ComputeLogits(const float* x) {
   parts_.ledger->zone = Zone::kHead;
-  return ForRows(x, [](uint32_t, std::span<const float>) -> Result<void> { return {}; });
+  return ForRows(InputOf(x), [](uint32_t, std::span<const float>) -> Result<void> { return {}; });
 }
 
-Result<TokenId> Head::Scan(const float* x, text::Choice& choice) {
+Result<TokenId> Head::Scan(const math::Activation& x, text::Choice& choice) {
   const auto offer = [&](uint32_t first_row, std::span<const float> logits) -> Result<void> {
     THIMBLE_TRY(CheckFinite(first_row, logits));
     choice.OfferAll(first_row, logits);
@@ -169,7 +189,7 @@ Result<TokenId> Head::Scan(const float* x, text::Choice& choice) {
 
 // Calls use(first_row, logits) for blocks of rows, in order.
 template <class Use>
-Result<void> Head::ForRows(const float* x, Use use) {
+Result<void> Head::ForRows(const math::Activation& x, Use use) {
   const TensorRef& tensor = *parts_.tensor;
   const auto buffer_bytes = static_cast<uint32_t>(memory_.tiles.first.size());
   const uint32_t tile_rows = card::TileRows(tensor, buffer_bytes, parts_.block_bytes, memory_.chunks);
@@ -218,7 +238,7 @@ Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits
 }
 
 // True when the choice is certain from the logits of candidates_, or from their only one.
-Result<bool> Head::Screen(const float* x, text::Choice& choice) {
+Result<bool> Head::Screen(const math::Activation& x, text::Choice& choice) {
   THIMBLE_ASSIGN(const bool goes_on, AskFirstStage(choice));
   if (!goes_on) return false;
   for (uint32_t s = 1; s < parts_.index->screen.num_stages; ++s) THIMBLE_TRY(AskStage(s, choice));
@@ -368,7 +388,7 @@ bool Head::IsScanCheaper(TokenId fetched) const {
 }
 
 // Reads the weights of all candidates but `fetched`, in the order of the file.
-Result<void> Head::FetchRows(const float* x, TokenId fetched, text::Choice& choice) {
+Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, text::Choice& choice) {
   for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
     THIMBLE_TRY(FetchRun(x, candidates_.subspan(run.first, run.end - run.first), choice));
   }
@@ -376,7 +396,7 @@ Result<void> Head::FetchRows(const float* x, TokenId fetched, text::Choice& choi
 }
 
 // At most kBlockRows candidates, with what lies between them, in one read.
-Result<void> Head::FetchRun(const float* x, std::span<text::Bounded> run, text::Choice& choice) {
+Result<void> Head::FetchRun(const math::Activation& x, std::span<text::Bounded> run, text::Choice& choice) {
   const TensorRef& tensor = *parts_.tensor;
   const uint64_t row_bytes = tensor.row_bytes();
   // The checksums come first: they may lie on the card, too, and share the buffer.

@@ -28,14 +28,16 @@ inline constexpr uint32_t kBlockRows = card::kMostGroupRows;
 
 // Working memory: the caller's, sized as said. Everything from `vectors` on only for a screen.
 struct HeadMemory {
-  card::TileBuffers tiles;  // what rows come through; the first also for single records
-  uint32_t chunks = 0;      // of the whole head, as for card::TileRows()
-  std::span<float> rows;    // [2 * kBlockRows]
-  std::span<float> logits;  // [vocab_size], or empty: not kept
+  card::TileBuffers tiles;             // what rows come through; the first also for single records
+  uint32_t chunks = 0;                 // of the whole head, as for card::TileRows()
+  std::span<float> rows;               // [2 * kBlockRows]
+  std::span<float> logits;             // [vocab_size], or empty: not kept
+  std::span<math::Q8Block> quantized;  // [hidden_size / 32], for rows of Q8_0
 
   std::span<float> vectors;          // [1 + num_directions, hidden_size]
   std::span<uint32_t> group_checks;  // section kGroupChecks
   std::span<int8_t> codes;           // QueryCodeBytes()
+  std::span<float> quantized_state;  // [hidden_size], for rows of Q8_0
   std::span<text::Bounded> candidates;
   std::span<std::byte> psram;  // records of all stages: stage 0's rows of this region, then stage 1's, ...
   std::span<std::byte> flash;
@@ -92,6 +94,8 @@ class Head {
   bool has_screen() const { return parts_.index != nullptr && parts_.index->has_screen(); }
   const card::StageInfo& info(uint32_t stage) const { return parts_.index->screen.stages[stage]; }
   card::RowsRef RowsOf(uint32_t stage) const;
+  math::Activation InputOf(const float* x);
+  const float* StateOf(const math::Activation& x);
   uint64_t ScreenedElements() const { return uint64_t{card::ScreenUnits(parts_.tensor->cols)} * card::kScreenUnit; }
 
   Result<void> LoadPart(uint32_t stage, const Part& part, card::FlashWriter& flash);
@@ -99,9 +103,9 @@ class Head {
   Result<void> CheckRecord(std::span<const std::byte> record, uint64_t offset) const;
   Result<std::span<const std::byte>> Record(uint32_t stage, uint32_t row);
 
-  Result<TokenId> Scan(const float* x, text::Choice& choice);
+  Result<TokenId> Scan(const math::Activation& x, text::Choice& choice);
   template <class Use>
-  Result<void> ForRows(const float* x, Use use);
+  Result<void> ForRows(const math::Activation& x, Use use);
   Result<void> CheckFinite(uint32_t first_row, std::span<const float> logits) const;
 
   // The first stage says whether the screen is still of use.
@@ -110,9 +114,9 @@ class Head {
   Result<void> AskStage(uint32_t stage, text::Choice& choice);
   Run NextRun(size_t from, TokenId fetched) const;
   bool IsScanCheaper(TokenId fetched) const;
-  Result<void> FetchRows(const float* x, TokenId fetched, text::Choice& choice);
-  Result<void> FetchRun(const float* x, std::span<text::Bounded> run, text::Choice& choice);
-  Result<bool> Screen(const float* x, text::Choice& choice);
+  Result<void> FetchRows(const math::Activation& x, TokenId fetched, text::Choice& choice);
+  Result<void> FetchRun(const math::Activation& x, std::span<text::Bounded> run, text::Choice& choice);
+  Result<bool> Screen(const math::Activation& x, text::Choice& choice);
 
   HeadParts parts_;
   HeadMemory memory_;

@@ -79,6 +79,49 @@ struct KernelsOver {
     for (uint32_t r = 0; r < rows; ++r, w += cols) y[r] = DotFrom<From>(w, x, cols);
   }
 
+  static constexpr uint32_t kBlock = Q8Block::kElements;
+  static constexpr uint32_t kBlockBytes = BlockBytes(DType::kQ8_0);
+  static constexpr uint32_t kMagnitude = 0x7fffffff;
+
+  // What a block whose largest magnitude has these bits is divided by, and its scale.
+  struct BlockScale {
+    float scale, inverse;
+  };
+  static BlockScale ScaleOf(uint32_t largest_bits) {
+    const float largest = std::bit_cast<float>(largest_bits);
+    const uint16_t half = N::RoundToF16(largest * (1.0f / 127));
+    if (half == 0) return {0.0f, 0.0f};
+    if (half >= 0x7c00) return {std::bit_cast<float>(0x7fc00000u), 0.0f};
+    return {N::ExpandF16(half), N::Div(127.0f, largest)};
+  }
+
+  static void QuantizeQ8(Q8Block* out, const float* x, uint32_t n) {
+    for (; n >= kBlock; n -= kBlock, x += kBlock, ++out) {
+      uint32_t largest = 0;
+      for (uint32_t j = 0; j < kBlock; ++j) {
+        const uint32_t magnitude = std::bit_cast<uint32_t>(x[j]) & kMagnitude;
+        if (magnitude > largest) largest = magnitude;
+      }
+      const BlockScale s = ScaleOf(largest);
+      out->scale = s.scale;
+      for (uint32_t j = 0; j < kBlock; ++j) out->values[j] = N::RoundToInt8(x[j] * s.inverse);
+    }
+  }
+
+  static void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uint32_t cols) {
+    const uint32_t blocks = cols / kBlock;
+    for (uint32_t r = 0; r < rows; ++r) {
+      float sum = 0.0f;
+      for (uint32_t b = 0; b < blocks; ++b, w += kBlockBytes) {
+        int32_t products = 0;
+        for (uint32_t j = 0; j < kBlock; ++j) products += static_cast<int8_t>(w[2 + j]) * x[b].values[j];
+        const float scale = N::ExpandF16(static_cast<uint16_t>(LoadU16(w)));
+        sum = Ops::Fma(static_cast<float>(products), scale * x[b].scale, sum);
+      }
+      y[r] = sum;
+    }
+  }
+
   static void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
                               uint32_t row_floats) {
     for (uint32_t t = 0; t < rows; ++t, v += row_floats) {
@@ -176,6 +219,8 @@ struct KernelsOver {
             .matvec_f32 = Matvec<FromF32, float>,
             .matvec_f16 = Matvec<FromF16, uint16_t>,
             .matvec_bf16 = Matvec<FromBF16, uint16_t>,
+            .quantize_q8 = QuantizeQ8,
+            .matvec_q8_0 = MatvecQ8,
             .add_weighted_rows_f32 = AddWeightedRows,
             .rmsnorm = RmsNorm,
             .softmax = Softmax,

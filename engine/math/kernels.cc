@@ -1,5 +1,7 @@
 #include "engine/math/kernels.h"
 
+#include <cstring>
+
 #include "engine/math/kernels-inl.h"
 
 namespace thimble::math {
@@ -45,19 +47,47 @@ Kernel MatvecKernel(DType type) {
       return Kernel::kMatvecF16;
     case DType::kBF16:
       return Kernel::kMatvecBF16;
+    case DType::kQ8_0:
+      return Kernel::kMatvecQ8_0;
   }
   return Kernel::kMatvecF32;
 }
 
-void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const float* x, uint32_t rows,
+void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const Activation& x, uint32_t rows,
             uint32_t cols) {
   switch (type) {
     case DType::kF32:
-      return kernels.matvec_f32(y, reinterpret_cast<const float*>(w), x, rows, cols);
+      return kernels.matvec_f32(y, reinterpret_cast<const float*>(w), x.floats, rows, cols);
     case DType::kF16:
-      return kernels.matvec_f16(y, reinterpret_cast<const uint16_t*>(w), x, rows, cols);
+      return kernels.matvec_f16(y, reinterpret_cast<const uint16_t*>(w), x.floats, rows, cols);
     case DType::kBF16:
-      return kernels.matvec_bf16(y, reinterpret_cast<const uint16_t*>(w), x, rows, cols);
+      return kernels.matvec_bf16(y, reinterpret_cast<const uint16_t*>(w), x.floats, rows, cols);
+    case DType::kQ8_0:
+      return kernels.matvec_q8_0(y, w, x.blocks, rows, cols);
+  }
+}
+
+void Expand(DType type, float* out, const std::byte* stored, size_t n) {
+  using K = KernelsOver<BaselineOps>;
+  const auto* halves = reinterpret_cast<const uint16_t*>(stored);
+  switch (type) {
+    case DType::kF32:
+      std::memcpy(out, stored, n * sizeof(float));
+      return;
+    case DType::kF16:
+      for (size_t i = 0; i < n; ++i) out[i] = K::N::ExpandF16(halves[i]);
+      return;
+    case DType::kBF16:
+      for (size_t i = 0; i < n; ++i) out[i] = K::N::ExpandBF16(halves[i]);
+      return;
+    case DType::kQ8_0:
+      for (size_t i = 0; i < n; i += K::kBlock, stored += K::kBlockBytes) {
+        const float scale = K::N::ExpandF16(static_cast<uint16_t>(K::LoadU16(stored)));
+        for (size_t j = 0; j < K::kBlock; ++j) {
+          out[i + j] = scale * static_cast<float>(static_cast<int8_t>(stored[2 + j]));
+        }
+      }
+      return;
   }
 }
 

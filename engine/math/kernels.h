@@ -29,6 +29,14 @@ struct ScreenQuery {
   float radius_of_residual = 0, radius_of_scale = 0, radius = 0;
 };
 
+// Activations as rows of Q8_0 are multiplied with them: 32 of them are about scale * values[j], |values[j]| <= 127.
+struct Q8Block {
+  static constexpr uint32_t kElements = BlockElements(DType::kQ8_0);
+
+  float scale;  // a binary16's value
+  int8_t values[kElements];
+};
+
 struct Kernels {
   const char* name;
 
@@ -39,6 +47,18 @@ struct Kernels {
   // expanded rows. w is aligned to 2 bytes.
   void (*matvec_f16)(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols);
   void (*matvec_bf16)(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols);
+
+  // Activations to blocks of 32; n is a multiple of 32. With m the largest |x[j]| of a block: scale is
+  // m * float(1/127), rounded to binary16, to nearest even; values[j] is x[j] * Div(127, m), rounded to float32 and
+  // then to the nearest integer, ties to even. A block whose scale is 0 has values of 0. One with a number that is not
+  // finite, or whose scale is beyond binary16, has a scale that is no number; its values are not defined.
+  // (ggml: quantize_row_q8_0.)
+  void (*quantize_q8)(Q8Block* out, const float* x, uint32_t n);
+
+  // y[r] for w [rows, cols / 32] blocks of Q8_0 and x [cols / 32] as quantize_q8 makes them: starts at +0, and for each
+  // block in ascending order float(sum of the 32 products, an int32) times (w's scale * x's scale) is added by fused
+  // multiply-add. w may have any alignment.
+  void (*matvec_q8_0)(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uint32_t cols);
 
   // y[i] += p[t] * v[t][i] by fused multiply-add for all t, ascending, for v [rows, cols], p [rows], y [cols]. A row of
   // v begins `row_floats` after the one before. A sum may be made in any number of calls.
@@ -94,9 +114,26 @@ const Kernels* const* AvailableKernels();
 // What Matvec() of rows stored as `type` counts as.
 Kernel MatvecKernel(DType type);
 
+// What a matrix is multiplied with: one vector in the two forms that the types of rows ask for. That of the type in
+// question must be there.
+struct Activation {
+  const float* floats = nullptr;    // [cols]
+  const Q8Block* blocks = nullptr;  // [cols / 32], for Q8_0
+
+  // The i-th of several vectors that lie one after the other.
+  Activation Row(size_t i, uint32_t cols) const {
+    return {floats == nullptr ? nullptr : floats + i * cols,
+            blocks == nullptr ? nullptr : blocks + i * (cols / Q8Block::kElements)};
+  }
+};
+
 // y[r] = dot(w[r], x) for rows [rows, cols] stored as `type`, by the kernel for it.
-void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const float* x, uint32_t rows,
+void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const Activation& x, uint32_t rows,
             uint32_t cols);
+
+// `n` elements, whole blocks of them, to float32: exact, for every type. `stored` is aligned for its numbers; blocks
+// may have any alignment. (Of Q8_0 that is scale * value, 11 and 7 significant bits.)
+void Expand(DType type, float* out, const std::byte* stored, size_t n);
 
 }  // namespace thimble::math
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <string_view>
@@ -65,6 +66,14 @@ TEST_P(KernelTable, MatvecIsTheContractsDotForAllLengthsAndMisalignments) {
   }
 }
 
+// A float16's value, from its definition.
+double F16(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31;
+  const int mantissa = bits & 1023;
+  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
 // Rows in 16 bits: any finite value, subnormals and zeros of both signs included.
 TEST_P(KernelTable, SixteenBitRowsGiveTheBitsOfTheirExpansion) {
   const Kernels& k = *GetParam();
@@ -82,11 +91,7 @@ TEST_P(KernelTable, SixteenBitRowsGiveTheBitsOfTheirExpansion) {
             wide[i] = std::bit_cast<float>(static_cast<uint32_t>(w[i]) << 16);
           } else {
             if ((w[i] & 0x7c00) == 0x7c00) w[i] &= 0x83ff;  // no infinities: subnormals instead
-            const int exponent = (w[i] >> 10) & 31;
-            const int mantissa = w[i] & 1023;
-            const double magnitude =
-                exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
-            wide[i] = static_cast<float>(w[i] & 0x8000 ? -magnitude : magnitude);
+            wide[i] = static_cast<float>(F16(w[i]));
           }
         }
         const std::vector<float> x = random.Floats(cols);
@@ -96,6 +101,159 @@ TEST_P(KernelTable, SixteenBitRowsGiveTheBitsOfTheirExpansion) {
         ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << bf16 << ' ' << rows << 'x' << cols;
       }
     }
+  }
+}
+
+// Blocks of any finite scale, subnormals and zeros of both signs included, and any values, -128 too.
+std::vector<std::byte> RandomQ8Rows(std::mt19937& bits, size_t blocks, size_t shift) {
+  std::vector<std::byte> rows(shift + 34 * blocks);
+  for (size_t at = shift; at < rows.size(); ++at) rows[at] = static_cast<std::byte>(bits());
+  for (size_t b = 0; b < blocks; ++b) {
+    std::byte* block = &rows[shift + 34 * b];
+    if ((block[1] & std::byte{0x7c}) == std::byte{0x7c}) block[1] &= std::byte{0x83};  // no infinities: subnormals
+    if (b % 7 == 3) std::fill_n(block + 2, 32, std::byte{0x80});
+  }
+  return rows;
+}
+
+TEST_P(KernelTable, Q8RowsAreIntegerSumsInAscendingOrder) {
+  const Kernels& k = *GetParam();
+  std::mt19937 bits(9);
+  for (uint32_t cols = 0; cols <= 32 * 40; cols += cols < 32 * 9 ? 32 : 32 * 5) {
+    for (uint32_t rows : {0u, 1u, 2u, 3u, 4u, 5u, 6u, 7u, 9u}) {
+      for (size_t shift = 0; shift < 4; ++shift) {
+        const uint32_t blocks = cols / 32;
+        const std::vector<std::byte> w = RandomQ8Rows(bits, size_t{rows} * blocks, shift);
+        std::vector<Q8Block> x(blocks);
+        for (size_t b = 0; b < blocks; ++b) {
+          x[b].scale = static_cast<float>(F16(static_cast<uint16_t>(bits() & 0x3fff)));
+          for (int8_t& value : x[b].values) {
+            value = static_cast<int8_t>(b % 5 == 4 ? -127 : static_cast<int>(bits() % 255) - 127);
+          }
+        }
+        std::vector<float> got(rows + 1, 12345.0f), want = got;
+        k.matvec_q8_0(got.data(), w.data() + shift, x.data(), rows, cols);
+        for (uint32_t r = 0; r < rows; ++r) {
+          want[r] = 0.0f;
+          for (uint32_t b = 0; b < blocks; ++b) {
+            const std::byte* block = &w[shift + 34 * (size_t{r} * blocks + b)];
+            int sum = 0;
+            for (int j = 0; j < 32; ++j) sum += static_cast<int8_t>(block[2 + j]) * x[b].values[j];
+            const auto half =
+                static_cast<uint16_t>(static_cast<unsigned>(block[0]) | static_cast<unsigned>(block[1]) << 8);
+            const auto scale = static_cast<float>(F16(half) * static_cast<double>(x[b].scale));  // exact
+            want[r] = std::fma(static_cast<float>(sum), scale, want[r]);
+          }
+        }
+        ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << rows << 'x' << cols << '+' << shift;
+      }
+    }
+  }
+}
+
+// One block as quantize_q8() should make it, in double arithmetic but for the division, whose last bit is not the
+// nearest: values may be off by one where x / scale lies that near to the middle of two integers.
+void ExpectBlock(const Q8Block& got, const float* x, const char* name) {
+  float largest = 0;
+  for (int j = 0; j < 32; ++j) largest = std::max(largest, std::abs(x[j]));
+  const float product = largest * (1.0f / 127);
+  const double scale = static_cast<double>(got.scale);
+  // The nearest of binary16, whose step is 2^-10 of the power of two below, or 2^-24.
+  const double step = std::max(std::exp2(std::floor(std::log2(static_cast<double>(product))) - 10), 0x1p-24);
+  ASSERT_LE(std::abs(scale - static_cast<double>(product)), product == 0 ? 0 : step / 2) << name << ' ' << largest;
+  ASSERT_EQ(scale, std::nearbyint(scale / 0x1p-24) * 0x1p-24) << name;
+  for (int j = 0; j < 32; ++j) {
+    const double exact = scale == 0 ? 0 : static_cast<double>(x[j]) * 127 / static_cast<double>(largest);
+    ASSERT_NEAR(got.values[j], exact, 0.5 + 127 * 0x1p-22) << name << ' ' << largest << ' ' << j;
+  }
+}
+
+TEST_P(KernelTable, ActivationsAreRoundedToBlocks) {
+  const Kernels& k = *GetParam();
+  Random random(10);
+  for (int exponent = -60; exponent <= 22; ++exponent) {
+    for (uint32_t n = 0; n <= 32 * 9; n += 32) {
+      std::vector<float> x = random.Floats(n + 3);
+      for (float& value : x) value = std::ldexp(value / 256, exponent);
+      if (n >= 64) std::fill_n(x.begin() + 3, 32, exponent % 2 == 0 ? 0.0f : -0.0f);
+      std::vector<Q8Block> got(n / 32 + 1), want = got;
+      k.quantize_q8(got.data(), x.data() + 3, n);
+      kReferenceKernels.quantize_q8(want.data(), x.data() + 3, n);
+      for (uint32_t b = 0; b < n / 32; ++b) {
+        ASSERT_EQ(std::memcmp(&got[b], &want[b], sizeof(Q8Block)), 0) << k.name << ' ' << exponent << ' ' << n;
+        ASSERT_NO_FATAL_FAILURE(ExpectBlock(got[b], &x[3 + 32 * b], k.name));
+      }
+    }
+  }
+}
+
+TEST_P(KernelTable, TiesGoToTheEvenInteger) {
+  std::vector<float> x(32);
+  x[0] = 127.0f;
+  for (int j = 1; j < 32; ++j) x[static_cast<size_t>(j)] = static_cast<float>(j) - 16.5f;
+  Q8Block block;
+  GetParam()->quantize_q8(&block, x.data(), 32);
+  EXPECT_EQ(block.scale, 1.0f);
+  for (size_t j = 0; j < 32; ++j) EXPECT_EQ(block.values[j], std::nearbyint(x[j])) << x[j];
+}
+
+TEST_P(KernelTable, ABlockThatNoScaleHoldsIsNoNumber) {
+  const float largest = 127 * 65504.0f;
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float bad : {1.001f * largest, 1e30f, inf, -inf, std::numeric_limits<float>::quiet_NaN()}) {
+    for (size_t at = 0; at < 64; at += 9) {
+      std::vector<float> x(64, 1.0f);
+      x[at] = bad;
+      Q8Block blocks[2];
+      GetParam()->quantize_q8(blocks, x.data(), 64);
+      EXPECT_TRUE(std::isnan(blocks[at / 32].scale)) << bad << ' ' << at;
+      EXPECT_EQ(blocks[1 - at / 32].scale, static_cast<float>(F16(0x2008))) << bad << ' ' << at;  // 1/127
+      std::vector<std::byte> row(2 * 34, std::byte{1});
+      float y;
+      GetParam()->matvec_q8_0(&y, row.data(), blocks, 1, 64);
+      EXPECT_TRUE(std::isnan(y));
+    }
+  }
+  std::vector<float> x(32, -largest);
+  Q8Block block;
+  GetParam()->quantize_q8(&block, x.data(), 32);
+  EXPECT_EQ(block.scale, 65504.0f);
+  EXPECT_EQ(block.values[0], -127);
+}
+
+// What came out of blocks goes into the same blocks: so a state can be handed on as either.
+TEST_P(KernelTable, BlocksOfWholeStepsStay) {
+  std::mt19937 bits(11);
+  for (int round = 0; round < 3000; ++round) {
+    Q8Block block;
+    block.scale = static_cast<float>(F16(static_cast<uint16_t>(1 + bits() % 0x7bff)));
+    for (int8_t& value : block.values) value = static_cast<int8_t>(static_cast<int>(bits() % 255) - 127);
+    block.values[bits() % 32] = 127;
+    float x[32];
+    for (size_t j = 0; j < 32; ++j) x[j] = block.scale * block.values[j];
+    Q8Block again;
+    GetParam()->quantize_q8(&again, x, 32);
+    ASSERT_EQ(std::memcmp(&again, &block, sizeof(block)), 0) << block.scale;
+  }
+}
+
+TEST(Expand, IsExactForEveryType) {
+  std::mt19937 bits(12);
+  const std::vector<std::byte> rows = RandomQ8Rows(bits, 50, 1);
+  std::vector<float> out(50 * 32);
+  Expand(DType::kQ8_0, out.data(), rows.data() + 1, out.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const std::byte* block = &rows[1 + 34 * (i / 32)];
+    const auto half = static_cast<uint16_t>(static_cast<unsigned>(block[0]) | static_cast<unsigned>(block[1]) << 8);
+    ASSERT_EQ(static_cast<double>(out[i]), F16(half) * static_cast<int8_t>(block[2 + i % 32])) << i;
+  }
+  std::vector<uint16_t> halves(300);
+  for (uint16_t& half : halves) half = static_cast<uint16_t>(bits() & 0xbbff);
+  Expand(DType::kF16, out.data(), reinterpret_cast<const std::byte*>(halves.data()), halves.size());
+  for (size_t i = 0; i < halves.size(); ++i) ASSERT_EQ(static_cast<double>(out[i]), F16(halves[i]));
+  Expand(DType::kBF16, out.data(), reinterpret_cast<const std::byte*>(halves.data()), halves.size());
+  for (size_t i = 0; i < halves.size(); ++i) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), static_cast<uint32_t>(halves[i]) << 16);
   }
 }
 

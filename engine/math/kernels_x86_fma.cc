@@ -195,6 +195,62 @@ __m128i SumEachHalf(__m256i a, __m256i b) {
   return _mm_add_epi32(_mm_unpacklo_epi64(first, second), _mm_unpackhi_epi64(first, second));
 }
 
+void QuantizeQ8(Q8Block* out, const float* x, uint32_t n) {
+  const __m256i magnitude = _mm256_set1_epi32(K::kMagnitude);
+  const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (; n >= K::kBlock; n -= K::kBlock, x += K::kBlock, ++out) {
+    const __m256 x0 = _mm256_loadu_ps(x), x1 = _mm256_loadu_ps(x + 8);
+    const __m256 x2 = _mm256_loadu_ps(x + 16), x3 = _mm256_loadu_ps(x + 24);
+    const auto bits = [&](__m256 v) { return _mm256_and_si256(_mm256_castps_si256(v), magnitude); };
+    const __m256i most = _mm256_max_epi32(_mm256_max_epi32(bits(x0), bits(x1)), _mm256_max_epi32(bits(x2), bits(x3)));
+    __m128i largest = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+    largest = _mm_max_epi32(largest, _mm_shuffle_epi32(largest, 0x4e));
+    largest = _mm_max_epi32(largest, _mm_shuffle_epi32(largest, 0xb1));
+    const K::BlockScale s = K::ScaleOf(static_cast<uint32_t>(_mm_cvtsi128_si32(largest)));
+    out->scale = s.scale;
+    const __m256 inverse = _mm256_set1_ps(s.inverse);
+    const auto round = [&](__m256 v) { return _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)); };
+    const __m256i values =
+        _mm256_packs_epi16(_mm256_packs_epi32(round(x0), round(x1)), _mm256_packs_epi32(round(x2), round(x3)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->values), _mm256_permutevar8x32_epi32(values, in_order));
+  }
+}
+
+// The products of a block of a row with x's, in eight sums. The sign goes to x, whose values have no -128.
+__m256i BlockProducts(const std::byte* block, __m256i x) {
+  const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + 2));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+// The sums of four rows side by side; where the last four are not whole, the last row stands for those that lack.
+void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uint32_t cols) {
+  const size_t row_bytes = size_t{cols / K::kBlock} * K::kBlockBytes;
+  for (uint32_t first = 0; first < rows; first += 4) {
+    const uint32_t count = rows - first < 4 ? rows - first : 4;
+    const std::byte* row0 = w + first * row_bytes;
+    const std::byte* row1 = count > 1 ? row0 + row_bytes : row0;
+    const std::byte* row2 = count > 2 ? row1 + row_bytes : row1;
+    const std::byte* row3 = count > 3 ? row2 + row_bytes : row2;
+    __m128 sums = _mm_setzero_ps();
+    for (size_t at = 0, b = 0; at < row_bytes; at += K::kBlockBytes, ++b) {
+      const __m256i values = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x[b].values));
+      const __m128i products = SumEach(BlockProducts(row0 + at, values), BlockProducts(row1 + at, values),
+                                       BlockProducts(row2 + at, values), BlockProducts(row3 + at, values));
+      const auto half = [at](const std::byte* row) { return static_cast<int>(K::LoadU16(row + at)); };
+      __m128i halves = _mm_cvtsi32_si128(half(row0));
+      halves = _mm_insert_epi16(halves, half(row1), 1);
+      halves = _mm_insert_epi16(halves, half(row2), 2);
+      halves = _mm_insert_epi16(halves, half(row3), 3);
+      const __m128 scales = _mm_mul_ps(_mm_cvtph_ps(halves), _mm_set1_ps(x[b].scale));
+      sums = _mm_fmadd_ps(_mm_cvtepi32_ps(products), scales, sums);
+    }
+    alignas(16) float four[4];
+    _mm_store_ps(four, sums);
+    for (uint32_t i = 0; i < count; ++i) y[first + i] = four[i];
+  }
+}
+
 // A row's products with the query's high and low digits.
 struct Products {
   __m256i high = _mm256_setzero_si256();
@@ -310,6 +366,8 @@ constexpr Kernels MakeTable() {
   table.matvec_f32 = Matvec<F32>;
   table.matvec_f16 = Matvec<F16>;
   table.matvec_bf16 = Matvec<BF16>;
+  table.quantize_q8 = QuantizeQ8;
+  table.matvec_q8_0 = MatvecQ8;
   table.crc32c = Crc;
   table.screen_rows = ScreenRows;
   return table;

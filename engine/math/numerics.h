@@ -147,6 +147,25 @@ struct Numerics {
     return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
   }
 
+  // To the nearest binary16, ties to even; infinite from 65520 on. A NaN's result is a NaN.
+  static uint16_t RoundToF16(float value) {
+    const uint32_t bits = std::bit_cast<uint32_t>(value);
+    const uint32_t sign = bits >> 16 & 0x8000u;
+    const uint32_t magnitude = bits & 0x7fffffffu;
+    uint32_t half;
+    if (magnitude >= kF16Overflow) {
+      half = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    } else if (magnitude >= kF16LeastNormal) {
+      half = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+    } else {  // near 0.5, float32 has the step of binary16's subnormals
+      half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+    }
+    return static_cast<uint16_t>(sign | half);
+  }
+
+  // To the nearest integer, ties to even, for |x| < 127.5.
+  static int8_t RoundToInt8(float x) { return static_cast<int8_t>(std::bit_cast<uint32_t>(x + kRoundShift)); }
+
   // bfloat16 to binary32, exact.
   static float ExpandBF16(uint16_t upper) { return std::bit_cast<float>(static_cast<uint32_t>(upper) << 16); }
 
@@ -161,8 +180,10 @@ struct Numerics {
   static constexpr uint32_t kReciprocalSeed = 0x7ef311c7;
   static constexpr uint32_t kReciprocalSqrtSeed = 0x5f375a86;
   static constexpr uint32_t kSqrtHalfBits = 0x3f3504f3;
-  static constexpr float kRoundShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest integer
-  static constexpr float kLn2High = 0.693359375f;    // 355/512
+  static constexpr uint32_t kF16Overflow = 0x477ff000;     // 65520
+  static constexpr uint32_t kF16LeastNormal = 0x38800000;  // 2^-14
+  static constexpr float kRoundShift = 12582912.0f;        // 1.5 * 2^23: adding it rounds to the nearest integer
+  static constexpr float kLn2High = 0.693359375f;          // 355/512
   static constexpr float kLn2Low = -2.12194440e-4f;
 };
 

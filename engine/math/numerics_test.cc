@@ -126,6 +126,47 @@ TEST(Numerics, SiluIsAccurateAndNeverOverflows) {
   }
 }
 
+double F16(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31;
+  const int mantissa = bits & 1023;
+  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+// Every number of binary16, and what lies in the middle of two and just beside.
+TEST(Numerics, RoundsToTheNearestBinary16) {
+  for (uint32_t sign : {0u, 0x8000u}) {
+    for (uint32_t low = 0; low < 0x7c00; ++low) {
+      const auto half = static_cast<uint16_t>(sign | low);
+      const auto next = static_cast<uint16_t>(half + 1);
+      const double middle = low == 0x7bff ? (sign ? -65520.0 : 65520.0) : (F16(half) + F16(next)) / 2;
+      const auto value = static_cast<float>(middle);
+      ASSERT_EQ(static_cast<double>(value), middle);
+      const float away = sign ? -1e30f : 1e30f;
+      ASSERT_EQ(N::RoundToF16(static_cast<float>(F16(half))), half);
+      ASSERT_EQ(static_cast<double>(N::ExpandF16(half)), F16(half));
+      ASSERT_EQ(N::RoundToF16(value), low % 2 == 0 ? half : next) << value;
+      ASSERT_EQ(N::RoundToF16(std::nextafter(value, 0.0f)), half) << value;
+      ASSERT_EQ(N::RoundToF16(std::nextafter(value, away)), next) << value;
+    }
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(N::RoundToF16(infinity), 0x7c00);
+  EXPECT_EQ(N::RoundToF16(-infinity), 0xfc00);
+  EXPECT_EQ(N::RoundToF16(std::numeric_limits<float>::max()), 0x7c00);
+  EXPECT_GT(N::RoundToF16(std::numeric_limits<float>::quiet_NaN()) & 0x7fff, 0x7c00);
+  EXPECT_EQ(N::RoundToF16(1e-30f), 0);
+}
+
+TEST(Numerics, RoundsToTheNearestInteger) {
+  for (int i = -254; i <= 254; ++i) {
+    const float value = static_cast<float>(i) / 2;
+    ASSERT_EQ(N::RoundToInt8(value), std::nearbyint(value)) << value;
+    ASSERT_EQ(N::RoundToInt8(std::nextafter(value, -1000.0f)), std::nearbyint(std::nextafter(value, -1000.0f)));
+    ASSERT_EQ(N::RoundToInt8(std::nextafter(value, 1000.0f)), std::nearbyint(std::nextafter(value, 1000.0f)));
+  }
+}
+
 TEST(Rotary, FrequenciesAreTheRoundedPowers) {
   for (float theta : {10000.0f, 500000.0f, 1e6f, 2.0f, 12345.678f}) {
     for (uint32_t head_dim : {2u, 10u, 64u, 96u, 128u}) {

@@ -12,19 +12,6 @@ namespace {
 // Of keys or values, which all heads of a group use before the next: a part of a board's 32 KB cache.
 constexpr uint32_t kAttentionBlockBytes = 8192;
 
-// The elements of a tile as float32.
-void Expand(DType type, const card::Tile& tile, float* out) {
-  using N = math::Numerics<math::BaselineOps>;
-  if (type == DType::kF32) {
-    std::memcpy(out, tile.rows.data(), tile.rows.size());
-    return;
-  }
-  const auto* halves = reinterpret_cast<const uint16_t*>(tile.rows.data());
-  for (size_t i = 0; i < tile.rows.size() / 2; ++i) {
-    out[i] = type == DType::kF16 ? N::ExpandF16(halves[i]) : N::ExpandBF16(halves[i]);
-  }
-}
-
 }  // namespace
 
 Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kernels, Workers* workers,
@@ -49,7 +36,7 @@ Result<void> Transformer::Load() {
     const TensorRef& tensor = model_->tensor(id);
     THIMBLE_TRY(BeginRow(tensor, 0));
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
-    Expand(tensor.type, tile, norm);
+    math::Expand(tensor.type, norm, tile.rows.data(), tensor.cols);
     ledger_->Count({.kernel = Kernel::kExpand, .units = tensor.cols});
     norm += shape_.hidden_size;
     return {};
@@ -66,6 +53,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   want_hidden_ = want_hidden;
   scan_follows_ = scan_follows;
   const Activations& a = tokens.size() == 1 ? memory_.one : memory_.batch;
+  quantized_ = a.quantized;
   const auto n = static_cast<uint32_t>(tokens.size());
   const uint32_t half = shape_.head_dim / 2;
   THIMBLE_TRY(Embed(tokens, a));
@@ -120,7 +108,7 @@ Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activatio
   for (TokenId token : tokens) {
     THIMBLE_TRY(BeginRow(table, token));
     THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
-    Expand(table.type, row, x);
+    math::Expand(table.type, x, row.rows.data(), table.cols);
     ledger_->Count({.kernel = Kernel::kExpand, .units = table.cols});
     THIMBLE_TRY(CheckRow(table, token, row.rows));
     x += shape_.hidden_size;
@@ -309,18 +297,29 @@ Result<void> Transformer::BeginRow(const TensorRef& tensor, uint32_t row) {
   return stream_->Begin(tensor, row, 1, 1, TilesOf(tensor).buffers);
 }
 
+// x [positions, cols] as the tensor's type wants it.
+math::Activation Transformer::InputOf(const TensorRef& tensor, const float* x, uint32_t positions) {
+  if (tensor.type != DType::kQ8_0) return {.floats = x};
+  for (size_t i = 0; i < positions; ++i) {
+    kernels_->quantize_q8(&quantized_[i * (tensor.cols / math::Q8Block::kElements)], x + i * tensor.cols, tensor.cols);
+  }
+  ledger_->Count({.kernel = Kernel::kQuantize, .units = uint64_t{positions} * tensor.cols, .parts = positions});
+  return {.blocks = quantized_.data()};
+}
+
 // y[i][r] = dot(tensor[r], x[i]) for x [positions, cols] and y [positions, rows], tile by tile. y is not x.
 Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t positions) {
   const TensorRef& tensor = model_->tensor(id);
   THIMBLE_TRY(BeginTiles(id));
+  const math::Activation input = InputOf(tensor, x, positions);
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
     const uint64_t macs = uint64_t{tile.num_rows} * tensor.cols * positions;
     ShareRows(workers_, tile.num_rows, macs, [&](uint32_t begin, uint32_t end) {
       const std::byte* const rows = tile.rows.data() + begin * tensor.row_bytes();
       for (size_t i = 0; i < positions; ++i) {
-        math::Matvec(*kernels_, tensor.type, y + i * tensor.rows + tile.first_row + begin, rows, x + i * tensor.cols,
-                     end - begin, tensor.cols);
+        math::Matvec(*kernels_, tensor.type, y + i * tensor.rows + tile.first_row + begin, rows,
+                     input.Row(i, tensor.cols), end - begin, tensor.cols);
       }
     });
     ledger_->Count({.kernel = math::MatvecKernel(tensor.type),

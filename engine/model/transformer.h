@@ -35,6 +35,8 @@ struct Activations {
   std::span<float> attended;  // [whole positions, q_dim]
   std::span<float> gate;      // [whole positions, intermediate_size]
   std::span<float> up;        // [whole positions, intermediate_size]
+  // Of all positions, the input of one matrix at a time, as Q8_0 wants it: plan::QuantizedBlocks() of each.
+  std::span<math::Q8Block> quantized;
 };
 
 // Working memory of a Transformer: the caller's, sized as said. The spans may lie in any region.
@@ -98,6 +100,7 @@ class Transformer {
   Result<void> FollowWith(TensorId id);
   TensorId After(TensorId id) const;
   Result<void> BeginRow(const TensorRef& tensor, uint32_t row);
+  math::Activation InputOf(const TensorRef& tensor, const float* x, uint32_t positions);
   Result<void> Stream(TensorId id, const float* x, float* y, uint32_t positions);
   Result<void> StreamHeads(TensorId id, const float* x, float* y, uint32_t positions);
   Result<void> CheckRow(const TensorRef& table, TokenId token, std::span<const std::byte> row);
@@ -133,6 +136,7 @@ class Transformer {
   // Of the present run.
   bool want_hidden_ = false;
   bool scan_follows_ = false;
+  std::span<math::Q8Block> quantized_;
 };
 
 }  // namespace thimble::model

@@ -9,6 +9,7 @@
 #include "engine/base/text_buffer.h"
 #include "engine/card/bouncing_device.h"
 #include "engine/card/tile_stream.h"
+#include "engine/math/kernels.h"
 
 namespace thimble::plan {
 namespace {
@@ -90,16 +91,16 @@ Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
 }
 
 // In a model of one layer only the last position of a batch goes through all of it.
-uint64_t PromptBatchBytes(const ModelShape& s, uint64_t positions) {
+uint64_t PromptBatchBytes(const card::ModelFile& model, uint64_t positions) {
   if (positions < 2) return 0;
-  const uint64_t whole = s.num_hidden_layers == 1 ? 1 : positions;
-  return (whole * ActivationFloats(s, true) + (positions - whole) * ActivationFloats(s, false)) * kFloat;
+  const uint64_t whole = model.shape.num_hidden_layers == 1 ? 1 : positions;
+  return (whole * ActivationFloats(model, true) + (positions - whole) * ActivationFloats(model, false)) * kFloat;
 }
 
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
-uint32_t LargestPromptBatch(const ModelShape& s, uint64_t bytes, uint32_t most) {
+uint32_t LargestPromptBatch(const card::ModelFile& model, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
-  while (fits < most && ArenaBytes(PromptBatchBytes(s, fits + 1)) <= bytes) ++fits;
+  while (fits < most && ArenaBytes(PromptBatchBytes(model, fits + 1)) <= bytes) ++fits;
   return fits;
 }
 
@@ -117,7 +118,7 @@ uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_
   const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
   const uint64_t encoding = has_texts ? request.text.work_bytes(plan.max_prompt_bytes) : 0;
   const uint64_t candidates = plan.screened ? num_candidates * kScreenCandidateBytes : 0;
-  return std::max({encoding, candidates, PromptBatchBytes(request.model.shape, prompt_batch)});
+  return std::max({encoding, candidates, PromptBatchBytes(request.model, prompt_batch)});
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
@@ -134,6 +135,9 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
   const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
   const uint64_t vectors = section(card::Section::kVectors) + section(card::Section::kGroupChecks);
+  const bool has_q8_head = request.model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
+  const uint64_t query =
+      uint64_t{card::ScreenUnits(s.hidden_size)} * card::kScreenUnit * 2 + (has_q8_head ? hidden * kFloat : 0);
   const card::ResidentBytes resident = card::ResidentBytesOf(request.model, plan.options.resident());
   const bool bounced = plan.options.tiles == TileMode::kBounced;
   const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
@@ -145,7 +149,7 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
       {kStack, kSram, kSram, kStackBytes},
       {kTensorTable, kSram, kSram, TensorCount(s) * sizeof(TensorRef)},
       {kSession, kSram, kSram, kSessionBytes},
-      {kActivations, kSram, kPsram, ActivationFloats(s, true) * kFloat},
+      {kActivations, kSram, kPsram, ActivationFloats(request.model, true) * kFloat},
       {kRotary, kSram, kPsram, uint64_t{s.head_dim / 2} * kFloat},
       {kNorms, kSram, kPsram, norms * kFloat},
       {kScores, kSram, kPsram, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
@@ -153,7 +157,7 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
       {kCandidates, kSram, kPsram, text.candidate_bytes},
       {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
       {kHeadRows, kSram, kPsram, 2 * uint64_t{card::kMostGroupRows} * kFloat},
-      {kScreenQuery, kSram, kPsram, screen(uint64_t{card::ScreenUnits(s.hidden_size)} * card::kScreenUnit * 2)},
+      {kScreenQuery, kSram, kPsram, screen(query)},
       {kScreenVectors, kSram, kPsram, screen(vectors)},
       {kBlockChecks, kSram, kPsram, section(card::Section::kBlockChecks)},
       {kTokens, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
@@ -465,9 +469,22 @@ TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) con
   return sum;
 }
 
-uint64_t ActivationFloats(const ModelShape& s, bool whole) {
+uint64_t ActivationFloats(const card::ModelFile& model, bool whole) {
+  static_assert(sizeof(math::Q8Block) % kFloat == 0 && alignof(math::Q8Block) == kFloat);
+  const ModelShape& s = model.shape;
   const uint64_t always = 2 * uint64_t{s.hidden_size} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.head_dim / 2};
-  return always + (whole ? 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.intermediate_size} : 0);
+  return always + (whole ? 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.intermediate_size} : 0) +
+         QuantizedBlocks(model, whole) * (sizeof(math::Q8Block) / kFloat);
+}
+
+uint64_t QuantizedBlocks(const card::ModelFile& model, bool whole) {
+  const auto is_q8_matrix = [](const TensorRef& t) {
+    return t.type == DType::kQ8_0 && t.id.kind != TensorKind::kTokenEmbd;
+  };
+  if (std::ranges::none_of(model.tensors, is_q8_matrix)) return 0;
+  const ModelShape& s = model.shape;
+  const uint32_t widest = std::max({s.hidden_size, s.q_dim(), s.intermediate_size});
+  return (whole ? widest : s.hidden_size) / math::Q8Block::kElements;
 }
 
 PlanOptions OriginalPlan(const ModelShape& shape) {
@@ -597,7 +614,7 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
     if (wish.id == BufferId::kScratch) {
       const uint64_t room = std::max(left_in(wish.first), left_in(wish.second)) / kArenaAlign * kArenaAlign;
       if (plan.prompt_batch == 0) {
-        plan.prompt_batch = LargestPromptBatch(model.shape, room, std::min(plan.n_ctx, kMostPromptBatch));
+        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMostPromptBatch));
       }
       const uint32_t least = plan.screened ? LeastCandidates(text, index->screen) : 0;
       wish.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),

@@ -187,8 +187,11 @@ struct Plan {
 };
 
 // Floats of working memory that one position needs: more when it goes through whole layers than when only its k and v
-// of a model's only layer are wanted.
-uint64_t ActivationFloats(const ModelShape& shape, bool whole);
+// of a model's only layer are wanted. QuantizedBlocks() are among them.
+uint64_t ActivationFloats(const card::ModelFile& model, bool whole);
+
+// Blocks of a position's activations for the matrices of Q8_0; 0 for a model that has none.
+uint64_t QuantizedBlocks(const card::ModelFile& model, bool whole);
 
 // More positions than these save few reads.
 inline constexpr uint32_t kMostPromptBatch = 256;

@@ -422,7 +422,8 @@ GgufContent ReadGguf(const std::string& path) {
   const uint64_t data = (cursor.at() + alignment - 1) / alignment * alignment;
   for (auto& [name, tensor] : content.tensors) {
     tensor.file_offset += data;
-    const uint64_t size = ElementCount(tensor.dims) * (tensor.type == 0 ? 4 : 2);
+    const uint64_t count = ElementCount(tensor.dims);
+    const uint64_t size = tensor.type == 8 ? count / 32 * 34 : count * (tensor.type == 0 ? 4 : 2);
     EXPECT_LE(tensor.file_offset + size, bytes.size()) << name;
     if (tensor.file_offset + size <= bytes.size()) tensor.bytes = bytes.substr(tensor.file_offset, size);
   }

@@ -184,12 +184,14 @@ struct GgufBuilder {
       put(uint64_t{tensor.name.size()});
       out += tensor.name;
       put(static_cast<uint32_t>(tensor.dimensions.size()));
-      uint64_t size = tensor.type == 1 || tensor.type == 30 ? 2 : 4;  // F16, BF16
+      uint64_t size = 1;
       for (const uint64_t dimension : tensor.dimensions) {
         put(dimension);
         size *= dimension;
       }
       put(tensor.type);
+      size = tensor.type == 8 ? size / 32 * 34
+                              : size * (tensor.type == 1 || tensor.type == 30 ? 2 : 4);  // Q8_0, F16, BF16
       const uint64_t next = (end + alignment - 1) / alignment * alignment;
       put(tensor.offset < 0 ? next : static_cast<uint64_t>(tensor.offset));
       if (tensor.offset < 0) end = next + size;

@@ -60,6 +60,24 @@ uint16_t Halve(float weight, DType precision) {
   return static_cast<uint16_t>((bits >> 16 & 0x8000u) | (((bits >> 23 & 0xffu) - 112) << 10) | (bits >> 13 & 0x3ffu));
 }
 
+constexpr uint32_t kGgmlTypes[kNumDTypes] = {0, 1, 30, 8};
+
+DType PrecisionOf(const TestModel& model, TensorId id) {
+  const bool is_whole = DimsOf(id.kind, model.shape).cols % BlockElements(model.precision) == 0;
+  return IsNorm(id.kind) || !is_whole ? DType::kF32 : model.precision;
+}
+
+// A number of a block whose scale lies between gain / 256 and gain / 128.
+struct Q8Number {
+  uint16_t half;
+  float scale;
+  int8_t value;
+};
+Q8Number RoundToBlock(float u, uint64_t block_bits, float gain) {
+  const float scale = gain * 0x1p-8f * (1.0f + static_cast<float>(block_bits % 1024) * 0x1p-10f);
+  return {Halve(scale, DType::kF16), scale, static_cast<int8_t>(u * 127.5f)};
+}
+
 }  // namespace
 
 std::vector<std::byte> MakeGguf(const TestModel& model) {
@@ -73,9 +91,9 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
   file.Set("llama.context_length", GgufValue::Of(s.max_position_embeddings));
   file.Set("llama.attention.layer_norm_rms_epsilon", GgufValue::Of(s.rms_norm_eps));
   file.Set("llama.rope.freq_base", GgufValue::Of(s.rope_theta));
-  const bool halve = model.precision != DType::kF32 && !model.stored_wide;
   for (GgufTensor& tensor : file.tensors) {
-    if (halve && !IsNorm(IdOf(tensor.name, s).kind)) tensor.type = model.precision == DType::kF16 ? 1 : 30;
+    const DType stored = model.stored_wide ? DType::kF32 : PrecisionOf(model, IdOf(tensor.name, s));
+    tensor.type = kGgmlTypes[static_cast<size_t>(stored)];
   }
   const std::string text = file.Build();
   std::vector<std::byte> out(text.size());
@@ -89,19 +107,33 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
     const size_t count = size_t{dims.rows} * dims.cols;
     // What lies behind the last tensor is not padded.
     const bool is_norm = IsNorm(id.kind);
-    const size_t bytes = count * (halve && !is_norm ? 2 : 4);
+    const DType precision = PrecisionOf(model, id);
+    const bool narrow = !model.stored_wide && precision != DType::kF32;
+    const auto bytes = static_cast<size_t>(StoredBytes(narrow ? precision : DType::kF32, count));
     const size_t stride = (bytes + model.alignment - 1) / model.alignment * model.alignment;
     const size_t begin = t + 1 == file.tensors.size() ? end - bytes : end - stride;
     const float gain = Gain(id.kind, dims.cols);
     const uint64_t key = Mix(model.seed) + (uint64_t{TensorIndex(id)} << 40);
     for (size_t i = 0; i < count; ++i) {
       const float u = Uniform(key + i);
-      if (halve && !is_norm) {
-        const uint16_t half = Halve(Round(gain * u, model.precision), model.precision);
+      if (precision == DType::kQ8_0) {
+        const Q8Number number = RoundToBlock(u, Mix(key + i / 32 * 32), gain);
+        if (narrow) {
+          std::byte* const block = out.data() + begin + i / 32 * 34;
+          std::memcpy(block, &number.half, 2);
+          block[2 + i % 32] = static_cast<std::byte>(number.value);
+        } else {
+          const float weight = number.scale * static_cast<float>(number.value);
+          std::memcpy(out.data() + begin + 4 * i, &weight, 4);
+        }
+        continue;
+      }
+      if (narrow) {
+        const uint16_t half = Halve(Round(gain * u, precision), precision);
         std::memcpy(out.data() + begin + 2 * i, &half, 2);
         continue;
       }
-      const float weight = is_norm ? 1.0f + 0.5f * u : Round(gain * u, model.precision);
+      const float weight = is_norm ? 1.0f + 0.5f * u : Round(gain * u, precision);
       std::memcpy(out.data() + begin + 4 * i, &weight, 4);
     }
     end = begin;

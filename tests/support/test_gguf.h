@@ -15,8 +15,9 @@ struct TestModel {
   bool tied = false;
   uint32_t alignment = 4096;  // of each tensor's data, from the start of the data
   uint64_t seed = 1;
-  DType precision = DType::kF32;  // what every weight of a matrix is rounded to; norms are float32
-  bool stored_wide = false;       // stored as float32 all the same
+  // What every weight of a matrix is rounded to; norms are float32, and so are matrices whose rows are no whole blocks.
+  DType precision = DType::kF32;
+  bool stored_wide = false;  // stored as float32 all the same
 };
 
 // A model without tokenizer. Weights are of a size that keeps activations near 1 and makes attention sharp.
