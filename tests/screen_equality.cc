@@ -24,6 +24,7 @@
 #include "host/aligned_buffer.h"
 #include "host/atomic_file.h"
 #include "host/command.h"
+#include "host/convert.h"
 #include "host/gguf_writer.h"
 #include "host/loaded_model.h"
 #include "host/synth.h"
@@ -132,7 +133,7 @@ struct Subject {
 
 // The screens of a head that are compared: what is chosen for a board, and one that is read from the card altogether.
 std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hidden_size, std::span<const float> states,
-                                    bool from_the_card) {
+                                    bool from_the_card, bool as_blocks = false) {
   struct Kind {
     std::vector<uint32_t> bits;
     uint64_t memory_bytes;
@@ -148,7 +149,8 @@ std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hid
     c.place = kind.place;
     c.head = std::make_unique<ScreenedHead>(
         weights, hidden_size, states,
-        ScreenedHead::Options{.bits = kind.bits, .memory_bytes = kind.memory_bytes, .room_as_measured = true});
+        ScreenedHead::Options{
+            .bits = kind.bits, .memory_bytes = kind.memory_bytes, .as_blocks = as_blocks, .room_as_measured = true});
   }
   return contestants;
 }
@@ -225,7 +227,8 @@ Expected<Subject> CompareModel(const std::string& name, const std::string& path,
     return {};
   }));
   Subject subject = {.name = name, .tensor = author.model().tensor({TensorKind::kLmHead, 0}), .contestants = {}};
-  subject.contestants = Contestants(weights, hidden_size, states, weights.size() < kLargeHead);
+  subject.contestants =
+      Contestants(weights, hidden_size, states, weights.size() < kLargeHead, subject.tensor.type == DType::kQ8_0);
   if (weights.size() >= kLargeHead) tokens = (tokens + 2) / 3;
   uint32_t seed = 2;
   for (Mode mode : Modes()) {
@@ -324,7 +327,8 @@ Expected<std::string> WriteSynth(const std::string& head, const TemporaryFolder&
   THIMBLE_ASSIGN(const host::SynthHead kind, host::SynthHeadNamed(head, preset));
   const std::string path = folder / (head + ".gguf");
   THIMBLE_ASSIGN(host::AtomicFile file, host::AtomicFile::Create(path, {}));
-  THIMBLE_TRY(host::WriteGguf(host::MakeSynth(preset, 1, kind), host::WrittenType::kKeep, "synth", file.sink()));
+  THIMBLE_TRY(
+      host::WriteGguf(host::MakeSynth(preset, 1, kind), {.dtype = host::WrittenType::kKeep}, "synth", file.sink()));
   THIMBLE_TRY(file.Commit());
   return path;
 }
@@ -391,7 +395,11 @@ Expected<std::vector<Subject>> Run(uint64_t tokens, bool quick, const std::strin
     return {};
   };
   THIMBLE_TRY(add(CompareConstructed(tokens)));
-  THIMBLE_TRY(add(CompareModel("bundled", THIMBLE_ROOT "/model/thimble-stories", tokens)));
+  const std::string bundled = THIMBLE_ROOT "/model/thimble-stories";
+  const TemporaryFolder folder;
+  THIMBLE_TRY(add(CompareModel("bundled", bundled, tokens)));
+  THIMBLE_TRY(host::Convert({.source = bundled, .out = folder / "q8.gguf", .types = {.quant = host::Quant::kQ8_0}}));
+  THIMBLE_TRY(add(CompareModel("bundled in Q8_0", folder / "q8.gguf", tokens)));
   if (models.empty()) {
     fmt::print(stderr,
                "stories260K and the trained head are left out: THIMBLE_REAL_MODELS or --models names no folder\n");
@@ -400,7 +408,6 @@ Expected<std::vector<Subject>> Run(uint64_t tokens, bool quick, const std::strin
     THIMBLE_TRY(add(CompareTrainedHead(models + "/lm-head-6000x64", tokens)));
   }
   if (quick) return subjects;
-  const TemporaryFolder folder;
   for (const std::string head : {"story", "web"}) {
     THIMBLE_ASSIGN(const std::string path, WriteSynth(head, folder));
     THIMBLE_TRY(add(CompareModel("synth " + head, path, tokens)));

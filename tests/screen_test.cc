@@ -17,6 +17,7 @@
 
 #include "engine/head/query.h"
 #include "host/screen_builder.h"
+#include "host/weights.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/screened_head.h"
 #include "tests/support/tool.h"
@@ -105,6 +106,30 @@ TEST(Screen, HoweverRowsAreDividedAmongCores) {
   Compare(head, states, 1);
 }
 
+// The token is the one of the scan of the blocks.
+TEST(Screen, HeadsOfBlocksChangeNothing) {
+  size_t tokens = 0;
+  for (uint32_t seed = 1; seed <= 5; ++seed) {
+    const uint32_t hidden_size = std::array<uint32_t, 5>{64, 32, 96, 192, 128}[seed - 1];
+    const std::vector<float> states = Normal(size_t{12} * hidden_size, 100 + seed);
+    const std::vector<uint32_t> bits = seed % 3 == 0 ? std::vector<uint32_t>{2, 3} : std::vector<uint32_t>{4, 3};
+    for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
+      ScreenedHead head(HardHead(1500, hidden_size, seed), hidden_size, states,
+                        {.bits = bits,
+                         .kernels = *k,
+                         .psram_rows = seed % 2 == 0 ? 1500u : 700u,
+                         .flash_rows = 400,
+                         .as_blocks = true});
+      ASSERT_EQ(head.tensor().type, DType::kQ8_0);
+      tokens += Compare(head, states, seed);
+      for (const float scale : {1e-38f, 1e-8f, 1e-5f, 1e5f, 1e6f}) {
+        Compare(head, Normal(size_t{2} * hidden_size, seed, scale), seed);
+      }
+    }
+  }
+  EXPECT_GT(tokens, 1000u);
+}
+
 // What cannot be bounded is scanned.
 TEST(Screen, HugeAndTinyStatesAndRows) {
   constexpr uint32_t kHidden = 40;
@@ -123,30 +148,57 @@ TEST(Screen, HugeAndTinyStatesAndRows) {
 }
 
 // The promise behind all of it, asked directly: the logit lies within the bounds of every stage.
-TEST(Screen, BoundsHold) {
-  for (uint32_t hidden_size : {16u, 64u, 100u, 192u}) {
-    const std::vector<float> head = HardHead(700, hidden_size, hidden_size);
-    const std::vector<float> states = Normal(size_t{20} * hidden_size, 3, 4.0f);
-    BuiltScreen screen = host::BuildScreen(head, hidden_size, states, std::array<uint32_t, 3>{3, 3, 4});
-    std::vector<int8_t> codes(head::QueryCodeBytes(hidden_size));
-    head::Query query(screen.info, hidden_size, math::BestKernels(), screen.vectors, codes);
+void ExpectBoundsHold(uint32_t hidden_size, bool as_blocks) {
+  const math::Kernels& kernels = math::BestKernels();
+  std::vector<float> head = HardHead(700, hidden_size, hidden_size);
+  std::vector<float> states = Normal(size_t{20} * hidden_size, 3, 4.0f);
+  const std::vector<float> given = states;
+  std::vector<std::byte> rows(static_cast<size_t>(StoredBytes(DType::kQ8_0, as_blocks ? head.size() : 0)));
+  std::vector<math::Q8Block> blocks(hidden_size / 32);
+  if (as_blocks) {
+    ASSERT_TRUE(host::QuantizeQ8_0(head, rows));
+    host::ExpandElements(rows, DType::kQ8_0, head);
     for (size_t at = 0; at < states.size(); at += hidden_size) {
-      ASSERT_TRUE(query.Set(&states[at]));
-      for (uint32_t r = 0; r < 700; ++r) {
-        float logit = 0;
-        math::BestKernels().matvec_f32(&logit, &head[size_t{r} * hidden_size], &states[at], 1, hidden_size);
-        float center = 0;
-        for (uint32_t s = 0; s < 3; ++s) {
-          float step = 0;
-          float radius = 0;
-          math::BestKernels().screen_rows(
-              &step, &radius, &screen.records[s][size_t{r} * screen.info.stages[s].record_bytes], 1, query.stage(s));
-          center += step;
-          ASSERT_LE(center - radius, logit) << hidden_size << " row " << r << " stage " << s;
-          ASSERT_GE(center + radius, logit) << hidden_size << " row " << r << " stage " << s;
-        }
+      kernels.quantize_q8(blocks.data(), &given[at], hidden_size);
+      for (uint32_t i = 0; i < hidden_size; ++i) {
+        states[at + i] = blocks[i / 32].scale * static_cast<float>(blocks[i / 32].values[i % 32]);
       }
     }
+  }
+  BuiltScreen screen = host::BuildScreen(head, hidden_size, states, std::array<uint32_t, 3>{3, 3, 4});
+  std::vector<int8_t> codes(head::QueryCodeBytes(hidden_size));
+  head::Query query(screen.info, hidden_size, kernels, screen.vectors, codes);
+  for (size_t at = 0; at < states.size(); at += hidden_size) {
+    ASSERT_TRUE(query.Set(&states[at]));
+    if (as_blocks) kernels.quantize_q8(blocks.data(), &given[at], hidden_size);
+    for (uint32_t r = 0; r < 700; ++r) {
+      float logit = 0;
+      if (as_blocks) {
+        const auto row_bytes = static_cast<size_t>(StoredBytes(DType::kQ8_0, hidden_size));
+        kernels.matvec_q8_0(&logit, &rows[r * row_bytes], blocks.data(), 1, hidden_size);
+      } else {
+        kernels.matvec_f32(&logit, &head[size_t{r} * hidden_size], &states[at], 1, hidden_size);
+      }
+      float center = 0;
+      for (uint32_t s = 0; s < 3; ++s) {
+        float step = 0;
+        float radius = 0;
+        kernels.screen_rows(&step, &radius, &screen.records[s][size_t{r} * screen.info.stages[s].record_bytes], 1,
+                            query.stage(s));
+        center += step;
+        ASSERT_LE(center - radius, logit) << hidden_size << " row " << r << " stage " << s;
+        ASSERT_GE(center + radius, logit) << hidden_size << " row " << r << " stage " << s;
+      }
+    }
+  }
+}
+
+TEST(Screen, BoundsHold) {
+  for (uint32_t hidden_size : {16u, 64u, 100u, 192u}) {
+    ASSERT_NO_FATAL_FAILURE(ExpectBoundsHold(hidden_size, /*as_blocks=*/false));
+  }
+  for (uint32_t hidden_size : {32u, 96u, 192u}) {
+    ASSERT_NO_FATAL_FAILURE(ExpectBoundsHold(hidden_size, /*as_blocks=*/true));
   }
 }
 

@@ -75,13 +75,18 @@ ScreenedHead::ScreenedHead(std::span<const float> weights, uint32_t hidden_size,
              .rows = rows,
              .cols = hidden_size,
              .id = {TensorKind::kLmHead, 0},
-             .type = std::ranges::all_of(weights, host::FitsF16) ? DType::kF16 : DType::kF32};
+             .type = options.as_blocks                             ? DType::kQ8_0
+                     : std::ranges::all_of(weights, host::FitsF16) ? DType::kF16
+                                                                   : DType::kF32};
+  const std::vector<std::byte> model = StoreWeights(weights);
+  std::vector<float> expanded(weights.size());
+  host::ExpandElements(model, tensor_.type, expanded);
+  weights = expanded;
   host::BuiltScreen screen = host::BuildScreen(weights, hidden_size, states, options.bits);
   host::MeasureScreen(screen, hidden_size, states);
   if (!options.room_as_measured) screen.info.num_candidates = rows;
   const auto crc32c = options.kernels->crc32c;
 
-  const std::vector<std::byte> model = StoreWeights(weights);
   const auto row_bytes = static_cast<size_t>(tensor_.row_bytes());
   std::vector<uint32_t> row_crcs;
   for (uint32_t r = 0; r < rows; ++r) row_crcs.push_back(crc32c(0, &model[r * row_bytes], row_bytes));
@@ -138,8 +143,13 @@ ScreenedHead::ScreenedHead(std::span<const float> weights, uint32_t hidden_size,
   if (!screen_->Load(in_memory)) std::abort();  // made a moment ago
 }
 
-std::vector<std::byte> ScreenedHead::StoreWeights(std::span<const float> weights) {
+std::vector<std::byte> ScreenedHead::StoreWeights(std::span<const float> weights) const {
   std::vector<std::byte> bytes;
+  if (tensor_.type == DType::kQ8_0) {
+    bytes.resize(static_cast<size_t>(tensor_.size_bytes()));
+    if (!host::QuantizeQ8_0(weights, bytes)) std::abort();
+    return bytes;
+  }
   const auto append = [&](auto value) {
     const auto* const data = reinterpret_cast<const std::byte*>(&value);
     bytes.insert(bytes.end(), data, data + sizeof(value));
@@ -175,6 +185,8 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   flash_.resize(static_cast<size_t>(flash_bytes));
   rows_.resize(2 * head::kBlockRows);
   vectors_.resize((1 + index_.screen.num_directions) * size_t{tensor_.cols});
+  quantized_.resize(tensor_.cols / math::Q8Block::kElements);
+  quantized_state_.resize(tensor_.cols);
   codes_.resize(static_cast<size_t>(head::QueryCodeBytes(tensor_.cols)));
   candidates_.resize(index_.screen.num_candidates);
   const std::span<std::byte> tiles = std::as_writable_bytes(std::span(blocks_));
@@ -183,6 +195,8 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   memory.vectors = vectors_;
   memory.group_checks = groups_;
   memory.codes = codes_;
+  memory.quantized = quantized_;
+  memory.quantized_state = quantized_state_;
   memory.candidates = candidates_;
   memory.psram = psram_;
   memory.flash = flash_;

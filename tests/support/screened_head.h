@@ -41,11 +41,14 @@ class ScreenedHead {
     uint32_t flash_rows = 0;
     // Of both, which the stages share, the first before the others.
     uint64_t memory_bytes = std::numeric_limits<uint64_t>::max();
+    // The rows are rounded to Q8_0, and so are the states that they are multiplied with.
+    bool as_blocks = false;
     // Room for as many candidates as `thimble prepare` asks for, rather than for all rows.
     bool room_as_measured = false;
   };
 
-  // `weights` [rows, hidden_size], stored as F16 where every one of them is exact in it, else as float32. `states`
+  // `weights` [rows, hidden_size], stored as F16 where every one of them is exact in it, else as float32, or in blocks
+  // that must be able to hold them. `states`
   // [n, hidden_size] shape the screen, and it is measured on them.
   ScreenedHead(std::span<const float> weights, uint32_t hidden_size, std::span<const float> states,
                const Options& options);
@@ -73,7 +76,7 @@ class ScreenedHead {
 
   Result<TokenId> Choose(head::Head& head, const float* x, const text::SamplerOptions& sampler, uint32_t position,
                          std::span<const TokenId> recent);
-  std::vector<std::byte> StoreWeights(std::span<const float> weights);
+  std::vector<std::byte> StoreWeights(std::span<const float> weights) const;
   head::HeadMemory TakeMemory(const Options& options);
 
   TensorRef tensor_;
@@ -84,7 +87,8 @@ class ScreenedHead {
   std::unique_ptr<card::FileReader> reader_, scan_reader_, index_reader_;
   std::unique_ptr<card::TileStream> stream_, scan_stream_;
   std::vector<Block> blocks_;
-  std::vector<float> rows_, vectors_;
+  std::vector<float> rows_, vectors_, quantized_state_;
+  std::vector<math::Q8Block> quantized_;
   std::vector<uint32_t> groups_;
   std::vector<int8_t> codes_;
   std::vector<text::Bounded> candidates_;
