@@ -116,7 +116,7 @@ TEST_F(FlashWriterTest, HoldsWhatTheFormatSays) {
   }
   const size_t content = want.size() - kFlashSectorBytes;
   EXPECT_EQ(content, model.plan().region_bytes(Region::kFlash));
-  const size_t sectors = FlashBytes(content) / kFlashSectorBytes - 1;
+  const auto sectors = static_cast<size_t>(FlashBytes(content) / kFlashSectorBytes - 1);
   want.resize(kFlashBytes, std::byte{0xff});
   const auto put = [&](size_t at, auto value) { std::memcpy(&want[at], &value, sizeof(value)); };
   std::memcpy(want.data(), "THIMFLS\n", 8);
@@ -157,7 +157,7 @@ TEST_F(FlashWriterTest, WhereverThePowerIsCutTheNextOpeningGoesOn) {
       ASSERT_EQ(again.run, run_) << "after " << calls << " calls";
       ASSERT_TRUE(Holds(flash, image)) << "after " << calls << " calls";
       // The header and the sector that was being written, at most, were written twice.
-      const size_t sectors = FlashBytes(image.size()) / kFlashSectorBytes;
+      const uint64_t sectors = FlashBytes(image.size()) / kFlashSectorBytes;
       EXPECT_LE(flash.erased(), sectors + 3);
       EXPECT_GE(flash.erased() + 2, erased);
     }
