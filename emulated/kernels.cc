@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "emulated/commands.h"
 #include "emulated/machine.h"
@@ -16,6 +17,7 @@ namespace thimble::emulated {
 namespace {
 
 using math::Kernels;
+using math::Q8Block;
 using math::ScreenQuery;
 
 // The same numbers on every machine.
@@ -82,6 +84,7 @@ class KernelCheck {
   static constexpr uint32_t kMostRows = 9;
   static constexpr uint32_t kMostUnits = 40;
   static constexpr uint32_t kMostShift = 3;
+  static constexpr uint32_t kMostBlocks = 9;
 
   template <class T>
   bool Same(std::span<const T> got, std::span<const T> want, const char* what, uint32_t a, uint32_t b) {
@@ -123,7 +126,31 @@ class KernelCheck {
         }
       }
     }
+    for (uint32_t blocks = 0; blocks <= kMostBlocks; ++blocks) {
+      for (const uint32_t rows : {1u, 2u, 3u, 4u, 5u, 9u}) {
+        if (!Blocks(rows, blocks, (blocks + rows) % (kMostShift + 1))) return false;
+      }
+    }
     return true;
+  }
+
+  bool Blocks(uint32_t rows, uint32_t blocks, uint32_t shift) {
+    const uint32_t cols = blocks * Q8Block::kElements;
+    const auto x = state_.first(cols);
+    Fill(x, &Random::Float);
+    for (const auto& [table, out] : {std::pair(kernels_, got_blocks_), {&math::kReferenceKernels, want_blocks_}}) {
+      table->quantize_q8(out.data(), x.data(), cols);
+    }
+    if (!Same<Q8Block>(got_blocks_.first(blocks), want_blocks_.first(blocks), "quantize_q8", 1, cols)) return false;
+    std::byte* const w = records_.data() + shift;
+    for (uint32_t i = 0; i < rows * blocks * 34; i += 34) {
+      for (uint32_t j = 0; j < 34; ++j) w[i + j] = static_cast<std::byte>(random_.Bits());
+      const uint16_t scale = random_.F16();
+      std::memcpy(w + i, &scale, sizeof(scale));
+    }
+    kernels_->matvec_q8_0(got_.data(), w, want_blocks_.data(), rows, cols);
+    math::kReferenceKernels.matvec_q8_0(want_.data(), w, want_blocks_.data(), rows, cols);
+    return Same<float>(got_.first(rows), want_.first(rows), "matvec_q8_0", rows, cols);
   }
 
   bool Others() {
@@ -211,6 +238,9 @@ class KernelCheck {
   std::span<float> x_ = memory_.Take<float>(kMostCols + kMostShift);
   std::span<float> got_ = memory_.Take<float>(kMostCols + kMostShift);
   std::span<float> want_ = memory_.Take<float>(kMostCols + kMostShift);
+  std::span<float> state_ = memory_.Take<float>(kMostBlocks * Q8Block::kElements);
+  std::span<Q8Block> got_blocks_ = memory_.Take<Q8Block>(kMostBlocks);
+  std::span<Q8Block> want_blocks_ = memory_.Take<Q8Block>(kMostBlocks);
   std::span<int8_t> codes_ = memory_.Take<int8_t>(size_t{kMostUnits} * 64);
   std::span<int16_t> directions_ = memory_.Take<int16_t>(16);
   std::span<std::byte> records_ = memory_.Take<std::byte>(size_t{kMostRows + 1} * (4 * 7 * kMostUnits + 24));
@@ -264,8 +294,10 @@ bool CountKernels() {
   const auto x = memory.Take<float>(kCols);
   const auto y = memory.Take<float>(kMacs);
   const auto codes = memory.Take<int8_t>(size_t{kUnits} * 64);
-  const auto records = memory.Take<std::byte>(size_t{kRows} * (4 * 7 * kUnits + 8));
-  if (w.empty() || w16.empty() || x.empty() || y.empty() || codes.empty() || records.empty()) return false;
+  const auto records = memory.Take<std::byte>(size_t{kRows} * (4 * 7 * kUnits + 40));
+  const auto blocks = memory.Take<Q8Block>(kUnits);
+  if (blocks.empty() || w.empty() || w16.empty() || x.empty() || y.empty() || codes.empty() || records.empty())
+    return false;
   for (float& value : w) value = random.Float();
   for (float& value : x) value = random.Float();
   for (uint16_t& value : w16) value = random.BF16();  // as float16 without a subnormal
@@ -274,6 +306,8 @@ bool CountKernels() {
   Count("matvec_f32", kMacs, [&] { k.matvec_f32(y.data(), w.data(), x.data(), kRows, kCols); });
   Count("matvec_f16", kMacs, [&] { k.matvec_f16(y.data(), w16.data(), x.data(), kRows, kCols); });
   Count("matvec_bf16", kMacs, [&] { k.matvec_bf16(y.data(), w16.data(), x.data(), kRows, kCols); });
+  Count("matvec_q8_0", kMacs, [&] { k.matvec_q8_0(y.data(), records.data(), blocks.data(), kRows, kCols); });
+  Count("quantize_q8", kCols, [&] { k.quantize_q8(blocks.data(), x.data(), kCols); });
   Count("add_weighted_rows", kMacs / 2,
         [&] { k.add_weighted_rows_f32(y.data(), w.data(), x.data(), kRows, kHeadDim, kHeadDim); });
   for (uint32_t bits = 1; bits <= 7; ++bits) {

@@ -43,5 +43,6 @@
 .irp cols, 1, 4, 12
     CALL_WINDOWED thimble_add_weighted_rows\cols
 .endr
+    CALL_WINDOWED thimble_dot_q8
     CALL_WINDOWED thimble_crc32c_words
     CALL_WINDOWED thimble_madd

@@ -1,6 +1,16 @@
 // For Xtensa processors with single-precision floating point and MAC16. The inner loops are in xtensa_loops.S.
 #include "engine/math/kernels-inl.h"
 
+namespace thimble::math {
+
+// A Q8Block as thimble_dot_q8 wants it.
+struct SpreadBlock {
+  int16_t values[Q8Block::kElements];
+  float scale;
+};
+
+}  // namespace thimble::math
+
 extern "C" {
 // Dot products of one row or three [n] with x [n] into sums [1] or [3], which has 16 bytes, on the stack. The rows lie
 // `row_bytes` apart.
@@ -20,6 +30,9 @@ int32_t thimble_sum_codes4(const std::byte* codes, const int16_t* query, uint32_
 int32_t thimble_sum_codes5(const std::byte* codes, const int16_t* query, uint32_t units);
 int32_t thimble_sum_codes6(const std::byte* codes, const int16_t* query, uint32_t units);
 int32_t thimble_sum_codes7(const std::byte* codes, const int16_t* query, uint32_t units);
+
+// Continues a sum [1], which is on the stack, over `blocks` > 0 blocks of a row of Q8_0, which begins on an even byte.
+void thimble_dot_q8(float* sum, const std::byte* row, const thimble::math::SpreadBlock* x, uint32_t blocks);
 
 // Kernels::add_weighted_rows_f32 of as many columns as the name says, of rows that lie `row_bytes` apart. `sums` is on
 // the stack.
@@ -48,6 +61,28 @@ void Matvec(float* y, const Stored* w, const float* x, uint32_t rows, uint32_t c
   for (; rows > 0; --rows, w += cols) {
     kDot1(sums, w, x, cols, row_bytes);
     *y++ = sums[0];
+  }
+}
+
+constexpr uint32_t kSpreadBlocks = 16;
+
+void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uint32_t cols) {
+  if (reinterpret_cast<uintptr_t>(w) % 2 != 0) return K::MatvecQ8(y, w, x, rows, cols);
+  const uint32_t all = cols / Q8Block::kElements;
+  for (uint32_t r = 0; r < rows; ++r) y[r] = 0.0f;
+  SpreadBlock part[kSpreadBlocks];
+  for (uint32_t first = 0; first < all; first += kSpreadBlocks) {
+    const uint32_t blocks = all - first < kSpreadBlocks ? all - first : kSpreadBlocks;
+    for (uint32_t b = 0; b < blocks; ++b) {
+      for (uint32_t j = 0; j < Q8Block::kElements; ++j) part[b].values[j] = x[first + b].values[j];
+      part[b].scale = x[first + b].scale;
+    }
+    const std::byte* row = w + size_t{first} * K::kBlockBytes;
+    for (uint32_t r = 0; r < rows; ++r, row += size_t{all} * K::kBlockBytes) {
+      float sum = y[r];
+      thimble_dot_q8(&sum, row, part, blocks);
+      y[r] = sum;
+    }
   }
 }
 
@@ -130,6 +165,7 @@ constexpr Kernels MakeTable() {
   table.matvec_f32 = Matvec<thimble_dot1_f32, thimble_dot3_f32, float>;
   table.matvec_f16 = Matvec<thimble_dot1_f16, thimble_dot3_f16, uint16_t>;
   table.matvec_bf16 = Matvec<thimble_dot1_bf16, thimble_dot3_bf16, uint16_t>;
+  table.matvec_q8_0 = MatvecQ8;
   table.add_weighted_rows_f32 = AddWeightedRows;
   table.crc32c = Crc;
   table.screen_rows = ScreenRows;

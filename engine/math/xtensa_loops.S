@@ -350,6 +350,103 @@ FUNCTION thimble_sum_codes\bits
     SUM_CODES 7
 
 // ---------------------------------------------------------------------------------------------------------------------
+// A row of Q8_0 times activations, which the caller has spread to 16 bits. Halves of a register hold 256 times a number
+// of the row: those of a word shifted by 8 bits, and of the word itself, without their lower bytes. So the integer sum is
+// 256 times what is wanted, at most 2^27. (qemu 7.2 does not see all loads into the registers m0 to m3: x is in others.)
+//
+//   a2  sum      a5  blocks left    a10 a11 a12  as for float16     a13 a14  two activations each
+//   a3  row      a6  0xff00ff00     a9           of the scale       f0       sum
+//   a4  x, 64 bytes and its scale   a7  a8       numbers of the row
+//
+// A block's numbers begin 2 bytes behind its start, so those of every second block are in whole words.
+
+// Numbers k and k + 2 to a8, k + 1 and k + 3 to a7.
+.macro TAKE_FOUR at
+    l32i a7, a3, \at
+    slli a8, a7, 8
+    and a8, a8, a6
+    and a7, a7, a6
+.endm
+
+.macro FOUR mul, at, x
+    TAKE_FOUR \at
+    l32i a13, a4, \x
+    l32i a14, a4, \x + 4
+    \mul\().aa.ll a13, a8
+    mula.aa.hl a13, a7
+    mula.aa.lh a14, a8
+    mula.aa.hh a14, a7
+.endm
+
+FUNCTION thimble_dot_q8
+    movi a10, -1
+    slli a10, a10, 28
+    slli a9, a10, 3
+    xor a10, a10, a9
+    movi a9, -1
+    xor a10, a10, a9
+    movi a11, 31
+    slli a11, a11, 23
+    movi a12, 112
+    slli a12, a12, 23
+    movi a6, 255
+    slli a9, a6, 24
+    slli a6, a6, 8
+    or a6, a6, a9
+    lsi f0, a2, 0
+.Lq8_block:
+    l16si a9, a3, 0
+    bbci a3, 1, .Lq8_split_words
+    j .Lq8_whole_words
+.Lq8_split_words:
+    // The first word has the scale in its lower half; the last two numbers are not in a word that may be read.
+    TAKE_FOUR 0
+    l32i a13, a4, 0
+    mul.aa.lh a13, a8
+    mula.aa.hh a13, a7
+  .irp word, 1, 2, 3, 4, 5, 6, 7
+    FOUR mula, 4*\word, 8*\word-4
+  .endr
+    l16ui a7, a3, 32
+    l32i a13, a4, 60
+    slli a8, a7, 8
+    and a7, a7, a6
+    mula.aa.ll a13, a8
+    mula.aa.hl a13, a7
+    addi a3, a3, 34
+    j .Lq8_scale
+.Lq8_whole_words:
+    addi a3, a3, 2
+    FOUR mul, 0, 0
+  .irp word, 1, 2, 3, 4, 5, 6, 7
+    FOUR mula, 4*\word, 8*\word
+  .endr
+    addi a3, a3, 32
+.Lq8_scale:
+    slli a9, a9, 13
+    and a9, a9, a10
+    bnone a9, a11, .Lq8_subnormal
+    bnall a9, a11, .Lq8_finite
+    add a9, a9, a12
+.Lq8_finite:
+    add a9, a9, a12
+    wfr f13, a9
+    lsi f12, a4, 64
+    mul.s f12, f13, f12
+    rsr a7, acclo
+    srai a7, a7, 8
+    float.s f13, a7, 0
+    madd.s f0, f13, f12
+    addi a4, a4, 68
+    addi a5, a5, -1
+    bnez a5, .Lq8_block
+    ssi f0, a2, 0
+    LEAVE
+.Lq8_subnormal:
+    call0 .Lexpand_subnormal
+    j .Lq8_finite
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Sums over rows: a2: sums; a3: rows; a4: factors; a5: how many; a6: bytes from one row to the next.
 
 .macro ADD_ROWS cols, lanes:vararg
