@@ -2,6 +2,7 @@
 
 #include <array>
 #include <bit>
+#include <cstring>
 #include <span>
 
 #include "engine/math/numerics.h"
@@ -186,6 +187,33 @@ uint32_t DotF16(const Kernels& kernels) {
   return Product<uint16_t>(kernels.matvec_f16, [](Random& r) { return r.Half(); }) ^ bf16;
 }
 
+uint32_t DotQ8(const Kernels& kernels) {
+  constexpr uint32_t kBlocks = 3;
+  constexpr auto kRowBytes = static_cast<size_t>(StoredBytes(DType::kQ8_0, kBlocks * math::Q8Block::kElements));
+  Random random;
+  Hash hash;
+  for (uint32_t i = 0; i < 8; ++i) {
+    std::array<std::byte, kRows * kRowBytes> w;
+    std::array<float, kBlocks * math::Q8Block::kElements> x;
+    std::array<math::Q8Block, kBlocks> blocks;
+    std::array<float, kRows> y;
+    for (std::byte& value : w) value = static_cast<std::byte>(random.Bits());
+    for (size_t at = 0; at < w.size(); at += BlockBytes(DType::kQ8_0)) {
+      const uint16_t scale = random.Half();
+      std::memcpy(&w[at], &scale, sizeof(scale));
+    }
+    for (float& value : x) value = random.Float(-6, 6);
+    kernels.quantize_q8(blocks.data(), x.data(), x.size());
+    for (const math::Q8Block& block : blocks) {
+      hash.Add(std::array{block.scale});
+      hash.Add(std::to_array(block.values));
+    }
+    kernels.matvec_q8_0(y.data(), w.data(), blocks.data(), kRows, x.size());
+    hash.Add(y);
+  }
+  return hash.crc();
+}
+
 uint32_t Layer(const Kernels& kernels) {
   Random random;
   Hash hash;
@@ -231,6 +259,7 @@ constexpr std::array<Test, kNumSelfTests> kTests = {{
     {"rotary positions", kEverything, Rotary, 0xb412caea},
     {"dot product of float32", kEverything, DotF32, 0x74af40cf},
     {"dot product of 16-bit rows", "models stored in 16 bits", DotF16, 0x064a57d5},
+    {"dot product of 8-bit rows", "models stored in Q8_0", DotQ8, 0x3d007381},
     {"norm, softmax, SiLU, rotation", kEverything, Layer, 0x3badf738},
     {"checksum", "nothing that is damaged would be found out", Checksum, 0xe3069283},
 }};

@@ -135,6 +135,7 @@ struct Operands {
   std::span<float> y;            // [kCols]
   std::span<std::byte> records;  // of a stage of the screen
   std::span<int8_t> codes;
+  std::span<math::Q8Block> blocks;  // [kCols / 32]
 };
 
 constexpr uint32_t kScreenUnits = kCols / 32;
@@ -148,6 +149,7 @@ Result<Operands> TakeOperands(Arena& arena) {
   THIMBLE_ASSIGN(o.x2, arena.Take<float>(kCols));
   THIMBLE_ASSIGN(o.y, arena.Take<float>(kCols));
   THIMBLE_ASSIGN(o.records, arena.Take<std::byte>(kRows * kRecordBytes));
+  THIMBLE_ASSIGN(o.blocks, arena.Take<math::Q8Block>(kCols / math::Q8Block::kElements));
   THIMBLE_ASSIGN(o.codes, arena.Take<int8_t>(kScreenUnits * 64));
   Random random;
   // Of moderate size, also as 16-bit floats.
@@ -189,6 +191,10 @@ class KernelBench {
     THIMBLE_TRY(Time(Kernel::kMatvecF16, kMacs, [&] { k_->matvec_f16(o_.y.data(), w16, o_.x.data(), kRows, kCols); }));
     THIMBLE_TRY(
         Time(Kernel::kMatvecBF16, kMacs, [&] { k_->matvec_bf16(o_.y.data(), w16, o_.x.data(), kRows, kCols); }));
+    const auto* w8 = reinterpret_cast<const std::byte*>(o_.w.data());
+    THIMBLE_TRY(Time(Kernel::kQuantize, kCols, [&] { k_->quantize_q8(o_.blocks.data(), o_.x.data(), kCols); }));
+    THIMBLE_TRY(
+        Time(Kernel::kMatvecQ8_0, kMacs, [&] { k_->matvec_q8_0(o_.y.data(), w8, o_.blocks.data(), kRows, kCols); }));
     return Time(Kernel::kWeightedSum, kMacs,
                 [&] { k_->add_weighted_rows_f32(o_.y.data(), o_.w.data(), o_.x.data(), kRows, kCols, kCols); });
   }
