@@ -100,9 +100,7 @@ double DeviationOf(const std::vector<double>& values) {
 // A model on a board, opened afresh for each repetition in the same memory.
 class Bench {
  public:
-  Bench(LoadedModel& loaded, const plan::Plan& plan) : loaded_(&loaded), plan_(&plan) {
-    for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = loaded.memory().arenas()[i].used_bytes();
-  }
+  Bench(LoadedModel& loaded, const plan::Plan& plan) : loaded_(&loaded), plan_(&plan) {}
 
   Expected<Measured> Measure(const Test& test, uint32_t reps, bool warm_up) {
     Measured measured = {.test = test, .samples_ns = {}, .counts = {}};
@@ -116,13 +114,6 @@ class Bench {
   }
 
  private:
-  Expected<Session*> OpenSession() {
-    for (size_t i = 0; i < kNumRegions; ++i) loaded_->memory().arenas()[i].Release(marks_[i]);
-    const auto session = Session::Open(loaded_->PartsFor(*plan_), loaded_->memory().arenas());
-    if (!session) return loaded_->Failure(session.error());
-    return *session;
-  }
-
   // The begin token and then numbers that are the same everywhere.
   std::vector<TokenId> Prompt(uint32_t n) const {
     const card::ModelFile& model = loaded_->model();
@@ -134,7 +125,7 @@ class Bench {
   }
 
   Expected<Sample> Run(const Test& test) {
-    THIMBLE_ASSIGN(Session* const session, OpenSession());
+    THIMBLE_ASSIGN(Session* const session, loaded_->OpenSession(*plan_));
     const std::vector<TokenId> prompt = Prompt(std::max(test.n_prompt, 1u));
     const CardCounts before = CardCounts::Of(loaded_->ledger());
     const auto start = std::chrono::steady_clock::now();
@@ -148,7 +139,6 @@ class Bench {
 
   LoadedModel* loaded_;
   const plan::Plan* plan_;
-  std::array<uint64_t, kNumRegions> marks_ = {};  // what the model itself takes of each arena
 };
 
 // One row, under llama-bench's names where it has them.

@@ -34,6 +34,7 @@ void AddConvertCommand(CLI::App& app, int& exit_code);
 void AddFlashImageCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddTokenizeCommand(CLI::App& app, int& exit_code);
+void AddPerplexityCommand(CLI::App& app, int& exit_code);
 void AddPrepareCommand(CLI::App& app, int& exit_code);
 void AddPlanCommand(CLI::App& app, int& exit_code);
 void AddSimulateCommand(CLI::App& app, int& exit_code);

@@ -47,6 +47,17 @@ SessionParts LoadedModel::PartsFor(const plan::Plan& plan) {
           .index_reader = index_reader_.get()};
 }
 
+void LoadedModel::Mark() {
+  for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = memory_.arenas()[i].used_bytes();
+}
+
+Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
+  for (size_t i = 0; i < kNumRegions; ++i) memory_.arenas()[i].Release(marks_[i]);
+  const auto session = Session::Open(PartsFor(plan), memory_.arenas());
+  if (!session) return Failure(session.error());
+  return *session;
+}
+
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
@@ -63,6 +74,7 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
   const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
   loaded->model_ = *model;
+  loaded->Mark();
   if (choice.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
   if (o.index_device) {
@@ -74,6 +86,7 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
                                     loaded->memory_.arenas());
   if (!index) return loaded->Failure(index.error());
   loaded->index_ = *index;
+  loaded->Mark();
   return loaded;
 }
 

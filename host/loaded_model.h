@@ -3,6 +3,7 @@
 #ifndef THIMBLE_HOST_LOADED_MODEL_H_
 #define THIMBLE_HOST_LOADED_MODEL_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,9 @@ class LoadedModel {
 
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan);
+
+  // A fresh session in memory(); the one before is gone.
+  Expected<Session*> OpenSession(const plan::Plan& plan);
   const Ledger& ledger() const { return ledger_; }
   // From now on tells `events`, which outlives this, what happens; null: nobody.
   void Observe(EventSink* events) { ledger_.events = events; }
@@ -71,6 +75,8 @@ class LoadedModel {
   std::unexpected<std::string> Failure(const Error& error) const;
 
  private:
+  void Mark();
+
   LoadedModel(std::string name, ChosenBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
         board_(std::move(board)),
@@ -90,6 +96,7 @@ class LoadedModel {
   card::ModelFile model_;
   std::unique_ptr<card::FileReader> index_reader_;
   std::optional<card::Index> index_;
+  std::array<uint64_t, kNumRegions> marks_ = {};  // what the model itself takes of each arena
 };
 
 }  // namespace thimble::host

@@ -2,7 +2,9 @@
 #ifndef THIMBLE_HOST_LOADED_TOKENIZER_H_
 #define THIMBLE_HOST_LOADED_TOKENIZER_H_
 
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "engine/card/file_reader.h"
 #include "engine/card/model_file.h"
@@ -18,6 +20,9 @@ class LoadedTokenizer {
   static Result<LoadedTokenizer> Load(card::FileReader& reader, const card::TokenizerRef& ref);
 
   const text::Tokenizer& get() const { return tokenizer_; }
+
+  // The ids of a text of any length. Fails as text::Tokenizer::Encode() does.
+  Result<std::vector<TokenId>> Encode(std::string_view text, bool add_bos) const;
 
  private:
   explicit LoadedTokenizer(AlignedBuffer table) : table_(std::move(table)) {}

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   AddPlanCommand(app, exit_code);
   AddSimulateCommand(app, exit_code);
   AddBoardsCommand(app, exit_code);
+  AddPerplexityCommand(app, exit_code);
   AddVerifyCommand(app, exit_code);
   AddTokenizeCommand(app, exit_code);
   app.footer(kExamples);  // last, because subcommands inherit it

@@ -93,12 +93,9 @@ Status Tokenize(const TokenizeCommandOptions& options) {
   if (!loaded_tokenizer) return loaded->Failure(loaded_tokenizer.error());
   const text::Tokenizer& tokenizer = loaded_tokenizer->get();
 
-  std::vector<std::byte> workspace(static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size())));
-  // A byte that is no character becomes U+FFFD, three byte tokens at worst; bos and the dummy prefix come first.
-  std::vector<TokenId> ids(3 * text.size() + 8);
-  const auto count = tokenizer.Encode(text, tokenizer.add_bos() && !options.no_bos, ids, workspace);
-  if (!count) return loaded->Failure(count.error());
-  ids.resize(*count);
+  const auto encoded = loaded_tokenizer->Encode(text, tokenizer.add_bos() && !options.no_bos);
+  if (!encoded) return loaded->Failure(encoded.error());
+  const std::vector<TokenId>& ids = *encoded;
 
   std::string out;
   if (options.json) {
