@@ -1,5 +1,5 @@
 """Holds thimble perplexity to a transformer written here in numpy, in double precision: of the bundled model, and of
-the same with a louder LM head.
+the same with a louder attention.
 
     python3 perplexity_test.py THIMBLE
 """
@@ -36,12 +36,12 @@ def read_safetensors(path):
 
 
 def write_louder(path, factor):
-    """The same file, with all of the LM head times a power of two, which float16 holds exactly."""
+    """The same file, with the last matrix of attention times a power of two, which float16 holds exactly."""
     data = bytearray(path.read_bytes())
     size = int.from_bytes(data[:8], "little")
-    begin, end = json.loads(data[8:8 + size])["lm_head.weight"]["data_offsets"]
-    head = np.frombuffer(bytes(data[8 + size + begin:8 + size + end]), np.float16) * np.float16(factor)
-    data[8 + size + begin:8 + size + end] = head.tobytes()
+    begin, end = json.loads(data[8:8 + size])["model.layers.0.self_attn.o_proj.weight"]["data_offsets"]
+    louder = np.frombuffer(bytes(data[8 + size + begin:8 + size + end]), np.float16) * np.float16(factor)
+    data[8 + size + begin:8 + size + end] = louder.tobytes()
     path.write_bytes(data)
 
 
@@ -121,7 +121,7 @@ def main():
         write_louder(folder / "louder/model.safetensors", 2)
         run("convert", folder / "louder", "-o", folder / "louder.gguf")
         text = " ".join(json.loads(run("run", "-m", folder / "base.gguf", "-n", 150, "-s", seed, "--temp", 1, "--json",
-                                       "-p", "One day"))["text"] for seed in range(1, 5))
+                                       "-p", "One day"))["text"] for seed in range(1, 9))
         (folder / "text.txt").write_text(text, encoding="utf-8")
         ids = json.loads(run("tokenize", "-m", folder / "base.gguf", "-f", folder / "text.txt", "--ids"))
         config = json.loads((MODEL / "config.json").read_text())
@@ -129,7 +129,7 @@ def main():
                         read_safetensors(MODEL / "model.safetensors"), config, ids)
         got = json.loads(run("perplexity", "-m", folder / "louder.gguf", "-f", folder / "text.txt", "-c", CHUNK,
                              "--kl-divergence", folder / "base.gguf", "--json"))
-        assert want["tokens"] >= 150 and 0.3 < want["kld_mean"], want
+        assert want["tokens"] >= 150 and want["kld_mean"] > 0.01 and want["top_match"] < 1, want
         for key, value in want.items():
             print(f"{key:10} {got[key]:.9g}, numpy {value:.9g}")
             assert abs(got[key] - value) <= 2e-5 * max(abs(value), 1e-3), key
