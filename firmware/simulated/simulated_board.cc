@@ -1,6 +1,7 @@
 #include "firmware/simulated/simulated_board.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <utility>
 
@@ -83,7 +84,9 @@ const math::Kernels& SimulatedBoard::kernels() const { return math::BestKernels(
 
 uint64_t SimulatedBoard::NowUs() const {
   if (looks_++ == interrupt_after_looks) interrupted_ = true;
-  return now_us_ += us_per_look;
+  if (!shows_) return now_us_ += us_per_look;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
 void SimulatedBoard::Write(std::string_view text) {

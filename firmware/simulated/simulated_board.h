@@ -76,7 +76,7 @@ class SimulatedSlot final : public CardPort {
   uint64_t connections_ = 0;
 };
 
-// What it writes is kept, and shown if asked for.
+// What it writes is kept. One that `shows` also puts it on standard output, and its clock is this computer's.
 class SimulatedBoard final : public Machine {
  public:
   // `flash`: the partition for weights, which outlives this; null: there is none.
