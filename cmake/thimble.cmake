@@ -52,8 +52,9 @@ endfunction()
 # the tree. OPTIMIZED where the test's own objects hold the code under test or long loops.
 #
 # With THIMBLE_SPLIT_TESTS, for who runs them with sanitizers and without, as ./check does: ONLY names the one of these
-# builds that has the test, because optimisation can change nothing that it looks at, or because it computes for long
-# what others have sanitizers for; of a test in both, LONG ones (Suite.Test:...) are left to the optimised.
+# builds that has the test, because optimisation can change nothing that it looks at (the 32-bit build is optimised
+# and has all of the engine's), or because it computes for long what others have sanitizers for; of a test in both, LONG
+# ones (Suite.Test:...) are left to the optimised.
 include(GoogleTest)
 function(thimble_test name)
   cmake_parse_arguments(arg "OPTIMIZED" "ONLY;LONG" "SOURCES;LIBS;DEFINES" ${ARGN})
