@@ -1,5 +1,9 @@
 #include "host/loaded_model.h"
 
+#include <fmt/format.h>
+
+#include <utility>
+
 #include "engine/session.h"
 
 namespace thimble::host {
@@ -49,6 +53,13 @@ SessionParts LoadedModel::PartsFor(const plan::Plan& plan) {
 
 void LoadedModel::Mark() {
   for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = memory_.arenas()[i].used_bytes();
+}
+
+Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
+  if (!model_.tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", name_));
+  auto tokenizer = LoadedTokenizer::Load(*reader_, model_.tokenizer);
+  if (!tokenizer) return Failure(tokenizer.error());
+  return std::move(*tokenizer);
 }
 
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {

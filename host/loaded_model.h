@@ -22,6 +22,7 @@
 #include "host/board_profile.h"
 #include "host/card_open.h"
 #include "host/expected.h"
+#include "host/loaded_tokenizer.h"
 #include "host/model_choice.h"
 #include "host/source.h"
 
@@ -63,6 +64,9 @@ class LoadedModel {
 
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan);
+
+  // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none.
+  Expected<LoadedTokenizer> LoadTokenizer();
 
   // A fresh session in memory(); the one before is gone.
   Expected<Session*> OpenSession(const plan::Plan& plan);

@@ -71,10 +71,8 @@ Expected<Judged> OpenJudged(ModelChoice choice, const PlanChoice& plan_choice) {
 // Of the whole text, as the model's tokenizer has them.
 Expected<std::vector<TokenId>> ReadTokens(const PerplexityCommandOptions& options, LoadedModel& loaded) {
   THIMBLE_ASSIGN(const std::string text, ReadWholeFile(options.file, kMostTextBytes));
-  if (!loaded.model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", options.choice.model));
-  const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
-  if (!tokenizer) return loaded.Failure(tokenizer.error());
-  const auto ids = tokenizer->Encode(text, tokenizer->get().add_bos());
+  THIMBLE_ASSIGN(const LoadedTokenizer tokenizer, loaded.LoadTokenizer());
+  const auto ids = tokenizer.Encode(text, tokenizer.get().add_bos());
   if (!ids) return loaded.Failure(ids.error());
   return *ids;
 }
@@ -96,7 +94,8 @@ Expected<Quality> Judge(const PerplexityCommandOptions& options, Judged& model, 
   const bool begins = tokenizer.add_bos && tokenizer.bos != card::kNoToken;
   const uint32_t half = chunk / 2;
   QualityMeter meter;
-  Progress progress("perplexity", chunks * chunk * sizeof(TokenId));
+  const uint64_t head_bytes = model.loaded->model().tensor({TensorKind::kLmHead, 0}).size_bytes();
+  Progress progress("perplexity", chunks * (chunk - 1 - half) * head_bytes);
   for (size_t c = 0; c < chunks; ++c) {
     std::vector<TokenId> part(ids.begin() + static_cast<ptrdiff_t>(c * chunk),
                               ids.begin() + static_cast<ptrdiff_t>((c + 1) * chunk));
@@ -113,9 +112,8 @@ Expected<Quality> Judge(const PerplexityCommandOptions& options, Judged& model, 
         THIMBLE_ASSIGN(others, base->LogitsAfter(run));
       }
       meter.Add(logits, others, part[done]);
-      progress.Advance(n * sizeof(TokenId));
+      progress.Advance(head_bytes);
     }
-    progress.Advance(sizeof(TokenId));
   }
   return meter.Result();
 }

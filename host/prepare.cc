@@ -107,21 +107,17 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   const auto plan = PlanSession(model, loaded.board(), loaded.reader().block_bytes(),
                                 {.n_ctx = length, .head = plan::HeadMode::kFull}, plain);
   if (!plan) return loaded.Failure(plan.error());
-  std::array<uint64_t, kNumRegions> marks;
-  for (size_t i = 0; i < kNumRegions; ++i) marks[i] = loaded.memory().arenas()[i].used_bytes();
   std::vector<float> states;
   Progress progress("listen", uint64_t{kTexts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
   for (uint32_t text = 0; text < kTexts; ++text) {
-    for (size_t i = 0; i < kNumRegions; ++i) loaded.memory().arenas()[i].Release(marks[i]);
-    const auto session = Session::Open(loaded.PartsFor(*plan), loaded.memory().arenas());
-    if (!session) return loaded.Failure(session.error());
+    THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
     const TokenId first = model.tokenizer.bos != card::kNoToken ? model.tokenizer.bos : 0;
-    if (const auto begun = (*session)->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
+    if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
     text::SamplerOptions sampler = plain;
     sampler.seed = text + 1;
     for (uint32_t i = 0; i + 1 < length; ++i) {
-      if (const auto next = (*session)->Next(sampler); !next) return loaded.Failure(next.error());
-      const float* const hidden = (*session)->hidden();
+      if (const auto next = session->Next(sampler); !next) return loaded.Failure(next.error());
+      const float* const hidden = session->hidden();
       states.insert(states.end(), hidden, hidden + hidden_size);
       progress.Advance(model.tensor({TensorKind::kLmHead, 0}).size_bytes());
     }

@@ -75,7 +75,6 @@ Expected<Simulator> Simulator::Open(const ModelChoice& choice, const std::string
     THIMBLE_ASSIGN(const ClockConstants constants, ConstantsOf(*loaded.profile(), card_mode, corner));
     simulator.constants_.push_back(constants);
   }
-  for (size_t i = 0; i < kNumRegions; ++i) simulator.marks_[i] = loaded.memory().arenas()[i].used_bytes();
   return simulator;
 }
 
@@ -87,11 +86,9 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
                                    Traced traced) {
   LoadedModel& loaded = *loaded_;
   loaded.Observe(nullptr);
-  for (size_t i = 0; i < kNumRegions; ++i) loaded.memory().arenas()[i].Release(marks_[i]);
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, chosen, sampler));
-  const auto session = Session::Open(loaded.PartsFor(plan), loaded.memory().arenas());
-  if (!session) return loaded.Failure(session.error());
-  THIMBLE_ASSIGN(const Prompt prompt, ReadPrompt(what, **session));
+  THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));
+  THIMBLE_ASSIGN(const Prompt prompt, ReadPrompt(what, *session));
 
   std::vector<Watched> watched;
   for (const ClockConstants& constants : constants_) watched.push_back({.clock = BoardClock(constants)});
@@ -102,10 +99,10 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
   WatchedOutput output(watched, loaded.ledger(), traced);
   const std::vector<std::string_view> stops(what.stops.begin(), what.stops.end());
   loaded.Observe(&set);
-  const auto prefilled = (*session)->Prefill(prompt.ids);
+  const auto prefilled = session->Prefill(prompt.ids);
   Result<GenerateResult> generated = GenerateResult{};
   if (prefilled) {
-    generated = Generate(**session, {.sampler = sampler, .n_predict = what.n_predict, .stops = stops}, output);
+    generated = Generate(*session, {.sampler = sampler, .n_predict = what.n_predict, .stops = stops}, output);
   }
   loaded.Observe(nullptr);
   if (!prefilled) return loaded.Failure(prefilled.error());

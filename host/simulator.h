@@ -90,8 +90,7 @@ class Simulator {
 
   std::string card_mode_;
   std::unique_ptr<LoadedModel> loaded_;
-  std::vector<ClockConstants> constants_;         // one for each corner
-  std::array<uint64_t, kNumRegions> marks_ = {};  // what the model itself takes of each arena
+  std::vector<ClockConstants> constants_;  // one for each corner
 };
 
 // The object "modelled" that `simulate --json` and `plan --optimize --json` print.

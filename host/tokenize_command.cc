@@ -88,12 +88,10 @@ std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
 Status Tokenize(const TokenizeCommandOptions& options) {
   THIMBLE_ASSIGN(const std::string text, ReadText(options));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
-  if (!loaded->model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", options.choice.model));
-  const auto loaded_tokenizer = LoadedTokenizer::Load(loaded->reader(), loaded->model().tokenizer);
-  if (!loaded_tokenizer) return loaded->Failure(loaded_tokenizer.error());
-  const text::Tokenizer& tokenizer = loaded_tokenizer->get();
+  THIMBLE_ASSIGN(const LoadedTokenizer loaded_tokenizer, loaded->LoadTokenizer());
+  const text::Tokenizer& tokenizer = loaded_tokenizer.get();
 
-  const auto encoded = loaded_tokenizer->Encode(text, tokenizer.add_bos() && !options.no_bos);
+  const auto encoded = loaded_tokenizer.Encode(text, tokenizer.add_bos() && !options.no_bos);
   if (!encoded) return loaded->Failure(encoded.error());
   const std::vector<TokenId>& ids = *encoded;
 

@@ -185,20 +185,18 @@ class Author {
     std::mt19937 random(seed);
     for (uint64_t done = 0; done < n;) {
       const auto length = static_cast<uint32_t>(std::min<uint64_t>(kTextTokens, n - done));
-      for (size_t i = 0; i < kNumRegions; ++i) loaded_->memory().arenas()[i].Release(marks_[i]);
       const auto plan = PlanSession(model(), loaded_->board(), loaded_->reader().block_bytes(),
                                     {.n_ctx = length + 2, .head = plan::HeadMode::kFull}, sampler);
       if (!plan) return loaded_->Failure(plan.error());
-      const auto session = Session::Open(loaded_->PartsFor(*plan), loaded_->memory().arenas());
-      if (!session) return loaded_->Failure(session.error());
+      THIMBLE_ASSIGN(Session* const session, loaded_->OpenSession(*plan));
       std::vector<TokenId> ids = {1, static_cast<TokenId>(random() % model().shape.vocab_size)};
-      if (const auto begun = (*session)->Prefill(ids); !begun) return loaded_->Failure(begun.error());
+      if (const auto begun = session->Prefill(ids); !begun) return loaded_->Failure(begun.error());
       text::SamplerOptions seeded = sampler;
       seeded.seed = random();
       for (uint32_t i = 0; i < length; ++i, ++done) {
-        const auto token = (*session)->Next(seeded);
+        const auto token = session->Next(seeded);
         if (!token) return loaded_->Failure(token.error());
-        THIMBLE_TRY(use((*session)->hidden(), seeded, std::span<const TokenId>(ids), *token));
+        THIMBLE_TRY(use(session->hidden(), seeded, std::span<const TokenId>(ids), *token));
         ids.push_back(*token);
       }
     }
@@ -208,12 +206,9 @@ class Author {
   const card::ModelFile& model() const { return loaded_->model(); }
 
  private:
-  explicit Author(std::unique_ptr<host::LoadedModel> loaded) : loaded_(std::move(loaded)) {
-    for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = loaded_->memory().arenas()[i].used_bytes();
-  }
+  explicit Author(std::unique_ptr<host::LoadedModel> loaded) : loaded_(std::move(loaded)) {}
 
   std::unique_ptr<host::LoadedModel> loaded_;
-  std::array<uint64_t, kNumRegions> marks_;
 };
 
 Expected<Subject> CompareModel(const std::string& name, const std::string& path, uint64_t tokens) {

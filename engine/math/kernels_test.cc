@@ -16,9 +16,12 @@
 
 #include "engine/math/numerics.h"
 #include "engine/math/screen_codes.h"
+#include "tests/support/f16.h"
 
 namespace thimble::math {
 namespace {
+
+using tests::F16;
 
 // The contract's dot product, written from its text alone.
 float ContractDot(const float* a, const float* b, uint32_t n) {
@@ -64,14 +67,6 @@ TEST_P(KernelTable, MatvecIsTheContractsDotForAllLengthsAndMisalignments) {
       }
     }
   }
-}
-
-// A float16's value, from its definition.
-double F16(uint16_t bits) {
-  const int exponent = (bits >> 10) & 31;
-  const int mantissa = bits & 1023;
-  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
-  return bits & 0x8000 ? -magnitude : magnitude;
 }
 
 // Rows in 16 bits: any finite value, subnormals and zeros of both signs included.

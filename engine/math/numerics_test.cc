@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "engine/math/rotary.h"
+#include "tests/support/f16.h"
 
 namespace thimble::math {
 namespace {
 
+using tests::F16;
 using N = Numerics<SoftwareOps>;
 
 double Ulp(double value) {
@@ -124,13 +126,6 @@ TEST(Numerics, SiluIsAccurateAndNeverOverflows) {
     const double want = static_cast<double>(x) / (1.0 + std::exp(-static_cast<double>(x)));
     ASSERT_NEAR(static_cast<double>(N::Silu(x)), want, 1e-35 + std::fabs(want) * 1e-6) << x;
   }
-}
-
-double F16(uint16_t bits) {
-  const int exponent = (bits >> 10) & 31;
-  const int mantissa = bits & 1023;
-  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
-  return bits & 0x8000 ? -magnitude : magnitude;
 }
 
 // Every number of binary16, and what lies in the middle of two and just beside.

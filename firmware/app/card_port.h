@@ -8,11 +8,10 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/base/board.h"
 #include "engine/base/error.h"
 
 namespace thimble::firmware {
-
-inline constexpr uint32_t kSectorBytes = 512;
 
 enum class CardBus : uint8_t { k4Bit, k1Bit, kSpi };
 

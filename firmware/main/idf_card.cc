@@ -66,18 +66,11 @@ bool CardSlot::Start() {
                           "sdmmc_periph", "sdspi_host", "sdspi_transaction", "diskio_sdmmc"}) {
     esp_log_level_set(tag, ESP_LOG_NONE);
   }
-  wanted_ = xSemaphoreCreateBinaryStatic(&wanted_memory_);
-  done_ = xSemaphoreCreateBinaryStatic(&done_memory_);
-  return xTaskCreatePinnedToCore(Work, "card", kStackBytes, this, kPriority, nullptr, 0) == pdPASS;
-}
-
-void CardSlot::Work(void* self) {
-  CardSlot& card = *static_cast<CardSlot*>(self);
-  while (true) {
-    xSemaphoreTake(card.wanted_, portMAX_DELAY);
+  const auto read = [](void* self) {
+    CardSlot& card = *static_cast<CardSlot*>(self);
     card.outcome_ = sdmmc_read_sectors(&card.card_, card.dst_, card.first_sector_, card.sectors_);
-    xSemaphoreGive(card.done_);
-  }
+  };
+  return task_.Start("card", kStackBytes, kPriority, 0, read, this);
 }
 
 esp_err_t CardSlot::ConnectBySdmmc(const CardRung& rung) {
@@ -140,7 +133,7 @@ Result<CardIdentity> CardSlot::Connect(const CardRung& rung) {
   }
   CardIdentity identity;
   if (card_.csd.sector_size == static_cast<int>(kSectorBytes)) {
-    identity.size_bytes = uint64_t{kSectorBytes} * static_cast<uint32_t>(card_.csd.capacity);
+    identity.size_bytes = kSectorBytes * static_cast<uint32_t>(card_.csd.capacity);
   }
   const sdmmc_cid_t& cid = card_.cid;
   identity.serial = static_cast<uint32_t>(cid.serial) ^ static_cast<uint32_t>(cid.mfg_id) << 24 ^
@@ -169,14 +162,14 @@ Result<void> CardSlot::StartRead(uint64_t first_sector, std::span<std::byte> dst
   if (!has_sdmmc_ && !has_spi_device_) return FailureOf(ESP_ERR_TIMEOUT);
   dst_ = dst.data();
   first_sector_ = static_cast<size_t>(first_sector);
-  sectors_ = dst.size() / kSectorBytes;
-  xSemaphoreGive(wanted_);
+  sectors_ = static_cast<size_t>(dst.size() / kSectorBytes);
+  task_.Begin();
   return {};
 }
 
 Result<void> CardSlot::WaitRead() {
   // The driver gives up by itself; a card cannot hold this task.
-  xSemaphoreTake(done_, portMAX_DELAY);
+  task_.Wait();
   if (outcome_ != ESP_OK) return FailureOf(outcome_);
   return {};
 }

@@ -9,9 +9,7 @@
 #include "driver/sdmmc_types.h"
 #include "driver/sdspi_host.h"
 #include "firmware/app/card_port.h"
-#include "freertos/FreeRTOS.h"
-#include "freertos/semphr.h"
-#include "freertos/task.h"
+#include "idf_helper_task.h"
 
 namespace thimble::firmware::idf {
 
@@ -32,7 +30,6 @@ class CardSlot final : public CardPort {
   Result<void> WaitRead() override;
 
  private:
-  static void Work(void* self);
   esp_err_t ConnectBySdmmc(const CardRung& rung);
   esp_err_t ConnectBySpi(const CardRung& rung);
 
@@ -48,10 +45,7 @@ class CardSlot final : public CardPort {
   size_t sectors_ = 0;
   esp_err_t outcome_ = ESP_OK;
 
-  SemaphoreHandle_t wanted_ = nullptr;
-  SemaphoreHandle_t done_ = nullptr;
-  StaticSemaphore_t wanted_memory_ = {};
-  StaticSemaphore_t done_memory_ = {};
+  HelperTask task_;
 };
 
 }  // namespace thimble::firmware::idf

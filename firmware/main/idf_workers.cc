@@ -9,18 +9,11 @@ constexpr UBaseType_t kPriority = 5;  // as the session's task
 }  // namespace
 
 bool SecondCore::Start(BaseType_t core) {
-  wanted_ = xSemaphoreCreateBinaryStatic(&wanted_memory_);
-  done_ = xSemaphoreCreateBinaryStatic(&done_memory_);
-  return xTaskCreatePinnedToCore(Work, "worker", kStackBytes, this, kPriority, nullptr, core) == pdPASS;
-}
-
-void SecondCore::Work(void* self) {
-  SecondCore& workers = *static_cast<SecondCore*>(self);
-  while (true) {
-    xSemaphoreTake(workers.wanted_, portMAX_DELAY);
+  const auto compute = [](void* self) {
+    const SecondCore& workers = *static_cast<SecondCore*>(self);
     workers.part_(workers.context_, workers.begin_, workers.end_);
-    xSemaphoreGive(workers.done_);
-  }
+  };
+  return task_.Start("worker", kStackBytes, kPriority, core, compute, this);
 }
 
 void SecondCore::Run(uint32_t rows, Part part, const void* context) {
@@ -29,9 +22,9 @@ void SecondCore::Run(uint32_t rows, Part part, const void* context) {
   context_ = context;
   begin_ = half;
   end_ = rows;
-  xSemaphoreGive(wanted_);
+  task_.Begin();
   part(context, 0, half);
-  xSemaphoreTake(done_, portMAX_DELAY);
+  task_.Wait();
 }
 
 }  // namespace thimble::firmware::idf

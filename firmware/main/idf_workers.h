@@ -6,8 +6,7 @@
 
 #include "engine/base/workers.h"
 #include "freertos/FreeRTOS.h"
-#include "freertos/semphr.h"
-#include "freertos/task.h"
+#include "idf_helper_task.h"
 
 namespace thimble::firmware::idf {
 
@@ -20,18 +19,13 @@ class SecondCore final : public Workers {
   void Run(uint32_t rows, Part part, const void* context) override;
 
  private:
-  static void Work(void* self);
-
   // What is to be done.
   Part part_ = nullptr;
   const void* context_ = nullptr;
   uint32_t begin_ = 0;
   uint32_t end_ = 0;
 
-  SemaphoreHandle_t wanted_ = nullptr;
-  SemaphoreHandle_t done_ = nullptr;
-  StaticSemaphore_t wanted_memory_ = {};
-  StaticSemaphore_t done_memory_ = {};
+  HelperTask task_;
 };
 
 }  // namespace thimble::firmware::idf
