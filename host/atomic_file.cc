@@ -184,6 +184,12 @@ Status AtomicFile::Commit() {
   return {};
 }
 
+Status WriteWhole(const std::string& path, std::span<const std::string> inputs, std::string_view text) {
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, inputs));
+  THIMBLE_TRY(file.sink().Write(std::as_bytes(std::span(text))));
+  return file.Commit();
+}
+
 Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::span<const std::string> inputs,
                                             bool (*ours)(std::string_view name)) {
   std::string path = given_path;

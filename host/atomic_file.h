@@ -58,6 +58,9 @@ class AtomicFile {
   FileSink sink_;
 };
 
+// All of a file with AtomicFile: `text` appears under `path` whole or not at all.
+Status WriteWhole(const std::string& path, std::span<const std::string> inputs, std::string_view text);
+
 // Writes a folder of files beside `path` and gives it its name at Commit(), as AtomicFile does for a file and with the
 // same care for signals. One at a time, and none beside an AtomicFile.
 class AtomicFolder {

@@ -138,9 +138,10 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, card::Fat32
   return model;
 }
 
-Status FindIndexBeside(const std::string& path, OpenedModel& model) {
-  const std::string index_path = IndexName(path);
-  if (!Exists(index_path)) return {};
+// `given` is the index's path, or empty: it is beside the model, if there is one.
+Status FindIndex(const std::string& path, const std::string& given, OpenedModel& model) {
+  const std::string index_path = given.empty() ? IndexName(path) : given;
+  if (given.empty() && !Exists(index_path)) return {};
   THIMBLE_ASSIGN(model.index_device, FileDevice::Open(index_path));
   model.index_extents = {card::WholeDevice(*model.index_device)};
   model.index_extents[0].size_bytes = model.index_device->file_size_bytes();
@@ -148,7 +149,7 @@ Status FindIndexBeside(const std::string& path, OpenedModel& model) {
   return {};
 }
 
-Expected<OpenedModel> OpenTensorFolder(const std::string& path) {
+Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::string& index_path) {
   if (!IsTensorFolder(path)) {
     return Sentence(fmt::format("{} is no tensor folder: it has no {}", path, card::kFolderConfigName));
   }
@@ -178,7 +179,7 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path) {
   model.extents = {card::WholeDevice(*model.device)};
   model.file = {.extents = model.extents, .size_bytes = model.folder.size_bytes()};
   model.description = fmt::format("{} (tensor folder, {} files)", path, paths.size());
-  THIMBLE_TRY(FindIndexBeside(path, model));
+  THIMBLE_TRY(FindIndex(path, index_path, model));
   return model;
 }
 
@@ -195,12 +196,13 @@ bool IsTensorFolder(const std::string& path) {
   return IsFolder(path) && Exists(fmt::format("{}/{}", path, card::kFolderConfigName));
 }
 
-Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card) {
+Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card,
+                                    const std::string& index_path) {
   if (IsFolder(path)) {
     if (!file_on_card.empty()) {
       return Sentence(fmt::format("{} is a folder, not a card, so no file on it can be chosen", path));
     }
-    return OpenTensorFolder(path);
+    return OpenTensorFolder(path, index_path);
   }
   THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(path));
   const card::Extent whole = card::WholeDevice(*device);
@@ -220,7 +222,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     model.extents = {{.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = device->file_size_bytes()}};
     model.file = {.extents = model.extents, .size_bytes = device->file_size_bytes()};
     model.description = path;
-    THIMBLE_TRY(FindIndexBeside(path, model));
+    THIMBLE_TRY(FindIndex(path, index_path, model));
     model.device = std::move(device);
     return model;
   }

@@ -94,7 +94,7 @@ Expected<Converted> Convert(const ConvertOptions& options) {
     return Converted{.notes = checkpoint.notes, .types = {}};
   }
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, inputs));
-  THIMBLE_ASSIGN(const std::vector<ChosenType> types, ChooseTypes(checkpoint, options.types));
+  THIMBLE_ASSIGN(const std::vector<ChosenType> types, options.choose(checkpoint, options.types));
   THIMBLE_TRY(WriteGguf(checkpoint, types, "convert", file.sink()));
   THIMBLE_TRY(file.Commit());
   return Converted{.notes = checkpoint.notes, .types = types};

@@ -2,6 +2,7 @@
 #ifndef THIMBLE_HOST_CONVERT_H_
 #define THIMBLE_HOST_CONVERT_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct ConvertOptions {
   std::string out = {};        // the file, or the folder, to write
   std::string tokenizer = {};  // as for OpenCheckpoint()
   TypeRecipe types = {};
+  // What makes types of `types`; another may measure first.
+  std::function<Expected<std::vector<ChosenType>>(const Checkpoint&, const TypeRecipe&)> choose = ChooseTypes;
   bool to_folder = false;  // a tensor folder, in float32 whatever `types` says, instead of a GGUF file
 };
 

@@ -13,6 +13,7 @@
 
 #include "host/command.h"
 #include "host/convert.h"
+#include "host/quant_search.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -56,6 +57,8 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
     std::string type = "auto";
     std::string quant = "none";
     std::vector<std::string> rules;
+    std::optional<double> kld;
+    std::string kld_text;
     std::string to = "gguf";
   };
   auto options = std::make_shared<Options>();
@@ -88,9 +91,19 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
   command
       ->add_option("--quant", options->quant,
                    "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; hybrid: the large ones "
-                   "only. Matrices whose rows do not divide by 32 stay as --dtype says")
-      ->check(CLI::IsMember({"none", "q8_0", "hybrid"}))
+                   "only; auto: those that save most bytes of a token within the divergence that --kld allows. "
+                   "Matrices whose rows do not divide by 32 stay as --dtype says")
+      ->check(CLI::IsMember({"none", "q8_0", "hybrid", "auto"}))
       ->capture_default_str();
+  command
+      ->add_option("--kld", options->kld,
+                   "The mean KL divergence from the model as it is that --quant auto may cause (default: 0.001)")
+      ->check(CLI::Range(0.0, 1e6))
+      ->type_name("MAX");
+  command
+      ->add_option("--kld-text", options->kld_text,
+                   "The text that it is measured by (default: texts that the model writes itself)")
+      ->type_name("FILE");
   command
       ->add_option("--quant-tensor", options->rules,
                    "The type of the matrices that PATTERN names, whatever --quant says: q8_0, f32 or auto, as --dtype "
@@ -103,6 +116,7 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       "  thimble convert stories15M.bin --tokenizer tokenizer.bin -o stories15M.gguf\n"
       "  thimble convert somebody-elses.gguf -o aligned.gguf --dtype keep\n"
       "  thimble convert Tiny-LLM -o small.gguf --quant q8_0 --quant-tensor 'blk.*.attn_*=auto'\n"
+      "  thimble convert Tiny-LLM -o small.gguf --quant auto --kld 0.0002\n"
       "  thimble convert Tiny-LLM --to folder -o esp32_float32_weights");
   command->callback([options, &exit_code] {
     options->types = {.dtype = TypeNamed(options->type),
@@ -123,9 +137,25 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       exit_code = ReportFailure("--dtype keep: a tensor folder is float32; leave it out, or write a GGUF file.");
       return;
     }
-    if (options->to_folder && (options->types.quant != Quant::kNone || !options->types.rules.empty())) {
+    if (options->to_folder && (options->quant != "none" || !options->types.rules.empty())) {
       exit_code = ReportFailure("--quant: a tensor folder is float32; leave it out, or write a GGUF file.");
       return;
+    }
+    if (options->quant != "auto" && (options->kld || !options->kld_text.empty())) {
+      exit_code = ReportFailure("--kld and --kld-text: they are limits of --quant auto; give that, too.");
+      return;
+    }
+    QuantLimit limit;
+    limit.kld_max = options->kld.value_or(limit.kld_max);
+    limit.text_file = options->kld_text;
+    std::string found_text;
+    if (options->quant == "auto") {
+      options->choose = [&](const Checkpoint& checkpoint,
+                            const TypeRecipe& recipe) -> Expected<std::vector<ChosenType>> {
+        THIMBLE_ASSIGN(const QuantFound found, SearchQuant(checkpoint, recipe, limit));
+        found_text = QuantFoundText(found, limit);
+        return found.types;
+      };
     }
     const auto converted = Convert(*options);
     if (!converted) {
@@ -133,7 +163,7 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       return;
     }
     for (const std::string& note : converted->notes) ReportNote(note);
-    std::fputs(TypesText(converted->types).c_str(), stdout);
+    std::fputs((TypesText(converted->types) + found_text).c_str(), stdout);
   });
 }
 

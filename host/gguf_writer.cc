@@ -340,6 +340,10 @@ std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied) {
   return order;
 }
 
+bool IsNamed(const TypeRecipe& recipe, TensorId id) {
+  return std::ranges::any_of(recipe.rules, [&](const TypeRule& rule) { return Matches(rule, id); });
+}
+
 Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, const TypeRecipe& recipe) {
   THIMBLE_TRY(CheckRules(checkpoint, recipe));
   std::vector<ChosenType> types;

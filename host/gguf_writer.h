@@ -52,6 +52,9 @@ struct TypeRecipe {
   std::vector<TypeRule> rules = {};
 };
 
+// Whether a rule of `recipe` is about this tensor.
+bool IsNamed(const TypeRecipe& recipe, TensorId id);
+
 // One matrix and the type it is written in, and why, in a few words.
 struct ChosenType {
   TensorId id;

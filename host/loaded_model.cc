@@ -75,11 +75,13 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
   THIMBLE_ASSIGN(ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
   for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += choice.more_bytes[i];
   THIMBLE_ASSIGN(ModelSource source, SourceOf(choice));
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), choice.rewritten ? "" : choice.file_on_card));
+  THIMBLE_ASSIGN(OpenedModel opened,
+                 OpenModelFile(source.path(), choice.rewritten ? "" : choice.file_on_card, choice.index_path));
+  if (!choice.name.empty()) opened.description = choice.name;
   if (source.is_converted()) opened.description = choice.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
-  std::unique_ptr<LoadedModel> loaded(
-      new LoadedModel(choice.model, board, std::move(source), std::move(opened), std::move(memory)));
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel(choice.name.empty() ? choice.model : choice.name, board,
+                                                      std::move(source), std::move(opened), std::move(memory)));
   loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
   loaded->reader_ = std::make_unique<card::FileReader>(*loaded->device_, loaded->opened_.file, loaded->ledger_, cancel);
   const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);

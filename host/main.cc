@@ -16,6 +16,7 @@ constexpr char kExamples[] =
     "  thimble verify card.img                                    is it sound?\n"
     "  thimble plan tiny-llm.gguf --board esp32-cam               what it will need, and what a token reads\n"
     "  thimble simulate tiny-llm.gguf --board esp32-cam           how fast it will be there, modelled\n"
+    "  thimble compare tiny-llm.gguf                              float32, 16 bits, 8 bits: speed and quality\n"
     "  thimble bench -m tiny-llm.gguf                             how fast here, and what a token reads\n"
     "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
     "\n"
@@ -40,6 +41,7 @@ int main(int argc, char** argv) {
   AddPlanCommand(app, exit_code);
   AddSimulateCommand(app, exit_code);
   AddBoardsCommand(app, exit_code);
+  AddCompareCommand(app, exit_code);
   AddPerplexityCommand(app, exit_code);
   AddVerifyCommand(app, exit_code);
   AddTokenizeCommand(app, exit_code);

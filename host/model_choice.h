@@ -22,10 +22,12 @@ enum class IndexUse : uint8_t { kIfThere, kIgnore };
 
 // What the user typed.
 struct ModelChoice {
-  std::string model;         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads
-  std::string tokenizer;     // for what is converted on the fly; or empty
-  std::string file_on_card;  // of a card with several; or empty
-  std::string board;         // empty: kDefaultBoard
+  std::string model = {};         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads
+  std::string tokenizer = {};     // for what is converted on the fly; or empty
+  std::string file_on_card = {};  // of a card with several; or empty
+  std::string board = {};         // empty: kDefaultBoard
+  std::string name = {};          // in sentences; empty: `model`
+  std::string index_path = {};    // of a GGUF file's or a tensor folder's index; empty: beside it
   WrittenType written = WrittenType::kExact;  // of what is converted on the fly
   bool rewritten = false;                     // everything is converted on the fly, to `written`
   IndexUse index = IndexUse::kIfThere;

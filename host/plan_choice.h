@@ -28,10 +28,10 @@ void AddPlanOptions(CLI::App& command, PlanChoice& choice);
 // A choice, with its file read.
 struct ChosenPlan {
   bool original = false;
-  std::string text;           // of the plan file
-  plan::PlanOptions options;  // of the plan file
-  std::optional<uint32_t> n_ctx;
-  std::optional<plan::HeadMode> head;
+  std::string text = {};           // of the plan file
+  plan::PlanOptions options = {};  // of the plan file
+  std::optional<uint32_t> n_ctx = {};
+  std::optional<plan::HeadMode> head = {};
 };
 
 // Reads the plan file, if there is one. When `board` is empty it becomes the plan's; otherwise the board that it names,

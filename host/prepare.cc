@@ -213,6 +213,16 @@ double BytesOfToken(const card::ModelFile& model, const Weights& weights, const 
 }  // namespace
 
 Expected<Prepared> Prepare(const PrepareOptions& options) {
+  const std::string path = options.out.empty() ? IndexName(options.model) : options.out;
+  const std::array<std::string, 1> inputs = {options.model};
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, inputs));
+  THIMBLE_ASSIGN(Prepared prepared, WriteIndex(options, file.sink()));
+  THIMBLE_TRY(file.Commit());
+  prepared.path = path;
+  return prepared;
+}
+
+Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   ModelChoice choice;
   choice.model = options.model;
   choice.board = "host";
@@ -269,12 +279,8 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
   card::FormatIndexHeader(prepared.index, model, *metadata_crc, prepared.index_bytes, header,
                           math::BestKernels().crc32c);
 
-  prepared.path = options.out.empty() ? IndexName(options.model) : options.out;
-  const std::vector<std::string> inputs = {options.model};
-  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(prepared.path, inputs));
-  THIMBLE_TRY(WriteSection(file.sink(), header));
-  for (const std::span<const std::byte>& section : sections) THIMBLE_TRY(WriteSection(file.sink(), section));
-  THIMBLE_TRY(file.Commit());
+  THIMBLE_TRY(WriteSection(sink, header));
+  for (const std::span<const std::byte>& section : sections) THIMBLE_TRY(WriteSection(sink, section));
   return prepared;
 }
 

@@ -9,15 +9,16 @@
 
 #include "engine/base/board.h"
 #include "engine/card/index_file.h"
+#include "host/atomic_file.h"
 #include "host/expected.h"
 #include "host/screen_builder.h"
 
 namespace thimble::host {
 
 struct PrepareOptions {
-  std::string model;                  // a GGUF file or a tensor folder
-  std::string out;                    // empty: IndexName() of it
-  std::vector<uint32_t> screen_bits;  // of the stages; empty: what costs the fewest bytes on `board`
+  std::string model = {};                  // a GGUF file or a tensor folder
+  std::string out = {};                    // empty: IndexName() of it
+  std::vector<uint32_t> screen_bits = {};  // of the stages; empty: what costs the fewest bytes on `board`
   Board board = kEsp32Cam;
   uint32_t n_ctx = 0;  // positions of context there; 0: as many as it has room for, up to the model's
 };
@@ -40,6 +41,9 @@ struct Prepared {
 // index, whole or not at all. Deterministic: the same model and options give the same bytes on every computer. Shows
 // progress. Needs memory for the LM head in float32 three times over. Fails with one sentence.
 Expected<Prepared> Prepare(const PrepareOptions& options);
+
+// The same to a file that is open, whatever options.out is.
+Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink);
 
 }  // namespace thimble::host
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -74,19 +73,6 @@ std::string Text(const std::vector<SampledRun>& all, Simulator& simulator) {
   return out;
 }
 
-// A path's last part.
-std::string NameOf(const std::string& path) {
-  const std::filesystem::path whole(path);
-  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
-}
-
-Status WriteText(const std::string& path, const SimulateCommandOptions& options, const std::string& text) {
-  const std::array<std::string, 1> inputs = {options.run.choice.model};
-  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, inputs));
-  THIMBLE_TRY(file.sink().Write(std::as_bytes(std::span(text))));
-  return file.Commit();
-}
-
 Status Run(SimulateCommandOptions options) {
   // The same figures every time, unless a seed is asked for.
   if (options.run.sampler.seed < 0) options.run.sampler.seed = 0;
@@ -125,11 +111,12 @@ Status Run(SimulateCommandOptions options) {
   };
   for (const text::SamplerOptions& with : {sampler, greedy, usual}) THIMBLE_TRY(run(with));
   std::vector<Rung> ladder;
+  const std::array<std::string, 1> inputs = {options.run.choice.model};
   if (!options.html.empty()) {
     THIMBLE_ASSIGN(ladder, Ladder(as_typed, options.card_mode, start, sampler, ShortRun(options.run)));
-    THIMBLE_TRY(WriteText(options.html, options, SimulationPage(NameOf(as_typed.model), simulator, all, ladder)));
+    THIMBLE_TRY(WriteWhole(options.html, inputs, SimulationPage(NameOf(as_typed.model), simulator, all, ladder)));
   }
-  if (!options.trace.empty()) THIMBLE_TRY(WriteText(options.trace, options, TraceJson(all.front().simulated.trace)));
+  if (!options.trace.empty()) THIMBLE_TRY(WriteWhole(options.trace, inputs, TraceJson(all.front().simulated.trace)));
 
   if (!options.run.json) {
     std::fputs(Text(all, simulator).c_str(), stdout);

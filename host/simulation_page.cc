@@ -190,16 +190,6 @@ void AddLane(Page& page, Lane lane, double busy_percent, std::span<const Timelin
   page.Add("</svg></div>\n");
 }
 
-// The step of an axis that has at most `most` of them: 1, 2 or 5 times a power of ten.
-double TickStep(double range, int most) {
-  const double least = range / most;
-  const double power = std::pow(10.0, std::floor(std::log10(least)));
-  for (double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= least) return factor * power;
-  }
-  return 10 * power;
-}
-
 void AddTicks(Page& page, double token_ms) {
   page.Add(R"(<div class="ticks" aria-hidden="true">)");
   double coarser = 0;

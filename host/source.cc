@@ -12,12 +12,17 @@ namespace thimble::host {
 namespace {
 
 Expected<ModelSource> Written(const Checkpoint& checkpoint, WrittenType written) {
-  THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
-  THIMBLE_TRY(WriteGguf(checkpoint, {.dtype = written}, "convert", file.sink()));
-  return ModelSource(std::move(file));
+  THIMBLE_ASSIGN(const std::vector<ChosenType> types, ChooseTypes(checkpoint, {.dtype = written}));
+  return WriteTemporary(checkpoint, types);
 }
 
 }  // namespace
+
+Expected<ModelSource> WriteTemporary(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
+  THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
+  THIMBLE_TRY(WriteGguf(checkpoint, types, "convert", file.sink()));
+  return ModelSource(std::move(file));
+}
 
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file,
                                       WrittenType written) {

@@ -3,6 +3,7 @@
 #define THIMBLE_HOST_SOURCE_H_
 
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -35,6 +36,9 @@ class ModelSource {
 // `tokenizer` as for Convert(); refused where there is nothing to convert.
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file = false,
                                       WrittenType written = WrittenType::kExact);
+
+// The checkpoint as a nameless temporary GGUF file. `types` is ChooseTypes() of it.
+Expected<ModelSource> WriteTemporary(const Checkpoint& checkpoint, std::span<const ChosenType> types);
 
 // The model at `path`, which runs as it is, once more as a nameless temporary file, its matrices in `written`.
 // `file_on_card` as for OpenModelFile().
