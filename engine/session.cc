@@ -49,6 +49,8 @@ Result<std::span<T>> Take(const plan::Plan& plan, BufferId id, Arenas arenas) {
   return ArenaOf(arenas, buffer.region).Take<T>(buffer.bytes / sizeof(T));
 }
 
+// The same for what is written before it is read, which is most of the memory: what no prompt or text comes to use is
+// never touched.
 Result<std::span<std::byte>> Reserve(const plan::Plan& plan, BufferId id, Arenas arenas) {
   const plan::Buffer& buffer = plan.buffer(id);
   return ArenaOf(arenas, buffer.region).Reserve(buffer.bytes);
@@ -184,7 +186,7 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
 Result<void> Session::TakeTiles(Arenas arenas) {
   // The task's stack is the platform's to set up; its bytes are no one else's.
   THIMBLE_TRY(Take<std::byte>(*plan_, BufferId::kStack, arenas));
-  THIMBLE_ASSIGN(const std::span<std::byte> tiles, Take<std::byte>(*plan_, BufferId::kTiles, arenas));
+  THIMBLE_ASSIGN(const std::span<std::byte> tiles, Reserve(*plan_, BufferId::kTiles, arenas));
   if (plan_->options.tiles == plan::TileMode::kStreamed) {
     for (size_t i = 0; i < kNumZones; ++i) {
       memory_.tiles[i] = {{.first = tiles.first(tiles.size() / 2), .second = tiles.subspan(tiles.size() / 2)},
@@ -210,7 +212,7 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
   memory_.one = CutActivations(*model_, one, 1, 1);
-  THIMBLE_ASSIGN(scratch_, Take<std::byte>(*plan_, BufferId::kScratch, arenas));
+  THIMBLE_ASSIGN(scratch_, Reserve(*plan_, BufferId::kScratch, arenas));
   if (plan_->prompt_batch > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
     memory_.batch =
@@ -228,8 +230,9 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   head_memory_.logits = logits_;
   head_memory_.quantized = memory_.one.quantized.first(
       std::min<size_t>(memory_.one.quantized.size(), s.hidden_size / math::Q8Block::kElements));
-  THIMBLE_ASSIGN(const std::span<float> kv, Take<float>(*plan_, BufferId::kKvCache, arenas));
-  THIMBLE_ASSIGN(memory_.resident.psram, Take<std::byte>(*plan_, BufferId::kWeightsPsram, arenas));
+  THIMBLE_ASSIGN(const std::span<std::byte> cache, Reserve(*plan_, BufferId::kKvCache, arenas));
+  const std::span<float> kv(reinterpret_cast<float*>(cache.data()), cache.size() / sizeof(float));
+  THIMBLE_ASSIGN(memory_.resident.psram, Reserve(*plan_, BufferId::kWeightsPsram, arenas));
   THIMBLE_ASSIGN(memory_.resident.flash, Reserve(*plan_, BufferId::kWeightsFlash, arenas));
   memory_.resident.shares = plan_->options.resident();
   memory_.k_cache = kv.first(kv.size() / 2);
@@ -281,7 +284,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.candidates = {
         reinterpret_cast<text::Bounded*>(scratch_.data()),
         std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};
-    THIMBLE_ASSIGN(head_memory_.psram, Take<std::byte>(*plan_, BufferId::kScreenPsram, arenas));
+    THIMBLE_ASSIGN(head_memory_.psram, Reserve(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }
   head_.emplace(head, head_memory_);

@@ -82,7 +82,24 @@ TEST_F(SessionTest, PrefillInPiecesGivesTheSameBits) {
   }
 }
 
-// However many positions go through the model together: the same bits, and the reads the plan says.
+// A float that is read before it is written is huge, not a number or tiny.
+TEST_F(SessionTest, WhatTheMemoryHeldBeforeChangesNothing) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5};
+  constexpr int kTokens = 12;
+  OpenModel::Options options = {.left_over = std::byte{0}};
+  const auto run = [&] {
+    OpenModel model(device_, options);
+    EXPECT_NE(model.session(), nullptr) << model.error();
+    return model.session() == nullptr ? tests::GreedyRun() : tests::RunGreedy(*model.session(), prompt, kTokens);
+  };
+  const tests::GreedyRun want = run();
+  EXPECT_EQ(want.ids.size(), size_t{kTokens});
+  for (const int left_over : {0x7f, 0xff, 0xa5}) {
+    options.left_over = static_cast<std::byte>(left_over);
+    EXPECT_EQ(run(), want) << left_over;
+  }
+}
+
 TEST_F(SessionTest, AnotherConversationIsAsTheFirst) {
   const std::vector<TokenId> prompt = {1, 60, 7, 12};
   const auto model = Open(device_);
@@ -106,6 +123,7 @@ TEST_F(SessionTest, AnotherConversationIsAsTheFirst) {
   EXPECT_EQ(*again, *first);
 }
 
+// However many positions go through the model together: the same bits, and the reads the plan says.
 TEST_F(SessionTest, PromptBatchesChangeNoBit) {
   const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5, 9, 9, 41};
   for (const auto& [layers, precision] :

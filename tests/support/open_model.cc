@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "engine/card/flash_writer.h"
@@ -23,6 +24,7 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
     const auto bytes = static_cast<size_t>(options.board.capacity_bytes[i]);
     memory_[i] = std::make_unique_for_overwrite<std::byte[]>(bytes + kArenaAlign);
     const size_t skip = -reinterpret_cast<uintptr_t>(memory_[i].get()) % kArenaAlign;
+    if (options.left_over) std::fill_n(memory_[i].get(), bytes + kArenaAlign, *options.left_over);
     arenas_[i] = Arena(static_cast<Region>(i), {memory_[i].get() + skip, bytes});
   }
   if (options.flash != nullptr) {

@@ -38,6 +38,7 @@ class OpenModel {
     text::SamplerOptions sampler = {};          // that the plan is for
     card::BlockDevice* index = nullptr;         // all of it is the model's index
     card::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
+    std::optional<std::byte> left_over = {};    // what all memory holds before; empty: whatever it does
   };
 
   // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is
