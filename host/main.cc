@@ -1,10 +1,14 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <new>
+#include <string_view>
 
 #include "host/command.h"
 
+namespace thimble::host {
 namespace {
 
 constexpr char kExamples[] =
@@ -22,7 +26,28 @@ constexpr char kExamples[] =
     "\n"
     "thimble COMMAND --help shows the options of one command.";
 
+struct Command {
+  std::string_view name;
+  void (*add)(CLI::App& app, int& exit_code);
+};
+
+constexpr Command kCommands[] = {
+    {"run", AddRunCommand},           {"bench", AddBenchCommand},     {"convert", AddConvertCommand},
+    {"card", AddCardCommand},         {"synth", AddSynthCommand},     {"flash-image", AddFlashImageCommand},
+    {"inspect", AddInspectCommand},   {"prepare", AddPrepareCommand}, {"plan", AddPlanCommand},
+    {"simulate", AddSimulateCommand}, {"boards", AddBoardsCommand},   {"perplexity", AddPerplexityCommand},
+    {"compare", AddCompareCommand},   {"verify", AddVerifyCommand},   {"tokenize", AddTokenizeCommand},
+};
+
+// The one that is named, which spares a run the memory of the others; all where none is, for a list of them.
+void AddCommands(std::string_view name, CLI::App& app, int& exit_code) {
+  const auto* const named = std::ranges::find(kCommands, name, &Command::name);
+  if (named != std::end(kCommands)) return named->add(app, exit_code);
+  for (const Command& command : kCommands) command.add(app, exit_code);
+}
+
 }  // namespace
+}  // namespace thimble::host
 
 int main(int argc, char** argv) {
   using namespace thimble::host;
@@ -30,21 +55,7 @@ int main(int argc, char** argv) {
   CLI::App app("Thimble runs language models that are larger than a microcontroller's memory, off its SD card.",
                "thimble");
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
-  AddRunCommand(app, exit_code);
-  AddBenchCommand(app, exit_code);
-  AddConvertCommand(app, exit_code);
-  AddCardCommand(app, exit_code);
-  AddSynthCommand(app, exit_code);
-  AddFlashImageCommand(app, exit_code);
-  AddInspectCommand(app, exit_code);
-  AddPrepareCommand(app, exit_code);
-  AddPlanCommand(app, exit_code);
-  AddSimulateCommand(app, exit_code);
-  AddBoardsCommand(app, exit_code);
-  AddCompareCommand(app, exit_code);
-  AddPerplexityCommand(app, exit_code);
-  AddVerifyCommand(app, exit_code);
-  AddTokenizeCommand(app, exit_code);
+  AddCommands(argc > 1 ? argv[1] : "", app, exit_code);
   app.footer(kExamples);  // last, because subcommands inherit it
   app.require_subcommand(0, 1);
   try {
