@@ -1,4 +1,4 @@
-"""The page of `thimble simulate --html` in a real browser, light and dark, on a phone and on a desk:
+"""The page of `thimble simulate --html` and the plot of `thimble compare` in a real browser, light and dark, on a phone and on a desk:
 
     python3 page_test.py THIMBLE [PICTURE]
 
@@ -278,6 +278,64 @@ def timeless_board(path):
     return str(path)
 
 
+# What a reader sees of a plot: texts that stick out or lie over each other, circles, and colours like the ground's.
+LOOK_AT_PLOT = r"""(() => {
+  const found = { outside: [], overlapping: [], faint: [], words: "" };
+  const whole = document.documentElement.getBoundingClientRect();
+  const luminance = (text) => {
+    const [r, g, b] = text.match(/[\d.]+/g).map((c) => c / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = luminance(getComputedStyle(document.querySelector(".ground")).fill);
+  const texts = [...document.querySelectorAll("text")].map((text) => [text, text.getBoundingClientRect()]);
+  for (const [text, box] of texts) {
+    found.words += text.textContent + "\n";
+    if (box.left < whole.left || box.right > whole.right || box.bottom > whole.bottom) found.outside.push(text.textContent);
+    const [low, high] = [ground, luminance(getComputedStyle(text).fill)].sort((a, b) => a - b);
+    if ((high + 0.05) / (low + 0.05) < 4.5) found.faint.push(text.textContent);
+  }
+  texts.forEach(([a, first], i) => texts.slice(i + 1).forEach(([b, second]) => {
+    const wide = Math.min(first.right, second.right) - Math.max(first.left, second.left);
+    const high = Math.min(first.bottom, second.bottom) - Math.max(first.top, second.top);
+    if (wide > 1 && high > 4) found.overlapping.push([a.textContent, b.textContent]);
+  }));
+  found.points = [...document.querySelectorAll("circle:not(.key) > title")].map((title) => {
+    const circle = title.parentElement;
+    return [title.textContent, Number(circle.getAttribute("cx")), Number(circle.getAttribute("cy"))];
+  });
+  return found;
+})()"""
+
+
+def check_plot(page, folder):
+    """The bundled model's, and one whose rows are all exact, with a name that is markup and too long."""
+    bundled = str(pathlib.Path(__file__).resolve().parent.parent / "model" / "thimble-stories")
+    small = str(folder / "<" / ("script><b>&amp;" + "long" * 20 + ".gguf"))
+    subprocess.run([TOOL, "synth", "small", "-o", small], check=True)
+    for name, model in (("plot", bundled), ("long name", small)):
+        out = folder / "plot.svg"
+        compared = run("compare", model, "--chunks", "2", "-n", "8", "--kld", "0.0001", "--screen-bits", "4,3", "--plot",
+                       str(out))
+        rows = [row for row in compared["rows"] if "same_as" not in row]
+        for scheme in ("light", "dark"):
+            page.open(out.as_uri(), 800, 500, scheme)
+            seen = page.evaluate(LOOK_AT_PLOT)
+            for fault in ("outside", "overlapping", "faint"):
+                equal(f"{name}, {scheme}: {fault}", seen[fault], [])
+            equal(f"{name}: requests", len(page.requests), 1)
+            expect(f"{name}: words", "modelled" in seen["words"] and "quality against speed" in seen["words"], seen["words"])
+        # The faster the further right, the farther from float32 the lower, and all as the table has it.
+        points = [("{}, {}: {:.2f} tok/s".format(row["stored"], head, row[key]["modelled_tok_per_s"]["typical"]),
+                   row[key]["modelled_tok_per_s"]["typical"], row["kld_mean"])
+                  for row in rows for head, key in (("full", "full"), ("screened", "screened")) if "refused" not in row[key]]
+        expect(f"{name}: many points", len(points) >= 6, points)
+        equal(f"{name}: points", [point[0].split(" modelled")[0] for point in seen["points"]], [p[0] for p in points])
+        for at, key in ((1, 1), (2, 2)):
+            ranks = sorted(zip([p[key] for p in points], [s[at] for s in seen["points"]]))
+            expect(f"{name}: order", all(a[1] <= b[1] + 0.11 for a, b in zip(ranks, ranks[1:]) if a[0] < b[0]), ranks)
+
+
 def main():
     with tempfile.TemporaryDirectory() as temporary, Browser() as browser:
         folder = pathlib.Path(temporary)
@@ -301,6 +359,8 @@ def main():
                 check_keys(name, page)
         page.open(out.as_uri(), *PHONE, "light", scripts=False)
         check_figures("without scripts", look(page), simulated, planned)
+
+        check_plot(page, folder)
 
         edges = {"one token": (board, "1"), "no time": (timeless_board(folder / "timeless.json"), "4")}
         for name, (board, tokens) in edges.items():
