@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """What a screen of an LM head leaves to read, by widths and directions: the experiment behind docs/screen.md.
 
-  bench/screen_experiment.py HEAD [--cols N] [--states N] [--all]
+  bench/screen_experiment.py HEAD [--cols N] [--states N] [--all] [--q8_0]
 
 HEAD is a GGUF file, such as `thimble synth tiny-llm --head web` writes, or a folder with weight.f32 [rows, cols] and
 hidden.f32 [n, cols]. A GGUF file holds no hidden states: embedding rows after the final norm stand for them, which is
 what a synthetic model is made to come close to. Half of the states shape the screen, the other half is asked.
+
+With --q8_0 the head is first rounded to Q8_0, and the table has screens that are the upper bits of its own codes, too.
 
 Prints one table in Markdown. Every bound is real arithmetic in float64: the engine's roundings cost nothing that shows.
 Needs numpy and, for GGUF, gguf: tests/requirements.txt.
@@ -86,6 +88,27 @@ class Screen:
         self.record_bytes = [-(-cols // 32) * 4 * bits + n + 2 + 2 * norm_blocks for bits in widths]
 
 
+def q8_0(head):
+    """The codes [rows, blocks, 32] and the scales [rows, blocks, 1] of ggml's Q8_0."""
+    blocks = head.reshape(len(head), -1, 32)
+    scale = np.abs(blocks).max(2, keepdims=True) / 127
+    codes = np.rint(blocks / np.where(scale == 0, 1, scale))
+    return codes, scale.astype(np.float16).astype(float)
+
+
+class OwnCodes:
+    """A screen of the upper bits of Q8_0's codes: of one stage, as what is left of a row is the rest of its bits."""
+
+    def __init__(self, codes, scale, asked, bits):
+        step = 2 ** (8 - bits)
+        known = (np.floor(codes / step) + 0.5) * step * scale
+        rest = (codes * scale - known).reshape(len(codes), -1)
+        radius = np.outer(np.linalg.norm(asked, axis=1), np.linalg.norm(rest, axis=1))
+        self.stages = [(asked @ known.reshape(len(codes), -1).T, radius)]
+        cols = rest.shape[1]
+        self.record_bytes = [cols * bits // 8 + cols // 32 * 2 + 2]
+
+
 def may_matter(mode, low, high, gumbel):
     if mode == "greedy":
         return high >= low.max()
@@ -151,10 +174,14 @@ def main():
     parser.add_argument("--cols", type=int, default=64, help="of weight.f32 and hidden.f32")
     parser.add_argument("--states", type=int, default=400, help="the most that are used; half of them are asked")
     parser.add_argument("--all", action="store_true", help="every width with every choice of directions")
+    parser.add_argument("--q8_0", action="store_true", help="of the head in Q8_0, and with its own codes")
     args = parser.parse_args()
     head, states, element_bytes = read_head(args.head, args.cols, args.states)
     states = states[np.linspace(0, len(states) - 1, min(args.states, len(states))).astype(int)]
     shaping, asked = np.array_split(states, 2)
+    if args.q8_0:
+        codes, scale = q8_0(head)
+        head, element_bytes = (codes * scale).reshape(head.shape), 34 / 32
     logits = asked @ head.T
     rows, cols = head.shape
 
@@ -169,6 +196,10 @@ def main():
             screen = Screen(head, shaping, asked, widths, of, n)
             line(", ".join(map(str, widths)), f"{n} of {of}" if n else "none",
                  " + ".join(map(str, screen.record_bytes)), *cells(measure(screen, logits)))
+
+    for bits in (5, 4, 3) if args.q8_0 else ():
+        screen = OwnCodes(codes, scale, asked, bits)
+        line(bits, "none, of Q8_0's codes", screen.record_bytes[0], *cells(measure(screen, logits)))
 
     # What else the bytes could buy, beside the choice.
     bits = ", ".join(map(str, CHOSEN_WIDTHS))

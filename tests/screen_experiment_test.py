@@ -21,7 +21,7 @@ with tempfile.TemporaryDirectory() as folder:
     model = f"{folder}/web.gguf"
     subprocess.run([sys.argv[1], "synth", "tiny-llm", "--shape", "vocab_size=1500,hidden_size=64,head_dim=32",
                     "--head", "web", "-o", model], check=True)
-    out = subprocess.run([sys.executable, SCRIPT, model, "--states", "24"], check=True, text=True, capture_output=True)
+    out = subprocess.run([sys.executable, SCRIPT, model, "--states", "24", "--q8_0"], check=True, text=True, capture_output=True)
 rows = {}
 for line in out.stdout.splitlines():
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -35,6 +35,9 @@ if not rows["4, 3", "none"][1] < rows["4", "none"][0]:
     wrong.append("a second width excludes nothing")
 if not rows["4", "8 of mixed"][0] < rows["4", "none"][0]:
     wrong.append("directions exclude nothing")
+own = [rows[bits, "none, of Q8_0's codes"][0] for bits in "543"]
+if not own[0] < own[1] < own[2]:
+    wrong.append("more of Q8_0's bits exclude nothing")
 if not all(40 <= left[-1] <= left[0] for left in rows.values()):
     wrong.append("fewer than 40 rows left, or more after a stage than before it")
 if wrong:
