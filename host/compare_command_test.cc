@@ -155,6 +155,22 @@ TEST_F(CompareTest, SaysWhereRowsAreTheSameAndWhatTheBoardCannotDo) {
               AllOf(HasSubstr("not on this board"), HasSubstr("float32, full scan: "), HasSubstr("lower -c")));
 }
 
+// What is in Q8_0 already stays so; float32 is what its blocks stand for. A card will do.
+TEST_F(CompareTest, TakesWhatIsQuantisedAndACard) {
+  const std::string model = folder_ / "small.gguf";
+  const std::string card = folder_ / "card.img";
+  Ok({"convert", kModel, "-o", model, "--quant", "q8_0"});
+  Ok({"card", model, "-o", card});
+  const json rows = Json({"compare", card, "--chunks", "1", "-n", "4", "--screen-bits", "4,3"})["rows"];
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0]["types"], "F32");
+  EXPECT_EQ(rows[1]["stored"], "as it is");
+  EXPECT_EQ(rows[1]["types"], "Q8_0");
+  EXPECT_GT(rows[1]["kld_mean"], 0);
+  EXPECT_EQ(rows[2]["same_as"], "as it is");
+  EXPECT_EQ(rows[3]["same_as"], "as it is");
+}
+
 TEST_F(CompareTest, DrawsEachHead) {
   const std::string model = folder_ / "a<b>&.gguf";
   Ok({"synth", "small", "-o", model});

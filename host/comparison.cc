@@ -82,7 +82,9 @@ Expected<std::vector<Variant>> WriteVariants(const Checkpoint& checkpoint, const
   std::vector<Variant> variants;
   for (const auto& [stored, recipe] : ways) {
     THIMBLE_ASSIGN(std::vector<ChosenType> types, ChooseTypes(checkpoint, recipe));
-    THIMBLE_TRY(AddVariant(checkpoint, stored, std::move(types), variants));
+    const bool has_blocks =
+        recipe.quant == Quant::kNone && std::ranges::count(types, DType::kQ8_0, &ChosenType::type) != 0;
+    THIMBLE_TRY(AddVariant(checkpoint, has_blocks ? "as it is" : stored, std::move(types), variants));
   }
   if (options.kld_max) {
     const QuantLimit limit = {
@@ -166,9 +168,13 @@ ComparedHead RunHead(Simulator& simulator, const ComparisonOptions& options, uin
   return compared;
 }
 
+Expected<ChosenBoard> BoardOf(const ComparisonOptions& options) {
+  return FindBoard(options.choice.board.empty() ? kDefaultBoard : options.choice.board);
+}
+
 Status PrepareVariant(const ComparisonOptions& options, Variant& variant) {
   const ModelChoice choice = ChoiceOf(options, variant);
-  THIMBLE_ASSIGN(const ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
+  THIMBLE_ASSIGN(const ChosenBoard board, BoardOf(options));
   THIMBLE_ASSIGN(TemporaryFile index, TemporaryFile::Create());
   const Expected<Prepared> prepared = WriteIndex(
       {.model = choice.model, .screen_bits = options.screen_bits, .board = board.board, .n_ctx = options.n_ctx},
@@ -226,6 +232,8 @@ Status RunVariant(const ComparisonOptions& options, std::span<const TokenId> pro
 Expected<Comparison> Compare(const ComparisonOptions& options) {
   Comparison comparison;
   comparison.model = options.choice.model;
+  THIMBLE_ASSIGN(const ChosenBoard board, BoardOf(options));
+  THIMBLE_TRY(CheckTimed(board.profile.get(), board.board, options.card_mode));
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenForComparison(options.choice));
   THIMBLE_ASSIGN(std::vector<Variant> variants, WriteVariants(checkpoint, options));
   THIMBLE_ASSIGN(const JudgedText text, JudgeVariants(options, variants, comparison));
@@ -260,7 +268,10 @@ std::vector<std::string> Cells(const Compared& row, const ComparedHead& head, bo
                                                     ? "screened"
                                                     : fmt::format("screened {}", fmt::join(head.screen_bits, ","))};
   if (is_full) {
-    cells.insert(cells.end(), {Megabytes(row.file_bytes), d.kld_mean == 0 ? "0" : fmt::format("{:.5f}", d.kld_mean),
+    cells.insert(cells.end(), {Megabytes(row.file_bytes),
+                               d.kld_mean == 0     ? "0"
+                               : d.kld_mean < 1e-5 ? fmt::format("{:.0e}", d.kld_mean)
+                                                   : fmt::format("{:.5f}", d.kld_mean),
                                fmt::format("{:.1f} %", 100 * d.top_match)});
   } else {
     cells.insert(cells.end(), 3, "");

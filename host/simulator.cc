@@ -61,15 +61,21 @@ class WatchedOutput final : public TextSink {
 
 }  // namespace
 
+Status CheckTimed(const BoardProfile* profile, const Board& board, const std::string& card_mode) {
+  if (profile == nullptr) {
+    return Sentence(
+        fmt::format("nobody knows what work costs on the board {}: take one that 'thimble boards NAME' shows costs of",
+                    board.name));
+  }
+  THIMBLE_ASSIGN([[maybe_unused]] const ClockConstants constants, ConstantsOf(*profile, card_mode, kCorners[kTypical]));
+  return {};
+}
+
 Expected<Simulator> Simulator::Open(const ModelChoice& choice, const std::string& card_mode) {
   Simulator simulator;
   THIMBLE_ASSIGN(simulator.loaded_, LoadedModel::Open(choice));
   LoadedModel& loaded = *simulator.loaded_;
-  if (loaded.profile() == nullptr) {
-    return Sentence(
-        fmt::format("nobody knows what work costs on the board {}: take one that 'thimble boards NAME' shows costs of",
-                    loaded.board().name));
-  }
+  THIMBLE_TRY(CheckTimed(loaded.profile(), loaded.board(), card_mode));
   simulator.card_mode_ = card_mode.empty() ? loaded.profile()->card_mode : card_mode;
   for (Corner corner : kCorners) {
     THIMBLE_ASSIGN(const ClockConstants constants, ConstantsOf(*loaded.profile(), card_mode, corner));

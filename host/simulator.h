@@ -68,6 +68,9 @@ struct Stage {
 // All 0 when there is only one token.
 std::vector<Stage> StagesOf(const Simulated& simulated);
 
+// Fails if nobody knows what work costs on the board, or its card cannot be connected so. `profile` may be null.
+Status CheckTimed(const BoardProfile* profile, const Board& board, const std::string& card_mode);
+
 // A model on a board whose costs are known, run as often as one likes.
 class Simulator {
  public:
