@@ -11,11 +11,11 @@
 #include <string>
 #include <utility>
 
-#include "engine/card/index_file.h"
 #include "host/atomic_file.h"
 #include "host/command.h"
 #include "host/comparison.h"
 #include "host/judge.h"
+#include "host/plan_choice.h"
 
 namespace thimble::host {
 namespace {
@@ -74,14 +74,7 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
   command->add_option("-n,--predict,--n-predict", options->n_predict, "Tokens of the modelled run, greedy")
       ->capture_default_str()
       ->check(CLI::Range(2, 1 << 20));
-  command
-      ->add_option("--screen-bits", options->screen_bits,
-                   "Bits of a weight in each stage of the screens, as of 'thimble prepare' (default: what costs the "
-                   "fewest bytes)")
-      ->delimiter(',')
-      ->expected(2, static_cast<int>(card::kMostStages))
-      ->check(CLI::Range(1u, card::kMostScreenBits))
-      ->type_name("4,3");
+  AddScreenBitsOption(*command, options->screen_bits);
   command
       ->add_option("--kld", options->kld_max,
                    "One row more: the fewest bytes within this mean KL divergence, as 'thimble convert --quant auto'")

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <map>
 
+#include "engine/card/index_file.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "host/board_memory.h"
@@ -30,6 +31,17 @@ void AddPlanOptions(CLI::App& command, PlanChoice& choice) {
                   "or 'auto', whatever reads less (default: auto); the token is the same")
       ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description(""))
       ->type_name("auto|full|screen");
+}
+
+void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
+  command
+      .add_option("--screen-bits", bits,
+                  "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
+                  "fewest bytes)")
+      ->delimiter(',')
+      ->expected(2, static_cast<int>(card::kMostStages))
+      ->check(CLI::Range(1u, card::kMostScreenBits))
+      ->type_name("4,3");
 }
 
 Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/plan/plan.h"
 #include "engine/text/sampler.h"
@@ -24,6 +25,9 @@ struct PlanChoice {
 };
 
 void AddPlanOptions(CLI::App& command, PlanChoice& choice);
+
+// --screen-bits: bits of a weight in each stage of a screen; `bits` stays empty where the option is not given.
+void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits);
 
 // A choice, with its file read.
 struct ChosenPlan {

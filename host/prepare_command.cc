@@ -11,6 +11,7 @@
 #include "host/board_profile.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
+#include "host/plan_choice.h"
 #include "host/prepare.h"
 #include "host/text.h"
 
@@ -62,14 +63,7 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
   command->add_option("MODEL", options->prepare.model, "A GGUF file or a tensor folder")->required();
   command->add_option("-o,--output", options->prepare.out, "The index to write (default: MODEL.thimble, beside it)")
       ->type_name("MODEL.thimble");
-  command
-      ->add_option("--screen-bits", options->prepare.screen_bits,
-                   "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
-                   "fewest bytes)")
-      ->delimiter(',')
-      ->expected(2, static_cast<int>(card::kMostStages))
-      ->check(CLI::Range(1u, card::kMostScreenBits))
-      ->type_name("4,3");
+  AddScreenBitsOption(*command, options->prepare.screen_bits);
   command->add_option("--board", options->board, "The board it is for")->capture_default_str();
   command->add_option("-c,--ctx-size", options->prepare.n_ctx,
                       "Positions of context there (default: as many as it has room for, up to the model's)");
