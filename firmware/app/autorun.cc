@@ -9,9 +9,9 @@
 namespace thimble::firmware {
 namespace {
 
-class Output final : public TextSink {
+class AutorunSink final : public TextSink {
  public:
-  Output(Machine& machine, const Session& session) : machine_(&machine), session_(&session) {}
+  AutorunSink(Machine& machine, const Session& session) : machine_(&machine), session_(&session) {}
 
   void OnToken(TokenId id) override {
     const std::span<const float> logits = session_->logits();
@@ -42,7 +42,7 @@ Result<void> Run(CardModel& model, Machine& machine, const AutorunOptions& optio
   THIMBLE_ASSIGN(const std::span<const TokenId> prompt, model.session().Tokenize(options.prompt));
   for (const TokenId id : prompt) Print(machine, "autorun prompt ", id, "\n");
   THIMBLE_TRY(model.session().Prefill(prompt));
-  Output output(machine, model.session());
+  AutorunSink output(machine, model.session());
   const GenerateOptions generate = {.sampler = start.sampler, .n_predict = options.run.n, .stops = {}};
   THIMBLE_ASSIGN(const GenerateResult result, Generate(model.session(), generate, output));
   Print(machine, "autorun stop ", StopReasonName(result.reason), "\n");
