@@ -47,9 +47,10 @@ function(thimble_test_code name)
   target_precompile_headers(${name} REUSE_FROM test_support)
 endfunction()
 
-# thimble_test(NAME SOURCES... LIBS... [DEFINES...] [OPTIMIZED] [ONLY sanitized|optimized] [LONG FILTER]): one GoogleTest binary; each
-# of its tests is a ctest entry NAME/Suite.Test, so that a skipped one is counted as skipped. Tests run in the root of
-# the tree. OPTIMIZED where the test's own objects hold the code under test or long loops.
+# thimble_test(NAME SOURCES... LIBS... [DEFINES...] [OPTIMIZED] [WHOLE] [ONLY sanitized|optimized] [LONG FILTER]): one
+# GoogleTest binary; each of its tests is a ctest entry NAME/Suite.Test, so that a skipped one is counted as skipped.
+# Tests run in the root of the tree. OPTIMIZED where the test's own objects hold the code under test or long loops.
+# WHOLE: all of them are one entry, because what a suite sets up for its tests takes longer than they do.
 #
 # With THIMBLE_SPLIT_TESTS, for who runs them with sanitizers and without, as ./check does: ONLY names the one of these
 # builds that has the test, because optimisation can change nothing that it looks at (the 32-bit build is optimised
@@ -57,16 +58,16 @@ endfunction()
 # ones (Suite.Test:...) are left to the optimised.
 include(GoogleTest)
 function(thimble_test name)
-  cmake_parse_arguments(arg "OPTIMIZED" "ONLY;LONG" "SOURCES;LIBS;DEFINES" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMIZED;WHOLE" "ONLY;LONG" "SOURCES;LIBS;DEFINES" ${ARGN})
   if(THIMBLE_SPLIT_TESTS AND arg_ONLY)
     string(COMPARE EQUAL "${arg_ONLY}" sanitized wants_sanitizers)
     if((THIMBLE_SANITIZE AND NOT wants_sanitizers) OR (wants_sanitizers AND NOT THIMBLE_SANITIZE))
       return()
     endif()
   endif()
-  set(filter "")
+  set(filter "*")
   if(THIMBLE_SPLIT_TESTS AND THIMBLE_SANITIZE AND arg_LONG)
-    set(filter TEST_FILTER "-${arg_LONG}")
+    set(filter "-${arg_LONG}")
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE thimble_flags ${arg_LIBS} gmock gtest_main)
@@ -74,7 +75,11 @@ function(thimble_test name)
   if(NOT arg_OPTIMIZED)
     thimble_test_code(${name})
   endif()
-  gtest_discover_tests(${name} ${filter}
+  if(arg_WHOLE)
+    add_test(NAME ${name} COMMAND ${name} --gtest_filter=${filter} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    return()
+  endif()
+  gtest_discover_tests(${name} TEST_FILTER "${filter}"
     TEST_PREFIX ${name}/ WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
     PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()

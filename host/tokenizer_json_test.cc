@@ -172,7 +172,7 @@ TEST(TokenizerJsonTest, IdsAreThoseOfTheMerges) {
   std::mt19937_64 random(3);
   size_t num_unused = 0;
   size_t num_ids = 0;
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 400; ++i) {
     const json tokenizer = RandomTokenizer(random);
     const Vocabulary vocabulary = Parse(tokenizer);
     num_unused += static_cast<size_t>(std::ranges::count(vocabulary.types, TokenType::kUnused));
@@ -190,8 +190,8 @@ TEST(TokenizerJsonTest, IdsAreThoseOfTheMerges) {
       ASSERT_EQ(loaded.Encode(text), ids) << text << "\n" << tokenizer["model"]["merges"].dump();
     }
   }
-  EXPECT_GT(num_unused, 300u);
-  EXPECT_GT(num_ids, 30000u);
+  EXPECT_GT(num_unused, 120u);
+  EXPECT_GT(num_ids, 12000u);
 }
 
 TEST(TokenizerJsonTest, BothNotationsOfMerges) {
