@@ -52,10 +52,10 @@ endfunction()
 # Tests run in the root of the tree. OPTIMIZED where the test's own objects hold the code under test or long loops.
 # WHOLE: all of them are one entry, because what a suite sets up for its tests takes longer than they do.
 #
-# With THIMBLE_SPLIT_TESTS, for who runs them with sanitizers and without, as ./check does: ONLY names the one of these
-# builds that has the test, because optimisation can change nothing that it looks at (the 32-bit build is optimised
-# and has all of the engine's), or because it computes for long what others have sanitizers for; of a test in both, LONG
-# ones (Suite.Test:...) are left to the optimised.
+# With THIMBLE_SPLIT_TESTS, for who runs them with sanitizers, without, and as 32-bit code, as ./check does: ONLY names
+# the one of the first two builds that has the test, because optimisation can change nothing that it looks at, or because
+# it computes for long what others have sanitizers for. LONG ones (Suite.Test:...) are left to builds without sanitizers:
+# to the 32-bit one, which is optimised and has all of the engine's tests, where the test is ONLY sanitized.
 include(GoogleTest)
 function(thimble_test name)
   cmake_parse_arguments(arg "OPTIMIZED;WHOLE" "ONLY;LONG" "SOURCES;LIBS;DEFINES" ${ARGN})
