@@ -56,8 +56,9 @@ Expected<std::span<const float>> JudgedModel::LogitsAfter(std::span<const TokenI
 Expected<JudgedText> InChunks(std::vector<TokenId> ids, uint32_t n_ctx, uint32_t most_chunks, const LoadedModel& loaded,
                               const std::string& name) {
   if (n_ctx < kLeastChunk || ids.size() < n_ctx) {
-    return Sentence(fmt::format("{} has {} tokens and a chunk {}: give a longer text, or another -c, at least {}", name,
-                                ids.size(), n_ctx, kLeastChunk));
+    return Sentence(
+        fmt::format("{} has {} tokens, not one chunk of {}: give a longer text, or chunks of another size, at least {}",
+                    name, ids.size(), n_ctx, kLeastChunk));
   }
   const size_t chunks = std::min<size_t>(ids.size() / n_ctx, most_chunks != 0 ? most_chunks : ids.size());
   ids.resize(chunks * n_ctx);
