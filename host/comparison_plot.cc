@@ -195,7 +195,7 @@ class Plot {
   void Labels() {
     std::vector<const Series*> by_height;
     for (const Series& series : all_) by_height.push_back(&series);
-    std::ranges::stable_sort(by_height, {}, &Series::y);
+    std::ranges::sort(by_height, {}, [](const Series* series) { return std::pair(series->y, series); });
     double last = 0;
     for (const Series* series : by_height) {
       const double y = std::max(series->y + 4.5, last + kLineHeight);
