@@ -32,8 +32,15 @@ endif()
 # For code whose time to compile matters more than its speed: tests. What they test is compiled as the preset says.
 set(THIMBLE_COLD -O0)
 
-# GoogleTest comes as source, so that it is built with the same flags (32-bit, sanitizers) as what it tests.
-if(THIMBLE_TESTS)
+# Debian's GoogleTest; for 32 bits, which its libraries are not made for, from its source.
+if(THIMBLE_TESTS AND THIMBLE_HOST)
+  set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
+  find_package(GTest REQUIRED)
+  unset(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL)
+  foreach(target gtest gtest_main gmock)
+    add_library(${target} ALIAS GTest::${target})
+  endforeach()
+elseif(THIMBLE_TESTS)
   set(INSTALL_GTEST OFF)
   add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL SYSTEM)
   foreach(target gtest gtest_main gmock)
