@@ -10,9 +10,14 @@ if(THIMBLE_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
 endif()
-# Headers and the templates they instantiate are most of the time that a build takes.
 # thimble_batches(NAME FILES): compiles so many source files of a target at once, which must not use one name twice.
+# Headers and the templates they instantiate are most of the time that a build of everything takes; but whoever changes
+# one file would compile all of its batch.
+option(THIMBLE_BATCHES "Compile several source files of a target at once: for builds that start from nothing" OFF)
 function(thimble_batches name files)
+  if(NOT THIMBLE_BATCHES)
+    return()
+  endif()
   set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${files})
 endfunction()
 
