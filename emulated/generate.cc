@@ -10,11 +10,11 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
-#include "engine/card/block_device.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
 #include "engine/session.h"
+#include "engine/storage/block_device.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
 
 namespace thimble::emulated {
 namespace {
@@ -27,17 +27,17 @@ Board MachineBoard() {
 }
 
 // A card's image. As the card of a board, it can write to the DMA's memory only.
-class Card final : public card::BlockDevice {
+class Card final : public storage::BlockDevice {
  public:
   Card(int file, uint64_t size_bytes, uint32_t dma_align, std::span<const std::byte> dma)
       : file_(file), dma_align_(dma_align), dma_(dma), size_bytes_(size_bytes) {}
 
-  card::BlockGeometry geometry() const override {
+  storage::BlockGeometry geometry() const override {
     return {.block_bytes = 512, .buffer_align = dma_align_, .size_bytes = size_bytes_};
   }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override {
     if (is_started_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
-    THIMBLE_TRY(card::CheckRead(geometry(), offset_bytes, dst));
+    THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, dst));
     if (dst.data() < dma_.data() || dst.data() + dst.size() > dma_.data() + dma_.size()) {
       return Fail({.code = Code::kInvalidArgument, .what = "the card's DMA cannot write to this memory"});
     }
@@ -118,14 +118,14 @@ class Output final : public TextSink {
 
 // A model's file, or its index, on the card.
 struct CardFile {
-  card::DirEntry entry;
-  std::array<card::Extent, card::kUsualExtents> extents;
-  card::FileMap map;
+  storage::DirEntry entry;
+  std::array<storage::Extent, storage::kUsualExtents> extents;
+  storage::FileMap map;
 };
 
-Result<void> FindFile(card::Fat32& volume, std::string_view extension, CardFile& file) {
+Result<void> FindFile(storage::Fat32& volume, std::string_view extension, CardFile& file) {
   bool found = false;
-  THIMBLE_TRY(volume.ListRoot([&](const card::DirEntry& entry) {
+  THIMBLE_TRY(volume.ListRoot([&](const storage::DirEntry& entry) {
     found = std::string_view(entry.name.data()).ends_with(extension);
     if (found) file.entry = entry;
     return !found;
@@ -175,13 +175,13 @@ class Program {
   }
 
   __attribute__((noinline)) Result<void> FindFiles() {
-    const card::Extent whole = card::WholeDevice(*card_);
-    card::FileReader disk(*card_, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger_);
+    const storage::Extent whole = storage::WholeDevice(*card_);
+    storage::FileReader disk(*card_, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger_);
     const uint64_t mark = dma().used_bytes();
     THIMBLE_ASSIGN(const std::span<std::byte> sector, dma().Take<std::byte>(512));
-    THIMBLE_ASSIGN(card::Fat32 volume, card::Fat32::Mount(disk, sector));
+    THIMBLE_ASSIGN(storage::Fat32 volume, storage::Fat32::Mount(disk, sector));
     THIMBLE_TRY(FindFile(volume, ".gguf", model_file_));
-    THIMBLE_TRY(FindFile(volume, card::kIndexExtension, index_file_));
+    THIMBLE_TRY(FindFile(volume, formats::kIndexExtension, index_file_));
     dma().Release(mark);
     return {};
   }
@@ -242,9 +242,9 @@ class Program {
   std::optional<Card> card_;
   CardFile model_file_, index_file_;
   Ledger ledger_;
-  std::optional<card::FileReader> reader_, index_reader_;
-  card::ModelFile model_;
-  card::Index index_;
+  std::optional<storage::FileReader> reader_, index_reader_;
+  formats::ModelFile model_;
+  formats::Index index_;
   plan::Plan plan_;
   Session* session_ = nullptr;
 };

@@ -54,7 +54,7 @@ class GenerateTest : public testing::Test {
   }
 
   // A fresh session that has read `prompt`.
-  std::unique_ptr<tests::OpenModel> Start(std::string_view prompt, card::BlockDevice& device, uint32_t n_ctx = 0) {
+  std::unique_ptr<tests::OpenModel> Start(std::string_view prompt, storage::BlockDevice& device, uint32_t n_ctx = 0) {
     auto model = std::make_unique<tests::OpenModel>(device, tests::OpenModel::Options{.plan = {.n_ctx = n_ctx}});
     EXPECT_NE(model->session(), nullptr) << model->error();
     const auto ids = model->session()->Tokenize(prompt);
@@ -213,7 +213,7 @@ class TokenizerOnCard : public GenerateTest {
     EXPECT_TRUE(prepared) << prepared.error();
     const std::string bytes = tests::ReadFile(prepared->path);
     index_ = std::make_unique<host::RamDevice>(std::as_bytes(std::span(bytes)));
-    image_ = prepared->index.section(card::Section::kTokenizer);
+    image_ = prepared->index.section(formats::Section::kTokenizer);
     options_.keep_logits = false;
     options_.plan = {.n_ctx = 100, .prompt_batch = 1, .head = plan::HeadMode::kFull};
     options_.index = index_.get();
@@ -246,7 +246,7 @@ class TokenizerOnCard : public GenerateTest {
   }
 
   std::unique_ptr<host::RamDevice> index_;
-  card::SectionRef image_;
+  formats::SectionRef image_;
   tests::OpenModel::Options options_;
 };
 

@@ -6,8 +6,8 @@
 #include <new>
 #include <utility>
 
-#include "engine/card/flash_writer.h"
-#include "engine/card/gguf.h"
+#include "engine/formats/gguf.h"
+#include "engine/storage/flash_writer.h"
 #include "engine/text/detokenizer.h"
 
 namespace thimble {
@@ -21,12 +21,12 @@ constexpr uint64_t kStopTextBytes = 2048;
 // Of a tokenizer on the card, that are kept: a token's text takes two or three.
 constexpr uint32_t kTokenizerPages = 8;
 
-bool HasTokenizer(const card::Index* index) {
-  return index != nullptr && index->section(card::Section::kTokenizer).bytes != 0;
+bool HasTokenizer(const formats::Index* index) {
+  return index != nullptr && index->section(formats::Section::kTokenizer).bytes != 0;
 }
 
-plan::TextNeeds NeedsOf(const card::ModelFile& model, uint32_t block_bytes, const text::SamplerOptions& sampler,
-                        const card::Index* index) {
+plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, const text::SamplerOptions& sampler,
+                        const formats::Index* index) {
   plan::TextNeeds needs = {
       .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
       .penalised = text::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
@@ -70,7 +70,7 @@ class Cutter {
   std::span<float> rest_;
 };
 
-model::Activations CutActivations(const card::ModelFile& model, std::span<float> memory, size_t positions,
+model::Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, size_t positions,
                                   size_t whole) {
   const ModelShape& s = model.shape;
   Cutter cutter(memory);
@@ -96,40 +96,41 @@ model::Activations CutActivations(const card::ModelFile& model, std::span<float>
 
 }  // namespace
 
-Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder) {
+Result<formats::ModelFile> OpenModel(storage::FileReader& reader, Arenas arenas, const formats::ModelFolder* folder) {
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  card::ByteReader header(reader, buffer);
+  storage::ByteReader header(reader, buffer);
   Arena& table = ArenaOf(arenas, Region::kSram);
   const bool is_folder = folder != nullptr && !folder->is_empty();
-  Result<card::ModelFile> model = is_folder ? card::OpenFolder(header, *folder, table) : card::OpenGguf(header, table);
+  Result<formats::ModelFile> model =
+      is_folder ? formats::OpenFolder(header, *folder, table) : formats::OpenGguf(header, table);
   dma.Release(mark);
   return model;
 }
 
-Result<card::Index> OpenModelIndex(card::FileReader& reader, card::FileReader& index_reader,
-                                   const card::ModelFile& model, const math::Kernels& kernels, Arenas arenas) {
+Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::FileReader& index_reader,
+                                      const formats::ModelFile& model, const math::Kernels& kernels, Arenas arenas) {
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  const Result<uint32_t> crc = card::MetadataCrc(reader, model, buffer, kernels.crc32c);
-  Result<card::Index> index = !crc ? Result<card::Index>(std::unexpected(crc.error()))
-                                   : card::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
+  const Result<uint32_t> crc = formats::MetadataCrc(reader, model, buffer, kernels.crc32c);
+  Result<formats::Index> index = !crc ? Result<formats::Index>(std::unexpected(crc.error()))
+                                      : formats::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
   dma.Release(mark);
   return index;
 }
 
-Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
+Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
                                const plan::PlanOptions& options, const text::SamplerOptions& sampler,
-                               const card::Index* index) {
+                               const formats::Index* index) {
   static_assert(sizeof(text::Bounded) == 16);
   return plan::MakePlan(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
-uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
+uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
                         const plan::PlanOptions& options, const text::SamplerOptions& sampler,
-                        const card::Index* index) {
+                        const formats::Index* index) {
   return plan::LargestContext(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
@@ -153,21 +154,22 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
 
 // In the order in which it lies in flash.
 Result<void> Session::LoadKept(const SessionParts& parts) {
-  card::FlashWriter flash;
+  storage::FlashWriter flash;
   const uint64_t flash_bytes = plan_->region_bytes(Region::kFlash);
   if (parts.flash != nullptr && flash_bytes != 0) {
-    const card::FlashContents contents = {
+    const storage::FlashContents contents = {
         .model_bytes = parts.reader->file_size_bytes(),
-        .model_checks = parts.index == nullptr ? 0 : parts.index->section(card::Section::kBlockChecks).crc,
+        .model_checks = parts.index == nullptr ? 0 : parts.index->section(formats::Section::kBlockChecks).crc,
         .bytes = static_cast<uint32_t>(std::min<uint64_t>(flash_bytes, std::numeric_limits<uint32_t>::max())),
         .weights_bytes = static_cast<uint32_t>(plan_->buffer(BufferId::kWeightsFlash).bytes),
-        .shares = memory_.resident.shares,
-        .places = plan_->places};
-    THIMBLE_ASSIGN(flash, card::FlashWriter::Begin(*parts.flash, contents, parts.kernels->crc32c));
+        .parts = {memory_.resident.shares.psram_percent, memory_.resident.shares.flash_percent,
+                  plan_->places[0].psram_rows, plan_->places[0].flash_rows, plan_->places[1].psram_rows,
+                  plan_->places[1].flash_rows, plan_->places[2].psram_rows, plan_->places[2].flash_rows}};
+    THIMBLE_ASSIGN(flash, storage::FlashWriter::Begin(*parts.flash, contents, parts.kernels->crc32c));
   }
   do {
-    THIMBLE_TRY(card::LoadResidentRows(memory_.resident, *model_, plan_->tile_block_bytes(),
-                                       memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers, stream_, flash));
+    THIMBLE_TRY(stream::LoadResidentRows(memory_.resident, *model_, plan_->tile_block_bytes(),
+                                         memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers, stream_, flash));
     THIMBLE_TRY(head_->Load(flash));
     THIMBLE_TRY(flash.End());
   } while (flash.NeedsAnotherPass());
@@ -253,17 +255,17 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
                           .block_bytes = plan_->tile_block_bytes(),
                           .ledger = &reader_->ledger()};
   if (parts.index != nullptr) {
-    const auto load = [&](card::Section id, std::span<uint32_t> out) {
-      return card::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out), card_buffer_,
-                               parts.kernels->crc32c);
+    const auto load = [&](formats::Section id, std::span<uint32_t> out) {
+      return formats::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out),
+                                  card_buffer_, parts.kernels->crc32c);
     };
     THIMBLE_ASSIGN(const std::span<uint32_t> blocks, Take<uint32_t>(*plan_, BufferId::kBlockChecks, arenas));
     THIMBLE_ASSIGN(const std::span<uint32_t> rows, Take<uint32_t>(*plan_, BufferId::kRowChecks, arenas));
-    THIMBLE_TRY(load(card::Section::kBlockChecks, blocks));
-    if (!rows.empty()) THIMBLE_TRY(load(card::Section::kRowChecks, rows));
-    stream_ = card::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
+    THIMBLE_TRY(load(formats::Section::kBlockChecks, blocks));
+    if (!rows.empty()) THIMBLE_TRY(load(formats::Section::kRowChecks, rows));
+    stream_ = stream::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
     row_checks_ = {.reader = parts.index_reader,
-                   .offset = parts.index->section(card::Section::kRowChecks).offset,
+                   .offset = parts.index->section(formats::Section::kRowChecks).offset,
                    .in_memory = rows,
                    .crc32c = parts.kernels->crc32c};
   }
@@ -272,7 +274,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head.index_reader = parts.index_reader;
     head_memory_.places = plan_->places;
     THIMBLE_ASSIGN(const std::span<float> vectors, Take<float>(*plan_, BufferId::kScreenVectors, arenas));
-    const auto num_vectors = static_cast<size_t>(parts.index->section(card::Section::kVectors).bytes / sizeof(float));
+    const auto num_vectors =
+        static_cast<size_t>(parts.index->section(formats::Section::kVectors).bytes / sizeof(float));
     head_memory_.vectors = vectors.first(num_vectors);
     head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
                                  vectors.size() - num_vectors};
@@ -292,8 +295,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
 }
 
 Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
-  const card::TokenizerRef& ref = model_->tokenizer;
-  const auto image = [&] { return parts.index->section(card::Section::kTokenizer); };
+  const formats::TokenizerRef& ref = model_->tokenizer;
+  const auto image = [&] { return parts.index->section(formats::Section::kTokenizer); };
   switch (plan_->tokenizer) {
     case plan::TokenizerPlace::kNone:
     case plan::TokenizerPlace::kNowhere:
@@ -301,10 +304,10 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
     case plan::TokenizerPlace::kInMemory: {
       Arena& arena = ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region);
       if (HasTokenizer(parts.index)) {
-        card::ByteReader bytes(*parts.index_reader, card_buffer_);
+        storage::ByteReader bytes(*parts.index_reader, card_buffer_);
         THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->crc32c, arena));
       } else {
-        card::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
+        storage::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
         THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(ref, bytes, arena));
       }
       return {};

@@ -50,7 +50,7 @@ class SessionTest : public testing::Test {
  protected:
   SessionTest() : device_(tests::MakeGguf({.shape = kSmall})) {}
 
-  std::unique_ptr<OpenModel> Open(card::BlockDevice& device, plan::PlanOptions options = {}) {
+  std::unique_ptr<OpenModel> Open(storage::BlockDevice& device, plan::PlanOptions options = {}) {
     auto model = std::make_unique<OpenModel>(device, OpenModel::Options{.plan = options});
     EXPECT_NE(model->session(), nullptr) << model->error();
     return model;
@@ -166,7 +166,7 @@ TEST_F(SessionTest, AFailedPromptBatchCanBeRunAgain) {
     host::FaultyDevice faulty(device_);
     const auto model = Open(faulty, {.prompt_batch = 3});
     Session& s = *model->session();
-    faulty.Add({.first_read = faulty.starts() + fail_after, .times = card::kReadRetries + 2});
+    faulty.Add({.first_read = faulty.starts() + fail_after, .times = storage::kReadRetries + 2});
     if (!s.Prefill(prompt)) {
       EXPECT_EQ(s.n_past() % 3, 0u) << "whole batches";
       ASSERT_TRUE(s.Prefill(std::span(prompt).subspan(s.n_past())));
@@ -233,7 +233,7 @@ TEST_F(SessionTest, AFailedReadIsReportedAndTheStepCanBeMadeAgain) {
     ASSERT_TRUE(s.Prefill(std::vector<TokenId>{1, 2, 3}));
     ASSERT_EQ(s.Next({.temperature = 0.0f}).value(), *want_token);
     // First try, retries, one more after re-initialisation: all fail.
-    faulty.Add({.first_read = faulty.starts() + fail_after, .times = card::kReadRetries + 2});
+    faulty.Add({.first_read = faulty.starts() + fail_after, .times = storage::kReadRetries + 2});
     const auto failed = s.Next({.temperature = 0.0f});
     if (!failed) {
       EXPECT_EQ(failed.error().code, Code::kIo);

@@ -30,7 +30,7 @@ Expected<CardModel> OpenCardModel(const std::string& model, const std::string& t
 // A file, and what it is read from. Refers to the model that it is of.
 struct StoredFile {
   FileDevice* device;
-  card::FileMap file;
+  storage::FileMap file;
 };
 StoredFile FileOf(const OpenedModel& model);
 StoredFile IndexOf(const OpenedModel& model);  // which has one

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "engine/card/flash_writer.h"
 #include "engine/session.h"
+#include "engine/storage/flash_writer.h"
 #include "host/atomic_file.h"
 #include "host/command.h"
 #include "host/devices/nor_flash.h"
@@ -48,9 +48,9 @@ Status Run(const Options& options) {
         "-o best.plan' finds the best",
         options.choice.model, options.choice.model));
   }
-  NorFlash flash(static_cast<size_t>(card::FlashBytes(content_bytes)));
+  NorFlash flash(static_cast<size_t>(storage::FlashBytes(content_bytes)));
   Arenas arenas = loaded->memory().arenas();
-  ArenaOf(arenas, Region::kFlash) = Arena(Region::kFlash, card::FlashArenaMemory(flash));
+  ArenaOf(arenas, Region::kFlash) = Arena(Region::kFlash, storage::FlashArenaMemory(flash));
   SessionParts parts = loaded->PartsFor(plan);
   parts.flash = &flash;
   const auto session = Session::Open(parts, arenas);

@@ -18,7 +18,7 @@ Expected<ModelSource> SourceOf(const ModelChoice& choice) {
 
 }  // namespace
 
-std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
+std::vector<const TensorRef*> TensorsInOrder(const formats::ModelFile& model) {
   std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
   for (size_t i = kTensorsOutsideLayers; i < model.tensors.size(); ++i) tensors.push_back(&model.tensors[i]);
   tensors.push_back(&model.tensor({TensorKind::kFinalNorm, 0}));
@@ -26,13 +26,13 @@ std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
   return tensors;
 }
 
-std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model) {
+std::vector<const TensorRef*> StoredTensors(const formats::ModelFile& model) {
   std::vector<const TensorRef*> tensors = TensorsInOrder(model);
   if (model.tied) tensors.pop_back();
   return tensors;
 }
 
-ModelSize SizeOf(const card::ModelFile& model) {
+ModelSize SizeOf(const formats::ModelFile& model) {
   ModelSize size;
   for (const TensorRef* tensor : StoredTensors(model)) {
     ++size.tensors;
@@ -83,7 +83,8 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
   std::unique_ptr<LoadedModel> loaded(new LoadedModel(choice.name.empty() ? choice.model : choice.name, board,
                                                       std::move(source), std::move(opened), std::move(memory)));
   loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
-  loaded->reader_ = std::make_unique<card::FileReader>(*loaded->device_, loaded->opened_.file, loaded->ledger_, cancel);
+  loaded->reader_ =
+      std::make_unique<storage::FileReader>(*loaded->device_, loaded->opened_.file, loaded->ledger_, cancel);
   const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
   loaded->model_ = *model;
@@ -93,7 +94,7 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
   if (o.index_device) {
     loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
   }
-  loaded->index_reader_ = std::make_unique<card::FileReader>(
+  loaded->index_reader_ = std::make_unique<storage::FileReader>(
       loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file, loaded->ledger_, cancel);
   const auto index = OpenModelIndex(*loaded->reader_, *loaded->index_reader_, loaded->model_, math::BestKernels(),
                                     loaded->memory_.arenas());

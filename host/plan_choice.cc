@@ -5,7 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <map>
 
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "host/board_memory.h"
@@ -39,8 +39,8 @@ void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
                   "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
                   "fewest bytes)")
       ->delimiter(',')
-      ->expected(2, static_cast<int>(card::kMostStages))
-      ->check(CLI::Range(1u, card::kMostScreenBits))
+      ->expected(2, static_cast<int>(formats::kMostStages))
+      ->check(CLI::Range(1u, formats::kMostScreenBits))
       ->type_name("4,3");
 }
 

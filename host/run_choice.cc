@@ -47,7 +47,7 @@ nlohmann::ordered_json MemoryJson(const BoardMemory& memory) {
 }
 
 // Null without a screen.
-nlohmann::ordered_json ScreenJson(const card::Index* index, const plan::Plan& plan, const ScreenCounts& counts) {
+nlohmann::ordered_json ScreenJson(const formats::Index* index, const plan::Plan& plan, const ScreenCounts& counts) {
   if (!plan.screened) return nullptr;
   std::vector<uint32_t> bits;
   for (uint32_t s = 0; s < index->screen.num_stages; ++s) bits.push_back(index->screen.stages[s].bits);

@@ -89,7 +89,7 @@ nlohmann::ordered_json ToJson(const Timings& t) {
           {"predicted_ms", t.predicted_ms}};
 }
 
-std::string DescribeModel(const card::ModelFile& model, const Board& board) {
+std::string DescribeModel(const formats::ModelFile& model, const Board& board) {
   const ModelSize size = SizeOf(model);
   const uint64_t float32_bytes = size.parameters * sizeof(float);
   const ModelShape& s = model.shape;
@@ -157,7 +157,7 @@ Expected<int> Run(const RunChoice& options) {
   if (chosen.original) choice.written = WrittenType::kF32;  // as the first plan was
   InterruptHandler interrupt;
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice, &interrupted));
-  const card::ModelFile& model = loaded->model();
+  const formats::ModelFile& model = loaded->model();
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, chosen, sampler));
   const auto session = Session::Open(loaded->PartsFor(plan), loaded->memory().arenas());
   if (!session) return loaded->Failure(session.error());

@@ -54,7 +54,7 @@ class Findings {
 
 Status Verify(const VerifyCommandOptions& options, Findings& findings) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
-  const card::ModelFile& model = loaded->model();
+  const formats::ModelFile& model = loaded->model();
   const std::string& name = options.choice.model;
   OpenedModel& opened = loaded->opened();
 
@@ -81,7 +81,7 @@ Status Verify(const VerifyCommandOptions& options, Findings& findings) {
 
   OpenedModel source;
   Ledger source_ledger;
-  std::optional<card::FileReader> source_reader;
+  std::optional<storage::FileReader> source_reader;
   std::optional<ModelBytes> reference;
   if (!options.against.empty()) {
     THIMBLE_ASSIGN(source, OpenModelFile(options.against, ""));

@@ -203,7 +203,7 @@ class Author {
     return {};
   }
 
-  const card::ModelFile& model() const { return loaded_->model(); }
+  const formats::ModelFile& model() const { return loaded_->model(); }
 
  private:
   explicit Author(std::unique_ptr<host::LoadedModel> loaded) : loaded_(std::move(loaded)) {}

@@ -38,7 +38,7 @@ int32_t Round(float x) {
 
 }  // namespace
 
-Query::Query(const card::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
+Query::Query(const formats::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
              std::span<const float> vectors, std::span<int8_t> codes)
     : screen_(&screen), kernels_(&kernels), hidden_size_(hidden_size), vectors_(vectors), codes_(codes) {}
 
@@ -91,9 +91,9 @@ bool Query::SetCodes(const float* x, float largest) {
   for (uint32_t i = 0; i < hidden_size_; ++i) {
     const int32_t q = std::clamp(Round(x[i] * inverse), -steps, steps);
     const int32_t high = (q + 64) >> 7;
-    int8_t* const unit = codes_.data() + size_t{i / card::kScreenUnit} * 2 * card::kScreenUnit;
-    unit[i % card::kScreenUnit] = static_cast<int8_t>(high);
-    unit[card::kScreenUnit + i % card::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
+    int8_t* const unit = codes_.data() + size_t{i / formats::kScreenUnit} * 2 * formats::kScreenUnit;
+    unit[i % formats::kScreenUnit] = static_cast<int8_t>(high);
+    unit[formats::kScreenUnit + i % formats::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
     code_sum_ += q;
     const double off = static_cast<double>(x[i]) - static_cast<double>(code_scale_) * q;
     error += off * off;
@@ -103,7 +103,7 @@ bool Query::SetCodes(const float* x, float largest) {
 }
 
 void Query::SetStage(uint32_t index) {
-  const card::StageInfo& stage = screen_->stages[index];
+  const formats::StageInfo& stage = screen_->stages[index];
   const uint32_t num_directions = screen_->num_directions;
   const float base = index == 0 ? dots_[0] : 0.0f;
   const auto max_norm = static_cast<double>(screen_->max_norm);
@@ -112,7 +112,7 @@ void Query::SetStage(uint32_t index) {
   const double operations = (hidden_size_ + 7) / 8 + 4;
   const double dot_error = operations * kUnitRoundoff * kSlack * norm_;
 
-  std::array<float, card::kMostDirections> terms = {};
+  std::array<float, formats::kMostDirections> terms = {};
   float largest_term = 0.0f;
   double all_terms = 0;
   double leak = 0;
@@ -142,7 +142,7 @@ void Query::SetStage(uint32_t index) {
       static_cast<double>(stage.code_norm) * (code_error_ + 32 * kUnitRoundoff * (norm_ + code_error_));
   stages_[index] = {.codes = codes_.data(),
                     .directions = directions_[index].data(),
-                    .units = card::ScreenUnits(hidden_size_),
+                    .units = formats::ScreenUnits(hidden_size_),
                     .bits = stage.bits,
                     .num_directions = num_directions,
                     .record_bytes = stage.record_bytes,

@@ -7,9 +7,9 @@
 #include <string_view>
 
 #include "engine/base/text_buffer.h"
-#include "engine/card/bouncing_device.h"
-#include "engine/card/tile_stream.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/bouncing_device.h"
+#include "engine/stream/tile_stream.h"
 
 namespace thimble::plan {
 namespace {
@@ -22,12 +22,12 @@ constexpr uint32_t kLeastPromptBatch = 64;  // before the screen takes what is l
 
 // What MakePlan() was given.
 struct Request {
-  const card::ModelFile& model;
+  const formats::ModelFile& model;
   const TextNeeds& text;
   const Board& board;
   uint32_t block_bytes;
   const PlanOptions& options;
-  const card::Index* index;
+  const formats::Index* index;
 };
 
 // Where a buffer goes: the first of the two regions that has room left.
@@ -40,14 +40,14 @@ struct Wish {
 
 // Bytes that a tile of `bytes` bytes needs when it is bounced, wherever it starts.
 uint64_t BouncedBytes(uint64_t bytes, uint64_t row_bytes) {
-  constexpr uint64_t kBlock = card::BouncingDevice::kBlockBytes;
+  constexpr uint64_t kBlock = storage::BouncingDevice::kBlockBytes;
   return row_bytes % kBlock == 0 ? bytes : (bytes + 2 * kBlock - 2) / kBlock * kBlock;
 }
 
 uint64_t RowsOfChunk(const TensorRef& tensor, uint32_t chunks) { return (tensor.rows + uint64_t{chunks} - 1) / chunks; }
 
 // The tile buffer that a zone needs when it is bounced.
-uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chunks, const Plan& plan) {
+uint64_t BouncedTileBytes(const formats::ModelFile& model, Zone zone, uint32_t chunks, const Plan& plan) {
   uint64_t bytes = 0;
   for (const TensorRef& tensor : model.tensors) {
     if (ZoneOf(tensor.id.kind) != zone) continue;
@@ -55,7 +55,7 @@ uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chun
     if (chunks != 0) {
       rows = RowsOfChunk(tensor, chunks);
     } else if (zone != Zone::kEmbedding) {
-      rows = card::TileRows(tensor, plan.tile_buffer_bytes, card::BouncingDevice::kBlockBytes);
+      rows = stream::TileRows(tensor, plan.tile_buffer_bytes, storage::BouncingDevice::kBlockBytes);
     }
     bytes = std::max(bytes, BouncedBytes(rows * tensor.row_bytes(), tensor.row_bytes()));
   }
@@ -63,7 +63,7 @@ uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chun
 }
 
 // Fails when a buffer would have more than 4 GiB.
-Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
+Result<void> PlanZones(const formats::ModelFile& model, Plan& plan) {
   const std::array<uint32_t, kNumZones> chunks = {0, 0, plan.options.attention_chunks, plan.options.ffn_chunks,
                                                   plan.options.head_chunks};
   for (size_t i = 0; i < kNumZones; ++i) {
@@ -91,14 +91,14 @@ Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
 }
 
 // In a model of one layer only the last position of a batch goes through all of it.
-uint64_t PromptBatchBytes(const card::ModelFile& model, uint64_t positions) {
+uint64_t PromptBatchBytes(const formats::ModelFile& model, uint64_t positions) {
   if (positions < 2) return 0;
   const uint64_t whole = model.shape.num_hidden_layers == 1 ? 1 : positions;
   return (whole * ActivationFloats(model, true) + (positions - whole) * ActivationFloats(model, false)) * kFloat;
 }
 
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
-uint32_t LargestPromptBatch(const card::ModelFile& model, uint64_t bytes, uint32_t most) {
+uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
   while (fits < most && ArenaBytes(PromptBatchBytes(model, fits + 1)) <= bytes) ++fits;
   return fits;
@@ -106,7 +106,7 @@ uint32_t LargestPromptBatch(const card::ModelFile& model, uint64_t bytes, uint32
 
 // The index asks for room for twice the rows that top-k was seen to leave after the first stage: half of that
 // does, where memory is short. Samplers that keep one token leave far fewer.
-uint32_t LeastCandidates(const TextNeeds& text, const card::ScreenInfo& screen) {
+uint32_t LeastCandidates(const TextNeeds& text, const formats::ScreenInfo& screen) {
   const uint64_t wanted = text.candidate_bytes != 0
                               ? (uint64_t{screen.num_candidates} + 1) / 2
                               : std::max<uint64_t>(kLeastCandidates, 2 * uint64_t{screen.stages[0].rows_left_most});
@@ -124,7 +124,7 @@ uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
 std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
   const TextNeeds& text = request.text;
-  const card::Index* const index = request.index;
+  const formats::Index* const index = request.index;
   const ModelShape& s = request.model.shape;
   const uint64_t hidden = s.hidden_size;
   const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
@@ -132,13 +132,13 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
   const bool in_memory = plan.tokenizer == TokenizerPlace::kInMemory;
   const bool on_card = plan.tokenizer == TokenizerPlace::kOnCard;
   const uint64_t penalised = std::min(text.penalised, uint64_t{plan.n_ctx});
-  const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
+  const auto section = [&](formats::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
-  const uint64_t vectors = section(card::Section::kVectors) + section(card::Section::kGroupChecks);
+  const uint64_t vectors = section(formats::Section::kVectors) + section(formats::Section::kGroupChecks);
   const bool has_q8_head = request.model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
   const uint64_t query =
-      uint64_t{card::ScreenUnits(s.hidden_size)} * card::kScreenUnit * 2 + (has_q8_head ? hidden * kFloat : 0);
-  const card::ResidentBytes resident = card::ResidentBytesOf(request.model, plan.options.resident());
+      uint64_t{formats::ScreenUnits(s.hidden_size)} * formats::kScreenUnit * 2 + (has_q8_head ? hidden * kFloat : 0);
+  const stream::ResidentBytes resident = stream::ResidentBytesOf(request.model, plan.options.resident());
   const bool bounced = plan.options.tiles == TileMode::kBounced;
   const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
   using enum BufferId;
@@ -156,10 +156,10 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
       {kText, kSram, kPsram, in_memory || on_card ? text.held_bytes : 0},
       {kCandidates, kSram, kPsram, text.candidate_bytes},
       {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
-      {kHeadRows, kSram, kPsram, 2 * uint64_t{card::kMostGroupRows} * kFloat},
+      {kHeadRows, kSram, kPsram, 2 * uint64_t{formats::kMostGroupRows} * kFloat},
       {kScreenQuery, kSram, kPsram, screen(query)},
       {kScreenVectors, kSram, kPsram, screen(vectors)},
-      {kBlockChecks, kSram, kPsram, section(card::Section::kBlockChecks)},
+      {kBlockChecks, kSram, kPsram, section(formats::Section::kBlockChecks)},
       {kTokens, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kHistory, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kLogits, kPsram, kSram, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
@@ -174,7 +174,7 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
       {kWeightsFlash, kFlash, kFlash, resident.flash},
       {kScreenFlash, kFlash, kFlash, 0},
       {kScreenPsram, kPsram, kPsram, 0},
-      {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
+      {kRowChecks, kPsram, kSram, section(formats::Section::kRowChecks)},
       {kScratch, kPsram, kSram, 0},
   }};
 }
@@ -191,7 +191,7 @@ uint64_t CoveringBytes(uint64_t begin, uint64_t bytes, uint64_t block) {
 }
 
 // Whether the next token is to be found with the screen, if it turns out to save reads.
-Result<bool> WantsScreen(const TextNeeds& text, const card::Index* index, const PlanOptions& options) {
+Result<bool> WantsScreen(const TextNeeds& text, const formats::Index* index, const PlanOptions& options) {
   const bool possible = index != nullptr && index->has_screen() && options.tiles == TileMode::kStreamed;
   if (options.head == HeadMode::kScreen && (!possible || options.keep_logits)) {
     return Fail({.code = Code::kInvalidArgument,
@@ -205,7 +205,7 @@ Result<bool> WantsScreen(const TextNeeds& text, const card::Index* index, const 
 
 // Later stages are read record by record, where the card is slowest: they go to memory first, to flash before PSRAM. Or
 // the first stage does, of which every record is read for each token.
-void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left,
+void PlaceScreen(const formats::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left,
                  bool first_stage_first, Plan& plan) {
   const auto place = [&](uint64_t& left, uint32_t wanted, uint64_t record_bytes, uint32_t unit) {
     auto fits = static_cast<uint32_t>(std::min<uint64_t>(wanted, left / record_bytes));
@@ -215,7 +215,7 @@ void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_l
   };
   const auto place_first_stage = [&] {
     const uint32_t record_bytes = screen.stages[0].record_bytes;
-    const uint32_t unit = card::GroupRows(record_bytes);
+    const uint32_t unit = formats::GroupRows(record_bytes);
     const auto on_card = static_cast<uint32_t>(uint64_t{rows} * plan.options.screen_card_percent / 100);
     const uint32_t wanted = on_card == 0 ? rows : (rows - on_card) / unit * unit;
     plan.places[0].psram_rows = place(psram_left, wanted, record_bytes, unit);
@@ -229,7 +229,7 @@ void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_l
   if (!first_stage_first) place_first_stage();
 }
 
-uint64_t ScreenBytes(const card::ScreenInfo& screen, const Plan& plan, uint32_t card::StagePlace::* rows) {
+uint64_t ScreenBytes(const formats::ScreenInfo& screen, const Plan& plan, uint32_t formats::StagePlace::* rows) {
   uint64_t sum = 0;
   for (uint32_t s = 0; s < screen.num_stages; ++s)
     sum += uint64_t{plan.places[s].*rows} * screen.stages[s].record_bytes;
@@ -237,11 +237,11 @@ uint64_t ScreenBytes(const card::ScreenInfo& screen, const Plan& plan, uint32_t 
 }
 
 // As measured when the index was made, where it depends on the token.
-TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, const Plan& plan) {
+TokenCost ScreenCost(const TensorRef& head, const formats::ScreenInfo& screen, const Plan& plan) {
   TokenCost cost;
   double reached = head.rows;  // rows whose record of the stage is read
   for (uint32_t s = 0; s < screen.num_stages; ++s) {
-    const card::StagePlace& place = plan.places[s];
+    const formats::StagePlace& place = plan.places[s];
     const uint64_t record_bytes = screen.stages[s].record_bytes;
     const uint32_t on_card = head.rows - place.psram_rows - place.flash_rows;
     const double share = static_cast<double>(on_card) / head.rows;
@@ -268,10 +268,10 @@ TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, cons
 }
 
 // The card's part of the cost, to compare.
-uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * card::kCommandBytes; }
+uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * stream::kCommandBytes; }
 
 // What a scan of all rows would read.
-TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
+TokenCost ScanCost(const formats::ModelFile& model, Plan plan) {
   plan.screened = false;
   return plan.PlacementOf(model.tensor({TensorKind::kLmHead, 0})).cost;
 }
@@ -413,16 +413,16 @@ TokenCost& TokenCost::operator+=(const TokenCost& o) {
 }
 
 uint32_t Plan::tile_block_bytes() const {
-  return options.tiles == TileMode::kBounced ? card::BouncingDevice::kBlockBytes : block_bytes;
+  return options.tiles == TileMode::kBounced ? storage::BouncingDevice::kBlockBytes : block_bytes;
 }
 
 Placement Plan::PlacementOf(const TensorRef& tensor) const {
   const Zone where = ZoneOf(tensor.id.kind);
   const bool one_row = where == Zone::kOpen || where == Zone::kEmbedding;
-  const uint32_t fits = card::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
+  const uint32_t fits = stream::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
   Placement placement = {.resident = where == Zone::kOpen, .tile_rows = one_row ? std::min<uint32_t>(fits, 1) : fits};
   if (placement.tile_rows == 0) return placement;
-  placement.in_memory = card::ResidentRowsOf(tensor, options.resident());
+  placement.in_memory = stream::ResidentRowsOf(tensor, options.resident());
   const uint32_t in_memory = placement.in_memory.psram + placement.in_memory.flash;
   placement.tiles = (tensor.rows - in_memory + placement.tile_rows - 1) / placement.tile_rows;
   placement.tile_bytes = placement.tile_rows * tensor.row_bytes();
@@ -448,7 +448,7 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
   return placement;
 }
 
-TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) const {
+TokenCost Plan::PromptCost(const formats::ModelFile& model, uint32_t positions) const {
   const uint32_t batches = (positions + prompt_batch - 1) / prompt_batch;
   const uint32_t last_layer = model.shape.num_hidden_layers - 1;
   TokenCost sum;
@@ -469,7 +469,7 @@ TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) con
   return sum;
 }
 
-uint64_t ActivationFloats(const card::ModelFile& model, bool whole) {
+uint64_t ActivationFloats(const formats::ModelFile& model, bool whole) {
   static_assert(sizeof(math::Q8Block) % kFloat == 0 && alignof(math::Q8Block) == kFloat);
   const ModelShape& s = model.shape;
   const uint64_t always = 2 * uint64_t{s.hidden_size} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.head_dim / 2};
@@ -477,7 +477,7 @@ uint64_t ActivationFloats(const card::ModelFile& model, bool whole) {
          QuantizedBlocks(model, whole) * (sizeof(math::Q8Block) / kFloat);
 }
 
-uint64_t QuantizedBlocks(const card::ModelFile& model, bool whole) {
+uint64_t QuantizedBlocks(const formats::ModelFile& model, bool whole) {
   const auto is_q8_matrix = [](const TensorRef& t) {
     return t.type == DType::kQ8_0 && t.id.kind != TensorKind::kTokenEmbd;
   };
@@ -501,8 +501,8 @@ namespace {
 // Whether groups of the screen's first stage fit a tile buffer.
 bool GroupFits(const Request& request, const Plan& plan) {
   const uint32_t record_bytes = request.index->screen.stages[0].record_bytes;
-  return card::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
-                        request.block_bytes) >= card::GroupRows(record_bytes);
+  return stream::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
+                          request.block_bytes) >= formats::GroupRows(record_bytes);
 }
 
 // A first stage that is mostly read from the card may cost more than what it saves.
@@ -606,10 +606,10 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
       };
       const uint64_t later_stages_first = cost_of(false);
       if (cost_of(true) >= later_stages_first) cost_of(false);
-      wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::flash_rows);
+      wish.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::flash_rows);
     }
     if (wish.id == BufferId::kScreenPsram && plan.screened) {
-      wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::psram_rows);
+      wish.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::psram_rows);
     }
     if (wish.id == BufferId::kScratch) {
       const uint64_t room = std::max(left_in(wish.first), left_in(wish.second)) / kArenaAlign * kArenaAlign;
@@ -652,8 +652,8 @@ Result<Plan> PlanTokenizer(const Request& request, bool screened) {
 
 }  // namespace
 
-Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options, const card::Index* index) {
+Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options, const formats::Index* index) {
   const Request request = {model, text, board, block_bytes, options, index};
   THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
   if (!wants_screen) return PlanTokenizer(request, /*screened=*/false);
@@ -665,8 +665,8 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
   return plan;
 }
 
-uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                        PlanOptions options, const card::Index* index) {
+uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,
+                        uint32_t block_bytes, PlanOptions options, const formats::Index* index) {
   uint32_t fits = 0;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
   while (fails - fits > 1) {

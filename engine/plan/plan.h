@@ -15,16 +15,16 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
-#include "engine/card/resident_rows.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/stream/resident_rows.h"
 
 namespace thimble::plan {
 
 // How weights come in from the card.
 enum class TileMode : uint8_t {
   kStreamed,  // through two DMA buffers in internal memory, one being read while the other is computed on
-  kBounced,   // into one buffer for each zone, in PSRAM, through a card::BouncingDevice; nothing overlaps
+  kBounced,   // into one buffer for each zone, in PSRAM, through a storage::BouncingDevice; nothing overlaps
 };
 
 // How the next token is found.
@@ -65,7 +65,7 @@ struct PlanOptions {
   HeadMode head = HeadMode::kAuto;
   bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
 
-  card::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
+  stream::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;
 };
 
@@ -154,7 +154,7 @@ struct Placement {
   uint32_t tile_rows = 0;   // rows of a piece; the last may have fewer
   uint64_t tile_bytes = 0;  // bytes of a piece
   uint32_t tiles = 0;       // pieces of what is on the card; of the token embedding a token reads one
-  card::ResidentRows in_memory = {};
+  stream::ResidentRows in_memory = {};
   TokenCost cost = {};  // its part of a token's
 };
 
@@ -168,8 +168,8 @@ struct Plan {
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
-  bool screened = false;                                        // the next token is found with the screen
-  std::array<card::StagePlace, card::kMostStages> places = {};  // of its records
+  bool screened = false;                                              // the next token is found with the screen
+  std::array<formats::StagePlace, formats::kMostStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
 
@@ -183,15 +183,15 @@ struct Plan {
 
   // What a prompt of `positions` tokens reads of `model`, to the logits of the last: for each prompt_batch of them
   // every layer but the last, k and v of that; and once the rest of it and the LM head.
-  TokenCost PromptCost(const card::ModelFile& model, uint32_t positions) const;
+  TokenCost PromptCost(const formats::ModelFile& model, uint32_t positions) const;
 };
 
 // Floats of working memory that one position needs: more when it goes through whole layers than when only its k and v
 // of a model's only layer are wanted. QuantizedBlocks() are among them.
-uint64_t ActivationFloats(const card::ModelFile& model, bool whole);
+uint64_t ActivationFloats(const formats::ModelFile& model, bool whole);
 
 // Blocks of a position's activations for the matrices of Q8_0; 0 for a model that has none.
-uint64_t QuantizedBlocks(const card::ModelFile& model, bool whole);
+uint64_t QuantizedBlocks(const formats::ModelFile& model, bool whole);
 
 // More positions than these save few reads.
 inline constexpr uint32_t kMostPromptBatch = 256;
@@ -215,12 +215,12 @@ inline constexpr uint32_t kHeaderBufferBytes = 4096;
 // board with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a
 // scan of all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in
 // bytes) when something fits nowhere, kInvalidArgument for options out of range.
-Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options, const card::Index* index = nullptr);
+Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options, const formats::Index* index = nullptr);
 
 // The largest n_ctx up to the model's that MakePlan accepts with these options, 0 if none.
-uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                        PlanOptions options, const card::Index* index = nullptr);
+uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,
+                        uint32_t block_bytes, PlanOptions options, const formats::Index* index = nullptr);
 
 }  // namespace thimble::plan
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/tile_stream.h"
+#include "engine/stream/tile_stream.h"
 #include "tests/support/test_gguf.h"
 
 namespace thimble::plan {
@@ -29,11 +29,11 @@ class Model {
     file_.shape = shape;
     file_.tensors = tensors_;
   }
-  const card::ModelFile& file() const { return file_; }
+  const formats::ModelFile& file() const { return file_; }
 
  private:
   std::vector<TensorRef> tensors_;
-  card::ModelFile file_;
+  formats::ModelFile file_;
 };
 
 constexpr TextNeeds kTokenizer = {
@@ -159,26 +159,27 @@ constexpr TextNeeds kTokenizerInIndex = {.table_bytes = 366'000,
                                          .candidate_bytes = 40 * 8};
 
 // An index without a screen, as far as a plan asks.
-card::Index IndexOf(const card::ModelFile& model) {
-  card::Index index;
-  index.sections[static_cast<size_t>(card::Section::kBlockChecks)].bytes = card::NumBlocks(model) * sizeof(uint32_t);
-  index.sections[static_cast<size_t>(card::Section::kRowChecks)].bytes = model.shape.vocab_size * sizeof(uint32_t);
+formats::Index IndexOf(const formats::ModelFile& model) {
+  formats::Index index;
+  index.sections[static_cast<size_t>(formats::Section::kBlockChecks)].bytes =
+      formats::NumBlocks(model) * sizeof(uint32_t);
+  index.sections[static_cast<size_t>(formats::Section::kRowChecks)].bytes = model.shape.vocab_size * sizeof(uint32_t);
   return index;
 }
 
 // With a screen of 4 and 3 bits and room for this many candidates.
-card::Index ScreenedIndexOf(const card::ModelFile& model, uint32_t num_candidates) {
-  card::Index index = IndexOf(model);
+formats::Index ScreenedIndexOf(const formats::ModelFile& model, uint32_t num_candidates) {
+  formats::Index index = IndexOf(model);
   index.screen = {.num_stages = 2, .num_directions = 4, .num_candidates = num_candidates};
   for (uint32_t s = 0; s < 2; ++s) {
-    card::StageInfo& stage = index.screen.stages[s];
+    formats::StageInfo& stage = index.screen.stages[s];
     stage.bits = 4 - s;
-    stage.record_bytes = card::RecordBytes(model.shape.hidden_size, stage.bits, 4, s);
+    stage.record_bytes = formats::RecordBytes(model.shape.hidden_size, stage.bits, 4, s);
     stage.rows_left_mean = s == 0 ? 100 : 2;
     stage.rows_left_most = s == 0 ? 150 : 5;
   }
-  index.sections[static_cast<size_t>(card::Section::kVectors)].bytes = 5 * model.shape.hidden_size * sizeof(float);
-  index.sections[static_cast<size_t>(card::Section::kGroupChecks)].bytes = 250 * sizeof(uint32_t);
+  index.sections[static_cast<size_t>(formats::Section::kVectors)].bytes = 5 * model.shape.hidden_size * sizeof(float);
+  index.sections[static_cast<size_t>(formats::Section::kGroupChecks)].bytes = 250 * sizeof(uint32_t);
   return index;
 }
 
@@ -188,7 +189,7 @@ uint64_t InternalBytes(const Plan& plan) {
 
 TEST(Plan, TinyLlmOnAnEsp32WithoutPsram) {
   const Model model(kTinyLlm);
-  const card::Index index = IndexOf(model.file());
+  const formats::Index index = IndexOf(model.file());
   const auto plan = MakePlan(model.file(), kTokenizerInIndex, kEsp32, 512, {.n_ctx = 128}, &index);
   ASSERT_TRUE(plan) << Text(plan.error());
   EXPECT_EQ(plan->buffer(BufferId::kKvCache).bytes, 128u * 2 * 96 * 4);
@@ -222,7 +223,7 @@ TEST(Plan, TinyLlmOnAnEsp32WithoutPsram) {
 // Memory for tables goes before the card; the context goes before the tables.
 TEST(Plan, TheTokenizerIsOnTheCardWhereItsTablesDoNotFit) {
   const Model model(kTinyLlm);
-  const card::Index index = IndexOf(model.file());
+  const formats::Index index = IndexOf(model.file());
   const PlanOptions options = {.n_ctx = 128, .prompt_batch = 1};
   Board board = kEsp32;
   uint64_t in_memory = 0;
@@ -245,7 +246,7 @@ TEST(Plan, AScreenThatDoesNotFitIsDoneWithout) {
   const PlanOptions options = {.n_ctx = 128, .prompt_batch = 1};
   uint32_t screened = 0;
   for (uint32_t candidates = 100; candidates < 3000; candidates += 100) {
-    const card::Index index = ScreenedIndexOf(model.file(), candidates);
+    const formats::Index index = ScreenedIndexOf(model.file(), candidates);
     // One token is kept: twice the most rows that the likeliest left are enough, or 256.
     TextNeeds greedy = kTokenizerInIndex;
     greedy.candidate_bytes = 0;
@@ -309,7 +310,7 @@ TEST(TileRows, CoveringBlocksAlwaysFit) {
     for (uint64_t offset : {0u, 4u, 28u, 512u, 516u, 4096u}) {
       for (uint32_t buffer : {1024u, 4096u, 5120u, 65536u}) {
         const TensorRef tensor = {.offset = offset, .rows = 5000, .cols = cols};
-        const uint64_t rows = card::TileRows(tensor, buffer, 512);
+        const uint64_t rows = stream::TileRows(tensor, buffer, 512);
         if (rows == 0) {
           EXPECT_GT(tensor.row_bytes() + 1022, buffer);
           continue;

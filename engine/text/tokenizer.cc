@@ -86,7 +86,9 @@ bool ShorterOrBefore(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-uint64_t Tokenizer::TableBytes(const card::TokenizerRef& ref) { return ref.present ? ArenaBytes(Layout(ref).size) : 0; }
+uint64_t Tokenizer::TableBytes(const formats::TokenizerRef& ref) {
+  return ref.present ? ArenaBytes(Layout(ref).size) : 0;
+}
 
 uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
   constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
@@ -94,9 +96,9 @@ uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
   return (text_bytes + 1) * kBytesPerPosition + alignof(uint32_t) - 1;
 }
 
-Result<void> Tokenizer::CheckRef(const card::TokenizerRef& ref) {
+Result<void> Tokenizer::CheckRef(const formats::TokenizerRef& ref) {
   for (const auto& [id, name] : {std::pair(ref.bos, "bos"), std::pair(ref.eos, "eos"), std::pair(ref.unk, "unk")}) {
-    if (id != card::kNoToken && id >= ref.num_tokens) {
+    if (id != kNoToken && id >= ref.num_tokens) {
       return Fail(Error{.code = Code::kCorrupt,
                         .what = "the tokenizer's {name} token is {have}, but its vocabulary has {need} tokens",
                         .have = id,
@@ -138,7 +140,7 @@ void Tokenizer::Place(const Layout& layout, std::byte* memory) {
 // Reads scores, types and tokens into the tables, in the order in which they can share memory.
 class Tokenizer::Loader {
  public:
-  Loader(const card::TokenizerRef& ref, card::ByteReader& reader) : ref_(ref), layout_(ref), reader_(reader) {}
+  Loader(const formats::TokenizerRef& ref, storage::ByteReader& reader) : ref_(ref), layout_(ref), reader_(reader) {}
 
   Result<Tokenizer> Load(Arena& arena) {
     THIMBLE_TRY(CheckRef(ref_));
@@ -149,7 +151,7 @@ class Tokenizer::Loader {
     std::fill(memory.begin() + static_cast<ptrdiff_t>(layout_.scores), memory.end(), std::byte{0});
     THIMBLE_TRY(is_llama2c() ? InferTypes() : ReadTypes());
     THIMBLE_TRY(ReadTokens());
-    if (!t_.byte_fallback_ && t_.ref_.unk == card::kNoToken) {
+    if (!t_.byte_fallback_ && t_.ref_.unk == kNoToken) {
       return Fail({.code = Code::kUnsupported,
                    .what = "the tokenizer has neither all 256 byte tokens nor an unknown token, so that not every text "
                            "can be encoded; convert the model with its complete vocabulary"});
@@ -171,7 +173,7 @@ class Tokenizer::Loader {
     }
   }
 
-  bool is_llama2c() const { return ref_.layout == card::TokenizerLayout::kLlama2c; }
+  bool is_llama2c() const { return ref_.layout == formats::TokenizerLayout::kLlama2c; }
 
   // Stands before the text of a token then.
   Result<uint64_t> ReadLength() {
@@ -224,22 +226,22 @@ class Tokenizer::Loader {
     const uint32_t n = ref_.num_tokens;
     const auto is_control = [&](TokenId id) { return id == 1 || id == 2 || id == ref_.bos || id == ref_.eos; };
     for (TokenId id : {ref_.bos, ref_.eos}) {
-      if (id < n && id >= card::kLlama2cFirstByteToken) SetOther(id, kControlRank);
+      if (id < n && id >= formats::kLlama2cFirstByteToken) SetOther(id, kControlRank);
     }
     THIMBLE_TRY(reader_.Seek(ref_.tokens_offset));
-    for (TokenId id = 0; id < n && id < card::kLlama2cFirstByteToken + 256; ++id) {
+    for (TokenId id = 0; id < n && id < formats::kLlama2cFirstByteToken + 256; ++id) {
       THIMBLE_TRY(reader_.Skip(sizeof(float)));
       THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
       std::array<char, kByteTokenBytes> spelling = {};
-      const bool may_be_byte = id >= card::kLlama2cFirstByteToken && length == spelling.size() && !is_control(id);
+      const bool may_be_byte = id >= formats::kLlama2cFirstByteToken && length == spelling.size() && !is_control(id);
       if (may_be_byte) {
         THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(spelling))));
-        if (ByteOf({spelling.data(), spelling.size()}) == static_cast<int>(id - card::kLlama2cFirstByteToken)) {
+        if (ByteOf({spelling.data(), spelling.size()}) == static_cast<int>(id - formats::kLlama2cFirstByteToken)) {
           SetOther(id, kByteRank);
         }
       } else {
         THIMBLE_TRY(reader_.Skip(length));
-        if (id < card::kLlama2cFirstByteToken) SetOther(id, is_control(id) ? kControlRank : kUnknownRank);
+        if (id < formats::kLlama2cFirstByteToken) SetOther(id, is_control(id) ? kControlRank : kUnknownRank);
       }
     }
     return {};
@@ -260,7 +262,7 @@ class Tokenizer::Loader {
           break;
         case static_cast<int32_t>(TokenType::kUnknown):
           SetOther(id, kUnknownRank);
-          if (t_.ref_.unk == card::kNoToken) t_.ref_.unk = id;
+          if (t_.ref_.unk == kNoToken) t_.ref_.unk = id;
           break;
         case static_cast<int32_t>(TokenType::kControl):
           SetOther(id, kControlRank);
@@ -404,13 +406,13 @@ class Tokenizer::Loader {
     });
   }
 
-  const card::TokenizerRef& ref_;
+  const formats::TokenizerRef& ref_;
   const Layout layout_;
-  card::ByteReader& reader_;
+  storage::ByteReader& reader_;
   Tokenizer t_;
 };
 
-Result<Tokenizer> Tokenizer::Load(const card::TokenizerRef& ref, card::ByteReader& reader, Arena& arena) {
+Result<Tokenizer> Tokenizer::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena) {
   if (!ref.present) return Tokenizer();
   const uint64_t mark = arena.used_bytes();
   Result<Tokenizer> tokenizer = Loader(ref, reader).Load(arena);
@@ -590,7 +592,7 @@ class Tokenizer::Merger {
     bool after_unknown = false;
     for (uint32_t begin = 0; begin < size_;) {
       const std::string_view symbol(text_ + begin, links_[begin]);
-      TokenId id = card::kNoToken;
+      TokenId id = kNoToken;
       if (keys_[begin] == kFrozen) {
         t_.MatchUserDefined(symbol, &id);
       } else {
@@ -599,7 +601,7 @@ class Tokenizer::Merger {
         id = found.id;
       }
       begin = End(begin);
-      if (id != card::kNoToken) {
+      if (id != kNoToken) {
         emit(id);
       } else if (t_.byte_fallback_) {
         const std::string_view bytes = symbol[0] == ' '             ? kSpaceSymbol
@@ -609,7 +611,7 @@ class Tokenizer::Merger {
       } else if (!after_unknown) {
         emit(t_.ref_.unk);
       }
-      after_unknown = id == card::kNoToken;
+      after_unknown = id == kNoToken;
     }
   }
 
@@ -624,7 +626,7 @@ class Tokenizer::Merger {
   // Into user-defined pieces and characters.
   void Split() {
     std::fill(keys_, keys_ + size_, kNoMerge);
-    TokenId id = card::kNoToken;
+    TokenId id = kNoToken;
     uint32_t length = 0;
     for (uint32_t begin = 0; begin < size_; begin += length) {
       length = t_.StartsUserDefined(text_[begin]) ? t_.MatchUserDefined({text_ + begin, size_ - begin}, &id) : 0;
@@ -662,7 +664,7 @@ class Tokenizer::Merger {
     const uint32_t right = End(left);
     if (right == last_ || keys_[right] == kFrozen) return kNoMerge;
     const Found found = t_.Find({text_ + left, size_t{links_[left]} + links_[right]});
-    return found.id == card::kNoToken ? kNoMerge : found.rank;
+    return found.id == kNoToken ? kNoMerge : found.rank;
   }
 
   // The tournament: node i plays the winners of nodes 2i and 2i + 1, node num_players_ + i is position first_ + i.
@@ -724,7 +726,7 @@ Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<
     if (count < ids.size()) ids[count] = id;
     ++count;
   };
-  if (add_bos && ref_.bos != card::kNoToken) emit(ref_.bos);
+  if (add_bos && ref_.bos != kNoToken) emit(ref_.bos);
   if (!text.empty()) {
     Merger merger(*this, text.size(), workspace);
     merger.SetText(text);

@@ -16,9 +16,9 @@
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/storage/file_reader.h"
 
 namespace thimble::text {
 
@@ -41,7 +41,7 @@ inline constexpr uint32_t kMaxTokenBytes = 65535;
 class Tokenizer {
  public:
   // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
-  static uint64_t TableBytes(const card::TokenizerRef& ref);
+  static uint64_t TableBytes(const formats::TokenizerRef& ref);
 
   // Bytes of workspace that Encode() needs for a text of this many bytes: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
@@ -61,26 +61,26 @@ class Tokenizer {
   //   kUnsupported    a token longer than kMaxTokenBytes; neither all 256 byte tokens nor an unknown token
   //   kOutOfMemory    the arena has no room
   // and as `reader` fails. What was taken from the arena is then given back.
-  static Result<Tokenizer> Load(const card::TokenizerRef& ref, card::ByteReader& reader, Arena& arena);
+  static Result<Tokenizer> Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena);
 
   // The size of an image of this tokenizer (docs/formats/tokenizer_image.md), a multiple of 512, and the image itself:
   // the same bytes on every target.
   // `out` has ImageBytes() bytes. Of a tokenizer whose tables are in memory; that of an empty one has no bytes. Both
   // go through the whole vocabulary.
   uint64_t ImageBytes() const;
-  void WriteImage(std::span<std::byte> out, card::Crc32c crc32c) const;
+  void WriteImage(std::span<std::byte> out, Crc32c crc32c) const;
 
   // What Load() of this reference gave when the image was written, without building anything: one pass over the first
   // half of the image into TableBytes(ref) of `arena`. `image` is Section::kTokenizer of an index; its own checksum is
   // not needed, each page has one. Nothing in the image is trusted. Fails with kCorrupt when it is damaged or not of
   // this reference, kUnsupported and kOutOfMemory as Load() does, and as `reader` fails; what was taken from the arena
   // is then given back. A reference with present = false gives the empty tokenizer.
-  static Result<Tokenizer> LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
-                                     const card::SectionRef& image, card::Crc32c crc32c, Arena& arena);
+  static Result<Tokenizer> LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
+                                     const formats::SectionRef& image, Crc32c crc32c, Arena& arena);
 
   // Bytes of cache for OpenImage() that keep `num_pages` pages of the image, at least 1: a pure function, the same on
   // every target. A little more than 512 for each where the card's blocks have 512 bytes.
-  static uint64_t CacheBytes(const card::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages);
+  static uint64_t CacheBytes(const formats::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages);
 
   // The same tokenizer with its tables left on the card: what a call needs is read then, through as many pages as fit
   // `cache`, which the device must be able to read into and which is aligned to kArenaAlign and as the device wants it.
@@ -89,8 +89,8 @@ class Tokenizer {
   // Zone::kText. Only the image's first page is read here; the others are checked when they are read, and nothing in
   // them is trusted either: a lookup reads at most the vocabulary's hash pages. Fails as LoadImage() does, and with
   // kInvalidArgument when the cache is not aligned or smaller than CacheBytes() of one page.
-  static Result<Tokenizer> OpenImage(const card::TokenizerRef& ref, card::FileReader& file,
-                                     const card::SectionRef& image, card::Crc32c crc32c, std::span<std::byte> cache);
+  static Result<Tokenizer> OpenImage(const formats::TokenizerRef& ref, storage::FileReader& file,
+                                     const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache);
 
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
@@ -156,14 +156,14 @@ class Tokenizer {
 
   // A piece that is not user-defined, found by its spelling; id kNoToken if there is none.
   struct Found {
-    TokenId id = card::kNoToken;
+    TokenId id = kNoToken;
     uint32_t rank = 0;
     bool is_unused = false;
   };
 
   // Where `piece` belongs among this many buckets.
   static uint32_t Bucket(std::string_view piece, uint32_t num_buckets);
-  static Result<void> CheckRef(const card::TokenizerRef& ref);
+  static Result<void> CheckRef(const formats::TokenizerRef& ref);
 
   // Tables in memory.
   void Place(const Layout& layout, std::byte* memory);
@@ -177,14 +177,14 @@ class Tokenizer {
   // Images.
   template <class Use>
   void ForEachSpelling(Use use) const;
-  static ImageHeader HeaderOf(const card::TokenizerRef& ref);
+  static ImageHeader HeaderOf(const formats::TokenizerRef& ref);
   ImageHeader HeaderOfThis() const;
   void WriteHashPages(std::span<std::byte> pages, uint32_t num_hash_pages) const;
-  static Result<Tokenizer> ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
-                                     const card::SectionRef& image, card::Crc32c crc32c, Arena& arena);
-  static Result<void> CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref,
-                                  const card::SectionRef& image);
-  static Tokenizer FromHeader(const ImageHeader& header, const card::TokenizerRef& ref);
+  static Result<Tokenizer> ReadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
+                                     const formats::SectionRef& image, Crc32c crc32c, Arena& arena);
+  static Result<void> CheckHeader(const ImageHeader& header, const formats::TokenizerRef& ref,
+                                  const formats::SectionRef& image);
+  static Tokenizer FromHeader(const ImageHeader& header, const formats::TokenizerRef& ref);
   bool TablesAgree(uint32_t text_bytes) const;
 
   // Wherever the tables are.
@@ -201,7 +201,7 @@ class Tokenizer {
     return (user_defined_starts_[byte / 32] >> (byte % 32) & 1) != 0;
   }
 
-  card::TokenizerRef ref_;
+  formats::TokenizerRef ref_;
   CardTables* card_ = nullptr;  // in the cache; null when the tables below are in memory
   Table ranks_;                 // [num_tokens] 0 for the highest score; what cannot be merged has none
   Table index_;    // [num_tokens] ids by bucket, within one by (length, bytes, id); then user-defined by bytes

@@ -34,7 +34,7 @@ uint64_t SlotBytes(uint32_t block_bytes) { return std::max(kImagePageBytes, bloc
 // The payloads of pages one after the other, each checked when its end is reached.
 class PayloadReader {
  public:
-  PayloadReader(card::ByteReader& reader, card::Crc32c crc32c) : reader_(reader), crc32c_(crc32c) {}
+  PayloadReader(storage::ByteReader& reader, Crc32c crc32c) : reader_(reader), crc32c_(crc32c) {}
 
   Result<void> Read(std::span<std::byte> out) {
     while (!out.empty()) {
@@ -60,14 +60,14 @@ class PayloadReader {
  private:
   Result<void> EndPage() {
     THIMBLE_ASSIGN(const uint32_t expected, reader_.ReadLittleEndian<uint32_t>());
-    if (crc_ != expected) return card::DamagedIndex(reader_.offset_bytes() - kImagePageBytes);
+    if (crc_ != expected) return formats::DamagedIndex(reader_.offset_bytes() - kImagePageBytes);
     crc_ = 0;
     left_ = kImagePayloadBytes;
     return {};
   }
 
-  card::ByteReader& reader_;
-  card::Crc32c crc32c_;
+  storage::ByteReader& reader_;
+  Crc32c crc32c_;
   uint32_t crc_ = 0;
   uint32_t left_ = kImagePayloadBytes;  // of this page's payload
 };
@@ -137,7 +137,7 @@ std::optional<Record> RecordAt(std::span<const std::byte> rest, uint32_t id_widt
 }  // namespace
 
 // The part that follows from the reference.
-Tokenizer::ImageHeader Tokenizer::HeaderOf(const card::TokenizerRef& ref) {
+Tokenizer::ImageHeader Tokenizer::HeaderOf(const formats::TokenizerRef& ref) {
   const Layout layout(ref);
   ImageHeader header;
   header.num_tokens = ref.num_tokens;
@@ -146,7 +146,7 @@ Tokenizer::ImageHeader Tokenizer::HeaderOf(const card::TokenizerRef& ref) {
   header.bos = ref.bos;
   header.eos = ref.eos;
   header.ref_flags = (ref.add_bos ? kAddBos : 0) | (ref.add_space_prefix ? kAddSpacePrefix : 0) |
-                     (ref.layout == card::TokenizerLayout::kLlama2c ? kIsLlama2c : 0);
+                     (ref.layout == formats::TokenizerLayout::kLlama2c ? kIsLlama2c : 0);
   header.id_width = layout.id_width;
   header.length_width = layout.length_width;
   header.num_buckets = layout.num_buckets;
@@ -185,7 +185,7 @@ uint64_t Tokenizer::ImageBytes() const {
   return ref_.present ? Image(Layout(ref_), HeaderOfThis()).num_pages * kImagePageBytes : 0;
 }
 
-void Tokenizer::WriteImage(std::span<std::byte> out, card::Crc32c crc32c) const {
+void Tokenizer::WriteImage(std::span<std::byte> out, Crc32c crc32c) const {
   if (!ref_.present) return;
   const Layout layout(ref_);
   const ImageHeader header = HeaderOfThis();
@@ -239,8 +239,8 @@ void Tokenizer::WriteHashPages(std::span<std::byte> pages, uint32_t num_hash_pag
 }
 
 // Everything in a header that could send a reader astray.
-Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref,
-                                    const card::SectionRef& image) {
+Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const formats::TokenizerRef& ref,
+                                    const formats::SectionRef& image) {
   ImageHeader expected = HeaderOf(ref);
   expected.unk = header.unk;
   expected.text_bytes = header.text_bytes;
@@ -258,20 +258,20 @@ Result<void> Tokenizer::CheckHeader(const ImageHeader& header, const card::Token
   }
   const uint32_t n = ref.num_tokens;
   const bool has_unk = header.unk < n;
-  const bool unk_is_of_ref = ref.unk == card::kNoToken || header.unk == ref.unk;
+  const bool unk_is_of_ref = ref.unk == kNoToken || header.unk == ref.unk;
   const bool encodes_all = has_unk || (header.flags & kByteFallback) != 0;
   const uint64_t most_hash_pages = HashPages(n * uint64_t{RecordBytes(header.id_width, kLongestInRecord)});
-  if (!(has_unk || header.unk == card::kNoToken) || !unk_is_of_ref || !encodes_all ||
+  if (!(has_unk || header.unk == kNoToken) || !unk_is_of_ref || !encodes_all ||
       header.text_bytes > header.tokens_bytes || header.longest_piece_bytes > header.longest_token_bytes ||
       uint64_t{header.num_hashed} + header.num_user_defined > n || header.flags > (kByteFallback | kCrossesWords) ||
       header.num_hash_pages == 0 || header.num_hash_pages > most_hash_pages ||
       image.bytes != Image(Layout(ref), header).num_pages * kImagePageBytes) {
-    return card::DamagedIndex(image.offset);
+    return formats::DamagedIndex(image.offset);
   }
   return {};
 }
 
-Tokenizer Tokenizer::FromHeader(const ImageHeader& header, const card::TokenizerRef& ref) {
+Tokenizer Tokenizer::FromHeader(const ImageHeader& header, const formats::TokenizerRef& ref) {
   Tokenizer t;
   t.ref_ = ref;
   t.ref_.unk = header.unk;
@@ -306,8 +306,8 @@ bool Tokenizer::TablesAgree(uint32_t text_bytes) const {
   return buckets_.Get(num_buckets_) == num_hashed_;
 }
 
-Result<Tokenizer> Tokenizer::LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
-                                       const card::SectionRef& image, card::Crc32c crc32c, Arena& arena) {
+Result<Tokenizer> Tokenizer::LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
+                                       const formats::SectionRef& image, Crc32c crc32c, Arena& arena) {
   if (!ref.present) return Tokenizer();
   const uint64_t mark = arena.used_bytes();
   Result<Tokenizer> tokenizer = ReadImage(ref, reader, image, crc32c, arena);
@@ -315,12 +315,12 @@ Result<Tokenizer> Tokenizer::LoadImage(const card::TokenizerRef& ref, card::Byte
   return tokenizer;
 }
 
-Result<Tokenizer> Tokenizer::ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
-                                       const card::SectionRef& image, card::Crc32c crc32c, Arena& arena) {
+Result<Tokenizer> Tokenizer::ReadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
+                                       const formats::SectionRef& image, Crc32c crc32c, Arena& arena) {
   THIMBLE_TRY(CheckRef(ref));
   THIMBLE_TRY(reader.Seek(image.offset));
   if (image.bytes < kImagePageBytes || image.bytes > reader.left_bytes()) {
-    return card::DamagedIndex(image.offset);
+    return formats::DamagedIndex(image.offset);
   }
   PayloadReader payload(reader, crc32c);
   ImageHeader header;
@@ -334,17 +334,17 @@ Result<Tokenizer> Tokenizer::ReadImage(const card::TokenizerRef& ref, card::Byte
   t.Place(layout, memory.data());
   THIMBLE_TRY(payload.Read(memory.first(static_cast<size_t>(Image(layout, header).tables_bytes))));
   THIMBLE_TRY(payload.Finish());
-  if (!t.TablesAgree(header.text_bytes)) return card::DamagedIndex(image.offset);
+  if (!t.TablesAgree(header.text_bytes)) return formats::DamagedIndex(image.offset);
   return t;
 }
 
-uint64_t Tokenizer::CacheBytes(const card::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages) {
+uint64_t Tokenizer::CacheBytes(const formats::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages) {
   return num_pages * SlotBytes(block_bytes) + kCardStateBytes + ArenaBytes(num_pages * sizeof(CardTables::Slot)) +
          ArenaBytes(ref.longest_token_bytes);
 }
 
-Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::FileReader& file,
-                                       const card::SectionRef& image, card::Crc32c crc32c, std::span<std::byte> cache) {
+Result<Tokenizer> Tokenizer::OpenImage(const formats::TokenizerRef& ref, storage::FileReader& file,
+                                       const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache) {
   static_assert(sizeof(CardTables) <= kCardStateBytes && kCardStateBytes % kArenaAlign == 0);
   static_assert(sizeof(CardTables::Slot) == 8 && std::is_trivially_destructible_v<CardTables>);
   if (!ref.present) return Tokenizer();
@@ -360,7 +360,7 @@ Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::File
   }
   if (image.offset % kImagePageBytes != 0 || image.bytes < kImagePageBytes || image.offset > file.file_size_bytes() ||
       image.bytes > file.file_size_bytes() - image.offset) {
-    return card::DamagedIndex(image.offset);
+    return formats::DamagedIndex(image.offset);
   }
 
   uint32_t num_pages =
@@ -383,8 +383,8 @@ Result<Tokenizer> Tokenizer::OpenImage(const card::TokenizerRef& ref, card::File
   return t;
 }
 
-Tokenizer::CardTables::CardTables(const card::TokenizerRef& ref, card::FileReader& file, uint64_t offset_bytes,
-                                  card::Crc32c crc32c)
+Tokenizer::CardTables::CardTables(const formats::TokenizerRef& ref, storage::FileReader& file, uint64_t offset_bytes,
+                                  Crc32c crc32c)
     : file_(&file),
       crc32c_(crc32c),
       offset_bytes_(offset_bytes),
@@ -423,7 +423,7 @@ Result<void> Tokenizer::CardTables::TakeStatus() {
 }
 
 void Tokenizer::CardTables::Damaged(uint64_t page) {
-  if (!failure_) failure_ = card::DamagedIndex(offset_bytes_ + page * kImagePageBytes).error();
+  if (!failure_) failure_ = formats::DamagedIndex(offset_bytes_ + page * kImagePageBytes).error();
 }
 
 // The payload; null once something failed. Valid until the next call.
@@ -461,7 +461,7 @@ Result<void> Tokenizer::CardTables::ReadPage(uint64_t page, std::byte* slot) {
   THIMBLE_ASSIGN(const std::span<const std::byte> bytes, file_->Wait());
   const std::byte* payload = bytes.data();
   if (crc32c_(0, payload, kImagePayloadBytes) != GetNumber(payload + kImagePayloadBytes, sizeof(uint32_t))) {
-    return card::DamagedIndex(offset);
+    return formats::DamagedIndex(offset);
   }
   if (payload != slot) std::memmove(slot, payload, kImagePayloadBytes);
   return {};

@@ -139,7 +139,7 @@ TEST(TokenizerImageTest, OfSmallVocabularies) {
   no_bytes.pieces.erase(no_bytes.pieces.begin() + 3, no_bytes.pieces.begin() + 259);
   ExpectImageGivesTheSame(TokenizerFile(no_bytes), texts);
   TokenizerFile no_unk(no_bytes);
-  no_unk.ref.unk = no_unk.ref.bos = card::kNoToken;
+  no_unk.ref.unk = no_unk.ref.bos = kNoToken;
   no_unk.ref.add_bos = no_unk.ref.add_space_prefix = false;
   ExpectImageGivesTheSame(no_unk, texts);
 }
@@ -371,7 +371,7 @@ TEST(TokenizerImageTest, RefusesWhatIsNotOfThisModel) {
       {[](auto& f) { f.ref.unk = 5; }, "damaged"},
       {[](auto& f) { f.ref.add_bos = !f.ref.add_bos; }, "another model's"},
       {[](auto& f) { f.ref.add_space_prefix = !f.ref.add_space_prefix; }, "another model's"},
-      {[](auto& f) { f.ref.layout = card::TokenizerLayout::kLlama2c; }, "another model's"},
+      {[](auto& f) { f.ref.layout = formats::TokenizerLayout::kLlama2c; }, "another model's"},
       {[](auto& f) { f.image_bytes()[4] = std::byte{2}; }, "another version"},
       {[](auto& f) { f.image_bytes()[0] = std::byte{'t'}; }, "another version"},
       {[](auto& f) { f.image.bytes += 512; }, "damaged"},
@@ -455,7 +455,7 @@ TEST(TokenizerImageTest, ReadErrorsAreKeptUntilTheyAreTaken) {
   const Tokenizer& card = opened.tokenizer();
   // As often as a read is tried before it fails.
   const auto break_one_read = [&] {
-    opened.faulty_device().Add({.first_read = opened.faulty_device().starts(), .times = card::kReadRetries + 2});
+    opened.faulty_device().Add({.first_read = opened.faulty_device().starts(), .times = storage::kReadRetries + 2});
   };
   break_one_read();
   EXPECT_EQ(card.Piece(263), "");
@@ -502,9 +502,9 @@ TEST(TokenizerImageTest, RefusesCachesThatDoNotDo) {
 
   tests::AlignedMemory memory(4096);
   host::RamDevice device(image.bytes);
-  const card::Extent extent{.size_bytes = image.bytes.size()};
+  const storage::Extent extent{.size_bytes = image.bytes.size()};
   Ledger ledger;
-  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = image.bytes.size()}, ledger);
+  storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = image.bytes.size()}, ledger);
   const auto odd = Tokenizer::OpenImage(file.ref, reader, image.image, Crc32cOf, memory.span().subspan(8));
   EXPECT_EQ(odd.error().code, Code::kInvalidArgument);
   EXPECT_TRUE(device.reads().empty());

@@ -13,8 +13,8 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/storage/file_reader.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble::text {
@@ -25,7 +25,7 @@ inline constexpr uint32_t kMaxRank = 0x7FFFFFFF;
 
 // Where each table begins in the one block of memory.
 struct Tokenizer::Layout {
-  explicit Layout(const card::TokenizerRef& ref) {
+  explicit Layout(const formats::TokenizerRef& ref) {
     const uint64_t n = ref.num_tokens;
     id_width = n <= 0xFFFF ? 2 : 4;  // ids, counts and ranks are below n, and all ones stays free for no_rank()
     length_width = ref.longest_token_bytes <= 0xFF ? 1 : 2;
@@ -133,7 +133,7 @@ class Tokenizer::CardTables {
     uint32_t used = 0;  // clock_ then
   };
 
-  CardTables(const card::TokenizerRef& ref, card::FileReader& file, uint64_t offset_bytes, card::Crc32c crc32c);
+  CardTables(const formats::TokenizerRef& ref, storage::FileReader& file, uint64_t offset_bytes, Crc32c crc32c);
 
   // Both before everything else: the slots, the memory of their pages and that for Piece(); the header, checked.
   void UseMemory(std::span<Slot> slots, std::byte* pages, char* piece);
@@ -164,8 +164,8 @@ class Tokenizer::CardTables {
   bool IsText(Text text, std::string_view piece);
   void Damaged(uint64_t page);
 
-  card::FileReader* file_;
-  card::Crc32c crc32c_;
+  storage::FileReader* file_;
+  Crc32c crc32c_;
   uint64_t offset_bytes_;
   Layout layout_;
   std::byte* pages_ = nullptr;

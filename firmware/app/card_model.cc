@@ -9,7 +9,7 @@ constexpr std::string_view kModelExtension = ".gguf";
 constexpr std::string_view kPlanExtension = ".plan";
 
 bool EndsWith(std::string_view name, std::string_view extension) {
-  return name.size() > extension.size() && card::SameName(name.substr(name.size() - extension.size()), extension);
+  return name.size() > extension.size() && storage::SameName(name.substr(name.size() - extension.size()), extension);
 }
 
 // What the card or its driver is to blame for, as opposed to what a file holds.
@@ -22,10 +22,10 @@ bool CardModel::IsModelName(std::string_view name) {
   return !name.starts_with("._") && EndsWith(name, kModelExtension);
 }
 
-bool CardModel::HoldsModel(const card::DirEntry& folder) {
+bool CardModel::HoldsModel(const storage::DirEntry& folder) {
   bool found = false;
-  const Result<void> listed = volume_.fat().ListFolder(folder, [&](const card::DirEntry& file) {
-    found = card::SameName(file.name.data(), card::kFolderConfigName);
+  const Result<void> listed = volume_.fat().ListFolder(folder, [&](const storage::DirEntry& file) {
+    found = storage::SameName(file.name.data(), formats::kFolderConfigName);
     return !found;
   });
   return listed && found;
@@ -49,8 +49,8 @@ Result<void> CardModel::MountVolume() {
 Result<void> CardModel::FindModel(std::string_view name) {
   THIMBLE_TRY(MountVolume());
   bool found = false;
-  THIMBLE_TRY(ForEntries([&](const card::DirEntry& entry, bool is_folder) {
-    found = name.empty() || card::SameName(entry.name.data(), name);
+  THIMBLE_TRY(ForEntries([&](const storage::DirEntry& entry, bool is_folder) {
+    found = name.empty() || storage::SameName(entry.name.data(), name);
     if (found) {
       name_ = {.text = entry.name, .is_folder = is_folder};
       entry_ = entry;
@@ -70,22 +70,23 @@ Result<void> CardModel::FindModel(std::string_view name) {
 Result<void> CardModel::MapFolder() {
   Arena& arena = roomy();
   const uint64_t before = arena.used_bytes();
-  THIMBLE_ASSIGN(const std::span<card::FolderFile> files,
-                 arena.Take<card::FolderFile>(card::FolderFileCount(card::kUsualFolderLayers)));
-  THIMBLE_ASSIGN(const std::span<card::Extent> extents, arena.Take<card::Extent>(card::kMostFolderPieces));
+  THIMBLE_ASSIGN(const std::span<formats::FolderFile> files,
+                 arena.Take<formats::FolderFile>(formats::FolderFileCount(formats::kUsualFolderLayers)));
+  THIMBLE_ASSIGN(const std::span<storage::Extent> extents, arena.Take<storage::Extent>(formats::kMostFolderPieces));
   board_.capacity_bytes[static_cast<size_t>(arena.region())] -= arena.used_bytes() - before;
-  folder_ = card::ModelFolder(files);
-  THIMBLE_ASSIGN(map_, card::MapFolder(volume_.fat(), entry_, folder_, extents));
+  folder_ = formats::ModelFolder(files);
+  THIMBLE_ASSIGN(map_, formats::MapFolder(volume_.fat(), entry_, folder_, extents));
   return {};
 }
 
 Result<void> CardModel::OpenIndex() {
   std::array<char, 256> name;
-  const Result<card::DirEntry> entry = volume_.Find(Beside(card::kIndexExtension, name));
+  const Result<storage::DirEntry> entry = volume_.Find(Beside(formats::kIndexExtension, name));
   if (!entry) return entry.error().code == Code::kNotFound ? Result<void>() : std::unexpected(entry.error());
   THIMBLE_ASSIGN(index_map_, volume_.fat().MapFile(*entry, index_extents_));
   index_reader_.emplace(*observed_, index_map_, ledger_, &machine_->interrupted());
-  Result<card::Index> index = OpenModelIndex(*reader_, *index_reader_, model_, machine_->kernels(), machine_->arenas());
+  Result<formats::Index> index =
+      OpenModelIndex(*reader_, *index_reader_, model_, machine_->kernels(), machine_->arenas());
   if (!index && IsCardFailure(index.error().code)) return std::unexpected(index.error());
   if (index) {
     index_ = *index;

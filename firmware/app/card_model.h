@@ -13,15 +13,15 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/workers.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
-#include "engine/card/model_folder.h"
-#include "engine/card/observed_device.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/formats/model_folder.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
+#include "engine/stream/observed_device.h"
 #include "engine/text/sampler.h"
 #include "firmware/app/machine.h"
 #include "firmware/app/volume.h"
@@ -54,7 +54,7 @@ class CardModel {
   template <class Visit>
   Result<void> ForModels(Visit&& visit) {
     THIMBLE_TRY(MountVolume());
-    return ForEntries([&](const card::DirEntry& entry, bool is_folder) {
+    return ForEntries([&](const storage::DirEntry& entry, bool is_folder) {
       return visit(ModelName{.text = entry.name, .is_folder = is_folder});
     });
   }
@@ -75,8 +75,8 @@ class CardModel {
 
   // Of the open model.
   const ModelName& name() const { return name_; }
-  const card::ModelFile& model() const { return model_; }
-  const card::Index* index() const { return index_ ? &*index_ : nullptr; }
+  const formats::ModelFile& model() const { return model_; }
+  const formats::Index* index() const { return index_ ? &*index_ : nullptr; }
   // What is wrong with an index or a plan file that is beside the model and not used; null: nothing.
   const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
   const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
@@ -106,12 +106,12 @@ class CardModel {
   template <class Visit>
   Result<void> ForEntries(Visit visit) {
     bool goes_on = true;
-    THIMBLE_TRY(volume_.fat().ListRoot([&](const card::DirEntry& entry) {
+    THIMBLE_TRY(volume_.fat().ListRoot([&](const storage::DirEntry& entry) {
       if (IsModelName(entry.name.data())) goes_on = visit(entry, false);
       return goes_on;
     }));
     if (!goes_on) return {};
-    return volume_.fat().ListRootFolders([&](const card::DirEntry& entry) {
+    return volume_.fat().ListRootFolders([&](const storage::DirEntry& entry) {
       if (HoldsModel(entry)) goes_on = visit(entry, true);
       return goes_on;
     });
@@ -119,7 +119,7 @@ class CardModel {
 
   Result<void> MountVolume();
   static bool IsModelName(std::string_view name);
-  bool HoldsModel(const card::DirEntry& folder);
+  bool HoldsModel(const storage::DirEntry& folder);
   Result<void> FindModel(std::string_view name);
   Result<void> MapFolder();
   Result<void> OpenFiles();
@@ -138,16 +138,16 @@ class CardModel {
   Volume volume_;
   Board board_;
   ModelName name_;
-  card::DirEntry entry_;  // of it
+  storage::DirEntry entry_;  // of it
   Ledger ledger_;
-  std::array<card::Extent, card::kUsualExtents> extents_;
-  std::array<card::Extent, card::kUsualExtents> index_extents_;
-  card::ModelFolder folder_;
-  card::FileMap map_, index_map_;
-  std::optional<card::ObservedDevice> observed_;  // around the card
-  std::optional<card::FileReader> reader_, index_reader_;
-  card::ModelFile model_;
-  std::optional<card::Index> index_;
+  std::array<storage::Extent, storage::kUsualExtents> extents_;
+  std::array<storage::Extent, storage::kUsualExtents> index_extents_;
+  formats::ModelFolder folder_;
+  storage::FileMap map_, index_map_;
+  std::optional<stream::ObservedDevice> observed_;  // around the card
+  std::optional<storage::FileReader> reader_, index_reader_;
+  formats::ModelFile model_;
+  std::optional<formats::Index> index_;
   std::optional<Error> index_note_, plan_note_;
   std::optional<plan::PlanOptions> plan_file_;
   std::array<uint64_t, kNumRegions> marks_ = {};  // of the arenas, with the model open and no session

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/card/flat_json.h"
+#include "engine/formats/flat_json.h"
 
 namespace thimble::firmware {
 namespace {
@@ -82,7 +82,7 @@ std::optional<int64_t> ParseWhole(std::string_view text, int64_t least, int64_t 
 }
 
 std::optional<float> ParseFloat(std::string_view text) {
-  const std::optional<double> value = card::ParseDecimal(text);
+  const std::optional<double> value = formats::ParseDecimal(text);
   if (!value || !(*value >= -1e30 && *value <= 1e30)) return std::nullopt;
   return static_cast<float>(*value);
 }

@@ -197,7 +197,7 @@ void Console::List() {
   uint32_t n = 0;
   const Result<void> listed = model_->ForModels([&](const ModelName& name) {
     const bool is_current =
-        model_->is_open() && card::SameName(name.text.data(), std::string_view(model_->name().text.data()));
+        model_->is_open() && storage::SameName(name.text.data(), std::string_view(model_->name().text.data()));
     Print(*machine_, is_current ? "* " : "  ", Clean{name.text.data()}, name.is_folder ? "/\n" : "\n");
     ++n;
     return !machine_->interrupted().load();
@@ -293,7 +293,7 @@ Result<void> Console::Continue(std::string_view text) {
   const uint64_t retries = model_->ledger().retries;
   if (!text.empty() || session.n_past() == 0) {
     std::span<const TokenId> ids;
-    if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != card::kNoToken && text.empty()) {
+    if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != kNoToken && text.empty()) {
       ids = {&session.tokenizer_ref().bos, 1};
     } else {
       THIMBLE_ASSIGN(ids, session.Tokenize(text));

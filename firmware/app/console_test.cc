@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/board_log.h"
 #include "host/devices/faulty_device.h"
@@ -104,7 +104,8 @@ TEST_F(ConsoleTest, IsAsTheManualSays) {
     if (command.name == "?") continue;
     EXPECT_THAT(manual, HasSubstr("| `" + std::string(command.name)));
   }
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Start();
   Type("set temp 0");
   Type("set predict 20");
@@ -406,7 +407,8 @@ TEST_F(ConsoleTest, EventsAreATraceThatViewersRead) {
 }
 
 TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   // So little PSRAM that the screen goes to flash.
   Board board = kEsp32Cam;
   board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 400 * 1024;
@@ -429,7 +431,8 @@ TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
 }
 
 TEST_F(ConsoleTest, ALossOfPowerWhileFlashIsWrittenIsGoneOnFrom) {
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Start();
   Type("set temp 0");
   Type("set predict 8");
@@ -464,7 +467,8 @@ TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {
 // Of the task that runs it: what a session has, and the console's own.
 TEST_F(ConsoleTest, FitsItsStack) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Start();
   Type("set predict 5");
   size_t most = 0;

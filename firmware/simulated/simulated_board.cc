@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <utility>
 
-#include "engine/card/flash_writer.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/app/board_card.h"
 
 namespace thimble::firmware {
@@ -71,7 +71,7 @@ SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool sho
   }
   if (flash != nullptr) {
     flash_.emplace(*flash, *this);
-    const std::span<std::byte> memory = card::FlashArenaMemory(*flash);
+    const std::span<std::byte> memory = storage::FlashArenaMemory(*flash);
     flash_bytes = std::min<uint64_t>(memory.size(), wanted_flash);
     arenas_[static_cast<size_t>(Region::kFlash)] =
         Arena(Region::kFlash, memory.first(static_cast<size_t>(flash_bytes)));

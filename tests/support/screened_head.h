@@ -12,10 +12,10 @@
 
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
-#include "engine/card/index_file.h"
-#include "engine/card/tile_stream.h"
+#include "engine/formats/index_file.h"
 #include "engine/head/head.h"
 #include "engine/math/kernels.h"
+#include "engine/stream/tile_stream.h"
 #include "engine/text/sampler.h"
 #include "host/devices/ram_device.h"
 
@@ -80,12 +80,12 @@ class ScreenedHead {
   head::HeadMemory TakeMemory(const Options& options);
 
   TensorRef tensor_;
-  card::Index index_;
+  formats::Index index_;
   Ledger ledger_, scan_ledger_;
   std::unique_ptr<host::RamDevice> model_device_, index_device_;
-  card::Extent model_extent_, index_extent_;
-  std::unique_ptr<card::FileReader> reader_, scan_reader_, index_reader_;
-  std::unique_ptr<card::TileStream> stream_, scan_stream_;
+  storage::Extent model_extent_, index_extent_;
+  std::unique_ptr<storage::FileReader> reader_, scan_reader_, index_reader_;
+  std::unique_ptr<stream::TileStream> stream_, scan_stream_;
   std::vector<Block> blocks_;
   std::vector<float> rows_, vectors_, quantized_state_;
   std::vector<math::Q8Block> quantized_;
