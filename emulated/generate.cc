@@ -13,8 +13,8 @@
 #include "engine/formats/index_file.h"
 #include "engine/session.h"
 #include "engine/storage/block_device.h"
-#include "engine/storage/fat32.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/volume.h"
 
 namespace thimble::emulated {
 namespace {
@@ -123,7 +123,7 @@ struct CardFile {
   storage::FileMap map;
 };
 
-Result<void> FindFile(storage::Fat32& volume, std::string_view extension, CardFile& file) {
+Result<void> FindFile(storage::Volume& volume, std::string_view extension, CardFile& file) {
   bool found = false;
   THIMBLE_TRY(volume.ListRoot([&](const storage::DirEntry& entry) {
     found = std::string_view(entry.name.data()).ends_with(extension);
@@ -175,11 +175,10 @@ class Program {
   }
 
   __attribute__((noinline)) Result<void> FindFiles() {
-    const storage::Extent whole = storage::WholeDevice(*card_);
-    storage::FileReader disk(*card_, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger_);
     const uint64_t mark = dma().used_bytes();
     THIMBLE_ASSIGN(const std::span<std::byte> sector, dma().Take<std::byte>(512));
-    THIMBLE_ASSIGN(storage::Fat32 volume, storage::Fat32::Mount(disk, sector));
+    storage::Sectors sectors(*card_, sector, ledger_);
+    THIMBLE_ASSIGN(storage::Volume volume, storage::Volume::Mount(sectors));
     THIMBLE_TRY(FindFile(volume, ".gguf", model_file_));
     THIMBLE_TRY(FindFile(volume, formats::kIndexExtension, index_file_));
     dma().Release(mark);

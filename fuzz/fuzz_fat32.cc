@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "engine/formats/model_folder.h"
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "host/devices/ram_device.h"
 #include "host/utf8.h"
 
@@ -143,7 +143,7 @@ void CheckFile(storage::BlockDevice& device, const storage::DirEntry& entry, con
 }
 
 // The files of a model in a folder: each has its place in the virtual file, and every block of that lies on the device.
-bool CheckFolder(storage::BlockDevice& device, storage::Fat32& volume, const storage::DirEntry& folder) {
+bool CheckFolder(storage::BlockDevice& device, storage::Volume& volume, const storage::DirEntry& folder) {
   std::vector<formats::FolderFile> slots(formats::FolderFileCount(1));
   formats::ModelFolder files(slots);
   std::array<storage::Extent, kMostExtents> extents;
@@ -171,11 +171,10 @@ bool CheckFolder(storage::BlockDevice& device, storage::Fat32& volume, const sto
 // Returns how many files and model folders could be read.
 size_t MountAndUse(std::span<const std::byte> contents) {
   host::RamDevice device(contents);
-  const storage::Extent whole = storage::WholeDevice(device);
   Ledger ledger;
-  storage::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
   alignas(64) std::array<std::byte, 512> sector;
-  Result<storage::Fat32> volume = storage::Fat32::Mount(disk, sector);
+  storage::Sectors sectors(device, sector, ledger);
+  Result<storage::Volume> volume = storage::Volume::Mount(sectors);
   if (!volume) {
     RequireSentence(volume.error());
     return 0;

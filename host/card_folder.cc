@@ -17,7 +17,7 @@
 #include <utility>
 
 #include "engine/base/ledger.h"
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "engine/storage/file_reader.h"
 #include "host/aligned_buffer.h"
 #include "host/atomic_file.h"

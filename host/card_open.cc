@@ -13,21 +13,15 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/formats/card_models.h"
 #include "engine/formats/index_file.h"
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "host/input_file.h"
 
 namespace thimble::host {
 namespace {
 
-constexpr std::string_view kExtension = ".gguf";
 constexpr size_t kMostNamesShown = 8;
-
-bool IsModelName(std::string_view name) {
-  // What macOS leaves beside a file it copies.
-  if (name.starts_with("._")) return false;
-  return name.size() > kExtension.size() && storage::SameName(name.substr(name.size() - kExtension.size()), kExtension);
-}
 
 // A model on a card.
 struct Choice {
@@ -35,26 +29,15 @@ struct Choice {
   bool is_folder = false;
 };
 
-// Whether the folder, an entry of the card's root folder, holds a model.
-Expected<bool> HoldsModel(storage::Fat32& volume, const std::string& path, const storage::DirEntry& folder) {
-  bool found = false;
-  const auto listed = volume.ListFolder(folder, [&](const storage::DirEntry& file) {
-    found = storage::SameName(file.name.data(), formats::kFolderConfigName);
-    return !found;
-  });
-  if (!listed) return Failed(path, listed.error());
-  return found;
-}
-
 // The models of the root folder, or what is called `name`, which may be any file. Where there are files, folders are
 // not looked at.
-Expected<std::vector<Choice>> FindModels(storage::Fat32& volume, const std::string& path, const std::string& name) {
+Expected<std::vector<Choice>> FindModels(storage::Volume& volume, const std::string& path, const std::string& name) {
   std::vector<Choice> models;
   const auto is_wanted = [&](const storage::DirEntry& entry) {
     return name.empty() || storage::SameName(entry.name.data(), name);
   };
   auto listed = volume.ListRoot([&](const storage::DirEntry& entry) {
-    if (name.empty() ? IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
+    if (name.empty() ? formats::IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
     return true;
   });
   if (!listed) return Failed(path, listed.error());
@@ -62,8 +45,8 @@ Expected<std::vector<Choice>> FindModels(storage::Fat32& volume, const std::stri
   Status looked;
   listed = volume.ListRootFolders([&](const storage::DirEntry& entry) {
     if (!is_wanted(entry)) return true;
-    const Expected<bool> holds_model = HoldsModel(volume, path, entry);
-    if (!holds_model) looked = Sentence(holds_model.error());
+    const Result<bool> holds_model = formats::HoldsModel(volume, entry);
+    if (!holds_model) looked = Failed(path, holds_model.error());
     if (holds_model && *holds_model) models.push_back({entry, true});
     return looked.has_value();
   });
@@ -85,7 +68,7 @@ std::string ListOf(std::span<const Choice> models) {
 }
 
 // The model to open, chosen by name or for being the only one.
-Expected<Choice> ChooseModel(storage::Fat32& volume, const std::string& path, const std::string& name) {
+Expected<Choice> ChooseModel(storage::Volume& volume, const std::string& path, const std::string& name) {
   THIMBLE_ASSIGN(std::vector<Choice> models, FindModels(volume, path, name));
   if (models.empty() && !name.empty()) {
     THIMBLE_ASSIGN(models, FindModels(volume, path, ""));
@@ -93,8 +76,8 @@ Expected<Choice> ChooseModel(storage::Fat32& volume, const std::string& path, co
                                 models.empty() ? "" : "; its models are " + ListOf(models)));
   }
   if (models.empty()) {
-    return Sentence(
-        fmt::format("{} is a FAT32 card without a .gguf file in its root folder; copy a model there", path));
+    return Sentence(fmt::format("{} is {} card without a .gguf file in its root folder; copy a model there", path,
+                                volume.format() == storage::VolumeFormat::kExFat ? "an exFAT" : "a FAT32"));
   }
   if (models.size() == 1) return models.front();
   return Sentence(fmt::format("{} holds several models: {}; choose one of them by its name", path, ListOf(models)));
@@ -106,7 +89,7 @@ void StartFolder(OpenedModel& model) {
   model.folder = formats::ModelFolder(model.folder_files);
 }
 
-Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Fat32& volume, const std::string& path,
+Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Volume& volume, const std::string& path,
                                  const std::string& file_on_card) {
   THIMBLE_ASSIGN(const Choice choice, ChooseModel(volume, path, file_on_card));
   OpenedModel model;
@@ -188,7 +171,7 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::strin
 std::string IndexName(const std::string& model) {
   std::string stem = model;
   while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  if (IsModelName(stem)) stem.resize(stem.size() - kExtension.size());
+  if (formats::IsModelName(stem)) stem.resize(stem.size() - formats::kModelExtension.size());
   return stem + std::string(formats::kIndexExtension);
 }
 
@@ -205,14 +188,10 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     return OpenTensorFolder(path, index_path);
   }
   THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(path));
-  const storage::Extent whole = storage::WholeDevice(*device);
   Ledger ledger;
-  storage::FileReader disk(*device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
   alignas(512) std::array<std::byte, 512> sector;
-
-  Result<void> started = disk.Start(0, 4, sector);
-  if (!started) return Failed(path, started.error());
-  const auto magic = disk.Wait();
+  storage::Sectors sectors(*device, sector, ledger);
+  const auto magic = sectors.Read(0);
   if (!magic) return Failed(path, magic.error());
   if (std::memcmp(magic->data(), "GGUF", 4) == 0) {
     if (!file_on_card.empty()) {
@@ -227,7 +206,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     return model;
   }
 
-  auto volume = storage::Fat32::Mount(disk, sector);
+  auto volume = formats::MountModels(sectors);
   if (!volume && volume.error().code == Code::kNotFound) {
     return Failed(path + " is neither a GGUF file nor a card", volume.error());
   }

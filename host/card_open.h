@@ -36,11 +36,12 @@ std::string IndexName(const std::string& model);
 // Whether `path` is a folder with a model_config.json.
 bool IsTensorFolder(const std::string& path);
 
-// Opens `path`: a folder as a tensor folder, a GGUF file by its first letters, anything else as a FAT32 card. Of a card
-// the file or folder `file_on_card` of its root folder is taken (the case of the letters A to Z does not matter), or,
-// when that is empty, its only .gguf file, or, when there is none, its only tensor folder; several are an error that
-// names them. The model itself is not looked at. Its index is the file `index_path`, if that is not empty, or what is
-// beside it under IndexName(); on a card only the latter. Fails with one sentence that names the path.
+// Opens `path`: a folder as a tensor folder, a GGUF file by its first letters, anything else as a FAT32 or exFAT card
+// (of several volumes the one that formats::MountModels() takes). Of a card the file or folder `file_on_card` of its
+// root folder is taken (the case of the letters A to Z does not matter), or, when that is empty, its only .gguf file,
+// or, when there is none, its only tensor folder; several are an error that names them. The model itself is not looked
+// at. Its index is the file `index_path`, if that is not empty, or what is beside it under IndexName(); on a card only
+// the latter. Fails with one sentence that names the path.
 Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card,
                                     const std::string& index_path = "");
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "host/card_image.h"
 #include "host/command.h"
 #include "tests/support/checkpoints.h"

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "engine/session.h"
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
 #include "host/text.h"

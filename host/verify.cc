@@ -12,8 +12,9 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/ledger.h"
+#include "engine/formats/card_models.h"
 #include "engine/formats/model_folder.h"
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/utf8.h"
 #include "host/aligned_buffer.h"
@@ -250,17 +251,16 @@ Expected<uint32_t> CheckTokenizer(storage::FileReader& reader, const formats::Mo
   return tokenizer.size();
 }
 
-Expected<uint32_t> CheckAllocationTables(storage::BlockDevice& device, const std::string& name) {
-  const storage::Extent whole = storage::WholeDevice(device);
+Expected<CheckedVolume> CheckVolume(storage::BlockDevice& device, const std::string& name) {
   Ledger ledger;
-  storage::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
   AlignedBuffer sector(device.geometry().block_bytes);
   AlignedBuffer scratch(kPieceBytes);
-  auto volume = storage::Fat32::Mount(disk, sector.bytes());
+  storage::Sectors sectors(device, sector.bytes(), ledger);
+  auto volume = formats::MountModels(sectors);
   if (!volume) return Failed(name, volume.error());
   const auto same = volume->CompareTables(scratch.bytes());
   if (!same) return Failed(name, same.error());
-  return volume->table_count();
+  return CheckedVolume{.format_name = volume->format_name(), .table_count = volume->table_count()};
 }
 
 }  // namespace thimble::host

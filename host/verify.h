@@ -50,8 +50,14 @@ Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const formats::ModelF
 Expected<uint32_t> CheckTokenizer(storage::FileReader& reader, const formats::ModelFile& model,
                                   const std::string& name);
 
-// Compares the allocation tables of the FAT32 card on `device`. Returns how many there are, 1 or 2.
-Expected<uint32_t> CheckAllocationTables(storage::BlockDevice& device, const std::string& name);
+// What CheckVolume() found out.
+struct CheckedVolume {
+  const char* format_name = "";  // "FAT32", "exFAT"
+  uint32_t table_count = 0;      // allocation tables, which agree: 1 or 2
+};
+
+// Compares the allocation tables of the volume with models of the card on `device`.
+Expected<CheckedVolume> CheckVolume(storage::BlockDevice& device, const std::string& name);
 
 }  // namespace thimble::host
 

@@ -59,9 +59,11 @@ Status Verify(const VerifyCommandOptions& options, Findings& findings) {
   OpenedModel& opened = loaded->opened();
 
   if (!opened.name_on_card.empty()) {
-    THIMBLE_ASSIGN(const uint32_t tables, CheckAllocationTables(*opened.device, name));
-    findings.Add("card", tables == 2 ? "FAT32, both allocation tables agree" : "FAT32, with one allocation table",
-                 {{"allocation_tables", tables}});
+    THIMBLE_ASSIGN(const CheckedVolume volume, CheckVolume(*opened.device, name));
+    findings.Add("card",
+                 fmt::format("{}, {}", volume.format_name,
+                             volume.table_count == 2 ? "both allocation tables agree" : "with one allocation table"),
+                 {{"format", volume.format_name}, {"allocation_tables", volume.table_count}});
   }
   const ModelBytes bytes(loaded->reader(), opened, name);
   const std::string file = opened.name_on_card.empty() ? name : opened.name_on_card;

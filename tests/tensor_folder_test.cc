@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "host/card_open.h"
 #include "host/convert.h"
 #include "host/llama2c.h"

@@ -419,7 +419,7 @@ Result<void> ModelFolder::Add(uint32_t number, uint64_t file_bytes, uint32_t uni
   return {};
 }
 
-Result<storage::FileMap> MapFolder(storage::Fat32& volume, const storage::DirEntry& folder, ModelFolder& files,
+Result<storage::FileMap> MapFolder(storage::Volume& volume, const storage::DirEntry& folder, ModelFolder& files,
                                    std::span<storage::Extent> extents) {
   size_t used = 0;
   const auto add = [&](const storage::DirEntry& entry) -> Result<void> {

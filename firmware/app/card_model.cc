@@ -5,35 +5,21 @@
 namespace thimble::firmware {
 namespace {
 
-constexpr std::string_view kModelExtension = ".gguf";
 constexpr std::string_view kPlanExtension = ".plan";
-
-bool EndsWith(std::string_view name, std::string_view extension) {
-  return name.size() > extension.size() && storage::SameName(name.substr(name.size() - extension.size()), extension);
-}
 
 // What the card or its driver is to blame for, as opposed to what a file holds.
 bool IsCardFailure(Code code) { return code == Code::kIo || code == Code::kTimeout || code == Code::kCancelled; }
 
 }  // namespace
 
-bool CardModel::IsModelName(std::string_view name) {
-  // What macOS leaves beside a file it copies.
-  return !name.starts_with("._") && EndsWith(name, kModelExtension);
-}
-
 bool CardModel::HoldsModel(const storage::DirEntry& folder) {
-  bool found = false;
-  const Result<void> listed = volume_.fat().ListFolder(folder, [&](const storage::DirEntry& file) {
-    found = storage::SameName(file.name.data(), formats::kFolderConfigName);
-    return !found;
-  });
-  return listed && found;
+  const Result<bool> holds = formats::HoldsModel(volume_.volume(), folder);
+  return holds && *holds;
 }
 
 std::string_view CardModel::Beside(std::string_view extension, std::span<char> out) const {
   std::string_view stem = name_.text.data();
-  if (!name_.is_folder && EndsWith(stem, kModelExtension)) stem.remove_suffix(kModelExtension.size());
+  if (!name_.is_folder && formats::IsModelName(stem)) stem.remove_suffix(formats::kModelExtension.size());
   stem = stem.substr(0, out.size() - extension.size());
   char* const end = std::copy(stem.begin(), stem.end(), out.data());
   std::copy(extension.begin(), extension.end(), end);
@@ -75,7 +61,7 @@ Result<void> CardModel::MapFolder() {
   THIMBLE_ASSIGN(const std::span<storage::Extent> extents, arena.Take<storage::Extent>(formats::kMostFolderPieces));
   board_.capacity_bytes[static_cast<size_t>(arena.region())] -= arena.used_bytes() - before;
   folder_ = formats::ModelFolder(files);
-  THIMBLE_ASSIGN(map_, formats::MapFolder(volume_.fat(), entry_, folder_, extents));
+  THIMBLE_ASSIGN(map_, formats::MapFolder(volume_.volume(), entry_, folder_, extents));
   return {};
 }
 
@@ -83,7 +69,7 @@ Result<void> CardModel::OpenIndex() {
   std::array<char, 256> name;
   const Result<storage::DirEntry> entry = volume_.Find(Beside(formats::kIndexExtension, name));
   if (!entry) return entry.error().code == Code::kNotFound ? Result<void>() : std::unexpected(entry.error());
-  THIMBLE_ASSIGN(index_map_, volume_.fat().MapFile(*entry, index_extents_));
+  THIMBLE_ASSIGN(index_map_, volume_.volume().MapFile(*entry, index_extents_));
   index_reader_.emplace(*observed_, index_map_, ledger_, &machine_->interrupted());
   Result<formats::Index> index =
       OpenModelIndex(*reader_, *index_reader_, model_, machine_->kernels(), machine_->arenas());
@@ -126,7 +112,7 @@ Result<void> CardModel::OpenFiles() {
   if (name_.is_folder) {
     THIMBLE_TRY(MapFolder());
   } else {
-    THIMBLE_ASSIGN(map_, volume_.fat().MapFile(entry_, extents_));
+    THIMBLE_ASSIGN(map_, volume_.volume().MapFile(entry_, extents_));
   }
   reader_.emplace(*observed_, map_, ledger_, &machine_->interrupted());
   THIMBLE_ASSIGN(model_, OpenModel(*reader_, machine_->arenas(), name_.is_folder ? &folder_ : nullptr));

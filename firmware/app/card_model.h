@@ -13,14 +13,15 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/workers.h"
+#include "engine/formats/card_models.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/formats/model_folder.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
-#include "engine/storage/fat32.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/volume.h"
 #include "engine/stream/observed_device.h"
 #include "engine/text/sampler.h"
 #include "firmware/app/machine.h"
@@ -42,8 +43,8 @@ struct StartOptions {
   text::SamplerOptions sampler = {};
 };
 
-// One model at a time, in the machine's arenas. Some 6 KB: static, and as Volume() says in memory for the card's DMA.
-// One task.
+// One model at a time, in the machine's arenas. Some 6 KB: static, and as MountedVolume says in memory for the card's
+// DMA. One task.
 class CardModel {
  public:
   // `workers`: the other core, or null. Both outlive this.
@@ -106,19 +107,18 @@ class CardModel {
   template <class Visit>
   Result<void> ForEntries(Visit visit) {
     bool goes_on = true;
-    THIMBLE_TRY(volume_.fat().ListRoot([&](const storage::DirEntry& entry) {
-      if (IsModelName(entry.name.data())) goes_on = visit(entry, false);
+    THIMBLE_TRY(volume_.volume().ListRoot([&](const storage::DirEntry& entry) {
+      if (formats::IsModelName(entry.name.data())) goes_on = visit(entry, false);
       return goes_on;
     }));
     if (!goes_on) return {};
-    return volume_.fat().ListRootFolders([&](const storage::DirEntry& entry) {
+    return volume_.volume().ListRootFolders([&](const storage::DirEntry& entry) {
       if (HoldsModel(entry)) goes_on = visit(entry, true);
       return goes_on;
     });
   }
 
   Result<void> MountVolume();
-  static bool IsModelName(std::string_view name);
   bool HoldsModel(const storage::DirEntry& folder);
   Result<void> FindModel(std::string_view name);
   Result<void> MapFolder();
@@ -135,7 +135,7 @@ class CardModel {
 
   Machine* machine_;
   Workers* workers_;
-  Volume volume_;
+  MountedVolume volume_;
   Board board_;
   ModelName name_;
   storage::DirEntry entry_;  // of it

@@ -10,24 +10,24 @@
 
 #include "engine/base/ledger.h"
 #include "engine/storage/block_device.h"
-#include "engine/storage/fat32.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/volume.h"
 
 namespace thimble::firmware {
 
-// The FAT32 volume of a card. Lies in memory that the card's DMA can write: static, or taken from an arena for it.
-// Stays where it is. One task.
-class Volume {
+// The volume of a card that has the models (formats::MountModels()), FAT32 or exFAT. Lies in memory that the card's DMA
+// can write: static, or taken from an arena for it. Stays where it is. One task.
+class MountedVolume {
  public:
-  Volume() = default;
-  Volume(const Volume&) = delete;
-  Volume& operator=(const Volume&) = delete;
+  MountedVolume() = default;
+  MountedVolume(const MountedVolume&) = delete;
+  MountedVolume& operator=(const MountedVolume&) = delete;
 
-  // Fails as storage::Fat32::Mount(), and as the device. What was mounted before is gone. The device outlives this.
+  // Fails as formats::MountModels(), and as the device. What was mounted before is gone. The device outlives this.
   Result<void> Mount(storage::BlockDevice& device);
 
   // After Mount().
-  storage::Fat32& fat() { return *fat_; }
+  storage::Volume& volume() { return *volume_; }
 
   // The file of this name in the root folder; kNotFound names it.
   Result<storage::DirEntry> Find(std::string_view name);
@@ -41,9 +41,8 @@ class Volume {
   alignas(64) std::array<std::byte, 1024> text_ = {};
   storage::BlockDevice* device_ = nullptr;
   Ledger ledger_;
-  storage::Extent whole_;
-  std::optional<storage::FileReader> disk_;
-  std::optional<storage::Fat32> fat_;
+  std::optional<storage::Sectors> sectors_;
+  std::optional<storage::Volume> volume_;
 };
 
 }  // namespace thimble::firmware

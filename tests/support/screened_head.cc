@@ -6,7 +6,7 @@
 #include <cstring>
 #include <random>
 
-#include "engine/storage/fat32.h"
+#include "engine/storage/volume.h"
 #include "host/screen_builder.h"
 #include "host/weights.h"
 

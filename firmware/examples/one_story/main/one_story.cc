@@ -14,8 +14,8 @@
 #include "engine/math/kernels.h"
 #include "engine/session.h"
 #include "engine/storage/block_device.h"
-#include "engine/storage/fat32.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/volume.h"
 #include "esp_heap_caps.h"
 #include "esp_memory_utils.h"
 #include "sdmmc_cmd.h"
@@ -86,10 +86,9 @@ struct Program {
   std::array<Arena, kNumRegions> arenas;
   Card card;
   alignas(64) std::array<std::byte, 512> sector;
-  storage::Extent whole;
   std::array<storage::Extent, storage::kUsualExtents> extents;
   Ledger ledger;
-  std::optional<storage::FileReader> disk, reader;
+  std::optional<storage::FileReader> reader;
   formats::ModelFile model;
   plan::Plan plan;
   Terminal terminal;
@@ -102,9 +101,8 @@ struct Program {
     for (size_t i = 0; i < kNumRegions; ++i) board.capacity_bytes[i] = arenas[i].capacity_bytes();
 
     THIMBLE_TRY(card.Open());
-    whole = storage::WholeDevice(card);
-    disk.emplace(card, storage::FileMap{.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
-    THIMBLE_ASSIGN(storage::Fat32 volume, storage::Fat32::Mount(*disk, sector));
+    storage::Sectors sectors(card, sector, ledger);
+    THIMBLE_ASSIGN(storage::Volume volume, storage::Volume::Mount(sectors));
     storage::DirEntry file;
     THIMBLE_TRY(volume.ListRoot([&](const storage::DirEntry& entry) {
       file = entry;
