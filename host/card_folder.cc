@@ -17,8 +17,8 @@
 #include <utility>
 
 #include "engine/base/ledger.h"
-#include "engine/storage/volume.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/volume.h"
 #include "host/aligned_buffer.h"
 #include "host/atomic_file.h"
 #include "host/card_model.h"
@@ -32,6 +32,7 @@ namespace thimble::host {
 namespace {
 
 constexpr uint64_t kLeastFat32Clusters = 65525;
+constexpr uint64_t kMostExFatFileBytes = ~uint64_t{0};
 
 // linux/magic.h has exFAT's since 5.7, NTFS's never.
 constexpr uint64_t kExFatMagic = 0x2011BAB0;
@@ -60,13 +61,11 @@ uint64_t FileBytes(const std::string& path) {
 
 Status CheckFolder(const std::string& folder, const FileSystem& system) {
   switch (system.kind) {
-    case FileSystem::Kind::kExFat:
-      return Sentence(
-          fmt::format("{} is formatted as exFAT, and a board reads FAT32 only: format the card as FAT32", folder));
     case FileSystem::Kind::kNtfs:
       return Sentence(
-          fmt::format("{} is formatted as NTFS, and a board reads FAT32 only: format the card as FAT32", folder));
+          fmt::format("{} is formatted as NTFS, and a board reads FAT32 and exFAT: format the card as FAT32", folder));
     case FileSystem::Kind::kFat:
+    case FileSystem::Kind::kExFat:
       if (!system.is_top) {
         return Sentence(
             fmt::format("{} is a folder on the card, and a board looks into the card's root folder only: give "
@@ -200,7 +199,9 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
   }
   THIMBLE_ASSIGN(const FileSystem system, options.file_system_of(options.folder));
   THIMBLE_TRY(CheckFolder(options.folder, system));
-  THIMBLE_ASSIGN(const CardModel model, OpenCardModel(options.model, options.tokenizer, options.name_on_card));
+  THIMBLE_ASSIGN(const CardModel model,
+                 OpenCardModel(options.model, options.tokenizer, options.name_on_card,
+                               system.kind == FileSystem::Kind::kExFat ? kMostExFatFileBytes : kMostFileBytes));
   CardFolderCopy copy;
   copy.path = options.folder + (options.folder.ends_with('/') ? "" : "/") + model.name_on_card;
   copy.model_bytes = model.opened.file.size_bytes;
@@ -228,10 +229,11 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
   }
 
   if (system.kind == FileSystem::Kind::kOther) {
-    copy.notes.push_back(fmt::format("{} is not on FAT32, which is all that a board reads", options.folder));
+    copy.notes.push_back(
+        fmt::format("{} is on neither FAT32 nor exFAT, which is all that a board reads", options.folder));
     return copy;
   }
-  if (system.blocks < kLeastFat32Clusters) {
+  if (system.kind == FileSystem::Kind::kFat && system.blocks < kLeastFat32Clusters) {
     copy.notes.push_back(
         "this card is small enough to be FAT16, which a board does not read: 'thimble verify' on the whole card tells");
   }

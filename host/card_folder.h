@@ -44,9 +44,9 @@ struct CardFolderCopy {
 
 // Copies the model, and the index beside it if there is one, into the folder, where each file appears whole or not at
 // all: with a progress line, flushed to the card and read back. Fails with one sentence, and changes nothing, when the
-// folder is none or cannot be written, is not the root folder of its card, is on exFAT or NTFS, has no room; when the
-// model is larger than a file on FAT32 may be or its name cannot stand there; when what is read back is not what was
-// written.
+// folder is none or cannot be written, is not the root folder of its card, is on NTFS, has no room; when the model
+// is larger than a file on FAT32 may be, where it is on that, or its name cannot stand there; when what is read back is
+// not what was written.
 Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options);
 
 }  // namespace thimble::host

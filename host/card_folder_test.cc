@@ -114,7 +114,7 @@ TEST_F(CardFolderTest, ConvertsWhatIsNoGguf) {
 TEST_F(CardFolderTest, SaysWhatAUserShouldKnow) {
   FileSystem other = fat_;
   other.kind = FileSystem::Kind::kOther;
-  EXPECT_THAT(CopyToCardFolder(On(other))->notes, ElementsAre(HasSubstr("is not on FAT32")));
+  EXPECT_THAT(CopyToCardFolder(On(other))->notes, ElementsAre(HasSubstr("is on neither FAT32 nor exFAT")));
   FileSystem small = fat_;
   small.blocks = 65524;
   EXPECT_THAT(CopyToCardFolder(On(small))->notes, ElementsAre(HasSubstr("small enough to be FAT16")));
@@ -122,15 +122,26 @@ TEST_F(CardFolderTest, SaysWhatAUserShouldKnow) {
   EXPECT_THAT(CopyToCardFolder(On(small))->notes, IsEmpty());
 }
 
-TEST_F(CardFolderTest, RefusesFileSystemsThatABoardDoesNotRead) {
+TEST_F(CardFolderTest, CopiesToExFatWithoutANote) {
   FileSystem system = fat_;
   system.kind = FileSystem::Kind::kExFat;
-  EXPECT_THAT(CopyToCardFolder(On(system)).error(), HasSubstr("formatted as exFAT, and a board reads FAT32 only"));
+  system.blocks = 100;
+  const auto copy = CopyToCardFolder(On(system));
+  ASSERT_TRUE(copy) << copy.error();
+  EXPECT_THAT(copy->notes, IsEmpty());
+  EXPECT_EQ(ReadFile(card_ + "/model.gguf"), ReadFile(model_));
+}
+
+TEST_F(CardFolderTest, RefusesFileSystemsThatABoardDoesNotRead) {
+  FileSystem system = fat_;
   system.kind = FileSystem::Kind::kNtfs;
-  EXPECT_THAT(CopyToCardFolder(On(system)).error(), HasSubstr("formatted as NTFS"));
-  system = fat_;
-  system.is_top = false;
-  EXPECT_THAT(CopyToCardFolder(On(system)).error(), HasSubstr("looks into the card's root folder only"));
+  EXPECT_THAT(CopyToCardFolder(On(system)).error(), HasSubstr("formatted as NTFS, and a board reads FAT32 and exFAT"));
+  for (const FileSystem::Kind kind : {FileSystem::Kind::kFat, FileSystem::Kind::kExFat}) {
+    system = fat_;
+    system.kind = kind;
+    system.is_top = false;
+    EXPECT_THAT(CopyToCardFolder(On(system)).error(), HasSubstr("looks into the card's root folder only"));
+  }
   EXPECT_FALSE(std::filesystem::exists(card_ + "/model.gguf"));
 }
 

@@ -24,6 +24,7 @@
 #include "engine/base/board.h"
 #include "host/atomic_file.h"
 #include "host/card_model.h"
+#include "host/card_names.h"
 #include "host/card_open.h"
 #include "host/progress.h"
 
@@ -198,23 +199,26 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     // mcopy does not tell how far it is, but what it wrote takes room on the disk.
     uint64_t written_blocks = static_cast<uint64_t>(status.st_blocks);
     Progress progress("card", card.model_bytes);
-    THIMBLE_TRY(
-        RunTool(folders, "mcopy",
-                {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), input.path(), "::" + card.name_on_card}, [&] {
-                  if (stat(path.c_str(), &status) != 0) return;
-                  const auto blocks = static_cast<uint64_t>(status.st_blocks);
-                  if (blocks > written_blocks) progress.Advance((blocks - written_blocks) * 512);
-                  written_blocks = std::max(written_blocks, blocks);
-                }));
+    THIMBLE_TRY(RunTool(folders, "mcopy",
+                        {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), input.path(),
+                         "::" + NameForMtools(card.name_on_card)},
+                        [&] {
+                          if (stat(path.c_str(), &status) != 0) return;
+                          const auto blocks = static_cast<uint64_t>(status.st_blocks);
+                          if (blocks > written_blocks) progress.Advance((blocks - written_blocks) * 512);
+                          written_blocks = std::max(written_blocks, blocks);
+                        }));
   }
 
   if (card.index_bytes != 0) {
     THIMBLE_TRY(RunTool(folders, "mcopy",
                         {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), IndexName(model.source.path()),
-                         "::" + IndexName(card.name_on_card)},
+                         "::" + NameForMtools(IndexName(card.name_on_card))},
                         [] {}));
   }
 
+  THIMBLE_TRY(WriteCardName(path, start * kSectorBytes, card.name_on_card));
+  if (card.index_bytes != 0) THIMBLE_TRY(WriteCardName(path, start * kSectorBytes, IndexName(card.name_on_card)));
   THIMBLE_ASSIGN(const OpenedModel copy, OpenModelFile(path, ""));
   if (copy.name_on_card != card.name_on_card) {
     return Sentence(

@@ -127,6 +127,30 @@ TEST_F(CardImageTest, KeepsLettersBeyondAscii) {
   EXPECT_EQ(opened->name_on_card, name);
 }
 
+// mtools cannot write them; fsck.fat and mtools read them.
+TEST_F(CardImageTest, WritesCharactersBeyondUFFFF) {
+  WriteFile(folder_ / "a model's long name.thimble", "index");
+  // With two units for each character: as long as a name may be.
+  std::string longest;
+  for (int i = 0; i < 61; ++i) longest += "\U0001F600";
+  for (const std::string& name :
+       {std::string("\U0001F600.gguf"), std::string("a \U00020000x\U0010FFFFxx.gguf"), longest + "xxx.gguf"}) {
+    for (const bool superfloppy : {false, true}) {
+      const auto card =
+          WriteCardImage({.model = model_, .name_on_card = name, .out = image_, .superfloppy = superfloppy});
+      ASSERT_TRUE(card) << card.error();
+      const auto opened = OpenModelFile(image_, name);
+      ASSERT_TRUE(opened) << opened.error();
+      EXPECT_EQ(opened->name_on_card, name);
+      EXPECT_TRUE(opened->has_index());
+      EXPECT_TRUE(ReadModel(*opened) == ReadFile(model_));
+      const std::string start = superfloppy ? "0" : "4194304";
+      EXPECT_TRUE(
+          Shell("tail -c +$((1 + " + start + ")) card.img > volume && fsck.fat -n volume; e=$?; rm volume; exit $e"));
+    }
+  }
+}
+
 TEST_F(CardImageTest, RefusesAndLeavesNothing) {
   WriteFile(folder_ / "text.gguf", "GGUF is a format");
   WriteFile(folder_ / "noise.bin", std::string(3000, 'x'));
@@ -148,7 +172,17 @@ TEST_F(CardImageTest, RefusesAndLeavesNothing) {
       {{.model = model_, .name_on_card = "a:b.gguf", .out = image_}, "\"a:b.gguf\" is no name for a file on FAT32"},
       {{.model = model_, .name_on_card = " x", .out = image_}, "is no name for a file on FAT32"},
       {{.model = model_, .name_on_card = "x.gguf.", .out = image_}, "is no name for a file on FAT32"},
-      {{.model = model_, .name_on_card = "\U0001F600.gguf", .out = image_}, "is no name for a file on FAT32"},
+      {{.model = model_, .name_on_card = "x.gguf ", .out = image_}, "it ends with a space or a dot"},
+      {{.model = model_, .name_on_card = "con.gguf", .out = image_}, "Windows keeps it for a device"},
+      {{.model = model_, .name_on_card = "Lpt1 .x.gguf", .out = image_}, "Windows keeps it for a device"},
+      {{.model = model_, .name_on_card = "model", .out = image_}, "a board takes names for models that end in .gguf"},
+      {{.model = model_, .name_on_card = ".gguf", .out = image_}, "a board takes names for models that end in .gguf"},
+      {{.model = model_, .name_on_card = "._x.gguf", .out = image_}, "do not begin with ._"},
+      {{.model = model_, .name_on_card = "\xff.gguf", .out = image_}, "it is not UTF-8"},
+      {{.model = model_, .name_on_card = "a\nb.gguf", .out = image_}, "control characters"},
+      {{.model = model_, .name_on_card = std::string(248, 'x') + ".gguf", .out = image_}, "more than 252 bytes"},
+      // The name before all else.
+      {{.model = folder_ / "absent.gguf", .name_on_card = "a?.gguf", .out = image_}, "is no name for a file on FAT32"},
       {{.model = model_, .name_on_card = std::string(256, 'x'), .out = image_}, "is no name for a file on FAT32"},
       {{.model = model_, .out = image_, .tool_folders = folder_.path()}, "install the packages dosfstools and mtools"},
   };
@@ -226,7 +260,8 @@ TEST_F(CardImageTest, SaysWhatAPathIsNot) {
     EXPECT_THAT(opened.error(), HasSubstr(c.says));
   }
   ASSERT_TRUE(Shell("truncate -s 16M exfat && mkfs.exfat exfat"));
-  EXPECT_THAT(OpenModelFile(folder_ / "exfat", "").error(), HasSubstr("formatted as exFAT; format it as FAT32"));
+  EXPECT_THAT(OpenModelFile(folder_ / "exfat", "").error(),
+              HasSubstr("is an exFAT card without a .gguf file in its root folder"));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "engine/base/arena.h"
 #include "engine/formats/gguf.h"
 #include "host/aligned_buffer.h"
+#include "host/card_names.h"
 #include "host/progress.h"
 
 namespace thimble::host {
@@ -29,14 +30,7 @@ Expected<std::string> NameOnCard(std::string name, const std::string& model, boo
     name = path.filename().string();
     if (!name.ends_with(".gguf")) name += ".gguf";
   }
-  constexpr std::string_view kNotAllowed = "\"*/:<>?\\|";
-  const auto is_not_allowed = [&](char c) {
-    return (c >= 0 && c < 0x20) || c == 0x7f || kNotAllowed.find(c) != kNotAllowed.npos;
-  };
-  if (name.size() > 255 || std::ranges::any_of(name, is_not_allowed) || name.find_first_not_of(" .") == name.npos ||
-      name.front() == ' ' || name.back() == ' ' || name.back() == '.') {
-    return Sentence(fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(name)));
-  }
+  THIMBLE_TRY(CheckCardName(name));
   return name;
 }
 
@@ -88,14 +82,15 @@ Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string&
 }
 
 Expected<CardModel> OpenCardModel(const std::string& model, const std::string& tokenizer,
-                                  const std::string& name_on_card) {
+                                  const std::string& name_on_card, uint64_t most_bytes) {
+  if (!name_on_card.empty()) THIMBLE_TRY(CheckCardName(name_on_card));
   THIMBLE_ASSIGN(ModelSource source, OpenModelSource(model, tokenizer, /*as_one_file=*/true));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), ""));
   if (!opened.name_on_card.empty()) return Sentence(fmt::format("{} is a card already", model));
   THIMBLE_TRY(CheckModel(opened, model));
-  if (opened.file.size_bytes > kMostFileBytes) {
+  if (opened.file.size_bytes > most_bytes) {
     return Sentence(
-        fmt::format("{} has {} bytes; a file on FAT32 has {} at most", model, opened.file.size_bytes, kMostFileBytes));
+        fmt::format("{} has {} bytes; a file on FAT32 has {} at most", model, opened.file.size_bytes, most_bytes));
   }
   THIMBLE_ASSIGN(std::string name, NameOnCard(name_on_card, model, source.is_converted()));
   return CardModel{.source = std::move(source), .opened = std::move(opened), .name_on_card = std::move(name)};

@@ -23,9 +23,10 @@ struct CardModel {
 
 // Opens `model`, converting it if need be (host/source.h), and reads its header as a session would. `name_on_card` or,
 // when that is empty, the model's own name with .gguf at its end. Fails with one sentence: it is no model, it is a card
-// already, it is larger than kMostFileBytes, its name cannot stand on FAT32.
+// already, it is larger than `most_bytes`, its name cannot stand on a card (CheckCardName(); a name that is given is
+// checked before anything is read).
 Expected<CardModel> OpenCardModel(const std::string& model, const std::string& tokenizer,
-                                  const std::string& name_on_card);
+                                  const std::string& name_on_card, uint64_t most_bytes = kMostFileBytes);
 
 // A file, and what it is read from. Refers to the model that it is of.
 struct StoredFile {
