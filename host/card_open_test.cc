@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 #include <string>
@@ -15,6 +16,7 @@
 #include "host/card_image.h"
 #include "host/command.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/exfat_card.h"
 #include "tests/support/open_model.h"
 #include "tests/support/test_gguf.h"
 #include "tests/support/tool.h"
@@ -143,6 +145,51 @@ TEST_F(PiecesTest, AreTakenUpToALimitAndThenRefusedWithTheRemedy) {
   }
   ASSERT_NO_FATAL_FAILURE(WriteInPieces(1, 1));
   EXPECT_THAT(RunTool({"inspect", image_}).out, Not(HasSubstr("pieces")));
+}
+
+// Behind a FAT32 volume without a model, in a partition of another type, whole and in pieces: as the file itself.
+TEST(ExFatCardTest, EveryCommandReadsIt) {
+  const TemporaryFolder folder;
+  const std::string gguf = folder / "stories.gguf", image = folder / "card.img";
+  ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+  const std::string model = ReadFile(gguf), index = ReadFile(folder / "stories.thimble");
+  const auto ids = [](const std::string& path) {
+    std::vector<TokenId> both;
+    for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+             {"run", "-m", path, "-p", "Once upon a time", "-n", "20", "--temp", "0", "--json"},
+             {"simulate", path, "--board", "esp32-cam", "-p", "Once", "-n", "5", "--temp", "0", "--json"}}) {
+      const ToolRun run = RunTool(command);
+      EXPECT_EQ(run.exit_code, 0) << run.error;
+      const auto made = nlohmann::json::parse(run.out)["ids"].get<std::vector<TokenId>>();
+      both.insert(both.end(), made.begin(), made.end());
+    }
+    return both;
+  };
+  const std::vector<TokenId> want = ids(gguf);
+  ASSERT_EQ(want.size(), 25u);
+  for (const bool in_pieces : {false, true}) {
+    SCOPED_TRACE(in_pieces);
+    const size_t clusters = (model.size() + 4095) / 4096;
+    std::vector<uint32_t> places;  // in three pieces, in no order
+    for (size_t i = 0; in_pieces && i < clusters; ++i) {
+      places.push_back(static_cast<uint32_t>(i < 10 ? 900 + i : i < 100 ? 500 + i : 1000 + i));
+    }
+    if (!MakeExFatCard(image, 16,
+                       {{.name = u"notes.txt", .contents = "not a model"},
+                        {.name = u"Stories.GGUF", .contents = model, .clusters = places, .has_chain = in_pieces},
+                        {.name = u"Stories.thimble", .contents = index, .has_chain = in_pieces}})) {
+      GTEST_SKIP() << "install exfatprogs and dosfstools";
+    }
+    const char* const pieces = in_pieces ? "in 3 pieces" : "in 1 piece";
+    EXPECT_THAT(RunTool({"verify", image, "--against", gguf}).out,
+                AllOf(HasSubstr("card       exFAT, with one allocation table\n"), HasSubstr(pieces),
+                      HasSubstr("verdict    sound\n")));
+    EXPECT_EQ(RunTool({"inspect", image}).exit_code, 0);
+    EXPECT_EQ(ids(image), want);
+    EXPECT_THAT(RunTool({"inspect", image, "--card-file", "none.gguf"}).error,
+                HasSubstr("its models are Stories.GGUF"));
+  }
 }
 
 }  // namespace

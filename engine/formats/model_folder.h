@@ -18,8 +18,8 @@
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
 #include "engine/formats/model_file.h"
-#include "engine/storage/volume.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/volume.h"
 
 namespace thimble::formats {
 
@@ -89,8 +89,8 @@ class ModelFolder {
 
 // Collects the files of `folder`, an entry of ListRootFolders(), and where they lie. Files that are no part of the
 // format are passed over. Returns the map of the virtual file over the used part of `extents`, which `files` goes with.
-// Fails as ModelFolder::Add() and Volume::MapFile() do; with kUnsupported when the files lie in more than extents.size()
-// pieces.
+// Fails as ModelFolder::Add() and Volume::MapFile() do; with kUnsupported when the files lie in more than
+// extents.size() pieces.
 Result<storage::FileMap> MapFolder(storage::Volume& volume, const storage::DirEntry& folder, ModelFolder& files,
                                    std::span<storage::Extent> extents);
 

@@ -21,6 +21,7 @@
 #include "host/devices/file_device.h"
 #include "host/prepare.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/exfat_card.h"
 #include "tests/support/open_model.h"
 #include "tests/support/tool.h"
 
@@ -147,6 +148,32 @@ TEST_F(CardModelTest, ATensorFolderRuns) {
     return true;
   }));
   EXPECT_THAT(names, ElementsAre("esp32_float32_weights"));
+}
+
+// Behind a FAT32 volume that has no model.
+TEST_F(CardModelTest, AnExFatCardRuns) {
+  image_ = own_ / "exfat.img";
+  if (!MakeExFatCard(image_, 16,
+                     {{.name = u"stories.gguf", .contents = ReadFile(*folder_ / "stories.gguf"), .has_chain = true},
+                      {.name = u"stories.thimble", .contents = ReadFile(*folder_ / "stories.thimble")},
+                      {.name = u"autorun.txt", .contents = "prompt = Once upon a time\nn = 9\ntemp = 0\n"}})) {
+    GTEST_SKIP() << "install exfatprogs and dosfstools";
+  }
+  Start();
+  std::vector<std::string> names;
+  ASSERT_TRUE(model_->ForModels([&](const ModelName& name) {
+    names.push_back(name.text.data());
+    return true;
+  }));
+  EXPECT_THAT(names, ElementsAre("stories.gguf"));
+  bool passed = false;
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "", passed)) << board_->output();
+  EXPECT_TRUE(passed) << board_->output();
+  EXPECT_NE(model_->index(), nullptr);
+  const auto run = nlohmann::json::parse(
+      RunTool({"run", "-m", *folder_ / "stories.gguf", "-p", "Once upon a time", "-n", "9", "--temp", "0", "--json"})
+          .out);
+  EXPECT_EQ(Ids("token"), run["ids"].get<std::vector<TokenId>>());
 }
 
 TEST_F(CardModelTest, APlanFileIsObeyedIfItIsForThisBoard) {

@@ -1,6 +1,10 @@
 #include "tests/support/exfat_card.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 namespace thimble::tests {
@@ -161,6 +165,37 @@ ExFatCard::Folder ExFatCard::AddFolder(Folder& folder, const std::u16string& nam
                .has_chain = has_chain,
                .attributes = 0x10});
   return {.clusters = std::move(clusters)};
+}
+
+bool MakeExFatCard(const std::string& path, int mib, const std::vector<ExFatCard::Item>& items) {
+  constexpr size_t kFat32Sector = 2048, kFat32Sectors = 66'600, kExFatSector = 69'632;
+  const std::string size = std::to_string(kFat32Sector + kFat32Sectors);
+  const std::string commands = "PATH=$PATH:/usr/sbin:/sbin; truncate -s " + std::to_string(mib) + "M '" + path +
+                               ".v' && mkfs.exfat -c 4K '" + path + ".v' && truncate -s $((512 * " + size + ")) '" +
+                               path + "' && mkfs.fat -F 32 -s 1 --offset " + std::to_string(kFat32Sector) + " '" +
+                               path + "'";
+  if (std::system(("{ " + commands + "; } >/dev/null 2>&1").c_str()) != 0) return false;
+  const auto read = [](const std::string& name) {
+    std::ifstream file(name, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  ExFatCard card(read(path + ".v"));
+  for (const ExFatCard::Item& item : items) card.Add(card.root(), item);
+  std::string image = read(path);
+  image.resize(kExFatSector * 512);
+  const auto put = [&](size_t offset, uint64_t value, size_t bytes) {
+    for (size_t i = 0; i < bytes; ++i) image[offset + i] = static_cast<char>(value >> (8 * i));
+  };
+  put(446 + 4, 0x0C, 1);
+  put(446 + 8, kFat32Sector, 4);
+  put(446 + 12, kFat32Sectors, 4);
+  put(462 + 4, 0x83, 1);
+  put(462 + 8, kExFatSector, 4);
+  put(462 + 12, card.image().size() / 512, 4);
+  put(510, 0xAA55, 2);
+  image += card.image();
+  std::ofstream(path, std::ios::binary).write(image.data(), static_cast<std::streamsize>(image.size()));
+  return std::remove((path + ".v").c_str()) == 0;
 }
 
 }  // namespace thimble::tests

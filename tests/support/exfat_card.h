@@ -68,6 +68,10 @@ class ExFatCard {
   Folder root_;
 };
 
+// Writes the image of a card whose second partition, of Linux's type, is an exFAT volume of so many MiB with these
+// items in its root folder, the first one an empty FAT32 volume. False: mkfs.exfat or mkfs.fat is not there.
+bool MakeExFatCard(const std::string& path, int mib, const std::vector<ExFatCard::Item>& items);
+
 }  // namespace thimble::tests
 
 #endif  // THIMBLE_TESTS_SUPPORT_EXFAT_CARD_H_
