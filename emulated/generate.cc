@@ -67,7 +67,7 @@ class Card final : public storage::BlockDevice {
 
 // What the command line says.
 struct Choices {
-  text::SamplerOptions sampler;
+  head::SamplerOptions sampler;
   bool screened = false;
   int64_t n_predict = 0;
   Text prompt;

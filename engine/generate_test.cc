@@ -67,7 +67,7 @@ class GenerateTest : public testing::Test {
   std::unique_ptr<host::FileDevice> device_;
 };
 
-constexpr text::SamplerOptions kSampler = {.temperature = 1.0f, .seed = 4};
+constexpr head::SamplerOptions kSampler = {.temperature = 1.0f, .seed = 4};
 
 TEST_F(GenerateTest, StopsAfterTheTokensAskedFor) {
   for (int64_t n : {0, 1, 7}) {
@@ -96,7 +96,7 @@ TEST_F(GenerateTest, StopsAtAnEndTokenAndDoesNotShowIt) {
   for (uint64_t seed = 0; seed < 40 && !seen; ++seed) {
     Sink sink;
     const auto model = Start("", *device_);
-    const text::SamplerOptions hot = {.temperature = 5.0f, .seed = seed};
+    const head::SamplerOptions hot = {.temperature = 5.0f, .seed = seed};
     const auto result = Generate(*model->session(), {.sampler = hot, .stops = {}}, sink);
     ASSERT_TRUE(result);
     for (size_t i = 0; i + 1 < sink.ids.size(); ++i) {

@@ -25,12 +25,12 @@ bool HasTokenizer(const formats::Index* index) {
   return index != nullptr && index->section(formats::Section::kTokenizer).bytes != 0;
 }
 
-plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, const text::SamplerOptions& sampler,
+plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, const head::SamplerOptions& sampler,
                         const formats::Index* index) {
   plan::TextNeeds needs = {
-      .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
-      .penalised = text::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
-      .is_boundable = text::IsBoundable(sampler)};
+      .candidate_bytes = head::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(head::Candidate),
+      .penalised = head::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
+      .is_boundable = head::IsBoundable(sampler)};
   if (model.tokenizer.present) {
     needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
     if (HasTokenizer(index)) {
@@ -122,14 +122,14 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
 }
 
 Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler,
+                               const plan::PlanOptions& options, const head::SamplerOptions& sampler,
                                const formats::Index* index) {
-  static_assert(sizeof(text::Bounded) == 16);
+  static_assert(sizeof(head::Bounded) == 16);
   return plan::MakePlan(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
 uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler,
+                        const plan::PlanOptions& options, const head::SamplerOptions& sampler,
                         const formats::Index* index) {
   return plan::LargestContext(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
@@ -225,7 +225,7 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
   THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
-  THIMBLE_ASSIGN(candidates_, Take<text::Candidate>(*plan_, BufferId::kCandidates, arenas));
+  THIMBLE_ASSIGN(candidates_, Take<head::Candidate>(*plan_, BufferId::kCandidates, arenas));
   THIMBLE_ASSIGN(penalised_, Take<TokenId>(*plan_, BufferId::kPenalised, arenas));
   THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
@@ -285,8 +285,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.quantized_state = {reinterpret_cast<float*>(query.data() + code_bytes),
                                     (query.size() - code_bytes) / sizeof(float)};
     head_memory_.candidates = {
-        reinterpret_cast<text::Bounded*>(scratch_.data()),
-        std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};
+        reinterpret_cast<head::Bounded*>(scratch_.data()),
+        std::min<size_t>(scratch_.size() / sizeof(head::Bounded), parts.index->screen.num_candidates)};
     THIMBLE_ASSIGN(head_memory_.psram, Reserve(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }
@@ -383,12 +383,12 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
   return Run(tokens, true);
 }
 
-Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
-  THIMBLE_TRY(text::CheckSamplerOptions(sampler));
+Result<TokenId> Session::Next(const head::SamplerOptions& sampler) {
+  THIMBLE_TRY(head::CheckSamplerOptions(sampler));
   if (pending_) {
     if (n_past_ == plan_->n_ctx) {
       return Fail({.code = Code::kContextFull,
-                   .what = "the context of {have} positions is full: give a larger -c for longer texts",
+                   .what = "the context of {have} positions is full: give a larger ctx-size for longer texts",
                    .have = plan_->n_ctx});
     }
     THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
@@ -398,13 +398,13 @@ Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
     return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
   }
   const std::span<const TokenId> context = history_.first(n_past_);
-  if (text::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
-      text::PenalisedNeeded(sampler, n_past_) > penalised_.size()) {
+  if (head::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
+      head::PenalisedNeeded(sampler, n_past_) > penalised_.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,
          .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
   }
-  text::Choice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
+  head::TokenChoice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
   THIMBLE_ASSIGN(pending_, head_->Choose(transformer_->hidden(), choice));
   has_text_ |= *pending_ != model_->tokenizer.bos;
   return *pending_;

@@ -111,7 +111,7 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Fa
   THIMBLE_ASSIGN(const Choice choice, ChooseModel(volume, path, file_on_card));
   OpenedModel model;
   if (choice.is_folder) StartFolder(model);
-  model.extents.resize(choice.is_folder ? formats::kMostFolderPieces : storage::kUsualExtents);
+  model.extents.resize(choice.is_folder ? formats::kMaxFolderPieces : storage::kUsualExtents);
   const auto map = choice.is_folder ? formats::MapFolder(volume, choice.entry, model.folder, model.extents)
                                     : volume.MapFile(choice.entry, model.extents);
   if (!map) return Failed(path, map.error());

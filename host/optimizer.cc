@@ -30,7 +30,7 @@ constexpr std::array<Dimension, 5> kDimensions = {{{&plan::PlanOptions::screen_c
 }  // namespace
 
 Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std::string& card_mode,
-                                           const Optimized& optimized, const text::SamplerOptions& sampler,
+                                           const Optimized& optimized, const head::SamplerOptions& sampler,
                                            const RunChoice& what) {
   std::vector<Worth> all;
   for (Region region : {Region::kPsram, Region::kFlash}) {
@@ -44,7 +44,7 @@ Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std:
 }
 
 Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
-                                   const text::SamplerOptions& sampler, const RunChoice& what) {
+                                   const head::SamplerOptions& sampler, const RunChoice& what) {
   std::vector<Rung> rungs;
   const auto add = [&](Simulator& simulator, const ChosenPlan& plan, const char* name) {
     Expected<Simulated> simulated = simulator.Run(plan, sampler, what);
@@ -120,7 +120,7 @@ RunChoice ShortRun(RunChoice what) {
   return what;
 }
 
-Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const text::SamplerOptions& sampler,
+Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const head::SamplerOptions& sampler,
                              const RunChoice& what) {
   Optimized found;
   found.plan = start;

@@ -39,8 +39,8 @@ void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
                   "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
                   "fewest bytes)")
       ->delimiter(',')
-      ->expected(2, static_cast<int>(formats::kMostStages))
-      ->check(CLI::Range(1u, formats::kMostScreenBits))
+      ->expected(2, static_cast<int>(formats::kMaxStages))
+      ->check(CLI::Range(1u, formats::kMaxScreenBits))
       ->type_name("4,3");
 }
 
@@ -72,7 +72,7 @@ Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board
   return chosen;
 }
 
-Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const text::SamplerOptions& sampler) {
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const head::SamplerOptions& sampler) {
   plan::PlanOptions options = chosen.original ? plan::OriginalPlan(loaded.model().shape) : chosen.options;
   if (chosen.n_ctx) options.n_ctx = *chosen.n_ctx;
   if (chosen.head) options.head = *chosen.head;

@@ -364,7 +364,7 @@ nlohmann::ordered_json SearchJson(const Optimized& o, const std::vector<Worth>& 
 }
 
 Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, const ChosenPlan& start,
-                 const text::SamplerOptions& sampler) {
+                 const head::SamplerOptions& sampler) {
   const RunChoice what = SearchRun(options);
   if (options.ladder) {
     THIMBLE_ASSIGN(const std::vector<Rung> rungs, Ladder(choice, options.card_mode, start, sampler, what));
@@ -394,7 +394,7 @@ Status RunPlan(const PlanCommandOptions& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
   if (chosen.original) choice.written = WrittenType::kF32;
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(options.sampler));
   if (options.optimize || options.ladder) return RunSearch(options, choice, chosen, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));

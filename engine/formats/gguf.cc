@@ -28,9 +28,9 @@ enum ValueType : uint32_t {
 };
 
 // Bytes of a value of this type, at least: a string has its length, an array its type and count.
-constexpr std::array<uint8_t, 13> kLeastBytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
-constexpr uint64_t kLeastPairBytes = 8 + 4 + 1;
-constexpr uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
+constexpr std::array<uint8_t, 13> kMinBytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
+constexpr uint64_t kMinPairBytes = 8 + 4 + 1;
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
 
@@ -313,12 +313,12 @@ Result<void> Parser::ReadHeader() {
   }
   THIMBLE_ASSIGN(tensor_count_, reader_.ReadLittleEndian<uint64_t>());
   THIMBLE_ASSIGN(pair_count_, reader_.ReadLittleEndian<uint64_t>());
-  if (tensor_count_ > reader_.left_bytes() / kLeastTensorBytes) {
+  if (tensor_count_ > reader_.left_bytes() / kMinTensorBytes) {
     Error error = At(Code::kCorrupt, "the header announces {have} tensors, more than the file has room for");
     error.have = tensor_count_;
     return Fail(error);
   }
-  if (pair_count_ > reader_.left_bytes() / kLeastPairBytes) {
+  if (pair_count_ > reader_.left_bytes() / kMinPairBytes) {
     Error error = At(Code::kCorrupt, "the header announces {have} metadata keys, more than the file has room for");
     error.have = pair_count_;
     return Fail(error);
@@ -386,7 +386,7 @@ Result<void> Parser::ReadPair() {
 
 Result<uint32_t> Parser::ReadType() {
   THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
-  if (type < kLeastBytes.size()) return type;
+  if (type < kMinBytes.size()) return type;
   Error error = At(Code::kCorrupt, "metadata value type {have} before byte {offset} does not exist");
   error.have = type;
   return Fail(error);
@@ -448,7 +448,7 @@ Result<Scalar> Parser::ReadScalar(uint32_t type) {
 
 Result<void> Parser::ReadArrayHead(uint32_t& element_type, uint64_t& count) {
   THIMBLE_ASSIGN(element_type, ReadType());
-  THIMBLE_ASSIGN(count, ReadCount(kLeastBytes[element_type],
+  THIMBLE_ASSIGN(count, ReadCount(kMinBytes[element_type],
                                   "an array of {have} elements at byte {offset} is longer than the file"));
   return {};
 }
@@ -459,12 +459,12 @@ Result<void> Parser::SkipValue(uint32_t type, int depth) {
                    ReadCount(1, "a string of {have} bytes at byte {offset} is longer than the file"));
     return reader_.Skip(size);
   }
-  if (type != kArray) return reader_.Skip(kLeastBytes[type]);
+  if (type != kArray) return reader_.Skip(kMinBytes[type]);
   if (depth == kMaxArrayDepth) return Fail(At(Code::kUnsupported, "arrays are nested too deeply at byte {offset}"));
   uint32_t element_type = 0;
   uint64_t count = 0;
   THIMBLE_TRY(ReadArrayHead(element_type, count));
-  if (element_type != kString && element_type != kArray) return reader_.Skip(count * kLeastBytes[element_type]);
+  if (element_type != kString && element_type != kArray) return reader_.Skip(count * kMinBytes[element_type]);
   for (uint64_t i = 0; i < count; ++i) THIMBLE_TRY(SkipValue(element_type, depth + 1));
   return {};
 }

@@ -461,9 +461,9 @@ Result<ModelFile> OpenFolder(storage::ByteReader& reader, const ModelFolder& fil
   if (!config_file.is_there()) {
     return FailNamed(Code::kNotFound, "the folder has no {name}", kFolderConfigName);
   }
-  if (config_file.size_bytes > kMostFolderConfigBytes) {
+  if (config_file.size_bytes > kMaxFolderConfigBytes) {
     return FailNamed(Code::kUnsupported, "{name} has {have} bytes; at most {need} are read", kFolderConfigName,
-                     config_file.size_bytes, kMostFolderConfigBytes);
+                     config_file.size_bytes, kMaxFolderConfigBytes);
   }
   Config config;
   THIMBLE_TRY(reader.Seek(config_file.offset_bytes));

@@ -16,9 +16,9 @@ namespace {
 
 constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
-constexpr uint64_t kScreenCandidateBytes = 16;  // of text::Bounded, which this layer does not know
-constexpr uint32_t kLeastCandidates = 256;
-constexpr uint32_t kLeastPromptBatch = 64;  // before the screen takes what is left
+constexpr uint64_t kScreenCandidateBytes = 16;  // of head::Bounded, which this layer does not know
+constexpr uint32_t kMinCandidates = 256;
+constexpr uint32_t kMinPromptBatch = 64;  // before the screen takes what is left
 
 // What MakePlan() was given.
 struct Request {
@@ -109,7 +109,7 @@ uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uin
 uint32_t LeastCandidates(const TextNeeds& text, const formats::ScreenInfo& screen) {
   const uint64_t wanted = text.candidate_bytes != 0
                               ? (uint64_t{screen.num_candidates} + 1) / 2
-                              : std::max<uint64_t>(kLeastCandidates, 2 * uint64_t{screen.stages[0].rows_left_most});
+                              : std::max<uint64_t>(kMinCandidates, 2 * uint64_t{screen.stages[0].rows_left_most});
   return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
 }
 
@@ -156,7 +156,7 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
       {kText, kSram, kPsram, in_memory || on_card ? text.held_bytes : 0},
       {kCandidates, kSram, kPsram, text.candidate_bytes},
       {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
-      {kHeadRows, kSram, kPsram, 2 * uint64_t{formats::kMostGroupRows} * kFloat},
+      {kHeadRows, kSram, kPsram, 2 * uint64_t{formats::kMaxGroupRows} * kFloat},
       {kScreenQuery, kSram, kPsram, screen(query)},
       {kScreenVectors, kSram, kPsram, screen(vectors)},
       {kBlockChecks, kSram, kPsram, section(formats::Section::kBlockChecks)},
@@ -292,7 +292,7 @@ std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left, const Plan&
   return Fail(Error{
       .code = Code::kOutOfMemory,
       .what =
-          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
+          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower ctx-size"
           : is_batch   ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
                          "prompt_batch"
           : is_tile    ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
@@ -522,17 +522,17 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
   plan.tile_buffer_bytes = options.tile_buffer_bytes != 0 ? options.tile_buffer_bytes : board.tile_buffer_bytes;
   plan.prompt_batch = options.prompt_batch;
   if (plan.n_ctx > model.shape.max_position_embeddings) {
-    return Fail({.code = Code::kInvalidArgument,
-                 .what = "a context of {need} positions was asked for and the model was made for {have}: lower -c",
-                 .have = model.shape.max_position_embeddings,
-                 .need = plan.n_ctx});
-  }
-  if (plan.n_ctx > kMaxContext) {
     return Fail(
         {.code = Code::kInvalidArgument,
-         .what = "a context of {need} positions is more than the {have} this engine computes: give a smaller -c",
-         .have = kMaxContext,
+         .what = "a context of {need} positions was asked for and the model was made for {have}: lower ctx-size",
+         .have = model.shape.max_position_embeddings,
          .need = plan.n_ctx});
+  }
+  if (plan.n_ctx > kMaxContext) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "a context of {need} positions is more than the {have} this engine computes: lower ctx-size",
+                 .have = kMaxContext,
+                 .need = plan.n_ctx});
   }
   if (options.prompt_batch > plan.n_ctx) {
     return Fail(
@@ -587,7 +587,7 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
   const uint32_t num_candidates = plan.screened ? index->screen.num_candidates : 0;
   // A prompt goes a few positions at a time at least.
   const uint64_t scratch = ArenaBytes(ScratchBytes(
-      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch),
+      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kMinPromptBatch),
       num_candidates));
   const auto psram_left = [&] {
     const uint64_t psram = left_in(Region::kPsram);
@@ -614,7 +614,7 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
     if (wish.id == BufferId::kScratch) {
       const uint64_t room = std::max(left_in(wish.first), left_in(wish.second)) / kArenaAlign * kArenaAlign;
       if (plan.prompt_batch == 0) {
-        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMostPromptBatch));
+        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMaxPromptBatch));
       }
       const uint32_t least = plan.screened ? LeastCandidates(text, index->screen) : 0;
       wish.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),

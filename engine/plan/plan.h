@@ -53,7 +53,7 @@ struct PlanOptions {
   uint32_t ffn_chunks = 0;
   uint32_t head_chunks = 0;
   // Positions of a prompt that go through the model together, so that weights are read once for all of them; 0: as many
-  // as memory is left for, up to kMostPromptBatch.
+  // as memory is left for, up to kMaxPromptBatch.
   uint32_t prompt_batch = 0;
   // Of each of the layers' matrices, in percent, the rows that stay in PSRAM and those that stay in flash: they are
   // computed on while the card gives the others. Streamed tiles only; together at most 100.
@@ -168,8 +168,8 @@ struct Plan {
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
-  bool screened = false;                                              // the next token is found with the screen
-  std::array<formats::StagePlace, formats::kMostStages> places = {};  // of its records
+  bool screened = false;                                             // the next token is found with the screen
+  std::array<formats::StagePlace, formats::kMaxStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
 
@@ -194,7 +194,7 @@ uint64_t ActivationFloats(const formats::ModelFile& model, bool whole);
 uint64_t QuantizedBlocks(const formats::ModelFile& model, bool whole);
 
 // More positions than these save few reads.
-inline constexpr uint32_t kMostPromptBatch = 256;
+inline constexpr uint32_t kMaxPromptBatch = 256;
 
 // Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
 inline constexpr uint32_t kPromptBytesPerPosition = 8;

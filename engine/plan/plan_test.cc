@@ -122,9 +122,9 @@ TEST(Plan, SaysWhichBufferLacksHowMuchWhere) {
   const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
   ASSERT_FALSE(refused);
   // 1 272 000 less tokenizer 500 000.
-  EXPECT_EQ(
-      Text(refused.error()),
-      "psram has no room for the KV cache: 786432 bytes are needed, 772000 are left, 14432 are missing: lower -c");
+  EXPECT_EQ(Text(refused.error()),
+            "psram has no room for the KV cache: 786432 bytes are needed, 772000 are left, 14432 are missing: lower "
+            "ctx-size");
 }
 
 TEST(Plan, EveryBufferHasAName) {
@@ -144,7 +144,7 @@ TEST(Plan, FallsBackToTheOtherMemoryAndRefusesWhenBothAreFull) {
   const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::kOutOfMemory);
-  EXPECT_NE(Text(refused.error()).find("lower -c"), std::string::npos) << Text(refused.error());
+  EXPECT_NE(Text(refused.error()).find("lower ctx-size"), std::string::npos) << Text(refused.error());
   const uint32_t fits = LargestContext(model.file(), kTokenizer, board, 512, {});
   EXPECT_GT(fits, 128u);
   EXPECT_TRUE(MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = fits}));

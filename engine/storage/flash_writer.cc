@@ -23,7 +23,7 @@ std::unexpected<Error> DoesNotKeep(uint32_t offset) {
 std::span<std::byte> FlashArenaMemory(const Flash& flash) {
   const std::span<const std::byte> memory = flash.memory();
   if (memory.size() <= kFlashSectorBytes) return {};
-  const size_t bytes = std::min<size_t>(memory.size(), size_t{1 + kMostFlashSectors} * kFlashSectorBytes);
+  const size_t bytes = std::min<size_t>(memory.size(), size_t{1 + kMaxFlashSectors} * kFlashSectorBytes);
   return {const_cast<std::byte*>(memory.data()) + kFlashSectorBytes, bytes - kFlashSectorBytes};
 }
 

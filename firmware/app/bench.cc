@@ -7,9 +7,9 @@
 #include <span>
 
 #include "engine/base/text_buffer.h"
+#include "engine/head/sampler.h"
 #include "engine/math/numerics.h"
 #include "engine/math/rotary.h"
-#include "engine/text/sampler.h"
 #include "firmware/app/print.h"
 
 namespace thimble::firmware {
@@ -98,7 +98,7 @@ void WriteLines(std::span<std::byte> memory) {
 
 // As often as it takes to be timed in microseconds: until it takes this long, or so many times.
 constexpr uint64_t kLongEnoughUs = 2000;
-constexpr uint64_t kMostRepeats = 1024;
+constexpr uint64_t kMaxRepeats = 1024;
 
 template <class Do>
 uint64_t TimeRepeated(Machine& machine, uint64_t repeats, Do& work) {
@@ -112,7 +112,7 @@ template <class Do>
 Result<void> TimeCost(Machine& machine, std::string_view key, std::string_view suffix, uint64_t units, uint64_t scale,
                       Do work) {
   uint64_t repeats = 1;
-  while (TimeRepeated(machine, repeats, work) < kLongEnoughUs && repeats < kMostRepeats) repeats *= 2;
+  while (TimeRepeated(machine, repeats, work) < kLongEnoughUs && repeats < kMaxRepeats) repeats *= 2;
   for (uint32_t i = 0; i < kTimes; ++i) {
     THIMBLE_TRY(CheckInterrupt(machine));
     const uint64_t us = TimeRepeated(machine, repeats, work);
@@ -229,7 +229,7 @@ class KernelBench {
     THIMBLE_TRY(Time(Kernel::kScreen, uint64_t{kRows} * kCols,
                      [&] { k_->screen_rows(o_.y.data(), o_.x2.data(), o_.records.data(), kRows, query); }));
     return Time(Kernel::kChoose, kCols, [&] {
-      text::Choice choice({.temperature = 0}, kCols, 0, {}, {}, {});
+      head::TokenChoice choice({.temperature = 0}, kCols, 0, {}, {}, {});
       choice.OfferAll(0, o_.x);
       sum_ = choice.Chosen();
     });

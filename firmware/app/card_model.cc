@@ -72,7 +72,7 @@ Result<void> CardModel::MapFolder() {
   const uint64_t before = arena.used_bytes();
   THIMBLE_ASSIGN(const std::span<formats::FolderFile> files,
                  arena.Take<formats::FolderFile>(formats::FolderFileCount(formats::kUsualFolderLayers)));
-  THIMBLE_ASSIGN(const std::span<storage::Extent> extents, arena.Take<storage::Extent>(formats::kMostFolderPieces));
+  THIMBLE_ASSIGN(const std::span<storage::Extent> extents, arena.Take<storage::Extent>(formats::kMaxFolderPieces));
   board_.capacity_bytes[static_cast<size_t>(arena.region())] -= arena.used_bytes() - before;
   folder_ = formats::ModelFolder(files);
   THIMBLE_ASSIGN(map_, formats::MapFolder(volume_.fat(), entry_, folder_, extents));

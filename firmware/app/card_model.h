@@ -16,13 +16,13 @@
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/formats/model_folder.h"
+#include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "engine/storage/fat32.h"
 #include "engine/storage/file_reader.h"
 #include "engine/stream/observed_device.h"
-#include "engine/text/sampler.h"
 #include "firmware/app/machine.h"
 #include "firmware/app/volume.h"
 
@@ -39,7 +39,7 @@ struct StartOptions {
   uint32_t n_ctx = 0;  // 0: as much as the board has memory for, up to the model's
   plan::HeadMode head = plan::HeadMode::kAuto;
   bool keep_logits = false;
-  text::SamplerOptions sampler = {};
+  head::SamplerOptions sampler = {};
 };
 
 // One model at a time, in the machine's arenas. Some 6 KB: static, and as Volume() says in memory for the card's DMA.

@@ -56,22 +56,22 @@ std::string_view ReasonText(StopReason reason) {
   return "";
 }
 
-constexpr uint64_t kMostTokens = ~uint64_t{0};
+constexpr uint64_t kMaxTokens = ~uint64_t{0};
 
 // A plan for one has room for the other, and nothing but that.
-bool NeedSameRoom(const text::SamplerOptions& a, const text::SamplerOptions& b, uint32_t vocab_size) {
-  return text::CandidatesNeeded(a, vocab_size) == text::CandidatesNeeded(b, vocab_size) &&
-         text::PenalisedNeeded(a, kMostTokens) == text::PenalisedNeeded(b, kMostTokens) &&
-         text::IsBoundable(a) == text::IsBoundable(b);
+bool NeedSameRoom(const head::SamplerOptions& a, const head::SamplerOptions& b, uint32_t vocab_size) {
+  return head::CandidatesNeeded(a, vocab_size) == head::CandidatesNeeded(b, vocab_size) &&
+         head::PenalisedNeeded(a, kMaxTokens) == head::PenalisedNeeded(b, kMaxTokens) &&
+         head::IsBoundable(a) == head::IsBoundable(b);
 }
 
 // The sampler that is planned for: the usual one where it needs as much room, so that another temperature does not
 // change the plan, and with it what is in flash.
-text::SamplerOptions PlannedSampler(const text::SamplerOptions& wanted, uint32_t vocab_size) {
-  const text::SamplerOptions usual;
-  const bool suffices = text::CandidatesNeeded(wanted, vocab_size) <= text::CandidatesNeeded(usual, vocab_size) &&
-                        text::PenalisedNeeded(wanted, kMostTokens) <= text::PenalisedNeeded(usual, kMostTokens) &&
-                        text::IsBoundable(wanted);
+head::SamplerOptions PlannedSampler(const head::SamplerOptions& wanted, uint32_t vocab_size) {
+  const head::SamplerOptions usual;
+  const bool suffices = head::CandidatesNeeded(wanted, vocab_size) <= head::CandidatesNeeded(usual, vocab_size) &&
+                        head::PenalisedNeeded(wanted, kMaxTokens) <= head::PenalisedNeeded(usual, kMaxTokens) &&
+                        head::IsBoundable(wanted);
   return suffices ? usual : wanted;
 }
 
@@ -275,8 +275,8 @@ void Console::ExecuteChat(std::string_view line) {
   } else if (line.starts_with('/')) {
     Print(*machine_,
           "/clear            begin another text\n/set NAME VALUE   as 'set'\n/bye              back to commands\n");
-  } else if (line.size() > kMostLineBytes) {
-    Print(*machine_, "that line is longer than ", kMostLineBytes, " bytes\n");
+  } else if (line.size() > kMaxLineBytes) {
+    Print(*machine_, "that line is longer than ", kMaxLineBytes, " bytes\n");
   } else {
     done = OpenSession();
     if (done) done = Continue(line);
@@ -307,7 +307,7 @@ Result<void> Console::Continue(std::string_view text) {
 
 Result<void> Console::Generate(uint64_t retries_before) {
   Session& session = model_->session();
-  const text::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
+  const head::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
   Output output(*machine_, session.tokenizer().size() != 0);
   const Result<GenerateResult> made =
       thimble::Generate(session, {.sampler = sampler, .n_predict = settings_.run.n, .stops = {}}, output);

@@ -73,7 +73,7 @@ void WriteTerminal(std::string_view text) {
   linenoiseSetMultiLine(1);
   linenoiseSetCompletionCallback(Complete);
   linenoiseHistorySetMaxLen(kHistoryLines);
-  linenoiseSetMaxLineLen(kMostLineBytes);
+  linenoiseSetMaxLineLen(kMaxLineBytes);
   linenoiseAllowEmpty(true);
   while (true) {
     char* const line = linenoise(console.prompt());

@@ -35,7 +35,7 @@ class OpenModel {
     const math::Kernels* kernels = &math::BestKernels();
     Workers* workers = nullptr;
     const formats::ModelFolder* folder = nullptr;  // of a tensor folder
-    text::SamplerOptions sampler = {};             // that the plan is for
+    head::SamplerOptions sampler = {};             // that the plan is for
     storage::BlockDevice* index = nullptr;         // all of it is the model's index
     storage::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
     std::optional<std::byte> left_over = {};       // what all memory holds before; empty: whatever it does
