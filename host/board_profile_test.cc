@@ -35,8 +35,8 @@ TEST(BoardProfileTest, ABoardsReportIsFoundInWhatATerminalKept) {
     const auto file = BoardFileIn(text, "CAPTURE");
     return file ? std::string(*file) : "refused: " + file.error();
   };
-  const auto report = [](const std::string& json) {
-    return "thimble> " + std::string(kReportBegin) + json + std::string(kReportEnd) + "\r\n";
+  const auto report = [](const std::string& object) {
+    return "thimble> " + std::string(kReportBegin) + object + std::string(kReportEnd) + "\r\n";
   };
   EXPECT_EQ(in("{}"), "{}");
   EXPECT_EQ(in("boot\r\n" + report("\r\n{1}\r\n") + "thimble> "), "\r\n{1}\r\n");
