@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -38,7 +39,8 @@ Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std:
     more.more_bytes[static_cast<size_t>(region)] += kMoreBytes;
     THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(more, card_mode));
     THIMBLE_ASSIGN(const Optimized with, Optimize(simulator, optimized.plan, sampler, what));
-    all.push_back({region, optimized.best.ms_of_token() - with.best.ms_of_token()});
+    // Another board, another search: one that ends at a worse plan says that the one that was found still fits.
+    all.push_back({region, std::max(optimized.best.ms_of_token() - with.best.ms_of_token(), 0.0)});
   }
   return all;
 }

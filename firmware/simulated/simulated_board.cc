@@ -33,9 +33,18 @@ bool SimulatedSlot::CanReach(std::span<const std::byte> memory) const {
   return memory.data() + memory.size() <= unreachable.data() || memory.data() >= end;
 }
 
+void SimulatedSlot::Spend(uint64_t first_sector, uint64_t sectors) {
+  const uint64_t slowness = kCardRungs[0].khz * (rung_.bus == CardBus::k4Bit ? 1u : 4u);
+  busy_us_ += command_us + sectors * sector_us * slowness / std::max<uint32_t>(rung_.khz, 1);
+  if (first_sector != next_sector_) busy_us_ += random_us;
+  if (slow_every != 0 && reads_ % slow_every == 0) busy_us_ += slow_us;
+  next_sector_ = first_sector + sectors;
+}
+
 Result<void> SimulatedSlot::StartRead(uint64_t first_sector, std::span<std::byte> dst) {
   if (!dst_.empty()) return Fail({.code = Code::kInvalidArgument, .what = "two reads at once"});
   if (reads_++ == pulled_after) contents_ = nullptr;
+  Spend(first_sector, dst.size() / kSectorBytes);
   dst_ = dst;
   if (!is_connected_ || contents_ == nullptr || time_outs > 0) {
     if (time_outs > 0) --time_outs;
@@ -60,7 +69,8 @@ Result<void> SimulatedSlot::WaitRead() {
 }
 
 SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows, host::NorFlash* flash)
-    : board_(board),
+    : slot_(slot),
+      board_(board),
       card_(slot, kCardRungs, std::as_writable_bytes(std::span(probe_)), board.dma_align, math::BestKernels().crc32c),
       shows_(shows) {
   uint64_t& flash_bytes = board_.capacity_bytes[static_cast<size_t>(Region::kFlash)];
@@ -84,7 +94,7 @@ const math::Kernels& SimulatedBoard::kernels() const { return math::BestKernels(
 
 uint64_t SimulatedBoard::NowUs() const {
   if (looks_++ == interrupt_after_looks) interrupted_ = true;
-  if (!shows_) return now_us_ += us_per_look;
+  if (!shows_) return (now_us_ += us_per_look) + slot_.busy_us();
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
@@ -103,7 +113,7 @@ Result<void> SimulatedBoard::MountCard() {
 
 CardInfo SimulatedBoard::card_info() const { return InfoOf(card_); }
 
-bool SimulatedBoard::TryCard(uint32_t rung, CardTrial& trial) { return TryRung(card_, rung, arenas_, *this, trial); }
+bool SimulatedBoard::TryCard(uint32_t rung, CardTrial& trial) { return TryRung(card_, rung, *this, trial); }
 
 Result<size_t> SimulatedBoard::LoadSetting(const char* key, std::span<char> out) {
   const auto found = settings.find(key);

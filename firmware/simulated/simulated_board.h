@@ -53,6 +53,16 @@ class SimulatedSlot final : public CardPort {
   uint64_t pulled_after = kNever;          // reads, after which the card is gone until Insert()
   std::span<const std::byte> unreachable;  // memory that the DMA does not reach
 
+  // What reads take of the clock of the board that has this slot, in microseconds: each; each sector in the fastest
+  // way, in others as their lines and clock have it; one that does not go on where the last one ended, more; and each
+  // slow_every-th (0: none), more.
+  uint64_t command_us = 0;
+  uint64_t sector_us = 0;
+  uint64_t random_us = 0;
+  uint64_t slow_us = 0;
+  uint64_t slow_every = 0;
+  uint64_t busy_us() const { return busy_us_; }
+
   uint64_t reads() const { return reads_; }
   uint64_t connections() const { return connections_; }
 
@@ -65,6 +75,7 @@ class SimulatedSlot final : public CardPort {
 
  private:
   bool IsTooFast() const;
+  void Spend(uint64_t first_sector, uint64_t sectors);
 
   storage::BlockDevice* contents_;
   uint32_t serial_ = 1;
@@ -74,6 +85,8 @@ class SimulatedSlot final : public CardPort {
   Result<void> outcome_;
   uint64_t reads_ = 0;
   uint64_t connections_ = 0;
+  uint64_t next_sector_ = 0;
+  uint64_t busy_us_ = 0;
 };
 
 // What it writes is kept. One that `shows` also puts it on standard output, and its clock is this computer's.
@@ -148,6 +161,7 @@ class SimulatedBoard final : public Machine {
     FlashProgress progress_;
   };
 
+  const SimulatedSlot& slot_;
   Board board_;
   std::array<std::vector<Block>, kNumRegions> memory_;
   std::array<Arena, kNumRegions> arenas_;
