@@ -7,19 +7,12 @@
 #include <utility>
 
 #include "engine/formats/gguf.h"
+#include "engine/model/needs.h"
 #include "engine/storage/flash_writer.h"
-#include "engine/text/detokenizer.h"
+#include "engine/text/needs.h"
 
 namespace thimble {
 namespace {
-
-using plan::BufferId;
-
-// For stop texts, beside room for what the detokenizer hands out (engine/generate.h).
-constexpr uint64_t kStopTextBytes = 2048;
-
-// Of a tokenizer on the card, that are kept: a token's text takes two or three.
-constexpr uint32_t kTokenizerPages = 8;
 
 bool HasTokenizer(const formats::Index* index) {
   return index != nullptr && index->section(formats::Section::kTokenizer).bytes != 0;
@@ -34,10 +27,10 @@ plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, c
   if (model.tokenizer.present) {
     needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
     if (HasTokenizer(index)) {
-      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, kTokenizerPages);
+      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, text::kTokenizerPages);
     }
     needs.work_bytes = text::Tokenizer::WorkspaceBytes;
-    needs.held_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(model.tokenizer);
+    needs.held_bytes = text::HeldBytes(model.tokenizer);
   }
   return needs;
 }
@@ -54,44 +47,6 @@ Result<std::span<T>> Take(const plan::Plan& plan, BufferId id, Arenas arenas) {
 Result<std::span<std::byte>> Reserve(const plan::Plan& plan, BufferId id, Arenas arenas) {
   const plan::Buffer& buffer = plan.buffer(id);
   return ArenaOf(arenas, buffer.region).Reserve(buffer.bytes);
-}
-
-// Cuts a buffer into consecutive spans.
-class Cutter {
- public:
-  explicit Cutter(std::span<float> memory) : rest_(memory) {}
-  std::span<float> Cut(size_t n) {
-    const std::span<float> piece = rest_.first(n);
-    rest_ = rest_.subspan(n);
-    return piece;
-  }
-
- private:
-  std::span<float> rest_;
-};
-
-model::Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, size_t positions,
-                                  size_t whole) {
-  const ModelShape& s = model.shape;
-  Cutter cutter(memory);
-  const auto cut = [&](size_t rows, size_t cols) { return cutter.Cut(rows * cols); };
-  const auto cut_blocks = [&](uint64_t n) {
-    const std::span<float> piece = cutter.Cut(static_cast<size_t>(n) * sizeof(math::Q8Block) / sizeof(float));
-    return std::span(reinterpret_cast<math::Q8Block*>(piece.data()), static_cast<size_t>(n));
-  };
-  const uint64_t blocks =
-      whole * plan::QuantizedBlocks(model, true) + (positions - whole) * plan::QuantizedBlocks(model, false);
-  return {.x = cut(positions, s.hidden_size),
-          .normed = cut(positions, s.hidden_size),
-          .k = cut(positions, s.kv_dim()),
-          .v = cut(positions, s.kv_dim()),
-          .cos = cut(positions, s.head_dim / 2),
-          .sin = cut(positions, s.head_dim / 2),
-          .q = cut(whole, s.q_dim()),
-          .attended = cut(whole, s.q_dim()),
-          .gate = cut(whole, s.intermediate_size),
-          .up = cut(whole, s.intermediate_size),
-          .quantized = cut_blocks(blocks)};
 }
 
 }  // namespace
@@ -124,7 +79,6 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
 Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
                                const plan::PlanOptions& options, const head::SamplerOptions& sampler,
                                const formats::Index* index) {
-  static_assert(sizeof(head::Bounded) == 16);
   return plan::MakePlan(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
@@ -211,12 +165,11 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
-  memory_.one = CutActivations(*model_, one, 1, 1);
+  memory_.one = model::CutActivations(*model_, one, 1);
   THIMBLE_ASSIGN(scratch_, Reserve(*plan_, BufferId::kScratch, arenas));
   if (plan_->prompt_batch > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
-    memory_.batch =
-        CutActivations(*model_, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
+    memory_.batch = model::CutActivations(*model_, batch, plan_->prompt_batch);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));

@@ -27,7 +27,6 @@
 namespace thimble::host {
 namespace {
 
-using plan::BufferId;
 using plan::TileMode;
 
 constexpr char kTensorLine[] = "{:26} {:>14}  {:5} {:34} {:>7} {:>13}";
@@ -183,7 +182,7 @@ std::string TensorTable(const LoadedModel& loaded, const plan::Plan& p) {
 
 std::string BufferTable(const plan::Plan& p) {
   std::string out = fmt::format("{:26} {:10} {:>11}\n", "buffer", "region", "bytes");
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
     out += fmt::format("{:26} {:10} {:>11}\n", BufferName(static_cast<BufferId>(i)), RegionName(buffer.region),
@@ -262,7 +261,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                        {"token", ToJson(placement.cost)}});
   }
   nlohmann::ordered_json buffers = nlohmann::ordered_json::array();
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     if (p.buffers[i].bytes == 0) continue;
     buffers.push_back({{"name", BufferName(static_cast<BufferId>(i))},
                        {"region", RegionName(p.buffers[i].region)},

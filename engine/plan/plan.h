@@ -14,6 +14,7 @@
 #include "engine/base/board.h"
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
+#include "engine/base/need.h"
 #include "engine/base/tensor.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
@@ -76,7 +77,7 @@ struct PlanOptions {
 // a time.
 PlanOptions OriginalPlan(const ModelShape& shape);
 
-// What the text side wants, told by the layer that knows it: this one does not.
+// How large a vocabulary and a sampler are, as values: nothing of it depends on the plan.
 struct TextNeeds {
   uint64_t table_bytes = 0;  // the loaded vocabulary; 0: no tokenizer
   uint64_t cache_bytes = 0;  // to use it from the index on the card instead; 0: the index does not have it
@@ -86,44 +87,6 @@ struct TextNeeds {
   uint64_t penalised = 0;    // ids of the sampler; at most one for each token of the context is given
   bool is_boundable = true;  // the sampler's choice can be made from bounds of logits
 };
-
-enum class BufferId : uint8_t {
-  kTiles,           // streamed: two DMA buffers that weights go through
-  kBounce,          // bounced: what the card's DMA writes; the model's header is read through all of it
-  kTensorTable,     // where each tensor lies in the file
-  kSession,         // the session object
-  kNorms,           // all norm weights, float32, resident
-  kActivations,     // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kRotary,          // inverse frequencies
-  kScores,          // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
-  kTokens,          // ids of the prompt [n_ctx]
-  kHistory,         // ids of the context [n_ctx]
-  kCandidates,      // of the sampler
-  kPenalised,       // ids of the sampler's repetition penalty
-  kTokenizer,       // vocabulary
-  kTokenizerCache,  // pages of a vocabulary on the card, which the card's DMA writes
-  kText,            // the detokenizer's and the stop matcher's held-back text
-  kHeadRows,        // logits or bounds of a block of rows
-  kLogits,          // [vocab_size], if they are kept
-  kBlockChecks,     // the index's checksums of the weights
-  kRowChecks,       // of the rows of the token embedding
-  kScreenVectors,   // mean row, directions and checksums of the screen
-  kScreenQuery,     // codes of the hidden state
-  kScreenPsram,     // records of the screen's stages
-  kScreenFlash,     // those that lie in flash
-  kWeightsPsram,    // rows of the layers' matrices
-  kWeightsFlash,    // the same
-  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
-  // max_prompt_bytes; or the rows that survive the screen.
-  kScratch,
-  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
-  kEmbeddingTile,  // bounced: one row of the token embedding
-  kAttentionTile,  // bounced: the largest piece of q, k, v and o
-  kFfnTile,        // bounced: the largest piece of gate, up and down
-  kHeadTile,       // bounced: one piece of the LM head
-};
-inline constexpr size_t kNumBuffers = 31;
-const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
   Region region = Region::kSram;
@@ -186,13 +149,6 @@ struct Plan {
   // every layer but the last, k and v of that; and once the rest of it and the LM head.
   TokenCost PromptCost(const formats::ModelFile& model, uint32_t positions) const;
 };
-
-// Floats of working memory that one position needs: more when it goes through whole layers than when only its k and v
-// of a model's only layer are wanted. QuantizedBlocks() are among them.
-uint64_t ActivationFloats(const formats::ModelFile& model, bool whole);
-
-// Blocks of a position's activations for the matrices of Q8_0; 0 for a model that has none.
-uint64_t QuantizedBlocks(const formats::ModelFile& model, bool whole);
 
 // More positions than these save few reads.
 inline constexpr uint32_t kMaxPromptBatch = 256;

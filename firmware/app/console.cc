@@ -377,10 +377,10 @@ void Console::Plan() {
   const plan::Plan& p = model_->plan();
   Print(*machine_, "context ", p.n_ctx, ", prompts in pieces of ", p.prompt_batch, ", next token by ",
         p.screened ? "the screen" : "a scan of all rows", model_->has_plan_file() ? ", by the plan file" : "", "\n");
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
-    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{plan::BufferName(static_cast<plan::BufferId>(i)), 22},
+    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{BufferName(static_cast<BufferId>(i)), 22},
           buffer.bytes, " bytes\n");
   }
   for (size_t i = 0; i < kNumRegions; ++i) {
