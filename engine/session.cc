@@ -287,7 +287,7 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
     return Fail({.code = Code::kInvalidArgument,
                  .what =
                      "a prompt of {need} bytes is longer than the {have} that this context has room for: shorten it, "
-                     "or give a larger -c",
+                     "or give a larger ctx-size",
                  .have = plan_->max_prompt_bytes,
                  .need = text.size()});
   }
@@ -311,7 +311,7 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
     return Fail({.code = Code::kContextFull,
                  .what =
                      "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a "
-                     "larger -c",
+                     "larger ctx-size",
                  .have = left,
                  .need = need});
   }
@@ -335,26 +335,27 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
 }
 
 Result<TokenId> Session::Next(const head::SamplerOptions& sampler) {
+  // Everything that can be refused, before anything changes.
   THIMBLE_TRY(head::CheckSamplerOptions(sampler));
-  if (pending_) {
-    if (n_past_ == plan_->n_ctx) {
-      return Fail({.code = Code::kContextFull,
-                   .what = "the context of {have} positions is full: give a larger ctx-size for longer texts",
-                   .have = plan_->n_ctx});
-    }
-    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
-    pending_.reset();
-  }
-  if (!have_hidden_) {
+  if (!pending_ && !have_hidden_) {
     return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
   }
-  const std::span<const TokenId> context = history_.first(n_past_);
+  if (pending_ && n_past_ == plan_->n_ctx) {
+    return Fail({.code = Code::kContextFull,
+                 .what = "the context of {have} positions is full: give a larger ctx-size for longer texts",
+                 .have = plan_->n_ctx});
+  }
   if (head::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
-      head::PenalisedNeeded(sampler, n_past_) > penalised_.size()) {
+      head::PenalisedNeeded(sampler, n_past_ + (pending_ ? 1 : 0)) > penalised_.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,
          .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
   }
+  if (pending_) {
+    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
+    pending_.reset();
+  }
+  const std::span<const TokenId> context = history_.first(n_past_);
   head::TokenChoice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
   THIMBLE_ASSIGN(pending_, head_->Choose(transformer_->hidden(), choice));
   has_text_ |= *pending_ != model_->tokenizer.bos;

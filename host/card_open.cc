@@ -13,6 +13,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/formats/card_models.h"
 #include "engine/formats/index_file.h"
 #include "engine/storage/fat32.h"
 #include "host/input_file.h"
@@ -20,31 +21,13 @@
 namespace thimble::host {
 namespace {
 
-constexpr std::string_view kExtension = ".gguf";
 constexpr size_t kMostNamesShown = 8;
-
-bool IsModelName(std::string_view name) {
-  // What macOS leaves beside a file it copies.
-  if (name.starts_with("._")) return false;
-  return name.size() > kExtension.size() && storage::SameName(name.substr(name.size() - kExtension.size()), kExtension);
-}
 
 // A model on a card.
 struct Choice {
   storage::DirEntry entry;
   bool is_folder = false;
 };
-
-// Whether the folder, an entry of the card's root folder, holds a model.
-Expected<bool> HoldsModel(storage::Fat32& volume, const std::string& path, const storage::DirEntry& folder) {
-  bool found = false;
-  const auto listed = volume.ListFolder(folder, [&](const storage::DirEntry& file) {
-    found = storage::SameName(file.name.data(), formats::kFolderConfigName);
-    return !found;
-  });
-  if (!listed) return Failed(path, listed.error());
-  return found;
-}
 
 // The models of the root folder, or what is called `name`, which may be any file. Where there are files, folders are
 // not looked at.
@@ -54,7 +37,7 @@ Expected<std::vector<Choice>> FindModels(storage::Fat32& volume, const std::stri
     return name.empty() || storage::SameName(entry.name.data(), name);
   };
   auto listed = volume.ListRoot([&](const storage::DirEntry& entry) {
-    if (name.empty() ? IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
+    if (name.empty() ? formats::IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
     return true;
   });
   if (!listed) return Failed(path, listed.error());
@@ -62,8 +45,8 @@ Expected<std::vector<Choice>> FindModels(storage::Fat32& volume, const std::stri
   Status looked;
   listed = volume.ListRootFolders([&](const storage::DirEntry& entry) {
     if (!is_wanted(entry)) return true;
-    const Expected<bool> holds_model = HoldsModel(volume, path, entry);
-    if (!holds_model) looked = Sentence(holds_model.error());
+    const Result<bool> holds_model = formats::HoldsModel(volume, entry);
+    if (!holds_model) looked = Failed(path, holds_model.error());
     if (holds_model && *holds_model) models.push_back({entry, true});
     return looked.has_value();
   });
@@ -188,8 +171,7 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::strin
 std::string IndexName(const std::string& model) {
   std::string stem = model;
   while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  if (IsModelName(stem)) stem.resize(stem.size() - kExtension.size());
-  return stem + std::string(formats::kIndexExtension);
+  return std::string(formats::StemOf(stem)) + std::string(formats::kIndexExtension);
 }
 
 bool IsTensorFolder(const std::string& path) {

@@ -594,24 +594,26 @@ Result<void> Parser::MakeShape() {
     }
     shape_.*bound.field = static_cast<uint32_t>(*bound.value);
   }
-  if (shape_.num_attention_heads % shape_.num_key_value_heads != 0) {
-    return FailKey(Code::kCorrupt,
-                   "{name} is {have}, which does not divide the {need} heads of llama.attention.head_count",
-                   kHeadCountKv, shape_.num_key_value_heads, shape_.num_attention_heads);
-  }
-  if (!keys_.key_length && shape_.hidden_size % shape_.num_attention_heads != 0) {
-    return FailKey(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
-                   kEmbeddingLength, shape_.hidden_size, shape_.num_attention_heads);
-  }
   const uint64_t head_dim = keys_.key_length.value_or(shape_.hidden_size / shape_.num_attention_heads);
-  if (head_dim == 0 || head_dim % 2 != 0 || head_dim > kMaxWidth / shape_.num_attention_heads) {
-    return FailKey(
-        Code::kCorrupt,
-        "heads have {have} elements ({name}, or embedding_length over head_count); it must be an even number, "
-        "and all heads together at most {need}",
-        kKeyLength, head_dim, kMaxWidth);
+  shape_.head_dim = static_cast<uint32_t>(std::min<uint64_t>(head_dim, std::numeric_limits<uint32_t>::max()));
+  switch (CheckShape(shape_, keys_.key_length.has_value())) {
+    case ShapeFault::kNone:
+      break;
+    case ShapeFault::kKeyValueHeads:
+      return FailKey(Code::kCorrupt,
+                     "{name} is {have}, which does not divide the {need} heads of llama.attention.head_count",
+                     kHeadCountKv, shape_.num_key_value_heads, shape_.num_attention_heads);
+    case ShapeFault::kHiddenSize:
+      return FailKey(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
+                     kEmbeddingLength, shape_.hidden_size, shape_.num_attention_heads);
+    case ShapeFault::kHeadDim:
+    case ShapeFault::kAllHeads:
+      return FailKey(
+          Code::kCorrupt,
+          "heads have {have} elements ({name}, or embedding_length over head_count); it must be an even number, "
+          "and all heads together at most {need}",
+          kKeyLength, head_dim, kMaxWidth);
   }
-  shape_.head_dim = static_cast<uint32_t>(head_dim);
   if (keys_.value_length.value_or(head_dim) != head_dim) {
     return FailKey(Code::kUnsupported, "{name} is {have}, which differs from the {need} elements of a key",
                    kValueLength, *keys_.value_length, head_dim);

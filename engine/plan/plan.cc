@@ -610,13 +610,15 @@ Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, co
 
 uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,
                         uint32_t block_bytes, PlanOptions options, const formats::Index* index) {
-  uint32_t fits = 0;
+  // A context shorter than the batch that was asked for is refused, so what fits lies between the two.
+  const uint32_t too_short = options.prompt_batch == 0 ? 0 : options.prompt_batch - 1;
+  uint32_t fits = too_short;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
-  while (fails - fits > 1) {
+  while (fits + 1 < fails) {
     options.n_ctx = fits + (fails - fits) / 2;
     (MakePlan(model, text, board, block_bytes, options, index) ? fits : fails) = options.n_ctx;
   }
-  return fits;
+  return fits == too_short ? 0 : fits;
 }
 
 }  // namespace thimble::plan

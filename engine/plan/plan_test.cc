@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -101,6 +102,49 @@ TEST(Plan, TheFirstPlanReadsTinyLlmIn154Pieces) {
   expect_buffer(BufferId::kKvCache, 786'432, Region::kPsram);
   expect_buffer(BufferId::kTiles, 0, Region::kSramDma);
   expect_buffer(BufferId::kBounce, kHeaderBufferBytes, Region::kSramDma);
+}
+
+// Against trying every context there is.
+TEST(Plan, TheLargestContextIsTheLargestThatFits) {
+  std::mt19937 random(11);
+  const auto up_to = [&](uint32_t n) { return static_cast<uint32_t>(random() % (n + 1)); };
+  uint32_t found = 0;
+  uint32_t with_batch = 0;
+  for (int round = 0; round < 300; ++round) {
+    const ModelShape shape = {.vocab_size = 64 + up_to(64),
+                              .hidden_size = 32 * (1 + up_to(2)),
+                              .intermediate_size = 32 * (1 + up_to(3)),
+                              .num_hidden_layers = 1 + up_to(2),
+                              .num_attention_heads = 4,
+                              .num_key_value_heads = 1u << up_to(2),
+                              .head_dim = 8,
+                              .max_position_embeddings = 1 + up_to(150),
+                              .rms_norm_eps = 1e-5f,
+                              .rope_theta = 10000};
+    const Model model(shape);
+    Board board = kEsp32Cam;
+    board.tile_buffer_bytes = 4096;
+    board.capacity_bytes = {8192 + up_to(16'384), 4096 + up_to(40'000), round % 3 == 0 ? 0 : up_to(200'000), 0};
+    const TextNeeds text = {.table_bytes = up_to(3) * 1000,
+                            .work_bytes = [](uint64_t n) { return 11 * n + 14; },
+                            .held_bytes = 300,
+                            .candidate_bytes = up_to(1) * 320,
+                            .penalised = up_to(1) * 64};
+    const PlanOptions options = {.prompt_batch = round % 2 == 0 ? 0 : up_to(40), .keep_logits = round % 5 == 0};
+    uint32_t most = 0;
+    for (uint32_t n = 1; n <= shape.max_position_embeddings; ++n) {
+      PlanOptions tried = options;
+      tried.n_ctx = n;
+      if (MakePlan(model.file(), text, board, 512, tried)) most = n;
+    }
+    EXPECT_EQ(LargestContext(model.file(), text, board, 512, options), most)
+        << "round " << round << ", batch " << options.prompt_batch;
+    found += most != 0 && most != shape.max_position_embeddings;
+    with_batch += most > options.prompt_batch && options.prompt_batch > 1 && most != shape.max_position_embeddings;
+  }
+  // Enough of them say something.
+  EXPECT_GT(found, 50u);
+  EXPECT_GT(with_batch, 10u);
 }
 
 TEST(Plan, ChunksThatDoNotFitTheTileBuffersAreRefused) {
