@@ -322,6 +322,16 @@ TEST_F(ConsoleTest, ShowsPlanAndInfo) {
   EXPECT_THAT(Type("plan"), HasSubstr("by a scan of all rows"));
 }
 
+// docs/board.md: where a card keeps the board from starting.
+TEST_F(ConsoleTest, ACardThatIsPutInAfterTheStartIsRead) {
+  slot_->Insert(nullptr, 0);
+  Start();
+  EXPECT_THAT(Type("ls"), HasSubstr("error: "));
+  slot_->Insert(faulty_.get(), 1);
+  EXPECT_THAT(Type("ls"), HasSubstr("stories.gguf"));
+  EXPECT_THAT(Type(std::string("run ") + kStory), HasSubstr(" tokens, "));
+}
+
 TEST_F(ConsoleTest, ListsAndChoosesModels) {
   EXPECT_THAT(Type("ls"), HasSubstr("  stories.gguf\n"));
   EXPECT_THAT(Type("use stories.gguf"), HasSubstr("model stories.gguf"));
