@@ -33,21 +33,21 @@ bool Overlaps(std::span<const std::byte> bytes, const Pages& pages) {
 
 }  // namespace
 
-// One page more than asked for, which stays out of reach.
-Pages::Pages(size_t bytes) {
-  const size_t all = WholePages(bytes + 1);
-  void* const memory = mmap(nullptr, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) std::abort();
-  memory_ = {static_cast<std::byte*>(memory), bytes};
+// They end where a page ends, and the one behind it stays out of reach.
+Pages::Pages(size_t bytes) : bytes_(WholePages(bytes)) {
+  void* const pages = mmap(nullptr, bytes_ + WholePages(1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) std::abort();
+  pages_ = static_cast<std::byte*>(pages);
+  memory_ = {pages_ + (bytes_ - bytes), bytes};
   Allow(Access::kWrite);
 }
 
-Pages::~Pages() { munmap(memory_.data(), WholePages(memory_.size() + 1)); }
+Pages::~Pages() { munmap(pages_, bytes_ + WholePages(1)); }
 
 void Pages::Allow(Access access) {
   constexpr std::array kProtections = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE};
-  if (memory_.empty()) return;
-  if (mprotect(memory_.data(), memory_.size(), kProtections[static_cast<size_t>(access)]) != 0) std::abort();
+  if (bytes_ == 0) return;
+  if (mprotect(pages_, bytes_, kProtections[static_cast<size_t>(access)]) != 0) std::abort();
 }
 
 bool SimulatedSlot::IsTooFast() const {

@@ -91,6 +91,8 @@ class Pages {
   void Allow(Access access);
 
  private:
+  size_t bytes_;  // of whole pages
+  std::byte* pages_ = nullptr;
   std::span<std::byte> memory_;
 };
 
