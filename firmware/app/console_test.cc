@@ -24,6 +24,7 @@
 #include "tests/support/painted_stack.h"
 #include "tests/support/stories_card.h"
 #include "tests/support/tool.h"
+#include "tests/support/workers.h"
 
 namespace thimble::firmware {
 namespace {
@@ -59,8 +60,9 @@ class ConsoleTest : public testing::Test {
     const std::map<std::string, std::string> kept = board_ ? board_->settings : std::map<std::string, std::string>();
     board_ = std::make_unique<SimulatedBoard>(board, *slot_, /*shows=*/false, flash_.get());
     board_->settings = kept;
-    model_ = std::make_unique<CardModel>(*board_, nullptr);
-    console_ = std::make_unique<Console>(*board_, *model_, nullptr);
+    board_->cores = cores_;
+    model_ = std::make_unique<CardModel>(*board_, cores_);
+    console_ = std::make_unique<Console>(*board_, *model_, cores_);
     console_->Start();
   }
   std::string Type(const std::string& line) {
@@ -84,6 +86,7 @@ class ConsoleTest : public testing::Test {
   std::unique_ptr<host::FaultyDevice> faulty_;
   std::unique_ptr<SimulatedSlot> slot_;
   std::unique_ptr<host::NorFlash> flash_;
+  SimulatedCores* cores_ = nullptr;
   std::unique_ptr<SimulatedBoard> board_;
   std::unique_ptr<CardModel> model_;
   std::unique_ptr<Console> console_;
@@ -321,6 +324,16 @@ TEST_F(ConsoleTest, ShowsPlanAndInfo) {
               AllOf(HasSubstr("SIM"), HasSubstr("4bit-40"), HasSubstr("stories.gguf"), HasSubstr("in 1 piece")));
   Type("set head full");
   EXPECT_THAT(Type("plan"), HasSubstr("by a scan of all rows"));
+}
+
+// docs/board.md: where a card keeps the board from starting.
+TEST_F(ConsoleTest, ACardThatIsPutInAfterTheStartIsRead) {
+  slot_->Insert(nullptr, 0);
+  Start();
+  EXPECT_THAT(Type("ls"), HasSubstr("error: "));
+  slot_->Insert(faulty_.get(), 1);
+  EXPECT_THAT(Type("ls"), HasSubstr("stories.gguf"));
+  EXPECT_THAT(Type(std::string("run ") + kStory), HasSubstr(" tokens, "));
 }
 
 TEST_F(ConsoleTest, ListsAndChoosesModels) {
@@ -646,6 +659,67 @@ TEST_F(ConsoleTest, ALossOfPowerWhileFlashIsWrittenIsGoneOnFrom) {
     EXPECT_EQ(Made(Type(std::string("run ") + kStory)), Made(whole));
     EXPECT_LE(flash_->erased(), erased + 2);
   }
+}
+
+// The simulated flash and PSRAM are out of reach while flash is written: that a model comes there with two cores, and
+// its text is the same, says that nobody touches either then.
+TEST_F(ConsoleTest, NobodyTouchesPsramOrFlashWhileFlashIsWritten) {
+  const std::string without = Made(Type(std::string("run ") + kStory));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  ThreadWorkers threads;
+  SimulatedCores cores(&threads);
+  cores_ = &cores;
+  Start();
+  EXPECT_EQ(Made(Type(std::string("run ") + kStory)), without);
+  EXPECT_GT(flash_->programmed(), 100u);
+}
+
+TEST_F(ConsoleTest, WhoeverTouchesPsramOrFlashWhileFlashIsWrittenIsFoundOut) {
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  SimulatedCores cores;
+  cores_ = &cores;
+  Start();
+  storage::Flash& flash = *board_->flash();
+  const std::span<std::byte> psram = *ArenaOf(board_->arenas(), Region::kPsram).Take<std::byte>(64);
+  const std::array<std::byte, 1> internal = {};
+  EXPECT_TRUE(flash.Program(0, internal));
+  EXPECT_EQ(flash.memory()[0], std::byte{0});
+
+  // What is to be written is read meanwhile.
+  static constexpr std::array<std::byte, 1> kConstant = {};
+  for (const std::span<const std::byte> elsewhere :
+       {std::span<const std::byte>(psram), flash.memory().first(8), std::span<const std::byte>(kConstant)}) {
+    const Result<void> written = flash.Program(1, elsewhere);
+    ASSERT_FALSE(written);
+    EXPECT_EQ(written.error().code, Code::kInvalidArgument);
+  }
+  // Another core computes.
+  struct Attempt {
+    storage::Flash* flash;
+    mutable bool was_written = true;
+  };
+  const Attempt attempt = {.flash = &flash};
+  cores.Run(
+      1,
+      [](const void* context, uint32_t, uint32_t) {
+        const auto& tried = *static_cast<const Attempt*>(context);
+        tried.was_written = tried.flash->EraseSector(0).has_value();
+      },
+      &attempt);
+  EXPECT_FALSE(attempt.was_written);
+  // Somebody reads PSRAM or flash, or writes to them.
+  for (std::byte* const place : {psram.data(), const_cast<std::byte*>(flash.memory().data())}) {
+    volatile std::byte* const touched = place;
+    board_->on_flash_writing = [touched] { static_cast<void>(*touched); };
+    EXPECT_DEATH(static_cast<void>(flash.Program(1, internal)), "");
+    board_->on_flash_writing = [touched] { *touched = std::byte{1}; };
+    EXPECT_DEATH(static_cast<void>(flash.Program(1, internal)), "");
+  }
+  board_->on_flash_writing = nullptr;
+  EXPECT_DEATH(*const_cast<volatile std::byte*>(flash.memory().data()) = std::byte{1}, "") << "flash is no memory";
+  EXPECT_TRUE(flash.Program(1, internal));
 }
 
 TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {
