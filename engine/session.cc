@@ -7,37 +7,30 @@
 #include <utility>
 
 #include "engine/formats/gguf.h"
+#include "engine/model/needs.h"
 #include "engine/storage/flash_writer.h"
-#include "engine/text/detokenizer.h"
+#include "engine/text/needs.h"
 
 namespace thimble {
 namespace {
-
-using plan::BufferId;
-
-// For stop texts, beside room for what the detokenizer hands out (engine/generate.h).
-constexpr uint64_t kStopTextBytes = 2048;
-
-// Of a tokenizer on the card, that are kept: a token's text takes two or three.
-constexpr uint32_t kTokenizerPages = 8;
 
 bool HasTokenizer(const formats::Index* index) {
   return index != nullptr && index->section(formats::Section::kTokenizer).bytes != 0;
 }
 
-plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, const text::SamplerOptions& sampler,
+plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, const head::SamplerOptions& sampler,
                         const formats::Index* index) {
   plan::TextNeeds needs = {
-      .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
-      .penalised = text::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
-      .is_boundable = text::IsBoundable(sampler)};
+      .candidate_bytes = head::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(head::Candidate),
+      .penalised = head::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
+      .is_boundable = head::IsBoundable(sampler)};
   if (model.tokenizer.present) {
     needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
     if (HasTokenizer(index)) {
-      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, kTokenizerPages);
+      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, text::kTokenizerPages);
     }
     needs.work_bytes = text::Tokenizer::WorkspaceBytes;
-    needs.held_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(model.tokenizer);
+    needs.held_bytes = text::HeldBytes(model.tokenizer);
   }
   return needs;
 }
@@ -54,44 +47,6 @@ Result<std::span<T>> Take(const plan::Plan& plan, BufferId id, Arenas arenas) {
 Result<std::span<std::byte>> Reserve(const plan::Plan& plan, BufferId id, Arenas arenas) {
   const plan::Buffer& buffer = plan.buffer(id);
   return ArenaOf(arenas, buffer.region).Reserve(buffer.bytes);
-}
-
-// Cuts a buffer into consecutive spans.
-class Cutter {
- public:
-  explicit Cutter(std::span<float> memory) : rest_(memory) {}
-  std::span<float> Cut(size_t n) {
-    const std::span<float> piece = rest_.first(n);
-    rest_ = rest_.subspan(n);
-    return piece;
-  }
-
- private:
-  std::span<float> rest_;
-};
-
-model::Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, size_t positions,
-                                  size_t whole) {
-  const ModelShape& s = model.shape;
-  Cutter cutter(memory);
-  const auto cut = [&](size_t rows, size_t cols) { return cutter.Cut(rows * cols); };
-  const auto cut_blocks = [&](uint64_t n) {
-    const std::span<float> piece = cutter.Cut(static_cast<size_t>(n) * sizeof(math::Q8Block) / sizeof(float));
-    return std::span(reinterpret_cast<math::Q8Block*>(piece.data()), static_cast<size_t>(n));
-  };
-  const uint64_t blocks =
-      whole * plan::QuantizedBlocks(model, true) + (positions - whole) * plan::QuantizedBlocks(model, false);
-  return {.x = cut(positions, s.hidden_size),
-          .normed = cut(positions, s.hidden_size),
-          .k = cut(positions, s.kv_dim()),
-          .v = cut(positions, s.kv_dim()),
-          .cos = cut(positions, s.head_dim / 2),
-          .sin = cut(positions, s.head_dim / 2),
-          .q = cut(whole, s.q_dim()),
-          .attended = cut(whole, s.q_dim()),
-          .gate = cut(whole, s.intermediate_size),
-          .up = cut(whole, s.intermediate_size),
-          .quantized = cut_blocks(blocks)};
 }
 
 }  // namespace
@@ -122,14 +77,13 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
 }
 
 Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler,
+                               const plan::PlanOptions& options, const head::SamplerOptions& sampler,
                                const formats::Index* index) {
-  static_assert(sizeof(text::Bounded) == 16);
   return plan::MakePlan(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
 uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler,
+                        const plan::PlanOptions& options, const head::SamplerOptions& sampler,
                         const formats::Index* index) {
   return plan::LargestContext(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
@@ -186,8 +140,6 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
       card_buffer_(bounce) {}
 
 Result<void> Session::TakeTiles(Arenas arenas) {
-  // The task's stack is the platform's to set up; its bytes are no one else's.
-  THIMBLE_TRY(Take<std::byte>(*plan_, BufferId::kStack, arenas));
   THIMBLE_ASSIGN(const std::span<std::byte> tiles, Reserve(*plan_, BufferId::kTiles, arenas));
   if (plan_->options.tiles == plan::TileMode::kStreamed) {
     for (size_t i = 0; i < kNumZones; ++i) {
@@ -213,19 +165,18 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
-  memory_.one = CutActivations(*model_, one, 1, 1);
+  memory_.one = model::CutActivations(*model_, one, 1);
   THIMBLE_ASSIGN(scratch_, Reserve(*plan_, BufferId::kScratch, arenas));
   if (plan_->prompt_batch > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
-    memory_.batch =
-        CutActivations(*model_, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
+    memory_.batch = model::CutActivations(*model_, batch, plan_->prompt_batch);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
   THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
-  THIMBLE_ASSIGN(candidates_, Take<text::Candidate>(*plan_, BufferId::kCandidates, arenas));
+  THIMBLE_ASSIGN(candidates_, Take<head::Candidate>(*plan_, BufferId::kCandidates, arenas));
   THIMBLE_ASSIGN(penalised_, Take<TokenId>(*plan_, BufferId::kPenalised, arenas));
   THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
@@ -285,8 +236,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.quantized_state = {reinterpret_cast<float*>(query.data() + code_bytes),
                                     (query.size() - code_bytes) / sizeof(float)};
     head_memory_.candidates = {
-        reinterpret_cast<text::Bounded*>(scratch_.data()),
-        std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};
+        reinterpret_cast<head::Bounded*>(scratch_.data()),
+        std::min<size_t>(scratch_.size() / sizeof(head::Bounded), parts.index->screen.num_candidates)};
     THIMBLE_ASSIGN(head_memory_.psram, Reserve(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }
@@ -336,7 +287,7 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
     return Fail({.code = Code::kInvalidArgument,
                  .what =
                      "a prompt of {need} bytes is longer than the {have} that this context has room for: shorten it, "
-                     "or give a larger -c",
+                     "or give a larger ctx-size",
                  .have = plan_->max_prompt_bytes,
                  .need = text.size()});
   }
@@ -360,7 +311,7 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
     return Fail({.code = Code::kContextFull,
                  .what =
                      "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a "
-                     "larger -c",
+                     "larger ctx-size",
                  .have = left,
                  .need = need});
   }
@@ -383,28 +334,29 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
   return Run(tokens, true);
 }
 
-Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
-  THIMBLE_TRY(text::CheckSamplerOptions(sampler));
-  if (pending_) {
-    if (n_past_ == plan_->n_ctx) {
-      return Fail({.code = Code::kContextFull,
-                   .what = "the context of {have} positions is full: give a larger -c for longer texts",
-                   .have = plan_->n_ctx});
-    }
-    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
-    pending_.reset();
-  }
-  if (!have_hidden_) {
+Result<TokenId> Session::Next(const head::SamplerOptions& sampler) {
+  // Everything that can be refused, before anything changes.
+  THIMBLE_TRY(head::CheckSamplerOptions(sampler));
+  if (!pending_ && !have_hidden_) {
     return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
   }
-  const std::span<const TokenId> context = history_.first(n_past_);
-  if (text::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
-      text::PenalisedNeeded(sampler, n_past_) > penalised_.size()) {
+  if (pending_ && n_past_ == plan_->n_ctx) {
+    return Fail({.code = Code::kContextFull,
+                 .what = "the context of {have} positions is full: give a larger ctx-size for longer texts",
+                 .have = plan_->n_ctx});
+  }
+  if (head::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
+      head::PenalisedNeeded(sampler, n_past_ + (pending_ ? 1 : 0)) > penalised_.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,
          .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
   }
-  text::Choice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
+  if (pending_) {
+    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
+    pending_.reset();
+  }
+  const std::span<const TokenId> context = history_.first(n_past_);
+  head::TokenChoice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
   THIMBLE_ASSIGN(pending_, head_->Choose(transformer_->hidden(), choice));
   has_text_ |= *pending_ != model_->tokenizer.bos;
   return *pending_;

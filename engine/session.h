@@ -19,6 +19,7 @@
 #include "engine/formats/model_file.h"
 #include "engine/formats/model_folder.h"
 #include "engine/head/head.h"
+#include "engine/head/sampler.h"
 #include "engine/math/kernels.h"
 #include "engine/model/transformer.h"
 #include "engine/plan/plan.h"
@@ -26,7 +27,6 @@
 #include "engine/storage/file_reader.h"
 #include "engine/storage/flash.h"
 #include "engine/stream/tile_stream.h"
-#include "engine/text/sampler.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble {
@@ -44,11 +44,11 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
 
 // Plans `model` on `board` with what its tokenizer and this sampler need. As plan::MakePlan(), pure.
 Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler = {},
+                               const plan::PlanOptions& options, const head::SamplerOptions& sampler = {},
                                const formats::Index* index = nullptr);
 // As plan::LargestContext().
 uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler = {},
+                        const plan::PlanOptions& options, const head::SamplerOptions& sampler = {},
                         const formats::Index* index = nullptr);
 
 // What a session refers to and does not own; all of it outlives the session.
@@ -90,7 +90,7 @@ class Session {
   // it is asked for, so the last token of a text costs no more. kInvalidArgument before the first Prefill(),
   // kContextFull when no position is left for the token before it, kCorrupt if a checksum of the index does not fit, or
   // a logit is not a finite number (the weights are damaged). After an I/O error the call can be made again.
-  Result<TokenId> Next(const text::SamplerOptions& sampler);
+  Result<TokenId> Next(const head::SamplerOptions& sampler);
 
   // Begins another conversation: as after Open().
   void Clear();
@@ -140,7 +140,7 @@ class Session {
   std::span<float> logits_;
   std::span<TokenId> prompt_ids_;
   std::span<TokenId> history_;  // [n_past_] ids run
-  std::span<text::Candidate> candidates_;
+  std::span<head::Candidate> candidates_;
   std::span<TokenId> penalised_;
   std::span<std::byte> scratch_;
   std::span<std::byte> text_memory_;

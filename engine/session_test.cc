@@ -100,6 +100,43 @@ TEST_F(SessionTest, WhatTheMemoryHeldBeforeChangesNothing) {
   }
 }
 
+TEST_F(SessionTest, ASamplerLargerThanPlannedIsRefusedBeforeAnythingChanges) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 12};
+  constexpr int kTokens = 5;
+  const head::SamplerOptions fits = {.top_k = 5, .seed = 3};
+  const auto plain = Open(device_);
+  ASSERT_TRUE(plain->session()->Prefill(prompt));
+  std::vector<TokenId> want;
+  for (int i = 0; i < kTokens; ++i) {
+    const Result<TokenId> token = plain->session()->Next(fits);
+    ASSERT_TRUE(token);
+    want.push_back(*token);
+  }
+
+  const auto model = Open(device_);
+  Session& s = *model->session();
+  ASSERT_TRUE(s.Prefill(prompt));
+  for (int i = 0; i < kTokens; ++i) {
+    const uint32_t n_past = s.n_past();
+    const std::vector<float> logits = Copy(s.logits());
+    const ZoneCounts before = model->ledger().total();
+    for (const head::SamplerOptions& larger :
+         {head::SamplerOptions{.top_k = 41}, head::SamplerOptions{.top_k = 0, .top_p = 0.9f},
+          head::SamplerOptions{.repeat_penalty = 1.1f, .top_k = 5}}) {
+      const Result<TokenId> refused = s.Next(larger);
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
+    }
+    EXPECT_EQ(s.n_past(), n_past);
+    EXPECT_EQ(Copy(s.logits()), logits);
+    EXPECT_EQ(model->ledger().total().reads, before.reads);
+    EXPECT_EQ(model->ledger().total().macs, before.macs);
+    const Result<TokenId> token = s.Next(fits);
+    ASSERT_TRUE(token);
+    EXPECT_EQ(*token, want[static_cast<size_t>(i)]) << i;
+  }
+}
+
 TEST_F(SessionTest, AnotherConversationIsAsTheFirst) {
   const std::vector<TokenId> prompt = {1, 60, 7, 12};
   const auto model = Open(device_);

@@ -35,7 +35,7 @@ void Require(bool holds) {
 }
 
 // In order: greedy, noise, min-p, top-k.
-constexpr std::array<text::SamplerOptions, kTokens> kSamplers = {{
+constexpr std::array<head::SamplerOptions, kTokens> kSamplers = {{
     {.temperature = 0},
     {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1},
     {.repeat_penalty = 1.2f, .top_k = 0, .top_p = 1, .min_p = 0.05f},
@@ -185,14 +185,14 @@ void Seal(std::vector<std::byte>& file, const Base& base) {
 
   const std::span<std::byte> groups = SectionBytes(file, section(formats::Section::kGroupChecks));
   const std::span<std::byte> first = SectionBytes(file, section(formats::Section::kStage0));
-  if (record_bytes(0) != 0 && record_bytes(0) < formats::kMostGroupBytes) {
+  if (record_bytes(0) != 0 && record_bytes(0) < formats::kMaxGroupBytes) {
     const size_t group_bytes = size_t{formats::GroupRows(record_bytes(0))} * record_bytes(0);
     for (size_t g = 0; (g + 1) * 4 <= groups.size() && g * group_bytes < first.size(); ++g) {
       const uint32_t crc = Crc(first.subspan(g * group_bytes, std::min(group_bytes, first.size() - g * group_bytes)));
       std::memcpy(&groups[g * 4], &crc, sizeof(crc));
     }
   }
-  for (uint32_t s = 1; s < formats::kMostStages; ++s) {
+  for (uint32_t s = 1; s < formats::kMaxStages; ++s) {
     const auto id = static_cast<formats::Section>(static_cast<uint32_t>(formats::Section::kStage0) + s);
     const std::span<std::byte> records = SectionBytes(file, section(id));
     const size_t size = record_bytes(s);

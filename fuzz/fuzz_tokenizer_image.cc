@@ -20,6 +20,7 @@
 #include "engine/text/tokenizer.h"
 #include "fuzz/vocabulary.h"
 #include "host/devices/ram_device.h"
+#include "host/tokenizer_image_writer.h"
 
 namespace {
 
@@ -110,10 +111,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Result<Tokenizer> original = Tokenizer::Load(ref, model_file.byte_reader, memory.arena);
   Check(original.has_value());
 
-  const thimble::formats::SectionRef image = {.offset = 512, .bytes = original->ImageBytes()};
+  const thimble::formats::SectionRef image = {.offset = 512, .bytes = thimble::host::TokenizerImageBytes(*original)};
   std::vector<std::byte> bytes(static_cast<size_t>(image.offset + image.bytes));
   const std::span<std::byte> pages = std::span(bytes).subspan(512);
-  original->WriteImage(pages, crc32c);
+  thimble::host::WriteTokenizerImage(*original, pages, crc32c);
   const bool changed = input.left() != 0;
   while (input.left() != 0) {
     const size_t at = input.Take<uint16_t>() % pages.size();

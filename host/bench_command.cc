@@ -31,7 +31,7 @@ constexpr uint32_t kMostReps = 100'000;
 constexpr uint32_t kPromptSeed = 1;
 
 // The logit is looked at, nothing is drawn.
-constexpr text::SamplerOptions kGreedy = {.temperature = 0.0f};
+constexpr head::SamplerOptions kGreedy = {.temperature = 0.0f};
 
 constexpr char kMeasuredOn[] = "this computer, not a board";
 

@@ -94,7 +94,7 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Vo
   THIMBLE_ASSIGN(const Choice choice, ChooseModel(volume, path, file_on_card));
   OpenedModel model;
   if (choice.is_folder) StartFolder(model);
-  model.extents.resize(choice.is_folder ? formats::kMostFolderPieces : storage::kUsualExtents);
+  model.extents.resize(choice.is_folder ? formats::kMaxFolderPieces : storage::kUsualExtents);
   const auto map = choice.is_folder ? formats::MapFolder(volume, choice.entry, model.folder, model.extents)
                                     : volume.MapFile(choice.entry, model.extents);
   if (!map) return Failed(path, map.error());
@@ -171,8 +171,7 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::strin
 std::string IndexName(const std::string& model) {
   std::string stem = model;
   while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  if (formats::IsModelName(stem)) stem.resize(stem.size() - formats::kModelExtension.size());
-  return stem + std::string(formats::kIndexExtension);
+  return std::string(formats::StemOf(stem)) + std::string(formats::kIndexExtension);
 }
 
 bool IsTensorFolder(const std::string& path) {

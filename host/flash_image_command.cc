@@ -32,7 +32,7 @@ struct Options {
 Status Run(const Options& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(options.sampler));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
   if (loaded->is_converted()) {
     return Sentence(

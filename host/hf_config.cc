@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "engine/formats/model_file.h"
 #include "host/json_text.h"
 
 namespace thimble::host {
@@ -128,22 +129,22 @@ Expected<HfConfig> ParseHfConfig(std::string_view text, const std::string& path)
   shape.rms_norm_eps = static_cast<float>(epsilon.value_or(1e-6));
   THIMBLE_ASSIGN(shape.rope_theta, ReadRope(keys, path));
 
-  if (shape.num_attention_heads % shape.num_key_value_heads != 0) {
-    return keys.Refuse("num_attention_heads", fmt::format("{} is no multiple of num_key_value_heads {}.",
-                                                          shape.num_attention_heads, shape.num_key_value_heads));
-  }
-  if (!head_dim && shape.hidden_size % shape.num_attention_heads != 0) {
-    return keys.Refuse("hidden_size",
-                       fmt::format("{} is no multiple of num_attention_heads {}, and there is no head_dim.",
-                                   shape.hidden_size, shape.num_attention_heads));
-  }
   shape.head_dim = head_dim.value_or(shape.hidden_size / shape.num_attention_heads);
-  if (shape.head_dim % 2 != 0) {
-    return keys.Refuse("head_dim", fmt::format("is {}; rotary embeddings need an even one.", shape.head_dim));
-  }
-  if (uint64_t{shape.num_attention_heads} * shape.head_dim > kMaxWidth) {
-    return keys.Refuse("num_attention_heads", fmt::format("{} times head_dim {} is more than {}.",
-                                                          shape.num_attention_heads, shape.head_dim, kMaxWidth));
+  switch (formats::CheckShape(shape, head_dim.has_value(), kMaxWidth)) {
+    case formats::ShapeFault::kNone:
+      break;
+    case formats::ShapeFault::kKeyValueHeads:
+      return keys.Refuse("num_attention_heads", fmt::format("{} is no multiple of num_key_value_heads {}.",
+                                                            shape.num_attention_heads, shape.num_key_value_heads));
+    case formats::ShapeFault::kHiddenSize:
+      return keys.Refuse("hidden_size",
+                         fmt::format("{} is no multiple of num_attention_heads {}, and there is no head_dim.",
+                                     shape.hidden_size, shape.num_attention_heads));
+    case formats::ShapeFault::kHeadDim:
+      return keys.Refuse("head_dim", fmt::format("is {}; rotary embeddings need an even one.", shape.head_dim));
+    case formats::ShapeFault::kAllHeads:
+      return keys.Refuse("num_attention_heads", fmt::format("{} times head_dim {} is more than {}.",
+                                                            shape.num_attention_heads, shape.head_dim, kMaxWidth));
   }
 
   THIMBLE_ASSIGN(config.tie_word_embeddings, keys.Flag("tie_word_embeddings", false));

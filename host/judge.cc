@@ -79,7 +79,7 @@ Expected<std::vector<TokenId>> ReadTokens(const std::string& file, LoadedModel& 
 
 Expected<std::vector<TokenId>> OwnText(LoadedModel& loaded, size_t tokens) {
   const formats::ModelFile& model = loaded.model();
-  text::SamplerOptions sampler = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
+  head::SamplerOptions sampler = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
   const uint32_t length = std::min(kMostOfOwnText, model.shape.max_position_embeddings);
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, {.n_ctx = length, .head = plan::HeadMode::kFull}, sampler));
   const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;

@@ -143,14 +143,18 @@ Expected<Llama2cHeader> ParseLlama2cHeader(std::span<const std::byte, kLlama2cHe
   shape.max_position_embeddings = fields[6];
   shape.rms_norm_eps = 1e-5f;  // as run.c has it
   shape.rope_theta = 10000;    // as run.c has it
-  if (shape.hidden_size % shape.num_attention_heads != 0 || shape.hidden_size / shape.num_attention_heads % 2 != 0) {
-    return refuse(fmt::format("dim {} does not make n_heads {} heads of an even size.", shape.hidden_size,
-                              shape.num_attention_heads));
-  }
   shape.head_dim = shape.hidden_size / shape.num_attention_heads;
-  if (shape.num_attention_heads % shape.num_key_value_heads != 0) {
-    return refuse(fmt::format("n_heads {} is no multiple of n_kv_heads {}.", shape.num_attention_heads,
-                              shape.num_key_value_heads));
+  switch (formats::CheckShape(shape, /*has_head_dim=*/false)) {
+    case formats::ShapeFault::kNone:
+    case formats::ShapeFault::kAllHeads:  // are dim
+      break;
+    case formats::ShapeFault::kHiddenSize:
+    case formats::ShapeFault::kHeadDim:
+      return refuse(fmt::format("dim {} does not make n_heads {} heads of an even size.", shape.hidden_size,
+                                shape.num_attention_heads));
+    case formats::ShapeFault::kKeyValueHeads:
+      return refuse(fmt::format("n_heads {} is no multiple of n_kv_heads {}.", shape.num_attention_heads,
+                                shape.num_key_value_heads));
   }
   const uint64_t wanted = kLlama2cHeaderBytes + FirstElement(TensorKind::kNone, header) * sizeof(float);
   if (file_bytes != wanted) {

@@ -15,6 +15,7 @@
 #include "engine/base/ledger.h"
 #include "engine/formats/gguf.h"
 #include "engine/formats/index_file.h"
+#include "engine/opening.h"
 #include "engine/session.h"
 #include "engine/storage/file_reader.h"
 #include "engine/stream/observed_device.h"
@@ -56,14 +57,14 @@ class LoadedModel {
   const std::string& description() const { return opened_.description; }
   const Board& board() const { return board_.board; }
   const BoardProfile* profile() const { return board_.profile.get(); }  // null if nobody knows the board's costs
-  const formats::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return opening_->model(); }
   OpenedModel& opened() { return opened_; }
-  storage::FileReader& reader() { return *reader_; }
+  storage::FileReader& reader() { return opening_->reader(); }
   bool is_converted() const { return source_.is_converted(); }
-  const formats::Index* index() const { return index_ ? &*index_ : nullptr; }
+  const formats::Index* index() const { return opening_->index(); }
 
   // What a session refers to.
-  SessionParts PartsFor(const plan::Plan& plan);
+  SessionParts PartsFor(const plan::Plan& plan) { return opening_->PartsFor(plan); }
 
   // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none.
   Expected<LoadedTokenizer> LoadTokenizer();
@@ -79,8 +80,6 @@ class LoadedModel {
   std::unexpected<std::string> Failure(const Error& error) const;
 
  private:
-  void Mark();
-
   LoadedModel(std::string name, ChosenBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
         board_(std::move(board)),
@@ -96,11 +95,7 @@ class LoadedModel {
   Ledger ledger_;
   std::optional<stream::ObservedDevice> device_;        // around the model's
   std::optional<stream::ObservedDevice> index_device_;  // around the index's, if it has its own
-  std::unique_ptr<storage::FileReader> reader_;
-  formats::ModelFile model_;
-  std::unique_ptr<storage::FileReader> index_reader_;
-  std::optional<formats::Index> index_;
-  std::array<uint64_t, kNumRegions> marks_ = {};  // what the model itself takes of each arena
+  std::optional<Opening> opening_;
 };
 
 }  // namespace thimble::host

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -30,7 +31,7 @@ constexpr std::array<Dimension, 5> kDimensions = {{{&plan::PlanOptions::screen_c
 }  // namespace
 
 Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std::string& card_mode,
-                                           const Optimized& optimized, const text::SamplerOptions& sampler,
+                                           const Optimized& optimized, const head::SamplerOptions& sampler,
                                            const RunChoice& what) {
   std::vector<Worth> all;
   for (Region region : {Region::kPsram, Region::kFlash}) {
@@ -38,13 +39,14 @@ Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std:
     more.more_bytes[static_cast<size_t>(region)] += kMoreBytes;
     THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(more, card_mode));
     THIMBLE_ASSIGN(const Optimized with, Optimize(simulator, optimized.plan, sampler, what));
-    all.push_back({region, optimized.best.ms_of_token() - with.best.ms_of_token()});
+    // Another board, another search: one that ends at a worse plan says that the one that was found still fits.
+    all.push_back({region, std::max(optimized.best.ms_of_token() - with.best.ms_of_token(), 0.0)});
   }
   return all;
 }
 
 Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
-                                   const text::SamplerOptions& sampler, const RunChoice& what) {
+                                   const head::SamplerOptions& sampler, const RunChoice& what) {
   std::vector<Rung> rungs;
   const auto add = [&](Simulator& simulator, const ChosenPlan& plan, const char* name) {
     Expected<Simulated> simulated = simulator.Run(plan, sampler, what);
@@ -120,7 +122,7 @@ RunChoice ShortRun(RunChoice what) {
   return what;
 }
 
-Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const text::SamplerOptions& sampler,
+Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const head::SamplerOptions& sampler,
                              const RunChoice& what) {
   Optimized found;
   found.plan = start;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 #include "host/expected.h"
 #include "host/plan_choice.h"
 #include "host/simulator.h"
@@ -25,17 +25,17 @@ struct Optimized {
 // the card, tile buffers, the prompt's batch), each through its values, the best kept, until a round finds nothing
 // better. Of equal times the one that needs less memory stays. Deterministic. `start` is what the search begins with;
 // it must fit.
-Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const text::SamplerOptions& sampler,
+Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const head::SamplerOptions& sampler,
                              const RunChoice& what);
 
 // What more memory would be worth: the search again, on a board with kMoreBytes more of one region.
 inline constexpr uint64_t kMoreBytes = 256 * 1024;
 struct Worth {
   Region region = Region::kPsram;
-  double saved_ms = 0;  // of a token
+  double saved_ms = 0;  // of a token; not below 0
 };
 Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std::string& card_mode,
-                                           const Optimized& optimized, const text::SamplerOptions& sampler,
+                                           const Optimized& optimized, const head::SamplerOptions& sampler,
                                            const RunChoice& what);
 
 // One model on one board, from the plan that this system started from to the best there is: each rung adds one thing to
@@ -46,7 +46,7 @@ struct Rung {
   std::string refused = {};  // why this board cannot do it, a sentence; or empty
 };
 Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
-                                   const text::SamplerOptions& sampler, const RunChoice& what);
+                                   const head::SamplerOptions& sampler, const RunChoice& what);
 nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs);
 std::string LadderText(const std::vector<Rung>& rungs);
 

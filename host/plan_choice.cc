@@ -39,8 +39,8 @@ void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
                   "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
                   "fewest bytes)")
       ->delimiter(',')
-      ->expected(2, static_cast<int>(formats::kMostStages))
-      ->check(CLI::Range(1u, formats::kMostScreenBits))
+      ->expected(2, static_cast<int>(formats::kMaxStages))
+      ->check(CLI::Range(1u, formats::kMaxScreenBits))
       ->type_name("4,3");
 }
 
@@ -72,7 +72,7 @@ Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board
   return chosen;
 }
 
-Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const text::SamplerOptions& sampler) {
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const head::SamplerOptions& sampler) {
   plan::PlanOptions options = chosen.original ? plan::OriginalPlan(loaded.model().shape) : chosen.options;
   if (chosen.n_ctx) options.n_ctx = *chosen.n_ctx;
   if (chosen.head) options.head = *chosen.head;
@@ -81,6 +81,12 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, con
   if (plan) return *plan;
   const std::string refusal = loaded.Failure(plan.error()).error();
   if (plan.error().code != Code::kOutOfMemory) return Sentence(refusal);
+  // What would fit: fewer rows of the layers' matrices in PSRAM, or a shorter context.
+  for (plan::PlanOptions fewer = options; fewer.psram_weights_percent > 0;) {
+    --fewer.psram_weights_percent;
+    if (!PlanSession(loaded.model(), loaded.board(), block_bytes, fewer, sampler, loaded.index())) continue;
+    return Sentence(fmt::format("{} (psram_weights_percent = {} fits)", refusal, fewer.psram_weights_percent));
+  }
   const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());
   return Sentence(fits == 0 ? refusal : fmt::format("{} (-c {} fits)", refusal, fits));
 }

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
-#include "engine/text/sampler.h"
 #include "host/expected.h"
 #include "host/loaded_model.h"
 
@@ -43,7 +43,7 @@ struct ChosenPlan {
 Expected<ChosenPlan> ReadPlanChoice(const PlanChoice& choice, std::string& board);
 
 // The plan of `loaded` on its board. A sentence that refuses a context says which one fits.
-Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const text::SamplerOptions& sampler);
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const ChosenPlan& chosen, const head::SamplerOptions& sampler);
 
 }  // namespace thimble::host
 

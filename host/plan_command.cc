@@ -27,7 +27,6 @@
 namespace thimble::host {
 namespace {
 
-using plan::BufferId;
 using plan::TileMode;
 
 constexpr char kTensorLine[] = "{:26} {:>14}  {:5} {:34} {:>7} {:>13}";
@@ -104,7 +103,6 @@ std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelS
       {"norms", 0, sum({kNorms}), "not counted then: read once, kept"},
       {"bounce buffer", 0, sum({kBounce}), "not counted then: the card cannot write to PSRAM"},
       {"session, tensor table", 0, sum({kSession, kTensorTable}), "not counted then"},
-      {"stack", 0, sum({kStack}), "not counted then"},
   };
   uint64_t all = 0;
   for (const Difference& d : list) all += d.bytes;
@@ -184,7 +182,7 @@ std::string TensorTable(const LoadedModel& loaded, const plan::Plan& p) {
 
 std::string BufferTable(const plan::Plan& p) {
   std::string out = fmt::format("{:26} {:10} {:>11}\n", "buffer", "region", "bytes");
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
     out += fmt::format("{:26} {:10} {:>11}\n", BufferName(static_cast<BufferId>(i)), RegionName(buffer.region),
@@ -263,7 +261,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                        {"token", ToJson(placement.cost)}});
   }
   nlohmann::ordered_json buffers = nlohmann::ordered_json::array();
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     if (p.buffers[i].bytes == 0) continue;
     buffers.push_back({{"name", BufferName(static_cast<BufferId>(i))},
                        {"region", RegionName(p.buffers[i].region)},
@@ -283,7 +281,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                                  {"tensors", tensors},
                                  {"buffers", buffers},
                                  {"memory", memory},
-                                 {"stack_bytes", p.buffer(BufferId::kStack).bytes},
+                                 {"stack_bytes", plan::kStackBytes},
                                  {"token", ToJson(p.token_cost)},
                                  {"prompt_batch", p.prompt_batch},
                                  {"tokenizer", plan::TokenizerPlaceName(p.tokenizer)},
@@ -364,7 +362,7 @@ nlohmann::ordered_json SearchJson(const Optimized& o, const std::vector<Worth>& 
 }
 
 Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, const ChosenPlan& start,
-                 const text::SamplerOptions& sampler) {
+                 const head::SamplerOptions& sampler) {
   const RunChoice what = SearchRun(options);
   if (options.ladder) {
     THIMBLE_ASSIGN(const std::vector<Rung> rungs, Ladder(choice, options.card_mode, start, sampler, what));
@@ -394,7 +392,7 @@ Status RunPlan(const PlanCommandOptions& options) {
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
   if (chosen.original) choice.written = WrittenType::kF32;
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(options.sampler));
   if (options.optimize || options.ladder) return RunSearch(options, choice, chosen, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));

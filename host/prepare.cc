@@ -16,6 +16,7 @@
 #include "host/progress.h"
 #include "host/screen_builder.h"
 #include "host/text.h"
+#include "host/tokenizer_image_writer.h"
 #include "host/weights.h"
 
 namespace thimble::host {
@@ -93,8 +94,8 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
 Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
   const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
   if (!tokenizer) return loaded.Failure(tokenizer.error());
-  std::vector<std::byte> image(tokenizer->get().ImageBytes());
-  tokenizer->get().WriteImage(image, math::BestKernels().crc32c);
+  std::vector<std::byte> image(TokenizerImageBytes(tokenizer->get()));
+  WriteTokenizerImage(tokenizer->get(), image, math::BestKernels().crc32c);
   return image;
 }
 
@@ -102,7 +103,7 @@ Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
 Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   const formats::ModelFile& model = loaded.model();
   const uint32_t hidden_size = model.shape.hidden_size;
-  const text::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
+  const head::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
   const uint32_t length = std::min(kTokensOfText, model.shape.max_position_embeddings);
   const auto plan = PlanSession(model, loaded.board(), loaded.reader().block_bytes(),
                                 {.n_ctx = length, .head = plan::HeadMode::kFull}, plain);
@@ -113,7 +114,7 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
     THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
     const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
     if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
-    text::SamplerOptions sampler = plain;
+    head::SamplerOptions sampler = plain;
     sampler.seed = text + 1;
     for (uint32_t i = 0; i + 1 < length; ++i) {
       if (const auto next = session->Next(sampler); !next) return loaded.Failure(next.error());

@@ -105,7 +105,7 @@ Expected<Prompt> ReadPrompt(const RunChoice& choice, Session& session) {
   return prompt;
 }
 
-nlohmann::ordered_json RunJson(LoadedModel& loaded, const plan::Plan& plan, const text::SamplerOptions& sampler,
+nlohmann::ordered_json RunJson(LoadedModel& loaded, const plan::Plan& plan, const head::SamplerOptions& sampler,
                                std::span<const TokenId> prompt_ids, std::span<const TokenId> ids, std::string_view text,
                                StopReason reason) {
   const ZoneCounts total = loaded.ledger().total();

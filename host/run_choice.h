@@ -46,7 +46,7 @@ struct Prompt {
 Expected<Prompt> ReadPrompt(const RunChoice& choice, Session& session);
 
 // What a run was, gave and took, but for its time: what `run --json` prints.
-nlohmann::ordered_json RunJson(LoadedModel& loaded, const plan::Plan& plan, const text::SamplerOptions& sampler,
+nlohmann::ordered_json RunJson(LoadedModel& loaded, const plan::Plan& plan, const head::SamplerOptions& sampler,
                                std::span<const TokenId> prompt_ids, std::span<const TokenId> ids, std::string_view text,
                                StopReason reason);
 

@@ -150,7 +150,7 @@ std::string StopText(StopReason reason, const Session& session, const RunChoice&
 }
 
 Expected<int> Run(const RunChoice& options) {
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(options.sampler));
 
   ModelChoice choice = options.choice;
   THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));

@@ -10,7 +10,7 @@
 namespace thimble::host {
 
 void AddSamplerOptions(CLI::App& command, SamplerChoice& choice) {
-  text::SamplerOptions& options = choice.options;
+  head::SamplerOptions& options = choice.options;
   command.add_option("-s,--seed", choice.seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
   command.add_option("--temp", options.temperature, "temperature; 0: greedy")->capture_default_str();
   command
@@ -30,14 +30,14 @@ void AddSamplerOptions(CLI::App& command, SamplerChoice& choice) {
       ->capture_default_str();
 }
 
-Expected<text::SamplerOptions> ResolveSampler(const SamplerChoice& choice) {
-  text::SamplerOptions options = choice.options;
+Expected<head::SamplerOptions> ResolveSampler(const SamplerChoice& choice) {
+  head::SamplerOptions options = choice.options;
   options.seed = choice.seed < 0 ? std::random_device()() : static_cast<uint64_t>(choice.seed);
   if (const auto checked = CheckSamplerOptions(options); !checked) return Sentence(SentenceOf(checked.error()));
   return options;
 }
 
-std::string SamplerText(const text::SamplerOptions& o) {
+std::string SamplerText(const head::SamplerOptions& o) {
   std::string text;
   if (o.repeat_penalty != 1.0f && o.repeat_last_n != 0) {
     text += fmt::format("repeat-penalty {:g} over {}, ", o.repeat_penalty,
@@ -50,7 +50,7 @@ std::string SamplerText(const text::SamplerOptions& o) {
   return text + fmt::format("temperature {:g}, seed {}", o.temperature, o.seed);
 }
 
-nlohmann::ordered_json SamplerJson(const text::SamplerOptions& o) {
+nlohmann::ordered_json SamplerJson(const head::SamplerOptions& o) {
   const auto number = [](float value) { return std::stod(fmt::format("{}", value)); };  // 0.8, not 0.800000012
   return {{"repeat_penalty", number(o.repeat_penalty)},
           {"repeat_last_n", o.repeat_last_n},

@@ -6,7 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 #include "host/expected.h"
 
 namespace CLI {
@@ -16,19 +16,19 @@ class App;
 namespace thimble::host {
 
 struct SamplerChoice {
-  text::SamplerOptions options;  // but for the seed
+  head::SamplerOptions options;  // but for the seed
   int64_t seed = -1;             // -1: a random one
 };
 
 void AddSamplerOptions(CLI::App& command, SamplerChoice& choice);
 
 // The options with the seed in place, checked.
-Expected<text::SamplerOptions> ResolveSampler(const SamplerChoice& choice);
+Expected<head::SamplerOptions> ResolveSampler(const SamplerChoice& choice);
 
 // The steps in force, in their order: "top-k 40, temperature 0.8, seed 1".
-std::string SamplerText(const text::SamplerOptions& options);
+std::string SamplerText(const head::SamplerOptions& options);
 
-nlohmann::ordered_json SamplerJson(const text::SamplerOptions& options);
+nlohmann::ordered_json SamplerJson(const head::SamplerOptions& options);
 
 }  // namespace thimble::host
 

@@ -200,7 +200,7 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
       for (size_t r = 0; r < rows; ++r) most = std::max(most, std::abs(along[r * k + j]));
       info.coefficient_scales[j] = static_cast<float>(most / 127);
     }
-    std::array<double, formats::kMostDirections> leaks = {};
+    std::array<double, formats::kMaxDirections> leaks = {};
     for (size_t r = 0; r < rows; ++r) {
       double* const row = &rest[r * d];
       std::byte* const record = &records[r * info.record_bytes];

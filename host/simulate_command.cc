@@ -76,10 +76,10 @@ std::string Text(const std::vector<SampledRun>& all, Simulator& simulator) {
 Status Run(SimulateCommandOptions options) {
   // The same figures every time, unless a seed is asked for.
   if (options.run.sampler.seed < 0) options.run.sampler.seed = 0;
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.run.sampler));
-  text::SamplerOptions usual;
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(options.run.sampler));
+  head::SamplerOptions usual;
   usual.seed = sampler.seed;
-  text::SamplerOptions greedy = usual;
+  head::SamplerOptions greedy = usual;
   greedy.temperature = 0;
   ModelChoice choice = options.run.choice;
   PlanChoice plan_choice = options.run.plan;
@@ -98,7 +98,7 @@ Status Run(SimulateCommandOptions options) {
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
 
   std::vector<SampledRun> all;
-  const auto run = [&](const text::SamplerOptions& with) -> Status {
+  const auto run = [&](const head::SamplerOptions& with) -> Status {
     const char* const name = SamplerNameOf(with);
     if (std::ranges::find(all, name, &SampledRun::sampler) != all.end()) return {};
     const Traced traced = !all.empty()             ? Traced::kNothing
@@ -109,7 +109,7 @@ Status Run(SimulateCommandOptions options) {
     all.push_back({name, std::move(simulated)});
     return {};
   };
-  for (const text::SamplerOptions& with : {sampler, greedy, usual}) THIMBLE_TRY(run(with));
+  for (const head::SamplerOptions& with : {sampler, greedy, usual}) THIMBLE_TRY(run(with));
   std::vector<Rung> ladder;
   const std::array<std::string, 1> inputs = {options.run.choice.model};
   if (!options.html.empty()) {

@@ -88,7 +88,7 @@ void Simulator::set_cores(uint32_t cores) {
   for (ClockConstants& constants : constants_) constants.cores = cores;
 }
 
-Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::SamplerOptions& sampler, const RunChoice& what,
+Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const head::SamplerOptions& sampler, const RunChoice& what,
                                    Traced traced) {
   LoadedModel& loaded = *loaded_;
   loaded.Observe(nullptr);
@@ -169,9 +169,9 @@ std::vector<Stage> StagesOf(const Simulated& simulated) {
   return stages;
 }
 
-const char* SamplerNameOf(const text::SamplerOptions& sampler) {
+const char* SamplerNameOf(const head::SamplerOptions& sampler) {
   if (sampler.temperature == 0 && sampler.repeat_penalty == 1) return "greedy";
-  text::SamplerOptions usual;
+  head::SamplerOptions usual;
   usual.seed = sampler.seed;
   return SamplerJson(usual) == SamplerJson(sampler) ? "default" : "as given";
 }

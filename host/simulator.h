@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "engine/base/ledger.h"
+#include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
-#include "engine/text/sampler.h"
 #include "host/board_profile.h"
 #include "host/clock.h"
 #include "host/expected.h"
@@ -43,7 +43,7 @@ struct Simulated {
 };
 
 // "greedy", "default" or "as given"; static lifetime.
-const char* SamplerNameOf(const text::SamplerOptions& sampler);
+const char* SamplerNameOf(const head::SamplerOptions& sampler);
 
 // A run with one sampler.
 struct SampledRun {
@@ -85,7 +85,7 @@ class Simulator {
   void set_cores(uint32_t cores);
 
   // A run from a fresh session: the prompt, stop texts and number of tokens of `what`, with this plan and this sampler.
-  Expected<Simulated> Run(const ChosenPlan& plan, const text::SamplerOptions& sampler, const RunChoice& what,
+  Expected<Simulated> Run(const ChosenPlan& plan, const head::SamplerOptions& sampler, const RunChoice& what,
                           Traced traced = Traced::kNothing);
 
  private:

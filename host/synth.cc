@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 
+#include "engine/formats/model_file.h"
 #include "host/gguf_writer.h"
 #include "host/hf_config.h"
 #include "host/synth_random.h"
@@ -224,14 +225,18 @@ Expected<SynthPreset> SynthShape(std::string_view name, std::string_view changes
     changes = comma == changes.npos ? "" : changes.substr(comma + 1);
   }
   const ModelShape& shape = preset.shape;
-  if (shape.num_attention_heads % shape.num_key_value_heads != 0) {
-    return Sentence(fmt::format("--shape: num_attention_heads {} is no multiple of num_key_value_heads {}.",
-                                shape.num_attention_heads, shape.num_key_value_heads));
-  }
-  if (shape.head_dim % 2 != 0) return Sentence(fmt::format("--shape: head_dim {} is not even.", shape.head_dim));
-  if (uint64_t{shape.num_attention_heads} * shape.head_dim > kMaxWidth) {
-    return Sentence(fmt::format("--shape: num_attention_heads {} times head_dim {} is more than {}.",
-                                shape.num_attention_heads, shape.head_dim, kMaxWidth));
+  switch (formats::CheckShape(shape, /*has_head_dim=*/true, kMaxWidth)) {
+    case formats::ShapeFault::kNone:
+    case formats::ShapeFault::kHiddenSize:  // there is always a head_dim
+      break;
+    case formats::ShapeFault::kKeyValueHeads:
+      return Sentence(fmt::format("--shape: num_attention_heads {} is no multiple of num_key_value_heads {}.",
+                                  shape.num_attention_heads, shape.num_key_value_heads));
+    case formats::ShapeFault::kHeadDim:
+      return Sentence(fmt::format("--shape: head_dim {} is not even.", shape.head_dim));
+    case formats::ShapeFault::kAllHeads:
+      return Sentence(fmt::format("--shape: num_attention_heads {} times head_dim {} is more than {}.",
+                                  shape.num_attention_heads, shape.head_dim, kMaxWidth));
   }
   return preset;
 }

@@ -20,6 +20,10 @@ std::string Grouped(uint64_t n) {
 
 std::string Megabytes(uint64_t bytes) { return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6); }
 
+double WithoutMinusZero(double value, int decimals) {
+  return std::abs(value) * std::pow(10.0, decimals) <= 0.5 ? 0.0 : value;
+}
+
 std::string MarkdownTable(const std::string& align, const std::vector<std::string>& titles,
                           const std::vector<std::vector<std::string>>& rows) {
   const auto escaped = [](const std::string& cell) {

@@ -16,6 +16,9 @@ std::string Grouped(uint64_t n);
 // "6.30 MB"; MB = 10^6 bytes.
 std::string Megabytes(uint64_t bytes);
 
+// `value`, or 0 where so many decimals show nothing of it: no figure reads "-0.0".
+double WithoutMinusZero(double value, int decimals);
+
 // A table in Markdown, padded so that it is one in a terminal, too. `align`: '<' or '>' for each column; `titles` and
 // each row have as many cells, in UTF-8. A '|' in a cell is escaped.
 std::string MarkdownTable(const std::string& align, const std::vector<std::string>& titles,

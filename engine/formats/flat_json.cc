@@ -9,8 +9,8 @@
 namespace thimble::formats {
 namespace {
 
-constexpr size_t kMostDigits = 40;
-constexpr int kMostExponent = 60;  // of the value's first digit
+constexpr size_t kMaxDigits = 40;
+constexpr int kMaxExponent = 60;  // of the value's first digit
 
 bool IsDigit(int c) { return c >= '0' && c <= '9'; }
 
@@ -80,10 +80,10 @@ double Quotient(Natural numerator, Natural denominator) {
   // The quotient times 2^shift has 55 or 56 bits: those of a double, and some to round by.
   const int shift = 55 - (numerator.BitCount() - denominator.BitCount());
   (shift >= 0 ? numerator : denominator).ShiftLeft(shift >= 0 ? shift : -shift);
-  constexpr int kMostBits = 57;
-  denominator.ShiftLeft(kMostBits);
+  constexpr int kMaxBits = 57;
+  denominator.ShiftLeft(kMaxBits);
   uint64_t quotient = 0;
-  for (int i = 0; i < kMostBits; ++i) {
+  for (int i = 0; i < kMaxBits; ++i) {
     denominator.Halve();
     quotient <<= 1;
     if (numerator.IsLess(denominator)) continue;
@@ -119,7 +119,7 @@ std::optional<double> ParseDecimal(std::string_view text) {
     for (; !text.empty() && IsDigit(text.front()); ++n, text.remove_prefix(1)) {
       if (is_fraction && exponent > -1000) --exponent;
       if (num_digits == 0 && text.front() == '0') continue;
-      if (++num_digits <= kMostDigits) digits.MultiplyAdd(10, static_cast<uint32_t>(text.front() - '0'));
+      if (++num_digits <= kMaxDigits) digits.MultiplyAdd(10, static_cast<uint32_t>(text.front() - '0'));
     }
     return n;
   };
@@ -137,10 +137,10 @@ std::optional<double> ParseDecimal(std::string_view text) {
     }
     exponent += is_minus ? -value : value;
   }
-  if (!text.empty() || num_digits > kMostDigits) return {};
+  if (!text.empty() || num_digits > kMaxDigits) return {};
   if (num_digits == 0) return is_negative ? -0.0 : 0.0;
   const int first_digit = exponent + static_cast<int>(num_digits) - 1;
-  if (first_digit < -kMostExponent || first_digit >= kMostExponent) return {};
+  if (first_digit < -kMaxExponent || first_digit >= kMaxExponent) return {};
 
   Natural denominator(1);
   for (; exponent > 0; --exponent) digits.MultiplyAdd(10, 0);
@@ -327,7 +327,7 @@ Result<void> FlatJsonReader::ReadNumber(char first, JsonText& text) {
   return Fail({.code = Code::kUnsupported,
                .what = "{name} has a number of more than {need} characters before byte {offset}",
                .offset = size_bytes_ - left_,
-               .need = kMostJsonTextBytes});
+               .need = kMaxJsonTextBytes});
 }
 
 // A string, number, true, false or null that begins with `first`, which is taken already.
@@ -369,11 +369,11 @@ Result<void> FlatJsonReader::SkipNested(int first) {
   while (true) {
     bool is_closed = false;
     if (c == '{' || c == '[') {
-      if (depth == kMostJsonDepth) {
+      if (depth == kMaxJsonDepth) {
         return Fail({.code = Code::kUnsupported,
                      .what = "{name} nests values more than {need} deep before byte {offset}",
                      .offset = size_bytes_ - left_,
-                     .need = kMostJsonDepth});
+                     .need = kMaxJsonDepth});
       }
       ++depth;
       are_objects = are_objects << 1 | (c == '{' ? 1 : 0);

@@ -17,14 +17,14 @@
 namespace thimble::formats {
 
 // Longest key, string and number that is kept, in bytes.
-inline constexpr size_t kMostJsonTextBytes = 64;
+inline constexpr size_t kMaxJsonTextBytes = 64;
 
 // Deepest nesting of a value that is passed over.
-inline constexpr int kMostJsonDepth = 32;
+inline constexpr int kMaxJsonDepth = 32;
 
-// Up to kMostJsonTextBytes of a text whose escapes are undone.
+// Up to kMaxJsonTextBytes of a text whose escapes are undone.
 struct JsonText {
-  std::array<char, kMostJsonTextBytes> chars = {};
+  std::array<char, kMaxJsonTextBytes> chars = {};
   size_t size = 0;
   bool is_cut = false;  // the text is longer; it equals nothing
 
@@ -60,7 +60,7 @@ class FlatJsonReader {
 
   // Reads the next member; false after the last, when nothing but white space is left. The same key may come twice:
   // that is the caller's to see. Fails with kCorrupt, naming the byte of the text in `offset`, where the text is no
-  // JSON object, with kUnsupported for a number longer than kMostJsonTextBytes and nesting deeper than kMostJsonDepth,
+  // JSON object, with kUnsupported for a number longer than kMaxJsonTextBytes and nesting deeper than kMaxJsonDepth,
   // and as `bytes` fails; the sentences want the text's name as the error's. After a failure or false there is nothing
   // more to read.
   Result<bool> Next(JsonMember& member);

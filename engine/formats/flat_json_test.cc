@@ -90,15 +90,15 @@ TEST(FlatJson, PassesOverNestedValues) {
     const auto n = static_cast<size_t>(depth);
     return "{\"a\":" + std::string(n, '[') + std::string(n, ']') + ",\"b\":1}";
   };
-  EXPECT_THAT(Read(nested(kMostJsonDepth)), ElementsAre("a=nested", "b=#1"));
-  EXPECT_THAT(Read(nested(kMostJsonDepth + 1)), ElementsAre(HasSubstr("nests values more than 32 deep")));
+  EXPECT_THAT(Read(nested(kMaxJsonDepth)), ElementsAre("a=nested", "b=#1"));
+  EXPECT_THAT(Read(nested(kMaxJsonDepth + 1)), ElementsAre(HasSubstr("nests values more than 32 deep")));
 }
 
 TEST(FlatJson, CutsLongTextsAndRefusesLongNumbers) {
-  const std::string full(kMostJsonTextBytes, 'k');
+  const std::string full(kMaxJsonTextBytes, 'k');
   EXPECT_THAT(Read("{\"" + full + "\":\"" + full + "\"}"), ElementsAre(full + "='" + full + "'"));
   EXPECT_THAT(Read("{\"" + full + "k\":\"" + full + "k\"}"), ElementsAre(full + "...='" + full + "..."));
-  const std::string number(kMostJsonTextBytes, '1');
+  const std::string number(kMaxJsonTextBytes, '1');
   EXPECT_THAT(Read("{\"a\":" + number + "}"), ElementsAre("a=#" + number));
   EXPECT_THAT(Read("{\"a\":" + number + "1}"), ElementsAre(HasSubstr("it has a number of more than 64 characters")));
 }

@@ -28,9 +28,9 @@ enum ValueType : uint32_t {
 };
 
 // Bytes of a value of this type, at least: a string has its length, an array its type and count.
-constexpr std::array<uint8_t, 13> kLeastBytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
-constexpr uint64_t kLeastPairBytes = 8 + 4 + 1;
-constexpr uint64_t kLeastTensorBytes = 8 + 4 + 8 + 4 + 8;
+constexpr std::array<uint8_t, 13> kMinBytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
+constexpr uint64_t kMinPairBytes = 8 + 4 + 1;
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
 
@@ -313,12 +313,12 @@ Result<void> Parser::ReadHeader() {
   }
   THIMBLE_ASSIGN(tensor_count_, reader_.ReadLittleEndian<uint64_t>());
   THIMBLE_ASSIGN(pair_count_, reader_.ReadLittleEndian<uint64_t>());
-  if (tensor_count_ > reader_.left_bytes() / kLeastTensorBytes) {
+  if (tensor_count_ > reader_.left_bytes() / kMinTensorBytes) {
     Error error = At(Code::kCorrupt, "the header announces {have} tensors, more than the file has room for");
     error.have = tensor_count_;
     return Fail(error);
   }
-  if (pair_count_ > reader_.left_bytes() / kLeastPairBytes) {
+  if (pair_count_ > reader_.left_bytes() / kMinPairBytes) {
     Error error = At(Code::kCorrupt, "the header announces {have} metadata keys, more than the file has room for");
     error.have = pair_count_;
     return Fail(error);
@@ -386,7 +386,7 @@ Result<void> Parser::ReadPair() {
 
 Result<uint32_t> Parser::ReadType() {
   THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
-  if (type < kLeastBytes.size()) return type;
+  if (type < kMinBytes.size()) return type;
   Error error = At(Code::kCorrupt, "metadata value type {have} before byte {offset} does not exist");
   error.have = type;
   return Fail(error);
@@ -448,7 +448,7 @@ Result<Scalar> Parser::ReadScalar(uint32_t type) {
 
 Result<void> Parser::ReadArrayHead(uint32_t& element_type, uint64_t& count) {
   THIMBLE_ASSIGN(element_type, ReadType());
-  THIMBLE_ASSIGN(count, ReadCount(kLeastBytes[element_type],
+  THIMBLE_ASSIGN(count, ReadCount(kMinBytes[element_type],
                                   "an array of {have} elements at byte {offset} is longer than the file"));
   return {};
 }
@@ -459,12 +459,12 @@ Result<void> Parser::SkipValue(uint32_t type, int depth) {
                    ReadCount(1, "a string of {have} bytes at byte {offset} is longer than the file"));
     return reader_.Skip(size);
   }
-  if (type != kArray) return reader_.Skip(kLeastBytes[type]);
+  if (type != kArray) return reader_.Skip(kMinBytes[type]);
   if (depth == kMaxArrayDepth) return Fail(At(Code::kUnsupported, "arrays are nested too deeply at byte {offset}"));
   uint32_t element_type = 0;
   uint64_t count = 0;
   THIMBLE_TRY(ReadArrayHead(element_type, count));
-  if (element_type != kString && element_type != kArray) return reader_.Skip(count * kLeastBytes[element_type]);
+  if (element_type != kString && element_type != kArray) return reader_.Skip(count * kMinBytes[element_type]);
   for (uint64_t i = 0; i < count; ++i) THIMBLE_TRY(SkipValue(element_type, depth + 1));
   return {};
 }
@@ -594,24 +594,26 @@ Result<void> Parser::MakeShape() {
     }
     shape_.*bound.field = static_cast<uint32_t>(*bound.value);
   }
-  if (shape_.num_attention_heads % shape_.num_key_value_heads != 0) {
-    return FailKey(Code::kCorrupt,
-                   "{name} is {have}, which does not divide the {need} heads of llama.attention.head_count",
-                   kHeadCountKv, shape_.num_key_value_heads, shape_.num_attention_heads);
-  }
-  if (!keys_.key_length && shape_.hidden_size % shape_.num_attention_heads != 0) {
-    return FailKey(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
-                   kEmbeddingLength, shape_.hidden_size, shape_.num_attention_heads);
-  }
   const uint64_t head_dim = keys_.key_length.value_or(shape_.hidden_size / shape_.num_attention_heads);
-  if (head_dim == 0 || head_dim % 2 != 0 || head_dim > kMaxWidth / shape_.num_attention_heads) {
-    return FailKey(
-        Code::kCorrupt,
-        "heads have {have} elements ({name}, or embedding_length over head_count); it must be an even number, "
-        "and all heads together at most {need}",
-        kKeyLength, head_dim, kMaxWidth);
+  shape_.head_dim = static_cast<uint32_t>(std::min<uint64_t>(head_dim, std::numeric_limits<uint32_t>::max()));
+  switch (CheckShape(shape_, keys_.key_length.has_value())) {
+    case ShapeFault::kNone:
+      break;
+    case ShapeFault::kKeyValueHeads:
+      return FailKey(Code::kCorrupt,
+                     "{name} is {have}, which does not divide the {need} heads of llama.attention.head_count",
+                     kHeadCountKv, shape_.num_key_value_heads, shape_.num_attention_heads);
+    case ShapeFault::kHiddenSize:
+      return FailKey(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
+                     kEmbeddingLength, shape_.hidden_size, shape_.num_attention_heads);
+    case ShapeFault::kHeadDim:
+    case ShapeFault::kAllHeads:
+      return FailKey(
+          Code::kCorrupt,
+          "heads have {have} elements ({name}, or embedding_length over head_count); it must be an even number, "
+          "and all heads together at most {need}",
+          kKeyLength, head_dim, kMaxWidth);
   }
-  shape_.head_dim = static_cast<uint32_t>(head_dim);
   if (keys_.value_length.value_or(head_dim) != head_dim) {
     return FailKey(Code::kUnsupported, "{name} is {have}, which differs from the {need} elements of a key",
                    kValueLength, *keys_.value_length, head_dim);

@@ -96,15 +96,15 @@ bool IsBound(float value) { return value >= 0.0f && value <= std::numeric_limits
 
 bool IsSound(const ScreenInfo& s, uint32_t hidden_size, uint32_t vocab_size) {
   if (s.num_stages == 0) return true;
-  if (s.num_stages < 2 || s.num_stages > kMostStages) return false;
-  if (s.num_directions > kMostDirections || s.num_directions % 4 != 0) return false;
+  if (s.num_stages < 2 || s.num_stages > kMaxStages) return false;
+  if (s.num_directions > kMaxDirections || s.num_directions % 4 != 0) return false;
   if (s.num_candidates == 0 || s.num_candidates > vocab_size || !IsBound(s.max_norm)) return false;
   for (uint32_t i = 0; i < s.num_stages; ++i) {
     const StageInfo& stage = s.stages[i];
-    if (stage.bits == 0 || stage.bits > kMostScreenBits) return false;
+    if (stage.bits == 0 || stage.bits > kMaxScreenBits) return false;
     if (stage.record_bytes != RecordBytes(hidden_size, stage.bits, s.num_directions, i)) return false;
     if (!IsBound(stage.code_norm) || !IsBound(stage.rows_left_mean)) return false;
-    for (uint32_t k = 0; k < kMostDirections; ++k) {
+    for (uint32_t k = 0; k < kMaxDirections; ++k) {
       if (!IsBound(stage.coefficient_scales[k]) || !IsBound(stage.leaks[k])) return false;
     }
   }

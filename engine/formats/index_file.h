@@ -30,12 +30,12 @@ inline constexpr uint32_t kSectionAlign = 4096;  // of each section, in the inde
 // Bytes of a tensor that one checksum covers, counted from the tensor's start; the last block may be shorter.
 inline constexpr uint32_t kCheckBlockBytes = 16 * 1024;
 
-inline constexpr uint32_t kMostStages = 3;
-inline constexpr uint32_t kMostDirections = 16;
-inline constexpr uint32_t kMostScreenBits = 7;
-inline constexpr uint32_t kScreenUnit = 32;      // elements whose codes lie together
-inline constexpr uint32_t kMostGroupRows = 128;  // of the first stage, that one checksum covers
-inline constexpr uint32_t kMostGroupBytes = 16 * 1024;
+inline constexpr uint32_t kMaxStages = 3;
+inline constexpr uint32_t kMaxDirections = 16;
+inline constexpr uint32_t kMaxScreenBits = 7;
+inline constexpr uint32_t kScreenUnit = 32;     // elements whose codes lie together
+inline constexpr uint32_t kMaxGroupRows = 128;  // of the first stage, that one checksum covers
+inline constexpr uint32_t kMaxGroupBytes = 16 * 1024;
 
 enum class Section : uint8_t {
   kBlockChecks,  // uint32 for each block of each tensor in the order of TensorIndex(), a tied LM head left out
@@ -60,8 +60,8 @@ struct StageInfo {
   uint32_t bits = 0;          // of a code
   uint32_t record_bytes = 0;  // of a row
   float code_norm = 0;        // at least the Euclidean norm of any row's codes
-  std::array<float, kMostDirections> coefficient_scales = {};
-  std::array<float, kMostDirections> leaks = {};  // at least |what is left . direction| of any row
+  std::array<float, kMaxDirections> coefficient_scales = {};
+  std::array<float, kMaxDirections> leaks = {};  // at least |what is left . direction| of any row
   // As measured on the model's own text when the index was made, choosing the likeliest: rows that go on after this
   // stage, and have their next record or, after the last stage, their weights read.
   float rows_left_mean = 0;
@@ -83,8 +83,8 @@ constexpr uint32_t RecordBytes(uint32_t hidden_size, uint32_t bits, uint32_t num
 }
 // Rows that one checksum of the first stage covers: a power of two.
 constexpr uint32_t GroupRows(uint32_t record_bytes) {
-  uint32_t rows = kMostGroupRows;
-  while (rows > 1 && rows * record_bytes > kMostGroupBytes) rows /= 2;
+  uint32_t rows = kMaxGroupRows;
+  while (rows > 1 && rows * record_bytes > kMaxGroupBytes) rows /= 2;
   return rows;
 }
 
@@ -94,7 +94,7 @@ struct ScreenInfo {
   uint32_t num_candidates = 0;  // room to set aside for rows that survive the first stage
   uint32_t num_measured = 0;    // tokens that the rows left were measured on
   float max_norm = 0;           // at least the norm of any row of the head, plus that of what any stage leaves of it
-  std::array<StageInfo, kMostStages> stages = {};
+  std::array<StageInfo, kMaxStages> stages = {};
 };
 
 // Where a board keeps the records of a stage: rows [0, psram_rows) in PSRAM, the next flash_rows in flash, the rest in

@@ -15,6 +15,26 @@ inline constexpr uint64_t kMaxWidth = uint64_t{1} << 24;  // vocabulary, hidden_
 inline constexpr uint64_t kMaxContext = uint64_t{1} << 30;
 inline constexpr uint64_t kMaxLayers = 65535;
 
+// What sizes that are each in range contradict.
+enum class ShapeFault : uint8_t {
+  kNone,
+  kKeyValueHeads,  // num_key_value_heads does not divide num_attention_heads
+  kHiddenSize,     // num_attention_heads does not divide hidden_size, which head_dim was to follow from
+  kHeadDim,        // is 0 or odd: rotary positions turn pairs
+  kAllHeads,       // num_attention_heads times head_dim is more than max_width
+};
+
+// The rules that every model keeps, whatever file it is from; the readers say them with the names of their format. All
+// sizes but head_dim are above 0. `has_head_dim`: the file gives it; otherwise it is hidden_size over
+// num_attention_heads.
+constexpr ShapeFault CheckShape(const ModelShape& shape, bool has_head_dim, uint64_t max_width = kMaxWidth) {
+  if (shape.num_attention_heads % shape.num_key_value_heads != 0) return ShapeFault::kKeyValueHeads;
+  if (!has_head_dim && shape.hidden_size % shape.num_attention_heads != 0) return ShapeFault::kHiddenSize;
+  if (shape.head_dim == 0 || shape.head_dim % 2 != 0) return ShapeFault::kHeadDim;
+  if (uint64_t{shape.num_attention_heads} * shape.head_dim > max_width) return ShapeFault::kAllHeads;
+  return ShapeFault::kNone;
+}
+
 // How a file keeps a vocabulary.
 enum class TokenizerLayout : uint8_t {
   kGguf,     // three arrays, each with one element a token: tokens, scores, types

@@ -241,22 +241,31 @@ Result<ModelShape> Config::Shape() const {
   THIMBLE_ASSIGN(shape.num_attention_heads, Size(Key::kNumAttentionHeads, kMaxWidth, 0));
   THIMBLE_ASSIGN(shape.num_key_value_heads, Size(Key::kNumKeyValueHeads, kMaxWidth, shape.num_attention_heads));
   THIMBLE_ASSIGN(shape.max_position_embeddings, Size(Key::kMaxPositionEmbeddings, kMaxContext, 2048));
-  if (shape.num_attention_heads % shape.num_key_value_heads != 0) {
-    return FailNamed(Code::kCorrupt,
-                     "{name} in model_config.json is {have}, which does not divide the {need} heads of "
-                     "num_attention_heads",
-                     NameOf(Key::kNumKeyValueHeads), shape.num_key_value_heads, shape.num_attention_heads);
-  }
-  if (!Has(Key::kHeadDim) && shape.hidden_size % shape.num_attention_heads != 0) {
-    return FailNamed(Code::kCorrupt,
-                     "{name} in model_config.json is {have}, no multiple of the {need} heads, and there is no head_dim",
-                     NameOf(Key::kHiddenSize), shape.hidden_size, shape.num_attention_heads);
-  }
-  const uint64_t most_head_dim = kMaxWidth / shape.num_attention_heads;
-  THIMBLE_ASSIGN(shape.head_dim, Size(Key::kHeadDim, most_head_dim, shape.hidden_size / shape.num_attention_heads));
-  if (shape.head_dim % 2 != 0) {
-    return FailNamed(Code::kCorrupt, "{name} is {have}; rotary positions need an even number", NameOf(Key::kHeadDim),
-                     shape.head_dim);
+  const bool has_head_dim = Has(Key::kHeadDim);
+  shape.head_dim = shape.hidden_size / shape.num_attention_heads;
+  if (has_head_dim) shape.head_dim = static_cast<uint32_t>(std::clamp(NumberOf(Key::kHeadDim), 0.0, 0x1p32 - 1));
+  switch (CheckShape(shape, has_head_dim)) {
+    case ShapeFault::kNone:
+      break;
+    case ShapeFault::kKeyValueHeads:
+      return FailNamed(Code::kCorrupt,
+                       "{name} in model_config.json is {have}, which does not divide the {need} heads of "
+                       "num_attention_heads",
+                       NameOf(Key::kNumKeyValueHeads), shape.num_key_value_heads, shape.num_attention_heads);
+    case ShapeFault::kHiddenSize:
+      return FailNamed(
+          Code::kCorrupt,
+          "{name} in model_config.json is {have}, no multiple of the {need} heads, and there is no head_dim",
+          NameOf(Key::kHiddenSize), shape.hidden_size, shape.num_attention_heads);
+    case ShapeFault::kHeadDim:
+      if (shape.head_dim != 0) {
+        return FailNamed(Code::kCorrupt, "{name} is {have}; rotary positions need an even number",
+                         NameOf(Key::kHeadDim), shape.head_dim);
+      }
+      [[fallthrough]];
+    case ShapeFault::kAllHeads:
+      return FailNamed(Code::kCorrupt, "{name} in model_config.json must lie between 1 and {need}",
+                       NameOf(Key::kHeadDim), 0, kMaxWidth / shape.num_attention_heads);
   }
   THIMBLE_ASSIGN(shape.rms_norm_eps, Positive(Key::kRmsNormEps, 1e-6));
   THIMBLE_ASSIGN(shape.rope_theta, Positive(Key::kRopeTheta, 10000));
@@ -461,9 +470,9 @@ Result<ModelFile> OpenFolder(storage::ByteReader& reader, const ModelFolder& fil
   if (!config_file.is_there()) {
     return FailNamed(Code::kNotFound, "the folder has no {name}", kFolderConfigName);
   }
-  if (config_file.size_bytes > kMostFolderConfigBytes) {
+  if (config_file.size_bytes > kMaxFolderConfigBytes) {
     return FailNamed(Code::kUnsupported, "{name} has {have} bytes; at most {need} are read", kFolderConfigName,
-                     config_file.size_bytes, kMostFolderConfigBytes);
+                     config_file.size_bytes, kMaxFolderConfigBytes);
   }
   Config config;
   THIMBLE_TRY(reader.Seek(config_file.offset_bytes));

@@ -30,13 +30,13 @@ inline constexpr std::string_view kFolderTokenizerName = "tokenizer.bin";
 
 // Pieces on the card that all files of a folder together may lie in: 12 KiB of extents. Files that were copied one
 // after the other to an empty card are one piece.
-inline constexpr size_t kMostFolderPieces = 512;
+inline constexpr size_t kMaxFolderPieces = 512;
 
 // Layers that a caller should have room for: 18.5 KB of FolderFile.
 inline constexpr uint32_t kUsualFolderLayers = 128;
 
 // The longest model_config.json.
-inline constexpr uint64_t kMostFolderConfigBytes = 64 * 1024;
+inline constexpr uint64_t kMaxFolderConfigBytes = 64 * 1024;
 
 // The files of the format by number: model_config.json, tokenizer.bin, then the tensors by TensorIndex().
 inline constexpr uint32_t kFolderConfig = 0;

@@ -249,7 +249,7 @@ TEST(ModelFolder, EveryFileMustBeThereWithItsSize) {
   folder.files["q_proj.bin"] = "";
   ExpectRefused(folder, "the folder has two files for q_proj.bin");
   folder = whole;
-  folder.files["model_config.json"] = std::string(kMostFolderConfigBytes + 1, ' ');
+  folder.files["model_config.json"] = std::string(kMaxFolderConfigBytes + 1, ' ');
   ExpectRefused(folder, "model_config.json has 65537 bytes; at most 65536 are read");
 }
 

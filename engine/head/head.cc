@@ -8,7 +8,7 @@ namespace thimble::head {
 namespace {
 
 // The candidate with the largest center.
-size_t Likeliest(std::span<const text::Bounded> candidates) {
+size_t Likeliest(std::span<const Bounded> candidates) {
   const auto best = std::max_element(candidates.begin(), candidates.end(),
                                      [](const auto& a, const auto& b) { return a.center < b.center; });
   return static_cast<size_t>(best - candidates.begin());
@@ -143,7 +143,7 @@ const float* Head::StateOf(const math::Activation& x) {
   return memory_.quantized_state.data();
 }
 
-Result<TokenId> Head::Choose(const float* hidden, text::Choice& choice) {
+Result<TokenId> Head::Choose(const float* hidden, TokenChoice& choice) {
   parts_.ledger->zone = Zone::kHead;
   const math::Activation x = InputOf(hidden);
   if (!has_screen() || !memory_.logits.empty()) return Scan(x, choice);
@@ -162,7 +162,7 @@ Result<TokenId> Head::Choose(const float* hidden, text::Choice& choice) {
   }
   if (candidates_.size() == 1 && !choice.needs_logits()) return candidates_.front().id;
   choice.ForgetBounds();
-  for (const text::Bounded& c : candidates_) choice.Offer(c.id, c.center);
+  for (const Bounded& c : candidates_) choice.Offer(c.id, c.center);
   return choice.Chosen();
 }
 
@@ -171,7 +171,7 @@ Result<void> Head::ComputeLogits(const float* x) {
   return ForRows(InputOf(x), [](uint32_t, std::span<const float>) -> Result<void> { return {}; });
 }
 
-Result<TokenId> Head::Scan(const math::Activation& x, text::Choice& choice) {
+Result<TokenId> Head::Scan(const math::Activation& x, TokenChoice& choice) {
   const auto offer = [&](uint32_t first_row, std::span<const float> logits) -> Result<void> {
     THIMBLE_TRY(CheckFinite(first_row, logits));
     choice.OfferAll(first_row, logits);
@@ -239,7 +239,7 @@ Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits
 }
 
 // True when the choice is certain from the logits of candidates_, or from their only one.
-Result<bool> Head::Screen(const math::Activation& x, text::Choice& choice) {
+Result<bool> Head::Screen(const math::Activation& x, TokenChoice& choice) {
   THIMBLE_ASSIGN(const bool goes_on, AskFirstStage(choice));
   if (!goes_on) return false;
   for (uint32_t s = 1; s < parts_.index->screen.num_stages; ++s) THIMBLE_TRY(AskStage(s, choice));
@@ -262,7 +262,7 @@ Result<bool> Head::Screen(const math::Activation& x, text::Choice& choice) {
   return true;
 }
 
-Result<bool> Head::AskFirstStage(text::Choice& choice) {
+Result<bool> Head::AskFirstStage(TokenChoice& choice) {
   candidates_ = memory_.candidates.first(0);
   stream::RowsRef rows = RowsOf(0);
   // While the card is read, what lies in memory is asked.
@@ -291,8 +291,7 @@ Result<bool> Head::AskFirstStage(text::Choice& choice) {
 }
 
 // False when more rows survive than there is room for.
-Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region,
-                           text::Choice& choice) {
+Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice) {
   const size_t record_bytes = info(0).record_bytes;
   const auto num_rows = static_cast<uint32_t>(records.size() / record_bytes);
   const float* const centers = memory_.rows.data();
@@ -311,10 +310,10 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
       const TokenId id = first_row + done + r;
       const float high = centers[r] + radii[r];
       if (high < choice.floor() && !choice.IsPenalised(id)) continue;
-      text::Bounded c = {.id = id,
-                         .center = centers[r],
-                         .low = choice.Penalised(id, centers[r] - radii[r]),
-                         .high = choice.Penalised(id, high)};
+      Bounded c = {.id = id,
+                   .center = centers[r],
+                   .low = choice.Penalised(id, centers[r] - radii[r]),
+                   .high = choice.Penalised(id, high)};
       if (!choice.MayMatter(id, c.low, c.high)) continue;
       if (candidates_.size() == memory_.candidates.size()) {
         candidates_ = candidates_.first(choice.Prune(candidates_, false));
@@ -329,8 +328,8 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
 
 // Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked. One that is left
 // is the token.
-Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
-  const auto ask = [&](text::Bounded& c) -> Result<void> {
+Result<void> Head::AskStage(uint32_t stage, TokenChoice& choice) {
+  const auto ask = [&](Bounded& c) -> Result<void> {
     THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(stage, c.id));
     float center = 0;
     float radius = 0;
@@ -345,12 +344,12 @@ Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
   TokenId asked = kNoToken;
   if (!choice.needs_logits()) {
     if (candidates_.size() <= 1) return {};
-    text::Bounded& best = candidates_[Likeliest(candidates_)];
+    Bounded& best = candidates_[Likeliest(candidates_)];
     asked = best.id;
     THIMBLE_TRY(ask(best));
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
   }
-  for (text::Bounded& c : candidates_) {
+  for (Bounded& c : candidates_) {
     if (c.id != asked) THIMBLE_TRY(ask(c));
   }
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
@@ -381,7 +380,7 @@ bool Head::IsScanCheaper(TokenId fetched) const {
   for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
     bytes += stream::kCommandBytes + run.bytes;
     // A row's checksum is in its record.
-    for (const text::Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
+    for (const Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
       if (c.id >= rows_in_memory) bytes += stream::kCommandBytes;
     }
   }
@@ -389,7 +388,7 @@ bool Head::IsScanCheaper(TokenId fetched) const {
 }
 
 // Reads the weights of all candidates but `fetched`, in the order of the file.
-Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, text::Choice& choice) {
+Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, TokenChoice& choice) {
   for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
     THIMBLE_TRY(FetchRun(x, candidates_.subspan(run.first, run.end - run.first), choice));
   }
@@ -397,7 +396,7 @@ Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, text::C
 }
 
 // At most kBlockRows candidates, with what lies between them, in one read.
-Result<void> Head::FetchRun(const math::Activation& x, std::span<text::Bounded> run, text::Choice& choice) {
+Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, TokenChoice& choice) {
   const TensorRef& tensor = *parts_.tensor;
   const uint64_t row_bytes = tensor.row_bytes();
   // The checksums come first: they may lie on the card, too, and share the buffer.

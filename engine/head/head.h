@@ -15,16 +15,16 @@
 #include "engine/base/workers.h"
 #include "engine/formats/index_file.h"
 #include "engine/head/query.h"
+#include "engine/head/sampler.h"
 #include "engine/math/kernels.h"
 #include "engine/storage/file_reader.h"
 #include "engine/storage/flash_writer.h"
 #include "engine/stream/tile_stream.h"
-#include "engine/text/sampler.h"
 
 namespace thimble::head {
 
 // Rows whose logits are computed at once: floats of HeadMemory::rows are twice as many.
-inline constexpr uint32_t kBlockRows = formats::kMostGroupRows;
+inline constexpr uint32_t kBlockRows = formats::kMaxGroupRows;
 
 // Working memory: the caller's, sized as said. Everything from `vectors` on only for a screen.
 struct HeadMemory {
@@ -38,10 +38,10 @@ struct HeadMemory {
   std::span<uint32_t> group_checks;  // section kGroupChecks
   std::span<int8_t> codes;           // QueryCodeBytes()
   std::span<float> quantized_state;  // [hidden_size], for rows of Q8_0
-  std::span<text::Bounded> candidates;
+  std::span<Bounded> candidates;
   std::span<std::byte> psram;  // records of all stages: stage 0's rows of this region, then stage 1's, ...
   std::span<std::byte> flash;
-  std::array<formats::StagePlace, formats::kMostStages> places = {};
+  std::array<formats::StagePlace, formats::kMaxStages> places = {};
 };
 
 struct HeadParts {
@@ -72,7 +72,7 @@ class Head {
   // The token that `choice` makes of the logits of x [hidden_size]; where logits are kept, of those that
   // ComputeLogits() left. Fails by I/O or cancellation, kCorrupt if weights or index turn out to be damaged: a checksum
   // does not fit, or a logit is not a finite number. `choice` is used up.
-  Result<TokenId> Choose(const float* x, text::Choice& choice);
+  Result<TokenId> Choose(const float* x, TokenChoice& choice);
 
  private:
   // Rows of a stage that are in one place.
@@ -105,26 +105,26 @@ class Head {
   Result<void> CheckRecord(std::span<const std::byte> record, uint64_t offset) const;
   Result<std::span<const std::byte>> Record(uint32_t stage, uint32_t row);
 
-  Result<TokenId> Scan(const math::Activation& x, text::Choice& choice);
+  Result<TokenId> Scan(const math::Activation& x, TokenChoice& choice);
   template <class Use>
   Result<void> ForRows(const math::Activation& x, Use use);
   Result<void> CheckFinite(uint32_t first_row, std::span<const float> logits) const;
 
   // The first stage says whether the screen is still of use.
-  Result<bool> AskFirstStage(text::Choice& choice);
-  Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, text::Choice& choice);
-  Result<void> AskStage(uint32_t stage, text::Choice& choice);
+  Result<bool> AskFirstStage(TokenChoice& choice);
+  Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice);
+  Result<void> AskStage(uint32_t stage, TokenChoice& choice);
   Run NextRun(size_t from, TokenId fetched) const;
   bool IsScanCheaper(TokenId fetched) const;
-  Result<void> FetchRows(const math::Activation& x, TokenId fetched, text::Choice& choice);
-  Result<void> FetchRun(const math::Activation& x, std::span<text::Bounded> run, text::Choice& choice);
-  Result<bool> Screen(const math::Activation& x, text::Choice& choice);
+  Result<void> FetchRows(const math::Activation& x, TokenId fetched, TokenChoice& choice);
+  Result<void> FetchRun(const math::Activation& x, std::span<Bounded> run, TokenChoice& choice);
+  Result<bool> Screen(const math::Activation& x, TokenChoice& choice);
 
   HeadParts parts_;
   HeadMemory memory_;
   Query query_;
-  std::array<Stage, formats::kMostStages> stages_ = {};
-  std::span<text::Bounded> candidates_;  // of the token being chosen: the used part of the memory
+  std::array<Stage, formats::kMaxStages> stages_ = {};
+  std::span<Bounded> candidates_;  // of the token being chosen: the used part of the memory
 };
 
 }  // namespace thimble::head

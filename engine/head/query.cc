@@ -14,9 +14,9 @@ constexpr double kUnitRoundoff = 0x1p-24;
 constexpr double kSlack = 1.0 + 0x1p-20;  // covers the few roundings that a bound itself goes through
 constexpr float kLargest = 0x1p40f;       // of |x[i]|; the largest of them is at least 1 / kLargest
 constexpr double kLargestLogit = 0x1p90;
-constexpr int32_t kMostQueryCode = 8191;
-constexpr int32_t kLeastQueryCode = 64;  // a query of fewer steps bounds nothing
-constexpr double kMostCoefficient = 127;
+constexpr int32_t kMaxQueryCode = 8191;
+constexpr int32_t kMinQueryCode = 64;  // a query of fewer steps bounds nothing
+constexpr double kMaxCoefficient = 127;
 
 double Magnitude(double x) { return x < 0 ? -x : x; }
 
@@ -81,8 +81,8 @@ bool Query::SetCodes(const float* x, float largest) {
   uint32_t bits = 0;
   for (uint32_t i = 0; i < screen_->num_stages; ++i) bits = std::max(bits, screen_->stages[i].bits);
   const int64_t allowed = (int64_t{1} << 30) / ((int64_t{hidden_size_} + 1) << bits);
-  const auto steps = static_cast<int32_t>(std::min<int64_t>(allowed, kMostQueryCode));
-  if (steps < kLeastQueryCode) return false;
+  const auto steps = static_cast<int32_t>(std::min<int64_t>(allowed, kMaxQueryCode));
+  if (steps < kMinQueryCode) return false;
   code_scale_ = largest * N::Reciprocal(static_cast<float>(steps));
   const float inverse = N::Reciprocal(code_scale_);
   std::fill(codes_.begin(), codes_.end(), int8_t{0});
@@ -112,7 +112,7 @@ void Query::SetStage(uint32_t index) {
   const double operations = (hidden_size_ + 7) / 8 + 4;
   const double dot_error = operations * kUnitRoundoff * kSlack * norm_;
 
-  std::array<float, formats::kMostDirections> terms = {};
+  std::array<float, formats::kMaxDirections> terms = {};
   float largest_term = 0.0f;
   double all_terms = 0;
   double leak = 0;
@@ -135,8 +135,8 @@ void Query::SetStage(uint32_t index) {
   }
 
   const double bound =
-      leak + kMostCoefficient * (term_error + scales * dot_error) + 2 * dot_error * max_norm +
-      32 * kUnitRoundoff * (Magnitude(static_cast<double>(base)) + kMostCoefficient * all_terms + norm_ * max_norm) +
+      leak + kMaxCoefficient * (term_error + scales * dot_error) + 2 * dot_error * max_norm +
+      32 * kUnitRoundoff * (Magnitude(static_cast<double>(base)) + kMaxCoefficient * all_terms + norm_ * max_norm) +
       0x1p-100;
   const double of_scale =
       static_cast<double>(stage.code_norm) * (code_error_ + 32 * kUnitRoundoff * (norm_ + code_error_));

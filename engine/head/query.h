@@ -46,9 +46,9 @@ class Query {
   uint32_t hidden_size_ = 0;
   std::span<const float> vectors_;
   std::span<int8_t> codes_;
-  std::array<float, 1 + formats::kMostDirections> dots_ = {};  // of x with the vectors
-  std::array<std::array<int16_t, formats::kMostDirections>, formats::kMostStages> directions_ = {};
-  std::array<math::ScreenQuery, formats::kMostStages> stages_ = {};
+  std::array<float, 1 + formats::kMaxDirections> dots_ = {};  // of x with the vectors
+  std::array<std::array<int16_t, formats::kMaxDirections>, formats::kMaxStages> directions_ = {};
+  std::array<math::ScreenQuery, formats::kMaxStages> stages_ = {};
   float code_scale_ = 0;  // x is about this times the codes
   int32_t code_sum_ = 0;
   double norm_ = 0;        // at least that of x

@@ -58,7 +58,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   const uint32_t half = shape_.head_dim / 2;
   THIMBLE_TRY(Embed(tokens, a));
   for (uint32_t i = 0; i < n; ++i) {
-    ShareRows(workers_, half, kLeastSharedUnits, [&](uint32_t begin, uint32_t end) {
+    ShareRows(workers_, half, kMinSharedUnits, [&](uint32_t begin, uint32_t end) {
       const size_t at = size_t{i} * half + begin;
       math::RotaryAngles(&a.cos[at], &a.sin[at], &memory_.inv_freq[begin], end - begin, first_position + i);
     });
@@ -237,7 +237,7 @@ Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activati
   THIMBLE_TRY(Stream({TensorKind::kFfnUp, layer}, normed, a.up.data(), n));
   const uint64_t activations = uint64_t{n} * shape_.intermediate_size;
   for (size_t i = 0; i < n; ++i) {
-    ShareRows(workers_, shape_.intermediate_size, kLeastSharedUnits, [&](uint32_t begin, uint32_t end) {
+    ShareRows(workers_, shape_.intermediate_size, kMinSharedUnits, [&](uint32_t begin, uint32_t end) {
       const size_t at = i * shape_.intermediate_size + begin;
       kernels_->silu_mul(&a.gate[at], &a.up[at], end - begin);
     });

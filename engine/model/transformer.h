@@ -35,7 +35,7 @@ struct Activations {
   std::span<float> attended;  // [whole positions, q_dim]
   std::span<float> gate;      // [whole positions, intermediate_size]
   std::span<float> up;        // [whole positions, intermediate_size]
-  // Of all positions, the input of one matrix at a time, as Q8_0 wants it: plan::QuantizedBlocks() of each.
+  // Of all positions, the input of one matrix at a time, as Q8_0 wants it.
   std::span<math::Q8Block> quantized;
 };
 

@@ -4,21 +4,22 @@
 #include <bit>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <string_view>
 
 #include "engine/base/text_buffer.h"
-#include "engine/math/kernels.h"
+#include "engine/head/needs.h"
+#include "engine/model/needs.h"
 #include "engine/storage/bouncing_device.h"
 #include "engine/stream/tile_stream.h"
+#include "engine/text/needs.h"
 
 namespace thimble::plan {
 namespace {
 
 constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
-constexpr uint64_t kScreenCandidateBytes = 16;  // of text::Bounded, which this layer does not know
-constexpr uint32_t kLeastCandidates = 256;
-constexpr uint32_t kLeastPromptBatch = 64;  // before the screen takes what is left
+constexpr uint32_t kMinPromptBatch = 64;  // before the screen takes what is left
 
 // What MakePlan() was given.
 struct Request {
@@ -28,14 +29,6 @@ struct Request {
   uint32_t block_bytes;
   const PlanOptions& options;
   const formats::Index* index;
-};
-
-// Where a buffer goes: the first of the two regions that has room left.
-struct Wish {
-  BufferId id;
-  Region first;
-  Region second;
-  uint64_t bytes;
 };
 
 // Bytes that a tile of `bytes` bytes needs when it is bounced, wherever it starts.
@@ -90,93 +83,70 @@ Result<void> PlanZones(const formats::ModelFile& model, Plan& plan) {
   return {};
 }
 
-// In a model of one layer only the last position of a batch goes through all of it.
-uint64_t PromptBatchBytes(const formats::ModelFile& model, uint64_t positions) {
-  if (positions < 2) return 0;
-  const uint64_t whole = model.shape.num_hidden_layers == 1 ? 1 : positions;
-  return (whole * ActivationFloats(model, true) + (positions - whole) * ActivationFloats(model, false)) * kFloat;
-}
-
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
 uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
-  while (fits < most && ArenaBytes(PromptBatchBytes(model, fits + 1)) <= bytes) ++fits;
+  while (fits < most && ArenaBytes(model::BatchNeed(model, fits + 1).bytes) <= bytes) ++fits;
   return fits;
 }
 
-// The index asks for room for twice the rows that top-k was seen to leave after the first stage: half of that
-// does, where memory is short. Samplers that keep one token leave far fewer.
-uint32_t LeastCandidates(const TextNeeds& text, const formats::ScreenInfo& screen) {
-  const uint64_t wanted = text.candidate_bytes != 0
-                              ? (uint64_t{screen.num_candidates} + 1) / 2
-                              : std::max<uint64_t>(kLeastCandidates, 2 * uint64_t{screen.stages[0].rows_left_most});
-  return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
-}
-
-// For a prompt batch of so many positions, then for so many rows that survive the screen.
+// What goes on at one time or another: for a prompt batch of so many positions, then for so many rows that survive the
+// screen.
 uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_batch, uint32_t num_candidates) {
   const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
-  const uint64_t encoding = has_texts ? request.text.work_bytes(plan.max_prompt_bytes) : 0;
-  const uint64_t candidates = plan.screened ? num_candidates * kScreenCandidateBytes : 0;
-  return std::max({encoding, candidates, PromptBatchBytes(request.model, prompt_batch)});
+  uint64_t bytes = model::BatchNeed(request.model, prompt_batch).bytes;
+  if (has_texts) bytes = std::max(bytes, text::EncodingNeed(request.text.work_bytes(plan.max_prompt_bytes)).bytes);
+  if (plan.screened) bytes = std::max(bytes, head::CandidatesNeed(num_candidates).bytes);
+  return bytes;
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
-std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
+constexpr std::array kOrder = {
+    BufferId::kTiles,         BufferId::kBounce,        BufferId::kTokenizerCache, BufferId::kTensorTable,
+    BufferId::kSession,       BufferId::kActivations,   BufferId::kRotary,         BufferId::kNorms,
+    BufferId::kScores,        BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenQuery,
+    BufferId::kScreenVectors, BufferId::kText,          BufferId::kPenalised,      BufferId::kBlockChecks,
+    BufferId::kTokens,        BufferId::kHistory,       BufferId::kLogits,         BufferId::kTokenizer,
+    BufferId::kEmbeddingTile, BufferId::kAttentionTile, BufferId::kFfnTile,        BufferId::kHeadTile,
+    BufferId::kKvCache,       BufferId::kWeightsPsram,  BufferId::kWeightsFlash,   BufferId::kScreenFlash,
+    BufferId::kScreenPsram,   BufferId::kRowChecks,     BufferId::kScratch};
+static_assert(kOrder.size() == kNumBuffers);
+
+// What all parts need, in that order.
+std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   const TextNeeds& text = request.text;
-  const formats::Index* const index = request.index;
   const ModelShape& s = request.model.shape;
-  const uint64_t hidden = s.hidden_size;
-  const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
-  const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
   const bool in_memory = plan.tokenizer == TokenizerPlace::kInMemory;
   const bool on_card = plan.tokenizer == TokenizerPlace::kOnCard;
-  const uint64_t penalised = std::min(text.penalised, uint64_t{plan.n_ctx});
-  const auto section = [&](formats::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
-  const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
-  const uint64_t vectors = section(formats::Section::kVectors) + section(formats::Section::kGroupChecks);
-  const bool has_q8_head = request.model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
-  const uint64_t query =
-      uint64_t{formats::ScreenUnits(s.hidden_size)} * formats::kScreenUnit * 2 + (has_q8_head ? hidden * kFloat : 0);
-  const stream::ResidentBytes resident = stream::ResidentBytesOf(request.model, plan.options.resident());
   const bool bounced = plan.options.tiles == TileMode::kBounced;
-  const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
+  std::array<Need, kNumBuffers> all;
+  for (size_t i = 0; i < kNumBuffers; ++i) all[i] = {.id = kOrder[i], .regions = kPsramFirst};
+  const auto add = [&](std::span<const Need> needs) {
+    for (const Need& need : needs) *std::ranges::find(all, need.id, &Need::id) = need;
+  };
+  add(model::Needs(request.model, plan.n_ctx, plan.options.resident(), request.index));
+  add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
+  add(head::SamplerNeeds(text.candidate_bytes, std::min(text.penalised, uint64_t{plan.n_ctx})));
+  add(text::Needs(in_memory ? text.table_bytes : 0, on_card ? text.cache_bytes : 0,
+                  in_memory || on_card ? text.held_bytes : 0));
   using enum BufferId;
-  using enum Region;
-  return {{
-      {kTiles, kSramDma, kSramDma, bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
-      {kBounce, kSramDma, kSramDma, bounced ? kHeaderBufferBytes : uint64_t{0}},
-      {kStack, kSram, kSram, kStackBytes},
-      {kTensorTable, kSram, kSram, TensorCount(s) * sizeof(TensorRef)},
-      {kSession, kSram, kSram, kSessionBytes},
-      {kActivations, kSram, kPsram, ActivationFloats(request.model, true) * kFloat},
-      {kRotary, kSram, kPsram, uint64_t{s.head_dim / 2} * kFloat},
-      {kNorms, kSram, kPsram, norms * kFloat},
-      {kScores, kSram, kPsram, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
-      {kText, kSram, kPsram, in_memory || on_card ? text.held_bytes : 0},
-      {kCandidates, kSram, kPsram, text.candidate_bytes},
-      {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
-      {kHeadRows, kSram, kPsram, 2 * uint64_t{formats::kMostGroupRows} * kFloat},
-      {kScreenQuery, kSram, kPsram, screen(query)},
-      {kScreenVectors, kSram, kPsram, screen(vectors)},
-      {kBlockChecks, kSram, kPsram, section(formats::Section::kBlockChecks)},
-      {kTokens, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kHistory, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kLogits, kPsram, kSram, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
-      {kTokenizer, kPsram, kSram, in_memory ? text.table_bytes : 0},
-      {kTokenizerCache, kSramDma, kSramDma, on_card ? text.cache_bytes : 0},
-      {kEmbeddingTile, kPsram, kSram, bounced_tile(Zone::kEmbedding)},
-      {kAttentionTile, kPsram, kSram, bounced_tile(Zone::kAttention)},
-      {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
-      {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
-      {kKvCache, kPsram, kSram, kv * kFloat},
-      {kWeightsPsram, kPsram, kPsram, resident.psram},
-      {kWeightsFlash, kFlash, kFlash, resident.flash},
-      {kScreenFlash, kFlash, kFlash, 0},
-      {kScreenPsram, kPsram, kPsram, 0},
-      {kRowChecks, kPsram, kSram, section(formats::Section::kRowChecks)},
-      {kScratch, kPsram, kSram, 0},
+  const auto bounced_tile = [&](BufferId id, Zone zone) {
+    return Need{id, kPsramFirst, bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0};
+  };
+  const std::array<Need, 10> own = {{
+      {kTiles, Only(Region::kSramDma), bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
+      {kBounce, Only(Region::kSramDma), bounced ? kHeaderBufferBytes : uint64_t{0}},
+      {kTensorTable, Only(Region::kSram), TensorCount(s) * sizeof(TensorRef)},
+      {kSession, kInternal, kSessionBytes},
+      {kTokens, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {kHistory, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      bounced_tile(kEmbeddingTile, Zone::kEmbedding),
+      bounced_tile(kAttentionTile, Zone::kAttention),
+      bounced_tile(kFfnTile, Zone::kFfn),
+      bounced_tile(kHeadTile, Zone::kHead),
   }};
+  add(own);
+  return all;
 }
 
 // The most blocks that `bytes` bytes at start + k * step can touch.
@@ -276,36 +246,36 @@ TokenCost ScanCost(const formats::ModelFile& model, Plan plan) {
   return plan.PlacementOf(model.tensor({TensorKind::kLmHead, 0})).cost;
 }
 
-// `left`: bytes of the region that the buffer should go to first.
-std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left, const Plan& plan) {
+// `left`: bytes of `region`, where the buffer came nearest to fitting.
+std::unexpected<Error> RefuseBuffer(const Need& need, Region region, uint64_t left, const Plan& plan) {
   char name[sizeof(Error::name)];
   TextBuffer text(name);
-  text.Append(RegionName(wish.first));
+  text.Append(RegionName(region));
   text.Append(" has no room for the ");
-  text.Append(BufferName(wish.id));
+  text.Append(BufferName(need.id));
   using enum BufferId;
-  const bool is_batch = wish.id == kScratch && plan.options.prompt_batch != 0;
-  const bool grows_with_context = wish.id == kKvCache || wish.id == kScores || wish.id == kTokens ||
-                                  wish.id == kHistory || (wish.id == kScratch && !is_batch);
-  const bool is_weights = wish.id == kWeightsPsram || wish.id == kWeightsFlash;
-  const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
+  const bool is_batch = need.id == kScratch && plan.options.prompt_batch != 0;
+  const bool grows_with_context = need.id == kKvCache || need.id == kScores || need.id == kTokens ||
+                                  need.id == kHistory || (need.id == kScratch && !is_batch);
+  const bool is_weights = need.id == kWeightsPsram || need.id == kWeightsFlash;
+  const bool is_tile = need.id == kTiles || need.id == kAttentionTile || need.id == kFfnTile || need.id == kHeadTile;
   return Fail(Error{
       .code = Code::kOutOfMemory,
       .what =
-          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
+          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower ctx-size"
           : is_batch   ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
                          "prompt_batch"
           : is_tile    ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
                          "tiles or more chunks"
           : is_weights ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
                          "psram_weights_percent or flash_weights_percent"
-          : wish.id == kCandidates
+          : need.id == kCandidates
               ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: top-p without top-k needs all "
                 "logits at once: give a --top-k (a small one), or --top-p 1"
               : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
                 "with more memory or a smaller model",
       .have = left,
-      .need = ArenaBytes(wish.bytes)}
+      .need = ArenaBytes(need.bytes)}
                   .Named(std::string_view(name, text.size())));
 }
 
@@ -321,76 +291,6 @@ const char* TokenizerPlaceName(TokenizerPlace place) {
       return "card";
     case TokenizerPlace::kNowhere:
       return "nowhere";
-  }
-  return "";
-}
-
-const char* BufferName(BufferId id) {
-  switch (id) {
-    case BufferId::kTiles:
-      return "weight tiles";
-    case BufferId::kBounce:
-      return "bounce buffer";
-    case BufferId::kStack:
-      return "stack";
-    case BufferId::kTensorTable:
-      return "tensor table";
-    case BufferId::kSession:
-      return "session";
-    case BufferId::kNorms:
-      return "norm weights";
-    case BufferId::kActivations:
-      return "activations";
-    case BufferId::kRotary:
-      return "rotary frequencies";
-    case BufferId::kScores:
-      return "attention scores";
-    case BufferId::kTokens:
-      return "prompt ids";
-    case BufferId::kHistory:
-      return "context ids";
-    case BufferId::kCandidates:
-      return "sampler candidates";
-    case BufferId::kPenalised:
-      return "penalised ids";
-    case BufferId::kHeadRows:
-      return "LM head block";
-    case BufferId::kBlockChecks:
-      return "weight checksums";
-    case BufferId::kRowChecks:
-      return "embedding checksums";
-    case BufferId::kScreenVectors:
-      return "screen vectors";
-    case BufferId::kScreenQuery:
-      return "screen query";
-    case BufferId::kScreenPsram:
-      return "screen";
-    case BufferId::kScreenFlash:
-      return "screen in flash";
-    case BufferId::kTokenizer:
-      return "tokenizer";
-    case BufferId::kTokenizerCache:
-      return "tokenizer cache";
-    case BufferId::kScratch:
-      return "scratch";
-    case BufferId::kText:
-      return "text held back";
-    case BufferId::kLogits:
-      return "logits";
-    case BufferId::kWeightsPsram:
-      return "weights";
-    case BufferId::kWeightsFlash:
-      return "weights in flash";
-    case BufferId::kKvCache:
-      return "KV cache";
-    case BufferId::kEmbeddingTile:
-      return "embedding row";
-    case BufferId::kAttentionTile:
-      return "attention matrix";
-    case BufferId::kFfnTile:
-      return "MLP chunk";
-    case BufferId::kHeadTile:
-      return "LM head chunk";
   }
   return "";
 }
@@ -469,24 +369,6 @@ TokenCost Plan::PromptCost(const formats::ModelFile& model, uint32_t positions) 
   return sum;
 }
 
-uint64_t ActivationFloats(const formats::ModelFile& model, bool whole) {
-  static_assert(sizeof(math::Q8Block) % kFloat == 0 && alignof(math::Q8Block) == kFloat);
-  const ModelShape& s = model.shape;
-  const uint64_t always = 2 * uint64_t{s.hidden_size} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.head_dim / 2};
-  return always + (whole ? 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.intermediate_size} : 0) +
-         QuantizedBlocks(model, whole) * (sizeof(math::Q8Block) / kFloat);
-}
-
-uint64_t QuantizedBlocks(const formats::ModelFile& model, bool whole) {
-  const auto is_q8_matrix = [](const TensorRef& t) {
-    return t.type == DType::kQ8_0 && t.id.kind != TensorKind::kTokenEmbd;
-  };
-  if (std::ranges::none_of(model.tensors, is_q8_matrix)) return 0;
-  const ModelShape& s = model.shape;
-  const uint32_t widest = std::max({s.hidden_size, s.q_dim(), s.intermediate_size});
-  return (whole ? widest : s.hidden_size) / math::Q8Block::kElements;
-}
-
 PlanOptions OriginalPlan(const ModelShape& shape) {
   constexpr uint32_t kHeadRows = 256;
   return {.tiles = TileMode::kBounced,
@@ -507,32 +389,39 @@ bool GroupFits(const Request& request, const Plan& plan) {
 
 // A first stage that is mostly read from the card may cost more than what it saves.
 bool SavesReads(const Request& request, const Plan& plan) {
-  return plan.head_cost.card_bytes < ScanCost(request.model, plan).card_bytes;
+  return plan.screened && plan.head_cost.card_bytes < ScanCost(request.model, plan).card_bytes;
 }
 
-// With the screen or without, and with the tokenizer in this place.
-Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace tokenizer) {
+// What MakePlan() has to decide before it can place anything.
+struct Layout {
+  bool screened = false;
+  TokenizerPlace tokenizer = TokenizerPlace::kNone;
+  uint32_t tile_buffer_bytes = 0;
+  bool cache_first = false;  // the KV cache is placed before what is hot
+};
+
+Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
   const auto& [model, text, board, block_bytes, options, index] = request;
   Plan plan;
   plan.options = options;
-  plan.screened = screened;
-  plan.tokenizer = tokenizer;
+  plan.screened = layout.screened;
+  plan.tokenizer = layout.tokenizer;
   plan.block_bytes = block_bytes;
   plan.n_ctx = options.n_ctx != 0 ? options.n_ctx : model.shape.max_position_embeddings;
-  plan.tile_buffer_bytes = options.tile_buffer_bytes != 0 ? options.tile_buffer_bytes : board.tile_buffer_bytes;
+  plan.tile_buffer_bytes = layout.tile_buffer_bytes;
   plan.prompt_batch = options.prompt_batch;
   if (plan.n_ctx > model.shape.max_position_embeddings) {
-    return Fail({.code = Code::kInvalidArgument,
-                 .what = "a context of {need} positions was asked for and the model was made for {have}: lower -c",
-                 .have = model.shape.max_position_embeddings,
-                 .need = plan.n_ctx});
-  }
-  if (plan.n_ctx > kMaxContext) {
     return Fail(
         {.code = Code::kInvalidArgument,
-         .what = "a context of {need} positions is more than the {have} this engine computes: give a smaller -c",
-         .have = kMaxContext,
+         .what = "a context of {need} positions was asked for and the model was made for {have}: lower ctx-size",
+         .have = model.shape.max_position_embeddings,
          .need = plan.n_ctx});
+  }
+  if (plan.n_ctx > kMaxContext) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "a context of {need} positions is more than the {have} this engine computes: lower ctx-size",
+                 .have = kMaxContext,
+                 .need = plan.n_ctx});
   }
   if (options.prompt_batch > plan.n_ctx) {
     return Fail(
@@ -583,21 +472,26 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
-  std::array<Wish, kNumBuffers> wishes = Wishes(request, plan);
+  std::array<Need, kNumBuffers> needs = Needs(request, plan);
+  if (layout.cache_first) {
+    const auto cache = std::ranges::find(needs, BufferId::kKvCache, &Need::id);
+    cache->regions = kInternalFirst;  // what else wants PSRAM may need all of it
+    std::rotate(std::ranges::find(needs, BufferId::kSession, &Need::id), cache, cache + 1);
+  }
   const uint32_t num_candidates = plan.screened ? index->screen.num_candidates : 0;
   // A prompt goes a few positions at a time at least.
   const uint64_t scratch = ArenaBytes(ScratchBytes(
-      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch),
+      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kMinPromptBatch),
       num_candidates));
   const auto psram_left = [&] {
     const uint64_t psram = left_in(Region::kPsram);
     return psram > scratch ? psram - scratch : 0;
   };
-  for (Wish& wish : wishes) {
-    if (wish.id == BufferId::kRowChecks && ArenaBytes(wish.bytes) > psram_left()) {
-      wish.bytes = 0;  // read from the card one by one
+  for (Need& need : needs) {
+    if (need.id == BufferId::kRowChecks && ArenaBytes(need.bytes) > psram_left()) {
+      need.bytes = 0;  // read from the card one by one
     }
-    if (wish.id == BufferId::kScreenFlash && plan.screened) {
+    if (need.id == BufferId::kScreenFlash && plan.screened) {
       const auto cost_of = [&](bool first_stage_first) {
         PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), first_stage_first,
                     plan);
@@ -606,25 +500,29 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
       };
       const uint64_t later_stages_first = cost_of(false);
       if (cost_of(true) >= later_stages_first) cost_of(false);
-      wish.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::flash_rows);
+      need.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::flash_rows);
     }
-    if (wish.id == BufferId::kScreenPsram && plan.screened) {
-      wish.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::psram_rows);
+    if (need.id == BufferId::kScreenPsram && plan.screened) {
+      need.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::psram_rows);
     }
-    if (wish.id == BufferId::kScratch) {
-      const uint64_t room = std::max(left_in(wish.first), left_in(wish.second)) / kArenaAlign * kArenaAlign;
+    if (need.id == BufferId::kScratch) {
+      uint64_t room = 0;
+      for (Region region : need.regions.span()) room = std::max(room, left_in(region) / kArenaAlign * kArenaAlign);
       if (plan.prompt_batch == 0) {
-        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMostPromptBatch));
+        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMaxPromptBatch));
       }
-      const uint32_t least = plan.screened ? LeastCandidates(text, index->screen) : 0;
-      wish.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
+      const uint32_t least = plan.screened ? head::MinCandidates(text.candidate_bytes != 0, index->screen) : 0;
+      need.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
                             ScratchBytes(request, plan, plan.prompt_batch, least));
     }
-    const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left_in(region); };
-    if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first), plan);
-    const Region region = fits(wish.first) ? wish.first : wish.second;
-    left_in(region) -= ArenaBytes(wish.bytes);
-    plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
+    const auto found =
+        std::ranges::find_if(need.regions.span(), [&](Region r) { return ArenaBytes(need.bytes) <= left_in(r); });
+    if (found == need.regions.span().end()) {
+      const Region roomiest = *std::ranges::max_element(need.regions.span(), {}, left_in);
+      return RefuseBuffer(need, roomiest, left_in(roomiest), plan);
+    }
+    left_in(*found) -= ArenaBytes(need.bytes);
+    plan.buffers[static_cast<size_t>(need.id)] = {*found, need.bytes};
   }
   if (plan.screened && !GroupFits(request, plan)) {
     return Fail({.code = Code::kOutOfMemory,
@@ -635,19 +533,65 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
   return plan;
 }
 
+bool IsHotInternal(const Request& request, const Plan& plan) {
+  return std::ranges::none_of(Needs(request, plan), [&](const Need& need) {
+    return need.is_hot && plan.buffer(need.id).region == Region::kPsram && plan.buffer(need.id).bytes != 0;
+  });
+}
+
+// What came of a layout.
+struct Outcome {
+  bool fits = false;
+  bool is_small = false;  // it does not fit, and something smaller might
+  bool is_hot_internal = false;
+  bool saves_reads = false;  // its screen does
+};
+
+// Not inlined: a plan is a kilobyte of stack, which is free again when the next layout is tried.
+[[gnu::noinline]] Outcome Try(const Request& request, const Layout& layout) {
+  const Result<Plan> plan = PlanLayout(request, layout);
+  if (!plan) return {.is_small = plan.error().code == Code::kOutOfMemory};
+  return {.fits = true, .is_hot_internal = IsHotInternal(request, *plan), .saves_reads = SavesReads(request, *plan)};
+}
+
+// Tiles and all else share the board's internal memory. Tiles are as large as the board's where what is hot lies in
+// internal memory beside them; if not, three quarters or half of that; if nothing helps, as large as fits. Where
+// nothing fits, the KV cache goes first: small buffers then fill what is left of either piece of that memory.
+Layout ChooseTiles(const Request& request, Layout layout) {
+  const uint32_t chosen = request.options.tile_buffer_bytes;
+  const uint32_t whole = chosen != 0 ? chosen : request.board.tile_buffer_bytes;
+  const bool may_shrink = chosen == 0 && request.options.tiles == TileMode::kStreamed;
+  std::optional<Layout> fits;
+  for (const bool cache_first : {false, true}) {
+    for (uint32_t quarters = 4; quarters >= (may_shrink ? 2u : 4u); --quarters) {
+      layout.tile_buffer_bytes =
+          quarters == 4 ? whole : whole / 4 * quarters / request.block_bytes * request.block_bytes;
+      layout.cache_first = cache_first;
+      const Outcome outcome = Try(request, layout);
+      if (outcome.is_hot_internal || (!outcome.fits && !outcome.is_small)) return layout;
+      if (outcome.fits && !fits) fits = layout;
+    }
+    if (fits) return *fits;
+  }
+  layout.tile_buffer_bytes = whole;
+  layout.cache_first = false;
+  return layout;
+}
+
 // The tokenizer where it fits first.
-Result<Plan> PlanTokenizer(const Request& request, bool screened) {
+Layout ChooseTokenizer(const Request& request, bool screened) {
   const TextNeeds& text = request.text;
-  if (text.table_bytes == 0) return PlanWith(request, screened, TokenizerPlace::kNone);
+  const auto in = [&](TokenizerPlace place) {
+    return ChooseTiles(request, {.screened = screened, .tokenizer = place});
+  };
+  if (text.table_bytes == 0) return in(TokenizerPlace::kNone);
   const bool fits_board = ArenaBytes(text.table_bytes) <=
                           std::max(request.board.capacity(Region::kPsram), request.board.capacity(Region::kSram));
-  if (fits_board) {
-    Result<Plan> plan = PlanWith(request, screened, TokenizerPlace::kInMemory);
-    if (plan || plan.error().code != Code::kOutOfMemory || text.cache_bytes == 0) return plan;
-    Result<Plan> on_card = PlanWith(request, screened, TokenizerPlace::kOnCard);
-    return on_card ? on_card : plan;
-  }
-  return PlanWith(request, screened, text.cache_bytes != 0 ? TokenizerPlace::kOnCard : TokenizerPlace::kNowhere);
+  if (!fits_board) return in(text.cache_bytes != 0 ? TokenizerPlace::kOnCard : TokenizerPlace::kNowhere);
+  const Layout in_memory = in(TokenizerPlace::kInMemory);
+  if (text.cache_bytes == 0 || !Try(request, in_memory).is_small) return in_memory;
+  const Layout on_card = in(TokenizerPlace::kOnCard);
+  return Try(request, on_card).fits ? on_card : in_memory;
 }
 
 }  // namespace
@@ -656,24 +600,25 @@ Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, co
                       const PlanOptions& options, const formats::Index* index) {
   const Request request = {model, text, board, block_bytes, options, index};
   THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
-  if (!wants_screen) return PlanTokenizer(request, /*screened=*/false);
-  Result<Plan> plan = PlanTokenizer(request, /*screened=*/true);
-  const bool is_small = !plan && plan.error().code == Code::kOutOfMemory;
-  if (options.head == HeadMode::kAuto && (is_small || (plan && !SavesReads(request, *plan)))) {
-    return PlanTokenizer(request, /*screened=*/false);
+  Layout layout = ChooseTokenizer(request, wants_screen);
+  if (wants_screen && options.head == HeadMode::kAuto) {
+    const Outcome outcome = Try(request, layout);
+    if (outcome.fits ? !outcome.saves_reads : outcome.is_small) layout = ChooseTokenizer(request, false);
   }
-  return plan;
+  return PlanLayout(request, layout);
 }
 
 uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,
                         uint32_t block_bytes, PlanOptions options, const formats::Index* index) {
-  uint32_t fits = 0;
+  // A context shorter than the batch that was asked for is refused, so what fits lies between the two.
+  const uint32_t too_short = options.prompt_batch == 0 ? 0 : options.prompt_batch - 1;
+  uint32_t fits = too_short;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
-  while (fails - fits > 1) {
+  while (fits + 1 < fails) {
     options.n_ctx = fits + (fails - fits) / 2;
     (MakePlan(model, text, board, block_bytes, options, index) ? fits : fails) = options.n_ctx;
   }
-  return fits;
+  return fits == too_short ? 0 : fits;
 }
 
 }  // namespace thimble::plan

@@ -14,6 +14,7 @@
 #include "engine/base/board.h"
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
+#include "engine/base/need.h"
 #include "engine/base/tensor.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
@@ -47,13 +48,15 @@ const char* TokenizerPlaceName(TokenizerPlace place);  // "none", "memory", "car
 struct PlanOptions {
   uint32_t n_ctx = 0;  // positions in the KV cache; 0: max_position_embeddings of the model
   TileMode tiles = TileMode::kStreamed;
-  uint32_t tile_buffer_bytes = 0;  // each of the two when streamed; a multiple of the card's block size; 0: the board's
+  // Each of the two when streamed; a multiple of the card's block size. 0: the board's, or three quarters or half of
+  // that where what kernels work on has no room in internal memory beside them.
+  uint32_t tile_buffer_bytes = 0;
   // The pieces each matrix of a zone comes in, as equal as whole rows allow; 0: as few as tile_buffer_bytes allows.
   uint32_t attention_chunks = 0;
   uint32_t ffn_chunks = 0;
   uint32_t head_chunks = 0;
   // Positions of a prompt that go through the model together, so that weights are read once for all of them; 0: as many
-  // as memory is left for, up to kMostPromptBatch.
+  // as memory is left for, up to kMaxPromptBatch.
   uint32_t prompt_batch = 0;
   // Of each of the layers' matrices, in percent, the rows that stay in PSRAM and those that stay in flash: they are
   // computed on while the card gives the others. Streamed tiles only; together at most 100.
@@ -74,7 +77,7 @@ struct PlanOptions {
 // a time.
 PlanOptions OriginalPlan(const ModelShape& shape);
 
-// What the text side wants, told by the layer that knows it: this one does not.
+// How large a vocabulary and a sampler are, as values: nothing of it depends on the plan.
 struct TextNeeds {
   uint64_t table_bytes = 0;  // the loaded vocabulary; 0: no tokenizer
   uint64_t cache_bytes = 0;  // to use it from the index on the card instead; 0: the index does not have it
@@ -84,45 +87,6 @@ struct TextNeeds {
   uint64_t penalised = 0;    // ids of the sampler; at most one for each token of the context is given
   bool is_boundable = true;  // the sampler's choice can be made from bounds of logits
 };
-
-enum class BufferId : uint8_t {
-  kTiles,           // streamed: two DMA buffers that weights go through
-  kBounce,          // bounced: what the card's DMA writes; the model's header is read through all of it
-  kStack,           // of the task that runs the session
-  kTensorTable,     // where each tensor lies in the file
-  kSession,         // the session object
-  kNorms,           // all norm weights, float32, resident
-  kActivations,     // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kRotary,          // inverse frequencies
-  kScores,          // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
-  kTokens,          // ids of the prompt [n_ctx]
-  kHistory,         // ids of the context [n_ctx]
-  kCandidates,      // of the sampler
-  kPenalised,       // ids of the sampler's repetition penalty
-  kTokenizer,       // vocabulary
-  kTokenizerCache,  // pages of a vocabulary on the card, which the card's DMA writes
-  kText,            // the detokenizer's and the stop matcher's held-back text
-  kHeadRows,        // logits or bounds of a block of rows
-  kLogits,          // [vocab_size], if they are kept
-  kBlockChecks,     // the index's checksums of the weights
-  kRowChecks,       // of the rows of the token embedding
-  kScreenVectors,   // mean row, directions and checksums of the screen
-  kScreenQuery,     // codes of the hidden state
-  kScreenPsram,     // records of the screen's stages
-  kScreenFlash,     // those that lie in flash
-  kWeightsPsram,    // rows of the layers' matrices
-  kWeightsFlash,    // the same
-  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
-  // max_prompt_bytes; or the rows that survive the screen.
-  kScratch,
-  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
-  kEmbeddingTile,  // bounced: one row of the token embedding
-  kAttentionTile,  // bounced: the largest piece of q, k, v and o
-  kFfnTile,        // bounced: the largest piece of gate, up and down
-  kHeadTile,       // bounced: one piece of the LM head
-};
-inline constexpr size_t kNumBuffers = 32;
-const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
   Region region = Region::kSram;
@@ -168,8 +132,8 @@ struct Plan {
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
-  bool screened = false;                                              // the next token is found with the screen
-  std::array<formats::StagePlace, formats::kMostStages> places = {};  // of its records
+  bool screened = false;                                             // the next token is found with the screen
+  std::array<formats::StagePlace, formats::kMaxStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
 
@@ -186,15 +150,8 @@ struct Plan {
   TokenCost PromptCost(const formats::ModelFile& model, uint32_t positions) const;
 };
 
-// Floats of working memory that one position needs: more when it goes through whole layers than when only its k and v
-// of a model's only layer are wanted. QuantizedBlocks() are among them.
-uint64_t ActivationFloats(const formats::ModelFile& model, bool whole);
-
-// Blocks of a position's activations for the matrices of Q8_0; 0 for a model that has none.
-uint64_t QuantizedBlocks(const formats::ModelFile& model, bool whole);
-
 // More positions than these save few reads.
-inline constexpr uint32_t kMostPromptBatch = 256;
+inline constexpr uint32_t kMaxPromptBatch = 256;
 
 // Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
 inline constexpr uint32_t kPromptBytesPerPosition = 8;
@@ -202,16 +159,17 @@ inline constexpr uint32_t kPromptBytesPerPosition = 8;
 // Bytes reserved for the session object: the same on every target.
 inline constexpr uint64_t kSessionBytes = 3584;
 
-// Bytes reserved for the stack of the task that runs a session. Tests hold what Open(), Tokenize(), Prefill() and
-// Next() use to it, on 32-bit and 64-bit processors.
+// Bytes of stack that Open(), Tokenize(), Prefill() and Next() take at most, of the task that calls them; not among the
+// plan's buffers. Tests hold them to it, on 32-bit and 64-bit processors.
 inline constexpr uint64_t kStackBytes = 8192;
 
 // What a model file's header is read through, before the plan says where the tiles are: DMA memory that is free again
 // afterwards. The smallest tile buffers are larger, and kBounce is as large.
 inline constexpr uint32_t kHeaderBufferBytes = 4096;
 
-// Plans `model` on `board`, with its index if there is one. Buffers the step touches most go to SRAM while it lasts,
-// then to PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM. A
+// Plans `model` on `board`, with its index if there is one. Internal memory is one budget: what tiles leave
+// of Region::kSramDma is used as Region::kSram is. Buffers the step touches most go there while it lasts, then to
+// PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to internal memory. A
 // board with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a
 // scan of all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in
 // bytes) when something fits nowhere, kInvalidArgument for options out of range.

@@ -20,9 +20,9 @@ constexpr size_t kRevision = 104;                // 2: minor, major
 constexpr size_t kSectorShift = 108;             // 1
 constexpr size_t kSectorsPerClusterShift = 109;  // 1
 constexpr size_t kNumberOfFats = 110;            // 1
-constexpr uint64_t kLeastFatOffset = 24;         // behind both boot regions
-constexpr uint32_t kMostClusters = 0xFFFFFFF5;
-constexpr uint32_t kMostClusterShift = 25;  // 32 MiB
+constexpr uint64_t kMinFatOffset = 24;           // behind both boot regions
+constexpr uint32_t kMaxClusters = 0xFFFFFFF5;
+constexpr uint32_t kMaxClusterShift = 25;  // 32 MiB
 
 // An entry's type (6.2.1).
 constexpr uint32_t kEndOfFolder = 0x00, kInUse = 0x80, kSecondary = 0x40, kBenign = 0x20;
@@ -94,7 +94,7 @@ Result<VolumeLayout> ReadLayout(std::span<const std::byte> boot, const Partition
     return FailField("the exFAT volume's boot sector is damaged: sectors of 2^{have} bytes", at + kSectorShift,
                      sector_shift);
   }
-  if (cluster_shift > kMostClusterShift) {
+  if (cluster_shift > kMaxClusterShift) {
     return FailField("the exFAT volume's boot sector is damaged: clusters of 2^{have} bytes",
                      at + kSectorsPerClusterShift, cluster_shift);
   }
@@ -110,14 +110,14 @@ Result<VolumeLayout> ReadLayout(std::span<const std::byte> boot, const Partition
   const uint64_t fat_offset = Get(boot, kFatOffset, 4);
   const uint64_t fat_sectors = Get(boot, kFatLength, 4);
   const uint64_t heap_offset = Get(boot, kClusterHeapOffset, 4);
-  if (fat_offset < kLeastFatOffset || fat_offset + fat_sectors > heap_offset) {
+  if (fat_offset < kMinFatOffset || fat_offset + fat_sectors > heap_offset) {
     return FailField(
         "the exFAT volume's boot sector is damaged: its allocation table ends at sector {have}, and its "
         "clusters begin at sector {need}",
         at + kFatOffset, fat_offset + fat_sectors, heap_offset);
   }
   const uint32_t clusters = Get(boot, kClusterCount, 4);
-  if (clusters == 0 || clusters > kMostClusters || (fat_sectors << sector_shift) / 4 < uint64_t{clusters} + 2) {
+  if (clusters == 0 || clusters > kMaxClusters || (fat_sectors << sector_shift) / 4 < uint64_t{clusters} + 2) {
     return FailField("the exFAT volume's boot sector is damaged: {have} clusters, and an allocation table for {need}",
                      at + kClusterCount, clusters, (fat_sectors << sector_shift) / 4);
   }

@@ -24,7 +24,7 @@ inline constexpr uint32_t kFlashMarksOffset = 256;
 inline constexpr uint32_t kFlashVersion = 1;
 inline constexpr std::array<char, 8> kFlashMagic = {'T', 'H', 'I', 'M', 'F', 'L', 'S', '\n'};
 // The most that one flash holds.
-inline constexpr uint32_t kMostFlashSectors = kFlashSectorBytes - kFlashMarksOffset;
+inline constexpr uint32_t kMaxFlashSectors = kFlashSectorBytes - kFlashMarksOffset;
 
 // What the header says of the model, its index and the plan. Where it says something else all is written anew.
 struct FlashContents {
@@ -83,6 +83,7 @@ class FlashWriter {
   Result<void> EndSector();
   Result<void> WritePiece(uint32_t offset, std::span<const std::byte> bytes);
   Result<void> Program(uint32_t offset, std::span<const std::byte> bytes);
+  Result<void> MarkFinished(uint32_t sector);
   bool IsFinished(uint32_t sector) const;
 
   Flash* flash_ = nullptr;

@@ -13,7 +13,7 @@ constexpr size_t kType = 4;    // 1
 constexpr size_t kStart = 8;   // 4, sectors
 constexpr size_t kCount = 12;  // 4
 constexpr uint32_t kProtective = 0xEE;
-constexpr uint32_t kMostLogical = 64;
+constexpr uint32_t kMaxLogical = 64;
 
 // The header of a GUID partition table, in sector 1 (UEFI specification 2.10, 5.3.2), and its entries (5.3.3).
 constexpr size_t kGuidEntriesAt = 72;    // 8, sector
@@ -21,7 +21,7 @@ constexpr size_t kGuidEntryCount = 80;   // 4
 constexpr size_t kGuidEntryBytes = 84;   // 4
 constexpr size_t kGuidFirstSector = 32;  // 8
 constexpr size_t kGuidLastSector = 40;   // 8
-constexpr uint32_t kMostGuidEntries = 128;
+constexpr uint32_t kMaxGuidEntries = 128;
 
 }  // namespace
 
@@ -116,11 +116,11 @@ Result<std::optional<Partition>> PartitionScan::NextLogical() {
                    .what = "the chain of logical partitions goes on at sector {have}, outside of the extended one",
                    .have = at});
     }
-    if (++logical_tables_ > kMostLogical) {
+    if (++logical_tables_ > kMaxLogical) {
       stage_ = Stage::kEnd;
       return Fail({.code = Code::kCorrupt,
                    .what = "the chain of logical partitions does not end after {have}",
-                   .have = kMostLogical});
+                   .have = kMaxLogical});
     }
     THIMBLE_ASSIGN(const std::span<const std::byte> sector, sectors_->Read(at * kSectorBytes));
     if (!HasSignature(sector)) {
@@ -145,7 +145,7 @@ Result<void> PartitionScan::ReadGuidHeader() {
   THIMBLE_ASSIGN(const std::span<const std::byte> header, sectors_->Read(kSectorBytes));
   const uint64_t first = Get64(header, kGuidEntriesAt);
   guid_entry_bytes_ = Get(header, kGuidEntryBytes, 4);
-  guid_entries_ = std::min(Get(header, kGuidEntryCount, 4), kMostGuidEntries);
+  guid_entries_ = std::min(Get(header, kGuidEntryCount, 4), kMaxGuidEntries);
   const uint64_t sectors = sectors_->size_bytes() / kSectorBytes;
   const uint64_t bytes = uint64_t{guid_entries_} * guid_entry_bytes_;
   if (!Says(header, 0, "EFI PART") || guid_entry_bytes_ < 128 || !std::has_single_bit(guid_entry_bytes_) ||

@@ -19,6 +19,7 @@
 
 #include "engine/text/detokenizer.h"
 #include "engine/text/tokenizer.h"
+#include "host/tokenizer_image_writer.h"
 #include "tests/support/test_vocabulary.h"
 
 namespace thimble::text {
@@ -181,7 +182,7 @@ TEST(TokenizerImageTest, WithoutAVocabulary) {
   TokenizerFile file(Small());
   file.ref.present = false;
   const LoadedTokenizer none(file);
-  EXPECT_EQ(none.tokenizer().ImageBytes(), 0u);
+  EXPECT_EQ(host::TokenizerImageBytes(none.tokenizer()), 0u);
   const ImageFile image(file.ref, none.tokenizer());
   EXPECT_EQ(LoadedImage(image).tokenizer().size(), 0u);
   EXPECT_EQ(OpenedImage(image).tokenizer().size(), 0u);

@@ -17,13 +17,14 @@
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/formats/model_folder.h"
+#include "engine/head/sampler.h"
+#include "engine/opening.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "engine/storage/file_reader.h"
 #include "engine/storage/volume.h"
 #include "engine/stream/observed_device.h"
-#include "engine/text/sampler.h"
 #include "firmware/app/machine.h"
 #include "firmware/app/volume.h"
 
@@ -40,7 +41,7 @@ struct StartOptions {
   uint32_t n_ctx = 0;  // 0: as much as the board has memory for, up to the model's
   plan::HeadMode head = plan::HeadMode::kAuto;
   bool keep_logits = false;
-  text::SamplerOptions sampler = {};
+  head::SamplerOptions sampler = {};
 };
 
 // One model at a time, in the machine's arenas. Some 6 KB: static, and as MountedVolume says in memory for the card's
@@ -64,7 +65,7 @@ class CardModel {
   // or the first; Close()s the one that is open. Mounts the card if it was not, and anew if the model cannot be found.
   // Reads the header, the index's beside it and the plan file's. kNotFound: no card, or no model on it.
   Result<void> Open(std::string_view name);
-  bool is_open() const { return reader_.has_value(); }
+  bool is_open() const { return opening_.has_value(); }
 
   // Plans the open model and opens a session in the machine's arenas; the session before is gone. A plan file that does
   // not fit this board is left aside (plan_note()). If n_ctx is 0 and the model's context does not fit, it becomes the
@@ -76,8 +77,8 @@ class CardModel {
 
   // Of the open model.
   const ModelName& name() const { return name_; }
-  const formats::ModelFile& model() const { return model_; }
-  const formats::Index* index() const { return index_ ? &*index_ : nullptr; }
+  const formats::ModelFile& model() const { return opening_->model(); }
+  const formats::Index* index() const { return opening_ ? opening_->index() : nullptr; }
   // What is wrong with an index or a plan file that is beside the model and not used; null: nothing.
   const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
   const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
@@ -90,6 +91,14 @@ class CardModel {
   Result<std::string_view> ReadText(std::string_view name, std::span<char> out) {
     THIMBLE_TRY(MountVolume());
     return volume_.ReadText(name, out);
+  }
+
+  // Whether there is such a file. Fails where it cannot be known. Mounts the card if it was not.
+  Result<bool> HasFile(std::string_view name) {
+    THIMBLE_TRY(MountVolume());
+    const Result<storage::DirEntry> entry = volume_.Find(name);
+    if (entry) return true;
+    return entry.error().code == Code::kNotFound ? Result<bool>(false) : std::unexpected(entry.error());
   }
 
   // The first sector of the open model's file, raw, into memory that the card can be read into, of one sector.
@@ -113,13 +122,12 @@ class CardModel {
     }));
     if (!goes_on) return {};
     return volume_.volume().ListRootFolders([&](const storage::DirEntry& entry) {
-      if (HoldsModel(entry)) goes_on = visit(entry, true);
+      if (formats::HoldsModel(volume_.volume(), entry).value_or(false)) goes_on = visit(entry, true);
       return goes_on;
     });
   }
 
   Result<void> MountVolume();
-  bool HoldsModel(const storage::DirEntry& folder);
   Result<void> FindModel(std::string_view name);
   Result<void> MapFolder();
   Result<void> OpenFiles();
@@ -130,8 +138,6 @@ class CardModel {
   Arena& roomy() {
     return ArenaOf(machine_->arenas(), board_.capacity(Region::kPsram) != 0 ? Region::kPsram : Region::kSram);
   }
-  // The name of a file beside the model.
-  std::string_view Beside(std::string_view extension, std::span<char> out) const;
 
   Machine* machine_;
   Workers* workers_;
@@ -145,12 +151,9 @@ class CardModel {
   formats::ModelFolder folder_;
   storage::FileMap map_, index_map_;
   std::optional<stream::ObservedDevice> observed_;  // around the card
-  std::optional<storage::FileReader> reader_, index_reader_;
-  formats::ModelFile model_;
-  std::optional<formats::Index> index_;
+  std::optional<Opening> opening_;
   std::optional<Error> index_note_, plan_note_;
   std::optional<plan::PlanOptions> plan_file_;
-  std::array<uint64_t, kNumRegions> marks_ = {};  // of the arenas, with the model open and no session
   plan::Plan plan_;
   Session* session_ = nullptr;
 };

@@ -14,11 +14,11 @@
 #include <vector>
 
 #include "firmware/app/autorun.h"
-#include "firmware/app/board_memory.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/card_image.h"
 #include "host/convert.h"
 #include "host/devices/file_device.h"
+#include "host/devices/ram_device.h"
 #include "host/prepare.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/exfat_card.h"
@@ -287,20 +287,33 @@ TEST_F(CardModelTest, WhatIsWrongWithTheAutomaticRunIsItsLastLine) {
   EXPECT_TRUE(passed) << "the card is back";
 }
 
-TEST(BoardMemory, TakesWhatIsThere) {
-  EXPECT_EQ(DmaBytesToTake(kEsp32Cam, 200 * 1024), 128u * 1024);
-  EXPECT_EQ(DmaBytesToTake(kEsp32Cam, 110 * 1000), 109568u);
-  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 150 * 1024), 113u * 1024);
-  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 100 * 1024), 68u * 1024);
-  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 10 * 1024), 0u);
-  EXPECT_EQ(FitBoard(kEsp32Cam, {.dma = 128 * 1024}).tile_buffer_bytes, 64u * 1024);
-  EXPECT_EQ(FitBoard(kEsp32Cam, {.dma = 109568}).tile_buffer_bytes, 54784u);
-  EXPECT_EQ(FitBoard(kEsp32, {.dma = 37 * 1024}).tile_buffer_bytes, 16u * 1024);
-  EXPECT_EQ(FitBoard(kEsp32, {.dma = 20 * 1024}).tile_buffer_bytes, 7680u);
-  EXPECT_EQ(FitBoard(kEsp32, {.dma = 4 * 1024}).tile_buffer_bytes, 0u);
-  const Board fitted = FitBoard(kEsp32Cam, {.dma = 1, .sram = 2, .psram = 3, .flash = 4});
-  EXPECT_THAT(fitted.capacity_bytes, ElementsAre(1, 2, 3, 4));
-  EXPECT_STREQ(fitted.name, "esp32-cam");
+TEST_F(CardModelTest, WhereNoAutomaticRunIsAskedForNoneFails) {
+  Insert("bare.img");
+  bool passed = true;
+  // A card that is out, one that is no FAT32, one that cannot be read: its owner is told by whoever wants it.
+  slot_->Insert(nullptr, 0);
+  EXPECT_FALSE(AutorunIfAsked(*model_, *board_, "", passed));
+  std::vector<std::byte> exfat(1 << 20);
+  std::ranges::copy(std::as_bytes(std::span("\xeb\x76\x90"
+                                            "EXFAT   ",
+                                            11)),
+                    exfat.begin());
+  exfat[510] = std::byte{0x55};
+  exfat[511] = std::byte{0xaa};
+  host::RamDevice formatted_otherwise(exfat);
+  slot_->Insert(&formatted_otherwise, 9);
+  EXPECT_FALSE(AutorunIfAsked(*model_, *board_, "", passed));
+  EXPECT_EQ(board_->output(), "");
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "n = 2", passed));
+  EXPECT_FALSE(passed);
+  EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: "));
+  // A file that is there asks, whatever is wrong with it.
+  Insert("card.img");
+  PutFile(image_, "autorun.txt", std::string(kMaxAutorunBytes + 1, '#'), own_);
+  Start();
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "", passed));
+  EXPECT_FALSE(passed);
+  EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: autorun.txt has 1025 bytes"));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/workers.h"
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/command_line.h"
 #include "firmware/app/machine.h"
@@ -44,6 +44,9 @@ class Console {
 
   // What to show before a line is typed; static lifetime.
   const char* prompt() const { return is_chatting_ ? ">>> " : "thimble> "; }
+
+  // Whether lines are a text's, and not commands.
+  bool is_chatting() const { return is_chatting_; }
 
   void Execute(std::string_view line);
 

@@ -8,9 +8,11 @@
 #include "engine/plan/plan.h"
 #include "esp_heap_caps.h"
 #include "firmware/app/autorun.h"
+#include "firmware/app/board_memory.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
 #include "firmware/app/print.h"
+#include "firmware/app/terminal.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
 #include "idf_board.h"
@@ -23,20 +25,22 @@
 namespace thimble::firmware::idf {
 namespace {
 
+// 12 288. A run used 9060 of it (docs/firmware.md, "Tasks").
 constexpr uint32_t kStackBytes = static_cast<uint32_t>(plan::kStackBytes) + Console::kStackBytes;
 constexpr UBaseType_t kPriority = 5;
 
 // What the session's task works with. In memory that the card is read into.
 struct App {
   App(EspBoard& the_board, Workers* workers)
-      : board(the_board), model(the_board, workers), console(the_board, model, workers) {}
+      : board(the_board), model(the_board, workers), console(the_board, model, workers), terminal(console, the_board) {}
 
   EspBoard& board;
   CardModel model;
   Console console;
+  Terminal terminal;
 };
 // docs/firmware.md tells of it.
-static_assert(sizeof(App) + sizeof(EspBoard) <= 28 * 1024);
+static_assert(sizeof(App) + sizeof(EspBoard) <= 30 * 1024);
 
 // Whether a raw sector of the model's file is what FATFS reads there.
 void CompareWithFatfs(EspBoard& board, CardModel& model) {
@@ -73,11 +77,12 @@ void TellOfCard(EspBoard& board, CardModel& model) {
 [[noreturn]] void Run(void* memory) {
   App& app = *static_cast<App*>(memory);
   ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
+  TellOfMissingMemory(app.board, app.board.profile());
   TellOfCard(app.board, app.model);
   bool passed = false;
   AutorunIfAsked(app.model, app.board, CONFIG_THIMBLE_AUTORUN, passed);
   app.console.Start();
-  RunTerminal(app.console, app.board);
+  RunTerminal(app.terminal);
 }
 
 // The core that the session's task leaves; null on a chip with one.

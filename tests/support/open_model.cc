@@ -31,30 +31,21 @@ Result<void> OpenModel::Open(storage::BlockDevice& device, const Options& option
     arenas_[static_cast<size_t>(Region::kFlash)] = Arena(Region::kFlash, storage::FlashArenaMemory(*options.flash));
   }
   const storage::Extent& last = extents_.back();
-  reader_ = std::make_unique<storage::FileReader>(
-      device, storage::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_,
-      &cancel_);
-  THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_, options.folder));
+  opening_.emplace(arenas_, *options.kernels, ledger_, &cancel_);
+  THIMBLE_TRY(opening_->OpenFile(device, {.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes},
+                                 options.folder));
   plan::PlanOptions plan = options.plan;
   plan.keep_logits = options.keep_logits;
   if (options.index != nullptr) {
     index_extent_ = {.size_bytes = options.index->geometry().size_bytes};
-    index_reader_ = std::make_unique<storage::FileReader>(
-        *options.index, storage::FileMap{.extents = {&index_extent_, 1}, .size_bytes = index_extent_.size_bytes},
-        ledger_, &cancel_);
-    THIMBLE_ASSIGN(index_, OpenModelIndex(*reader_, *index_reader_, model_, *options.kernels, arenas_));
+    THIMBLE_TRY(
+        opening_->OpenIndex(*options.index, {.extents = {&index_extent_, 1}, .size_bytes = index_extent_.size_bytes}));
   }
-  const formats::Index* const index = index_ ? &*index_ : nullptr;
-  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), plan, options.sampler, index));
-  THIMBLE_ASSIGN(session_, Session::Open({.model = &model_,
-                                          .plan = &plan_,
-                                          .reader = reader_.get(),
-                                          .kernels = options.kernels,
-                                          .workers = options.workers,
-                                          .index = index,
-                                          .index_reader = index_reader_.get(),
-                                          .flash = options.flash},
-                                         arenas_));
+  THIMBLE_ASSIGN(plan_, opening_->Plan(options.board, plan, options.sampler));
+  SessionParts parts = opening_->PartsFor(plan_);
+  parts.workers = options.workers;
+  parts.flash = options.flash;
+  THIMBLE_ASSIGN(session_, opening_->Start(parts));
   return {};
 }
 

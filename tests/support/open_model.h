@@ -17,6 +17,7 @@
 #include "engine/base/ledger.h"
 #include "engine/formats/gguf.h"
 #include "engine/math/kernels.h"
+#include "engine/opening.h"
 #include "engine/plan/plan.h"
 #include "engine/session.h"
 #include "engine/storage/block_device.h"
@@ -35,7 +36,7 @@ class OpenModel {
     const math::Kernels* kernels = &math::BestKernels();
     Workers* workers = nullptr;
     const formats::ModelFolder* folder = nullptr;  // of a tensor folder
-    text::SamplerOptions sampler = {};             // that the plan is for
+    head::SamplerOptions sampler = {};             // that the plan is for
     storage::BlockDevice* index = nullptr;         // all of it is the model's index
     storage::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
     std::optional<std::byte> left_over = {};       // what all memory holds before; empty: whatever it does
@@ -50,7 +51,7 @@ class OpenModel {
   Session* session() { return session_; }
   const std::string& error() const { return error_; }
 
-  const formats::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return opening_->model(); }
   const plan::Plan& plan() const { return plan_; }
   Ledger& ledger() { return ledger_; }
   void Cancel() { cancel_ = true; }  // as Ctrl-C does
@@ -64,11 +65,8 @@ class OpenModel {
   std::vector<storage::Extent> extents_;
   Ledger ledger_;
   std::atomic<bool> cancel_ = false;
-  std::unique_ptr<storage::FileReader> reader_;
-  formats::ModelFile model_;
   storage::Extent index_extent_;
-  std::unique_ptr<storage::FileReader> index_reader_;
-  std::optional<formats::Index> index_;
+  std::optional<Opening> opening_;
   plan::Plan plan_;
   Session* session_ = nullptr;
   std::string error_;

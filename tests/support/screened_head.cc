@@ -203,13 +203,13 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   return memory;
 }
 
-Result<TokenId> ScreenedHead::Choose(head::Head& head, const float* x, const text::SamplerOptions& sampler,
+Result<TokenId> ScreenedHead::Choose(head::Head& head, const float* x, const head::SamplerOptions& sampler,
                                      uint32_t position, std::span<const TokenId> recent) {
   model_device_->ClearReads();
   index_device_->ClearReads();
-  std::vector<text::Candidate> kept(static_cast<size_t>(text::CandidatesNeeded(sampler, tensor_.rows)));
-  std::vector<TokenId> penalised(static_cast<size_t>(text::PenalisedNeeded(sampler, recent.size())));
-  text::Choice choice(sampler, tensor_.rows, position, recent, kept, penalised);
+  std::vector<head::Candidate> kept(static_cast<size_t>(head::CandidatesNeeded(sampler, tensor_.rows)));
+  std::vector<TokenId> penalised(static_cast<size_t>(head::PenalisedNeeded(sampler, recent.size())));
+  head::TokenChoice choice(sampler, tensor_.rows, position, recent, kept, penalised);
   return head.Choose(x, choice);
 }
 

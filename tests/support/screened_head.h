@@ -14,9 +14,9 @@
 #include "engine/base/ledger.h"
 #include "engine/formats/index_file.h"
 #include "engine/head/head.h"
+#include "engine/head/sampler.h"
 #include "engine/math/kernels.h"
 #include "engine/stream/tile_stream.h"
-#include "engine/text/sampler.h"
 #include "host/devices/ram_device.h"
 
 namespace thimble::tests {
@@ -56,11 +56,11 @@ class ScreenedHead {
   ScreenedHead& operator=(const ScreenedHead&) = delete;
 
   // The token by the screen, or by a scan of all rows.
-  Result<TokenId> Screened(const float* x, const text::SamplerOptions& sampler, uint32_t position,
+  Result<TokenId> Screened(const float* x, const head::SamplerOptions& sampler, uint32_t position,
                            std::span<const TokenId> recent) {
     return Choose(*screen_, x, sampler, position, recent);
   }
-  Result<TokenId> Scanned(const float* x, const text::SamplerOptions& sampler, uint32_t position,
+  Result<TokenId> Scanned(const float* x, const head::SamplerOptions& sampler, uint32_t position,
                           std::span<const TokenId> recent) {
     return Choose(*scan_, x, sampler, position, recent);
   }
@@ -74,7 +74,7 @@ class ScreenedHead {
     std::byte bytes[512];
   };
 
-  Result<TokenId> Choose(head::Head& head, const float* x, const text::SamplerOptions& sampler, uint32_t position,
+  Result<TokenId> Choose(head::Head& head, const float* x, const head::SamplerOptions& sampler, uint32_t position,
                          std::span<const TokenId> recent);
   std::vector<std::byte> StoreWeights(std::span<const float> weights) const;
   head::HeadMemory TakeMemory(const Options& options);
@@ -91,7 +91,7 @@ class ScreenedHead {
   std::vector<math::Q8Block> quantized_;
   std::vector<uint32_t> groups_;
   std::vector<int8_t> codes_;
-  std::vector<text::Bounded> candidates_;
+  std::vector<head::Bounded> candidates_;
   std::vector<std::byte> psram_, flash_;
   std::unique_ptr<head::Head> scan_, screen_;
 };

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/math/kernels.h"
+#include "host/tokenizer_image_writer.h"
 
 namespace thimble::tests {
 
@@ -22,9 +23,9 @@ uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n) {
 }
 
 ImageFile::ImageFile(const formats::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer)
-    : ref(tokenizer_ref), image{.offset = 3 * 512, .bytes = tokenizer.ImageBytes()} {
+    : ref(tokenizer_ref), image{.offset = 3 * 512, .bytes = host::TokenizerImageBytes(tokenizer)} {
   bytes.assign(static_cast<size_t>(image.offset + image.bytes) + 100, std::byte{0xEE});
-  tokenizer.WriteImage(image_bytes(), Crc32cOf);
+  host::WriteTokenizerImage(tokenizer, image_bytes(), Crc32cOf);
 }
 
 void ImageFile::FixCrcs() {

@@ -10,11 +10,12 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
+#include "engine/formats/card_models.h"
 #include "engine/generate.h"
 #include "engine/math/kernels.h"
+#include "engine/opening.h"
 #include "engine/session.h"
 #include "engine/storage/block_device.h"
-#include "engine/storage/file_reader.h"
 #include "engine/storage/volume.h"
 #include "esp_heap_caps.h"
 #include "esp_memory_utils.h"
@@ -86,10 +87,9 @@ struct Program {
   std::array<Arena, kNumRegions> arenas;
   Card card;
   alignas(64) std::array<std::byte, 512> sector;
-  std::array<storage::Extent, storage::kUsualExtents> extents;
+  formats::CardFile file;
   Ledger ledger;
-  std::optional<storage::FileReader> reader;
-  formats::ModelFile model;
+  std::optional<Opening> opening;
   plan::Plan plan;
   Terminal terminal;
 
@@ -102,20 +102,13 @@ struct Program {
 
     THIMBLE_TRY(card.Open());
     storage::Sectors sectors(card, sector, ledger);
-    THIMBLE_ASSIGN(storage::Volume volume, storage::Volume::Mount(sectors));
-    storage::DirEntry file;
-    THIMBLE_TRY(volume.ListRoot([&](const storage::DirEntry& entry) {
-      file = entry;
-      return !std::string_view(entry.name.data()).ends_with(".gguf");
-    }));
-    THIMBLE_ASSIGN(const storage::FileMap map, volume.MapFile(file, extents));
+    THIMBLE_ASSIGN(storage::Volume volume, formats::MountModels(sectors));
+    THIMBLE_TRY(formats::FindModelFile(volume, file));
 
-    reader.emplace(card, map, ledger);
-    THIMBLE_ASSIGN(model, OpenModel(*reader, arenas));
-    THIMBLE_ASSIGN(plan, PlanSession(model, board, reader->block_bytes(), {.n_ctx = 256}));
-    THIMBLE_ASSIGN(
-        Session* const session,
-        Session::Open({.model = &model, .plan = &plan, .reader = &*reader, .kernels = &math::BestKernels()}, arenas));
+    opening.emplace(arenas, math::BestKernels(), ledger);
+    THIMBLE_TRY(opening->OpenFile(card, file.map));
+    THIMBLE_ASSIGN(plan, opening->Plan(board, {.n_ctx = 256}));
+    THIMBLE_ASSIGN(Session* const session, opening->Start(plan));
     THIMBLE_ASSIGN(const std::span<const TokenId> prompt, session->Tokenize("Once upon a time"));
     THIMBLE_TRY(session->Prefill(prompt));
     GenerateOptions options;

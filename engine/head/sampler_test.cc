@@ -1,4 +1,4 @@
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace thimble::text {
+namespace thimble::head {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -37,7 +37,7 @@ SamplerOptions Plain(float temperature, uint64_t seed) {
   return options;
 }
 
-// A Choice with its workspace.
+// A TokenChoice with its workspace.
 class Chooser {
  public:
   Chooser(size_t vocab_size, const SamplerOptions& options, uint32_t position, const std::vector<TokenId>& recent)
@@ -46,12 +46,12 @@ class Chooser {
         choice_(options, static_cast<uint32_t>(vocab_size), position, recent, candidates_, penalised_) {
     EXPECT_TRUE(CheckSamplerOptions(options));
   }
-  Choice* operator->() { return &choice_; }
+  TokenChoice* operator->() { return &choice_; }
 
  private:
   std::vector<Candidate> candidates_;
   std::vector<TokenId> penalised_;
-  Choice choice_;
+  TokenChoice choice_;
 };
 
 TokenId Draw(const std::vector<float>& logits, const SamplerOptions& options, uint32_t position,
@@ -494,4 +494,4 @@ TEST(Sampler, ADrawDoesNotDependOnTheOrderOfEvaluation) {
 }
 
 }  // namespace
-}  // namespace thimble::text
+}  // namespace thimble::head

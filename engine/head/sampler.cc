@@ -1,4 +1,4 @@
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 
 #include "engine/math/numerics.h"
 
-namespace thimble::text {
+namespace thimble::head {
 namespace {
 
 using N = math::Numerics<math::BaselineOps>;
@@ -47,7 +47,7 @@ constexpr std::array<uint32_t, 16> kBitsBelow = {0x5e2d58d6, 0xb1340f6f, 0xdf98a
                                                  0xffff98e8, 0xffffda11, 0xfffff20a, 0xfffffadc};
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kMostNoise = 23.0f;  // GumbelNoise() is less
+constexpr float kMaxNoise = 23.0f;  // GumbelNoise() is less
 
 float Magnitude(float x) { return x < 0.0f ? -x : x; }
 
@@ -114,8 +114,8 @@ uint64_t PenalisedNeeded(const SamplerOptions& options, uint64_t context_tokens)
   return std::min(static_cast<uint64_t>(options.repeat_last_n), context_tokens);
 }
 
-Choice::Choice(const SamplerOptions& options, uint32_t vocab_size, uint32_t position, std::span<const TokenId> recent,
-               std::span<Candidate> candidates, std::span<TokenId> penalised)
+TokenChoice::TokenChoice(const SamplerOptions& options, uint32_t vocab_size, uint32_t position,
+                         std::span<const TokenId> recent, std::span<Candidate> candidates, std::span<TokenId> penalised)
     : options_(options),
       mode_(IsGreedy(options)      ? Mode::kLargest
             : options.top_k != 0   ? Mode::kTopK
@@ -137,19 +137,19 @@ Choice::Choice(const SamplerOptions& options, uint32_t vocab_size, uint32_t posi
   ForgetBounds();
 }
 
-bool Choice::FindPenalised(TokenId id) {
+bool TokenChoice::FindPenalised(TokenId id) {
   if (next_penalised_ > 0 && penalised_[next_penalised_ - 1] >= id) next_penalised_ = 0;
   while (next_penalised_ < penalised_.size() && penalised_[next_penalised_] < id) ++next_penalised_;
   return next_penalised_ < penalised_.size() && penalised_[next_penalised_] == id;
 }
 
-float Choice::Penalised(TokenId id, float logit) {
+float TokenChoice::Penalised(TokenId id, float logit) {
   if (!IsPenalised(id)) return logit;
   return logit * (logit > 0.0f ? inverse_penalty_ : options_.repeat_penalty);
 }
 
 // What the largest of is drawn.
-float Choice::Score(TokenId id, float logit) {
+float TokenChoice::Score(TokenId id, float logit) {
   const float value = logit * inverse_temperature_;
   if (IsGreedy(options_)) return value;
   if (id / 4 != block_) {
@@ -160,7 +160,7 @@ float Choice::Score(TokenId id, float logit) {
 }
 
 // True if Score() is surely less than `score`: most tokens cannot win, and this says so without a logarithm.
-bool Choice::CannotReach(TokenId id, float logit, float score) {
+bool TokenChoice::CannotReach(TokenId id, float logit, float score) {
   const float value = logit * inverse_temperature_;
   if (IsGreedy(options_)) return value < score;
   const float rounding = (Magnitude(value) + Magnitude(score)) * 0x1p-21f;
@@ -174,7 +174,7 @@ bool Choice::CannotReach(TokenId id, float logit, float score) {
   return noise_bits_[id % 4] <= kBitsBelow[k];
 }
 
-void Choice::Draw(TokenId id, float logit) {
+void TokenChoice::Draw(TokenId id, float logit) {
   if (CannotReach(id, logit, best_)) return;
   const float score = Score(id, logit);
   if (score > best_ || (score == best_ && id < best_id_)) {
@@ -185,14 +185,14 @@ void Choice::Draw(TokenId id, float logit) {
 }
 
 // Logits below this have scores below `score`, whatever their noise.
-float Choice::FloorOfScore(float score) const {
+float TokenChoice::FloorOfScore(float score) const {
   if (IsGreedy(options_)) return score;
-  const float least = score - kMostNoise;
+  const float least = score - kMaxNoise;
   const float floor = (least - Magnitude(least) * 0x1p-20f) * options_.temperature;
   return floor - Magnitude(floor) * 0x1p-20f;
 }
 
-void Choice::OfferAll(TokenId first, std::span<const float> logits) {
+void TokenChoice::OfferAll(TokenId first, std::span<const float> logits) {
   const auto end = static_cast<TokenId>(first + logits.size());
   auto next = std::lower_bound(penalised_.begin(), penalised_.end(), first);
   for (TokenId id = first; id < end;) {
@@ -204,7 +204,7 @@ void Choice::OfferAll(TokenId first, std::span<const float> logits) {
   }
 }
 
-void Choice::Offer(TokenId id, float logit) {
+void TokenChoice::Offer(TokenId id, float logit) {
   logit = Penalised(id, logit);
   if (!(logit == logit)) return;
   switch (mode_) {
@@ -219,7 +219,7 @@ void Choice::Offer(TokenId id, float logit) {
 }
 
 // Contenders are in falling order of their logits, and in rising order of their scores.
-void Choice::OfferToFrontier(TokenId id, float logit) {
+void TokenChoice::OfferToFrontier(TokenId id, float logit) {
   if (second_pass_) {
     if (!(logit < largest_ - distance_)) Draw(id, logit);
     return;
@@ -240,7 +240,7 @@ void Choice::OfferToFrontier(TokenId id, float logit) {
     return c.logit < floor_ || (c.logit <= logit && loses(c, score, id));
   });
   num_contenders_ = static_cast<size_t>(end - first);
-  if (num_contenders_ == kMostContenders) {
+  if (num_contenders_ == kMaxContenders) {
     overflowed_ = true;
     return;
   }
@@ -251,13 +251,13 @@ void Choice::OfferToFrontier(TokenId id, float logit) {
   ++num_contenders_;
 }
 
-bool Choice::NeedsAnotherPass() {
+bool TokenChoice::NeedsAnotherPass() {
   if (!overflowed_ || second_pass_) return false;
   return second_pass_ = true;
 }
 
 // Keeps the first of all offered by Before(), as many as there is room for: a heap with the last of them in front.
-void Choice::Keep(float logit, TokenId id) {
+void TokenChoice::Keep(float logit, TokenId id) {
   const Candidate candidate = {logit, id};
   const auto first = candidates_.begin();
   if (num_kept_ < candidates_.size()) {
@@ -272,13 +272,13 @@ void Choice::Keep(float logit, TokenId id) {
 }
 
 // What top_k and top_p leave, in falling order.
-std::span<const Candidate> Choice::Kept() {
+std::span<const Candidate> TokenChoice::Kept() {
   const std::span<Candidate> kept = candidates_.first(num_kept_);
   std::sort_heap(kept.begin(), kept.end(), Before);
   return options_.top_p < 1.0f && !kept.empty() ? kept.first(TopP(kept, options_.top_p)) : kept;
 }
 
-TokenId Choice::Chosen() {
+TokenId TokenChoice::Chosen() {
   if (mode_ == Mode::kFrontier && !second_pass_) {
     for (const Contender& c : std::span(contenders_).first(num_contenders_)) {
       if (c.logit < floor_) continue;
@@ -296,12 +296,12 @@ TokenId Choice::Chosen() {
   return best_id_;
 }
 
-void Choice::ForgetBounds() {
+void TokenChoice::ForgetBounds() {
   floor_ = best_low_score_ = -kInfinity;
   num_kept_ = 0;
 }
 
-bool Choice::MayMatter(TokenId id, float low, float high) {
+bool TokenChoice::MayMatter(TokenId id, float low, float high) {
   if (high < floor_) return false;
   switch (mode_) {
     case Mode::kLargest:
@@ -327,7 +327,7 @@ bool Choice::MayMatter(TokenId id, float low, float high) {
   return true;
 }
 
-size_t Choice::Prune(std::span<Bounded> tokens, bool all_seen) {
+size_t TokenChoice::Prune(std::span<Bounded> tokens, bool all_seen) {
   ForgetBounds();
   const auto keep = [&](auto matters) {
     return static_cast<size_t>(
@@ -360,4 +360,4 @@ size_t Choice::Prune(std::span<Bounded> tokens, bool all_seen) {
   });
 }
 
-}  // namespace thimble::text
+}  // namespace thimble::head

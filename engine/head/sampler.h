@@ -1,6 +1,6 @@
 // Choosing the next token from logits: llama.cpp's chain, drawn by perturbed argmax.
-#ifndef THIMBLE_ENGINE_TEXT_SAMPLER_H_
-#define THIMBLE_ENGINE_TEXT_SAMPLER_H_
+#ifndef THIMBLE_ENGINE_HEAD_SAMPLER_H_
+#define THIMBLE_ENGINE_HEAD_SAMPLER_H_
 
 #include <array>
 #include <cstddef>
@@ -10,7 +10,7 @@
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
 
-namespace thimble::text {
+namespace thimble::head {
 
 // llama.cpp's names and defaults. Steps apply in the order of the members.
 struct SamplerOptions {
@@ -33,7 +33,7 @@ struct Candidate {
   TokenId id = 0;
 };
 
-// Workspace of a Choice in elements, for the plan. Pure functions. A repeat_last_n of -1 looks back over the whole
+// Workspace of a TokenChoice in elements, for the plan. Pure functions. A repeat_last_n of -1 looks back over the whole
 // context: as many penalised ids as there are tokens in it.
 uint64_t CandidatesNeeded(const SamplerOptions& options, uint32_t vocab_size);
 // False for top_p without top_k: it depends on every logit, so that bounds are no help.
@@ -62,7 +62,7 @@ struct Bounded {
 // position, id) (E. Gumbel, "Statistical Theory of Extreme Values", 1954). Everywhere, the k-th place included, the
 // lower of two ids with equal values comes first. So the token is the same in whatever order the logits come.
 //
-//   Choice choice(...);
+//   TokenChoice choice(...);
 //   do {
 //     for each id: choice.Offer(id, logit);
 //   } while (choice.NeedsAnotherPass());
@@ -70,13 +70,13 @@ struct Bounded {
 //
 // The second class of calls serves those who know only bounds of logits: MayMatter() and Prune() tell which tokens the
 // choice can depend on. When the logits of these alone are offered, the choice is that of all logits.
-class Choice {
+class TokenChoice {
  public:
   // `position` is that of the token being chosen; `recent` are the tokens of the context, the latest last
   // (repeat_last_n of them count). Workspaces as CandidatesNeeded() and PenalisedNeeded() of recent.size() say; they
   // stay the caller's and must outlive this.
-  Choice(const SamplerOptions& options, uint32_t vocab_size, uint32_t position, std::span<const TokenId> recent,
-         std::span<Candidate> candidates, std::span<TokenId> penalised);
+  TokenChoice(const SamplerOptions& options, uint32_t vocab_size, uint32_t position, std::span<const TokenId> recent,
+              std::span<Candidate> candidates, std::span<TokenId> penalised);
 
   // A token and its logit, before penalties. Each id once in a pass, in any order (rising is fastest). A logit that is
   // not a number never wins.
@@ -128,7 +128,7 @@ class Choice {
     float logit, score;
     TokenId id;
   };
-  static constexpr size_t kMostContenders = 32;
+  static constexpr size_t kMaxContenders = 32;
 
   bool FindPenalised(TokenId id);
   float Score(TokenId id, float logit);
@@ -156,7 +156,7 @@ class Choice {
   float best_;
   TokenId best_id_ = 0;
   // Of the frontier.
-  std::array<Contender, kMostContenders> contenders_;
+  std::array<Contender, kMaxContenders> contenders_;
   size_t num_contenders_ = 0;
   float largest_;
   bool overflowed_ = false;
@@ -166,6 +166,6 @@ class Choice {
   float best_low_score_;
 };
 
-}  // namespace thimble::text
+}  // namespace thimble::head
 
-#endif  // THIMBLE_ENGINE_TEXT_SAMPLER_H_
+#endif  // THIMBLE_ENGINE_HEAD_SAMPLER_H_
