@@ -123,7 +123,7 @@ uint32_t ExamineCard(Machine& machine) {
   // Whatever card is in the slot now is the one to try.
   if (const Result<void> mounted = machine.MountCard(); !mounted) {
     Print(machine, "card       WRONG: ", mounted.error(), "\n");
-    Print(machine, "           Is a card in the slot, to its end? FAT32, 64 MB or more, Class 10.\n");
+    Print(machine, "           Is a card in the slot, to its end? FAT32 or exFAT, 64 MB or more, Class 10.\n");
     return 1;
   }
   uint32_t wrong = 0;
