@@ -47,7 +47,7 @@ Status CopyToFolder(const CardCommandOptions& options) {
 void AddCardCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<CardCommandOptions>();
   CLI::App* command =
-      app.add_subcommand("card", "Put a model on a FAT32 card: as the image of a card, or onto a card that is mounted");
+      app.add_subcommand("card", "Put a model on a card: as the image of a FAT32 card, or onto a card that is mounted");
   command->add_option("MODEL", options->image.model, "GGUF file, or whatever convert reads")->required();
   CLI::Option_group* where = command->add_option_group("Where");
   where->add_option("-o,--output", options->image.out, "The image to write; replaced if it is there")

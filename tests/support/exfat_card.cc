@@ -28,8 +28,8 @@ ExFatCard::ExFatCard(std::string image, size_t volume_bytes) : image_(std::move(
   const auto sector_shift = static_cast<uint32_t>(Get(boot + 108, 1));
   cluster_shift_ = sector_shift + static_cast<uint32_t>(Get(boot + 109, 1));
   cluster_count_ = static_cast<uint32_t>(Get(boot + 92, 4));
-  fat_ = boot + (Get(boot + 80, 4) << sector_shift);
-  heap_ = boot + (Get(boot + 88, 4) << sector_shift);
+  fat_ = boot + static_cast<size_t>(Get(boot + 80, 4) << sector_shift);
+  heap_ = boot + static_cast<size_t>(Get(boot + 88, 4) << sector_shift);
   for (auto cluster = static_cast<uint32_t>(Get(boot + 96, 4)); cluster < 0xFFFFFFF7;
        cluster = static_cast<uint32_t>(Get(TableEntryAt(cluster), 4))) {
     root_.clusters.push_back(cluster);
@@ -111,7 +111,8 @@ uint16_t ExFatCard::NameHash(std::u16string_view name) const {
 }
 
 void ExFatCard::SealEntries(size_t offset) {
-  Put(offset + 2, SetChecksum(std::string_view(image_).substr(offset, 32 * (1 + Get(offset + 1, 1)))), 2);
+  const size_t entries = 1 + static_cast<size_t>(Get(offset + 1, 1));
+  Put(offset + 2, SetChecksum(std::string_view(image_).substr(offset, 32 * entries)), 2);
 }
 
 size_t ExFatCard::Add(Folder& folder, const Item& item) {
