@@ -19,7 +19,9 @@
 #include "engine/session.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
-#include "host/plan_choice.h"
+#include "host/model_options.h"
+#include "host/plan_options.h"
+#include "host/result_json.h"
 
 namespace thimble::host {
 namespace {
@@ -35,9 +37,9 @@ constexpr text::SamplerOptions kGreedy = {.temperature = 0.0f};
 
 constexpr char kMeasuredOn[] = "this computer, not a board";
 
-struct BenchCommandOptions {
-  ModelChoice choice;
-  PlanChoice plan;
+struct BenchArguments {
+  ModelRequest model;
+  PlanRequest plan;
   std::vector<uint32_t> n_prompt;  // empty: the default
   std::vector<uint32_t> n_gen;
   uint32_t reps = 5;
@@ -141,35 +143,58 @@ class Bench {
   const plan::Plan* plan_;
 };
 
-// One row, under llama-bench's names where it has them.
-nlohmann::ordered_json RowOf(const BenchCommandOptions& options, const LoadedModel& loaded, const plan::Plan& plan,
-                             const Measured& m) {
-  const double tokens = m.test.tokens();
-  std::vector<double> ns(m.samples_ns.begin(), m.samples_ns.end());
-  std::vector<double> ts;
-  for (double sample : ns) ts.push_back(tokens * 1e9 / sample);
-  const ModelSize size = SizeOf(loaded.model());
-  const auto per_token = [&](uint64_t count) { return static_cast<double>(count) / tokens; };
-  return {{"model_filename", options.choice.model},
-          {"model_size", size.bytes},
-          {"model_n_params", size.parameters},
-          {"board", loaded.board().name},
-          {"plan", plan::TileModeName(plan.options.tiles)},
-          {"n_ctx", plan.n_ctx},
+// One row of the output.
+struct Row {
+  std::string model;
+  ModelSize size;
+  std::string board;
+  std::string plan;
+  uint32_t n_ctx = 0;
+  Test test;
+  CardCounts counts;  // of one repetition
+  std::vector<uint64_t> samples_ns;
+  std::vector<double> samples_ts;  // tokens a second
+
+  double per_token(uint64_t count) const { return static_cast<double>(count) / test.tokens(); }
+};
+
+Row RowOf(const BenchArguments& arguments, const LoadedModel& loaded, const plan::Plan& plan, const Measured& m) {
+  Row row = {.model = arguments.model.model,
+             .size = SizeOf(loaded.model()),
+             .board = loaded.board().name,
+             .plan = plan::TileModeName(plan.options.tiles),
+             .n_ctx = plan.n_ctx,
+             .test = m.test,
+             .counts = m.counts,
+             .samples_ns = m.samples_ns,
+             .samples_ts = {}};
+  for (const uint64_t ns : m.samples_ns) row.samples_ts.push_back(m.test.tokens() * 1e9 / static_cast<double>(ns));
+  return row;
+}
+
+// Under llama-bench's names where it has them.
+nlohmann::ordered_json ToJson(const Row& row) {
+  const std::vector<double> ns(row.samples_ns.begin(), row.samples_ns.end());
+  return {{"model_filename", row.model},
+          {"model_size", row.size.bytes},
+          {"model_n_params", row.size.parameters},
+          {"board", row.board},
+          {"plan", row.plan},
+          {"n_ctx", row.n_ctx},
           {"kernels", math::BestKernels().name},
           {"measured_on", kMeasuredOn},
-          {"test", m.test.name()},
-          {"n_prompt", m.test.n_prompt},
-          {"n_gen", m.test.n_gen},
-          {"bytes_per_token", per_token(m.counts.card_bytes)},
-          {"payload_bytes_per_token", per_token(m.counts.payload_bytes)},
-          {"reads_per_token", per_token(m.counts.reads)},
+          {"test", row.test.name()},
+          {"n_prompt", row.test.n_prompt},
+          {"n_gen", row.test.n_gen},
+          {"bytes_per_token", row.per_token(row.counts.card_bytes)},
+          {"payload_bytes_per_token", row.per_token(row.counts.payload_bytes)},
+          {"reads_per_token", row.per_token(row.counts.reads)},
           {"avg_ns", MeanOf(ns)},
           {"stddev_ns", DeviationOf(ns)},
-          {"avg_ts", MeanOf(ts)},
-          {"stddev_ts", DeviationOf(ts)},
-          {"samples_ns", m.samples_ns},
-          {"samples_ts", ts}};
+          {"avg_ts", MeanOf(row.samples_ts)},
+          {"stddev_ts", DeviationOf(row.samples_ts)},
+          {"samples_ns", row.samples_ns},
+          {"samples_ts", row.samples_ts}};
 }
 
 void Print(const std::string& text) {
@@ -177,33 +202,29 @@ void Print(const std::string& text) {
   std::fflush(stdout);
 }
 
-std::string Dump(const nlohmann::ordered_json& json, int indent = -1) {
-  return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
 // Rows as they come. What is no table is begun and ended.
 class Rows {
  public:
   virtual ~Rows() = default;
-  virtual void Add(const nlohmann::ordered_json& row) = 0;
+  virtual void Add(const Row& row) = 0;
   virtual void End() {}
 };
 
 class MarkdownRows final : public Rows {
  public:
-  void Add(const nlohmann::ordered_json& row) override {
+  void Add(const Row& row) override {
     const auto cell = [](const std::string& text, size_t width, bool right) {
       return right ? fmt::format(" {:>{}} |", text, width) : fmt::format(" {:{}} |", text, width);
     };
     const std::vector<std::string> cells = {
-        Escaped(row["model_filename"]),
-        fmt::format("{:.2f} MiB", row["model_size"].get<double>() / (1 << 20)),
-        fmt::format("{:.2f} M", row["model_n_params"].get<double>() / 1e6),
-        fmt::format("{}/{}", row["board"].get<std::string>(), row["plan"].get<std::string>()),
-        row["test"],
-        fmt::format("{:.2f} ± {:.2f}", row["avg_ts"].get<double>(), row["stddev_ts"].get<double>()),
-        fmt::format("{:.0f}", row["bytes_per_token"].get<double>()),
-        fmt::format("{:.2f}", row["reads_per_token"].get<double>())};
+        Escaped(row.model),
+        fmt::format("{:.2f} MiB", static_cast<double>(row.size.bytes) / (1 << 20)),
+        fmt::format("{:.2f} M", static_cast<double>(row.size.parameters) / 1e6),
+        fmt::format("{}/{}", row.board, row.plan),
+        row.test.name(),
+        fmt::format("{:.2f} ± {:.2f}", MeanOf(row.samples_ts), DeviationOf(row.samples_ts)),
+        fmt::format("{:.0f}", row.per_token(row.counts.card_bytes)),
+        fmt::format("{:.2f}", row.per_token(row.counts.reads))};
     if (widths_.empty()) {
       std::string head = "|";
       std::string rule = "|";
@@ -240,10 +261,11 @@ class MarkdownRows final : public Rows {
 // RFC 4180; lists, which a cell cannot hold, are left out.
 class CsvRows final : public Rows {
  public:
-  void Add(const nlohmann::ordered_json& row) override {
+  void Add(const Row& row) override {
     std::string head;
     std::string line;
-    for (const auto& [key, value] : row.items()) {
+    const nlohmann::ordered_json json = ToJson(row);
+    for (const auto& [key, value] : json.items()) {
       if (value.is_array()) continue;
       head += (head.empty() ? "" : ",") + key;
       line += (line.empty() ? "" : ",") + (value.is_string() ? Quoted(value) : Dump(value));
@@ -265,7 +287,7 @@ class CsvRows final : public Rows {
 
 class JsonRows final : public Rows {
  public:
-  void Add(const nlohmann::ordered_json& row) override { rows_.push_back(row); }
+  void Add(const Row& row) override { rows_.push_back(ToJson(row)); }
   void End() override { Print(Dump(rows_, 2) + "\n"); }
 
  private:
@@ -279,13 +301,13 @@ std::unique_ptr<Rows> MakeRows(const std::string& form) {
 }
 
 // Prompts first. What was asked for must fit the context, the defaults are cut to it.
-Expected<std::vector<Test>> TestsOf(const BenchCommandOptions& options, uint32_t n_ctx) {
+Expected<std::vector<Test>> TestsOf(const BenchArguments& arguments, uint32_t n_ctx) {
   const auto counts = [&](const std::vector<uint32_t>& asked, uint32_t otherwise) {
     return asked.empty() ? std::vector<uint32_t>{std::min(otherwise, n_ctx)} : asked;
   };
   std::vector<Test> tests;
-  for (uint32_t n : counts(options.n_prompt, kDefaultPrompt)) tests.push_back({.n_prompt = n});
-  for (uint32_t n : counts(options.n_gen, kDefaultGen)) tests.push_back({.n_gen = n});
+  for (uint32_t n : counts(arguments.n_prompt, kDefaultPrompt)) tests.push_back({.n_prompt = n});
+  for (uint32_t n : counts(arguments.n_gen, kDefaultGen)) tests.push_back({.n_gen = n});
   std::erase_if(tests, [](const Test& test) { return test.tokens() == 0; });
   if (tests.empty()) return Sentence("-p 0 and -n 0 leave nothing to measure: give one of them a number of tokens");
   for (const Test& test : tests) {
@@ -296,18 +318,17 @@ Expected<std::vector<Test>> TestsOf(const BenchCommandOptions& options, uint32_t
   return tests;
 }
 
-Status RunBench(const BenchCommandOptions& options) {
-  ModelChoice choice = options.choice;
-  THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
-  if (chosen.original) choice.written = WrittenType::kF32;
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
-  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, chosen, kGreedy));
-  THIMBLE_ASSIGN(const std::vector<Test> tests, TestsOf(options, plan.n_ctx));
+Status RunBench(const BenchArguments& arguments) {
+  ModelRequest model = arguments.model;
+  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
+  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, kGreedy));
+  THIMBLE_ASSIGN(const std::vector<Test> tests, TestsOf(arguments, plan.n_ctx));
   Bench bench(*loaded, plan);
-  const std::unique_ptr<Rows> rows = MakeRows(options.output);
+  const std::unique_ptr<Rows> rows = MakeRows(arguments.output);
   for (const Test& test : tests) {
-    THIMBLE_ASSIGN(const Measured measured, bench.Measure(test, options.reps, !options.no_warmup));
-    rows->Add(RowOf(options, *loaded, plan, measured));
+    THIMBLE_ASSIGN(const Measured measured, bench.Measure(test, arguments.reps, !arguments.no_warmup));
+    rows->Add(RowOf(arguments, *loaded, plan, measured));
   }
   rows->End();
   return {};
@@ -316,10 +337,10 @@ Status RunBench(const BenchCommandOptions& options) {
 }  // namespace
 
 void AddBenchCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<BenchCommandOptions>();
+  auto arguments = std::make_shared<BenchArguments>();
   CLI::App* command =
       app.add_subcommand("bench", "Measure how fast prompts and texts go on this computer, and what a token reads");
-  AddModelOptions(*command, ModelArgument::kFlag, options->choice);
+  AddModelOptions(*command, ModelArgument::kFlag, arguments->model);
   const auto add_counts = [&](const char* name, std::vector<uint32_t>& counts, const char* what, uint32_t otherwise) {
     command->add_option(name, counts, what)
         ->delimiter(',')
@@ -328,17 +349,17 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
         ->default_str(std::to_string(otherwise))
         ->check(CLI::Range(uint32_t{0}, kMostTokens));
   };
-  add_counts("-p,--n-prompt", options->n_prompt, "tokens of the prompts, or a list: 16,256; 0: no prompt",
+  add_counts("-p,--n-prompt", arguments->n_prompt, "tokens of the prompts, or a list: 16,256; 0: no prompt",
              kDefaultPrompt);
-  add_counts("-n,--n-gen", options->n_gen, "tokens of the texts, or a list: 32,128; 0: no text", kDefaultGen);
-  command->add_option("-r,--repetitions", options->reps, "how often each is measured, each time in a fresh session")
+  add_counts("-n,--n-gen", arguments->n_gen, "tokens of the texts, or a list: 32,128; 0: no text", kDefaultGen);
+  command->add_option("-r,--repetitions", arguments->reps, "how often each is measured, each time in a fresh session")
       ->capture_default_str()
       ->check(CLI::Range(uint32_t{1}, kMostReps));
-  command->add_flag("--no-warmup", options->no_warmup, "measure from the first time on");
-  command->add_option("-o,--output", options->output, "md: a table; csv; json: all figures and each repetition's")
+  command->add_flag("--no-warmup", arguments->no_warmup, "measure from the first time on");
+  command->add_option("-o,--output", arguments->output, "md: a table; csv; json: all figures and each repetition's")
       ->check(CLI::IsMember({"md", "csv", "json"}))
       ->capture_default_str();
-  AddPlanOptions(*command, options->plan);
+  AddPlanOptions(*command, arguments->plan);
   command->footer(
       "ppN: a prompt of N tokens up to the first new one; tgN: a text of N tokens, the likeliest each time.\n"
       "\n"
@@ -346,8 +367,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "  thimble bench -m tiny-llm.gguf\n"
       "  thimble bench -m card.img -p 16,256 -n 64 -r 10\n"
       "  thimble bench -m tiny-llm.gguf --plan original -o json > original.json");
-  command->callback([options, &exit_code] {
-    const Status result = RunBench(*options);
+  command->callback([arguments, &exit_code] {
+    const Status result = RunBench(*arguments);
     exit_code = result ? 0 : ReportFailure(result.error());
   });
 }

@@ -280,9 +280,9 @@ Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::strin
   return profile;
 }
 
-Expected<ChosenBoard> FindBoard(const std::string& name_or_file) {
+Expected<FoundBoard> FindBoard(const std::string& name_or_file) {
   if (const std::optional<Board> memory = FindMemory(name_or_file)) {
-    return ChosenBoard{*memory, BuiltInProfile(name_or_file)};
+    return FoundBoard{*memory, BuiltInProfile(name_or_file)};
   }
   if (!Exists(name_or_file) || IsFolder(name_or_file)) {
     return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file",
@@ -291,7 +291,7 @@ Expected<ChosenBoard> FindBoard(const std::string& name_or_file) {
   THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMostProfileBytes));
   THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(text, name_or_file));
   auto profile = std::make_shared<const BoardProfile>(std::move(parsed));
-  return ChosenBoard{BoardOf(*profile), profile};
+  return FoundBoard{BoardOf(*profile), profile};
 }
 
 std::vector<std::string> ProfileNames() {

@@ -68,13 +68,13 @@ std::string UnitOf(std::string_view key);
 Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::string& path);
 
 // A board as --board names it.
-struct ChosenBoard {
+struct FoundBoard {
   Board board;                                  // refers to the profile, if there is one
   std::shared_ptr<const BoardProfile> profile;  // null for a board whose costs nobody knows: "host"
 };
 
 // A name, or a board file. The sentence of a failure lists the names.
-Expected<ChosenBoard> FindBoard(const std::string& name_or_file);
+Expected<FoundBoard> FindBoard(const std::string& name_or_file);
 
 std::vector<std::string> ProfileNames();
 

@@ -13,6 +13,7 @@
 #include "host/command.h"
 #include "host/input_file.h"
 #include "host/published.h"
+#include "host/result_json.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -36,7 +37,7 @@ std::string ListText() {
   return out + "\n'thimble boards NAME' shows a board's memory and what its clock is made of.\n";
 }
 
-std::string BoardText(const ChosenBoard& chosen) {
+std::string BoardText(const FoundBoard& chosen) {
   const Board& board = chosen.board;
   std::string out = fmt::format("{}: {}\n\n{:10} {:>14}\n", board.name, board.description, "memory", "bytes");
   for (size_t i = 0; i < kNumRegions; ++i) {
@@ -72,16 +73,16 @@ Status Run(const BoardsCommandOptions& options) {
   if (!options.log.empty()) {
     THIMBLE_ASSIGN(const std::string text, ReadWholeFile(options.log, kMostLogBytes));
     THIMBLE_ASSIGN(const BoardProfile profile, BoardFromLog(text, options.log));
-    std::puts(ToJson(profile).dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    PrintJson(ToJson(profile), 2);
     return {};
   }
-  THIMBLE_ASSIGN(const ChosenBoard chosen, FindBoard(options.board));
+  THIMBLE_ASSIGN(const FoundBoard chosen, FindBoard(options.board));
   if (!options.json) {
     std::fputs(BoardText(chosen).c_str(), stdout);
     return {};
   }
   if (!chosen.profile) return Sentence(fmt::format("the board {} has no board file: it has no clock", options.board));
-  std::puts(ToJson(*chosen.profile).dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  PrintJson(ToJson(*chosen.profile), 2);
   return {};
 }
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 #include <utility>
@@ -21,7 +20,6 @@
 #include "host/prepare.h"
 #include "host/quant_search.h"
 #include "host/source.h"
-#include "host/text.h"
 
 namespace thimble::host {
 namespace {
@@ -40,10 +38,10 @@ struct Variant {
 
 constexpr std::array<plan::HeadMode, 2> kHeads = {plan::HeadMode::kFull, plan::HeadMode::kScreen};
 
-Expected<Checkpoint> OpenForComparison(const ModelChoice& choice) {
-  if (choice.file_on_card.empty()) return OpenCheckpoint(choice.model, choice.tokenizer);
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(choice.model, choice.file_on_card));
-  return OpenModelFileSource(std::move(opened), choice.model, choice.tokenizer);
+Expected<Checkpoint> OpenForComparison(const ModelRequest& model) {
+  if (model.file_on_card.empty()) return OpenCheckpoint(model.model, model.tokenizer);
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(model.model, model.file_on_card));
+  return OpenModelFileSource(std::move(opened), model.model, model.tokenizer);
 }
 
 std::string TypeNames(std::span<const ChosenType> types) {
@@ -74,7 +72,7 @@ Status AddVariant(const Checkpoint& checkpoint, const std::string& stored, std::
   return {};
 }
 
-Expected<std::vector<Variant>> WriteVariants(const Checkpoint& checkpoint, const ComparisonOptions& options) {
+Expected<std::vector<Variant>> WriteVariants(const Checkpoint& checkpoint, const ComparisonRequest& request) {
   const std::array<std::pair<const char*, TypeRecipe>, 4> ways = {{{"float32", {.dtype = WrittenType::kF32}},
                                                                    {"16 bits, exact", {}},
                                                                    {"hybrid", {.quant = Quant::kHybrid}},
@@ -86,47 +84,41 @@ Expected<std::vector<Variant>> WriteVariants(const Checkpoint& checkpoint, const
         recipe.quant == Quant::kNone && std::ranges::count(types, DType::kQ8_0, &ChosenType::type) != 0;
     THIMBLE_TRY(AddVariant(checkpoint, has_blocks ? "as it is" : stored, std::move(types), variants));
   }
-  if (options.kld_max) {
+  if (request.kld_max) {
     const QuantLimit limit = {
-        .kld_max = *options.kld_max, .text_file = options.text_file, .chunk = options.chunk, .chunks = options.chunks};
+        .kld_max = *request.kld_max, .text_file = request.text_file, .chunk = request.chunk, .chunks = request.chunks};
     THIMBLE_ASSIGN(QuantFound found, SearchQuant(checkpoint, {}, limit));
-    THIMBLE_TRY(AddVariant(checkpoint, fmt::format("auto {}", *options.kld_max), std::move(found.types), variants));
+    THIMBLE_TRY(AddVariant(checkpoint, fmt::format("auto {}", *request.kld_max), std::move(found.types), variants));
   }
   return variants;
 }
 
-ModelChoice ChoiceOf(const ComparisonOptions& options, const Variant& variant) {
+ModelRequest RequestFor(const ComparisonRequest& request, const Variant& variant) {
   return {.model = variant.file->path(),
-          .board = options.choice.board,
-          .name = fmt::format("{} as {}", options.choice.model, variant.row.stored)};
+          .board = request.model.board,
+          .name = fmt::format("{} as {}", request.model.model, variant.row.stored)};
 }
 
 // Judges all variants that are files by the first. Gives the text.
-Expected<JudgedText> JudgeVariants(const ComparisonOptions& options, std::span<Variant> variants,
+Expected<JudgedText> JudgeVariants(const ComparisonRequest& request, std::span<Variant> variants,
                                    Comparison& comparison) {
   std::vector<JudgedModel> models;
   std::optional<JudgedModel> base;
-  uint32_t chunk = options.chunk;
+  uint32_t chunk = request.chunk;
   for (Variant& variant : variants) {
     if (!variant.file) continue;
-    const ModelChoice choice = ChoiceOf(options, variant);
+    const ModelRequest model = RequestFor(request, variant);
     if (!base) {
-      THIMBLE_ASSIGN(std::unique_ptr<LoadedModel> probe, LoadedModel::Open(choice));
+      THIMBLE_ASSIGN(std::unique_ptr<LoadedModel> probe, LoadedModel::Open(model));
       chunk = std::min(chunk, probe->model().shape.max_position_embeddings);
-      THIMBLE_ASSIGN(base, JudgedModel::OpenHere(choice, chunk));
+      THIMBLE_ASSIGN(base, JudgedModel::OpenHere(model, chunk));
     }
-    THIMBLE_ASSIGN(JudgedModel model, JudgedModel::OpenHere(choice, chunk));
-    models.push_back(std::move(model));
+    THIMBLE_ASSIGN(JudgedModel judged, JudgedModel::OpenHere(model, chunk));
+    models.push_back(std::move(judged));
   }
-  std::vector<TokenId> ids;
-  if (options.text_file.empty()) {
-    THIMBLE_ASSIGN(ids, OwnText(base->loaded(), size_t{chunk} * options.chunks));
-  } else {
-    THIMBLE_ASSIGN(ids, ReadTokens(options.text_file, base->loaded()));
-  }
-  comparison.text = options.text_file.empty() ? "texts of the model's own" : options.text_file;
+  comparison.text = NameOfText(request.text_file);
   comparison.chunk = chunk;
-  THIMBLE_ASSIGN(JudgedText text, InChunks(std::move(ids), chunk, options.chunks, base->loaded(), comparison.text));
+  THIMBLE_ASSIGN(JudgedText text, ReadText(request.text_file, chunk, request.chunks, base->loaded()));
   THIMBLE_ASSIGN(const std::vector<Quality> judged, Judge(models, &*base, text));
   size_t next = 0;
   for (Variant& variant : variants) {
@@ -135,26 +127,26 @@ Expected<JudgedText> JudgeVariants(const ComparisonOptions& options, std::span<V
   return text;
 }
 
-uint64_t MemoryBytes(const nlohmann::ordered_json& run) {
+uint64_t MemoryBytes(const RunResult& run) {
   uint64_t bytes = 0;
   for (const Region region : {Region::kSramDma, Region::kSram, Region::kPsram}) {
-    bytes += run["memory"][RegionName(region)]["peak_bytes"].get<uint64_t>();
+    bytes += run.memory[static_cast<size_t>(region)].peak_bytes;
   }
   return bytes;
 }
 
-ComparedHead RunHead(Simulator& simulator, const ComparisonOptions& options, uint32_t n_ctx, plan::HeadMode head,
+ComparedHead RunHead(Simulator& simulator, const ComparisonRequest& request, uint32_t n_ctx, plan::HeadMode head,
                      std::span<const TokenId> prompt) {
   ComparedHead compared;
-  ChosenPlan plan = {.n_ctx = n_ctx, .head = head};
-  RunChoice what;
-  what.ids = fmt::format("{}", fmt::join(prompt, ","));
-  what.n_predict = options.n_predict;
-  if (options.best_plan) {
-    const Expected<Optimized> optimized = Optimize(simulator, plan, kLikeliest, ShortRun(what));
+  PlanStart plan = {.n_ctx = n_ctx, .head = head};
+  const RunRequest run = {.prompt = std::vector<TokenId>(prompt.begin(), prompt.end()),
+                          .sampler = kLikeliest,
+                          .n_predict = request.n_predict};
+  if (request.best_plan) {
+    const Expected<Optimized> optimized = Optimize(simulator, plan, ShortRun(run));
     if (optimized) plan = optimized->plan;
   }
-  Expected<Simulated> simulated = simulator.Run(plan, kLikeliest, what);
+  Expected<Simulated> simulated = simulator.Run(plan, run);
   if (!simulated) {
     compared.refused = simulated.error();
     return compared;
@@ -162,22 +154,17 @@ ComparedHead RunHead(Simulator& simulator, const ComparisonOptions& options, uin
   compared.simulated = std::move(*simulated);
   compared.token = StagesOf(compared.simulated).back();
   compared.memory_bytes = MemoryBytes(compared.simulated.run);
-  if (head == plan::HeadMode::kScreen) {
-    compared.screen_bits = compared.simulated.run["screen"]["bits"].get<std::vector<uint32_t>>();
-  }
   return compared;
 }
 
-Expected<ChosenBoard> BoardOf(const ComparisonOptions& options) {
-  return FindBoard(options.choice.board.empty() ? kDefaultBoard : options.choice.board);
-}
+Expected<FoundBoard> BoardOf(const ComparisonRequest& request) { return FindBoard(request.model.board_or_default()); }
 
-Status PrepareVariant(const ComparisonOptions& options, Variant& variant) {
-  const ModelChoice choice = ChoiceOf(options, variant);
-  THIMBLE_ASSIGN(const ChosenBoard board, BoardOf(options));
+Status PrepareVariant(const ComparisonRequest& request, Variant& variant) {
+  const ModelRequest model = RequestFor(request, variant);
+  THIMBLE_ASSIGN(const FoundBoard board, BoardOf(request));
   THIMBLE_ASSIGN(TemporaryFile index, TemporaryFile::Create());
   const Expected<Prepared> prepared = WriteIndex(
-      {.model = choice.model, .screen_bits = options.screen_bits, .board = board.board, .n_ctx = options.n_ctx},
+      {.model = model.model, .screen_bits = request.screen_bits, .board = board.board, .n_ctx = request.n_ctx},
       index.sink());
   if (prepared) {
     variant.index.emplace(std::move(index));
@@ -187,18 +174,18 @@ Status PrepareVariant(const ComparisonOptions& options, Variant& variant) {
   return {};
 }
 
-Expected<Simulator> OpenSimulator(const ComparisonOptions& options, const Variant& variant) {
-  ModelChoice choice = ChoiceOf(options, variant);
-  if (variant.index) choice.index_path = variant.index->path();
-  return Simulator::Open(choice, options.card_mode);
+Expected<Simulator> OpenSimulator(const ComparisonRequest& request, const Variant& variant) {
+  ModelRequest model = RequestFor(request, variant);
+  if (variant.index) model.index_path = variant.index->path();
+  return Simulator::Open(model, request.card_mode);
 }
 
 // The most positions that all rows have room for, but for those that have room for none; 0 if none has.
-Expected<uint32_t> CommonContext(const ComparisonOptions& options, std::span<const Variant> variants) {
+Expected<uint32_t> CommonContext(const ComparisonRequest& request, std::span<const Variant> variants) {
   uint32_t n_ctx = 0;
   for (const Variant& variant : variants) {
     if (!variant.file) continue;
-    THIMBLE_ASSIGN(Simulator simulator, OpenSimulator(options, variant));
+    THIMBLE_ASSIGN(Simulator simulator, OpenSimulator(request, variant));
     LoadedModel& loaded = simulator.loaded();
     for (const plan::HeadMode head : kHeads) {
       const uint32_t fits = LargestContext(loaded.model(), loaded.board(), loaded.reader().block_bytes(),
@@ -209,9 +196,9 @@ Expected<uint32_t> CommonContext(const ComparisonOptions& options, std::span<con
   return n_ctx;
 }
 
-Status RunVariant(const ComparisonOptions& options, std::span<const TokenId> prompt, Variant& variant,
+Status RunVariant(const ComparisonRequest& request, std::span<const TokenId> prompt, Variant& variant,
                   Comparison& comparison) {
-  THIMBLE_ASSIGN(Simulator simulator, OpenSimulator(options, variant));
+  THIMBLE_ASSIGN(Simulator simulator, OpenSimulator(request, variant));
   comparison.constants = ConstantsText(simulator.profile());
   comparison.card_mode = simulator.card_mode();
   comparison.board = simulator.profile().name;
@@ -221,7 +208,7 @@ Status RunVariant(const ComparisonOptions& options, std::span<const TokenId> pro
     if (head == plan::HeadMode::kScreen && !variant.index) {
       compared.refused = variant.no_index;
     } else {
-      compared = RunHead(simulator, options, comparison.n_ctx, head, prompt);
+      compared = RunHead(simulator, request, comparison.n_ctx, head, prompt);
     }
   }
   return {};
@@ -229,25 +216,25 @@ Status RunVariant(const ComparisonOptions& options, std::span<const TokenId> pro
 
 }  // namespace
 
-Expected<Comparison> Compare(const ComparisonOptions& options) {
+Expected<Comparison> Compare(const ComparisonRequest& request) {
   Comparison comparison;
-  comparison.model = options.choice.model;
-  THIMBLE_ASSIGN(const ChosenBoard board, BoardOf(options));
-  THIMBLE_TRY(CheckTimed(board.profile.get(), board.board, options.card_mode));
-  THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenForComparison(options.choice));
-  THIMBLE_ASSIGN(std::vector<Variant> variants, WriteVariants(checkpoint, options));
-  THIMBLE_ASSIGN(const JudgedText text, JudgeVariants(options, variants, comparison));
+  comparison.model = request.model.model;
+  THIMBLE_ASSIGN(const FoundBoard board, BoardOf(request));
+  THIMBLE_TRY(CheckTimed(board.profile.get(), board.board, request.card_mode));
+  THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenForComparison(request.model));
+  THIMBLE_ASSIGN(std::vector<Variant> variants, WriteVariants(checkpoint, request));
+  THIMBLE_ASSIGN(const JudgedText text, JudgeVariants(request, variants, comparison));
   for (Variant& variant : variants) {
-    if (variant.file) THIMBLE_TRY(PrepareVariant(options, variant));
+    if (variant.file) THIMBLE_TRY(PrepareVariant(request, variant));
   }
-  comparison.n_ctx = options.n_ctx;
+  comparison.n_ctx = request.n_ctx;
   if (comparison.n_ctx == 0) {
-    THIMBLE_ASSIGN(comparison.n_ctx, CommonContext(options, variants));
+    THIMBLE_ASSIGN(comparison.n_ctx, CommonContext(request, variants));
   }
   const std::span<const TokenId> prompt = std::span(text.ids).first(std::min<size_t>(kPromptTokens, text.n_ctx));
   for (Variant& variant : variants) {
     if (variant.file) {
-      THIMBLE_TRY(RunVariant(options, prompt, variant, comparison));
+      THIMBLE_TRY(RunVariant(request, prompt, variant, comparison));
     } else {
       Compared same = *std::ranges::find(comparison.rows, variant.row.same_as, &Compared::stored);
       same.stored = variant.row.stored;
@@ -257,98 +244,6 @@ Expected<Comparison> Compare(const ComparisonOptions& options) {
     comparison.rows.push_back(variant.row);
   }
   return comparison;
-}
-
-namespace {
-
-std::vector<std::string> Cells(const Compared& row, const ComparedHead& head, bool is_full) {
-  const Divergence& d = *row.quality.divergence;
-  std::vector<std::string> cells = {row.stored, is_full ? "full"
-                                                : head.screen_bits.empty()
-                                                    ? "screened"
-                                                    : fmt::format("screened {}", fmt::join(head.screen_bits, ","))};
-  if (is_full) {
-    cells.insert(cells.end(), {Megabytes(row.file_bytes),
-                               d.kld_mean == 0     ? "0"
-                               : d.kld_mean < 1e-5 ? fmt::format("{:.0e}", d.kld_mean)
-                                                   : fmt::format("{:.5f}", d.kld_mean),
-                               fmt::format("{:.1f} %", 100 * d.top_match)});
-  } else {
-    cells.insert(cells.end(), 3, "");
-  }
-  if (!head.refused.empty()) {
-    cells.insert(cells.end(), {"", "", "not on this board"});
-    return cells;
-  }
-  const double read = head.token.card_bytes + head.token.psram_bytes + head.token.flash_bytes;
-  cells.push_back(fmt::format("{:.3f} of {:.3f} MB", head.token.card_bytes * 1e-6, read * 1e-6));
-  cells.push_back(fmt::format("{:.0f} KB", static_cast<double>(head.memory_bytes) * 1e-3));
-  cells.push_back(head.simulated.tokens > 1 ? RangeText(head.simulated.tok_per_s) : "–");
-  return cells;
-}
-
-nlohmann::ordered_json HeadJson(const ComparedHead& head) {
-  if (!head.refused.empty()) return {{"refused", head.refused}};
-  nlohmann::ordered_json json = {{"modelled_tok_per_s", RangeJson(head.simulated.tok_per_s)},
-                                 {"modelled_first_token_s", RangeJson(head.simulated.first_token_s)},
-                                 {"card_bytes", head.token.card_bytes},
-                                 {"reads", head.token.reads},
-                                 {"psram_bytes", head.token.psram_bytes},
-                                 {"flash_bytes", head.token.flash_bytes},
-                                 {"peak_ram_bytes", head.memory_bytes},
-                                 {"memory", head.simulated.run["memory"]}};
-  if (!head.screen_bits.empty()) json["screen"] = head.simulated.run["screen"];
-  return json;
-}
-
-}  // namespace
-
-std::string ComparisonText(const Comparison& comparison) {
-  std::vector<std::vector<std::string>> rows;
-  std::string refused;
-  const auto add_head = [&](const Compared& row, const ComparedHead& head, bool is_full) {
-    rows.push_back(Cells(row, head, is_full));
-    if (head.refused.empty()) return;
-    refused += fmt::format("{}, {}: {}\n", row.stored, is_full ? "full scan" : "screened", head.refused);
-  };
-  for (const Compared& row : comparison.rows) {
-    if (!row.same_as.empty()) {
-      rows.push_back({row.stored, fmt::format("the same as {}", row.same_as), "", "", "", "", "", ""});
-      continue;
-    }
-    add_head(row, row.full, true);
-    add_head(row, row.screened, false);
-  }
-  const Quality& first = comparison.rows.front().quality;
-  return fmt::format(
-      "{} on {}, {} positions of context; card {}; modelled with {}\n\n{}\n{}"
-      "KL divergence from float32 and share of equal top tokens: over {} tokens of {}, in chunks of {};\n"
-      "perplexity in float32 {:.2f} ± {:.2f}. A token reads so much from the card, and so much in all; the memory is\n"
-      "SRAM and PSRAM together at their peak.\n",
-      comparison.model, comparison.board, comparison.n_ctx, comparison.card_mode, comparison.constants,
-      MarkdownTable(
-          "<<>>>>>>",
-          {"stored as", "head", "file", "KL divergence", "same top token", "a token reads", "memory", "modelled tok/s"},
-          rows),
-      refused, first.tokens, comparison.text, comparison.chunk, first.ppl, first.ppl_error);
-}
-
-nlohmann::ordered_json ComparisonJson(const Comparison& comparison) {
-  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const Compared& row : comparison.rows) {
-    nlohmann::ordered_json json = {{"stored", row.stored}};
-    if (!row.same_as.empty()) json["same_as"] = row.same_as;
-    json["types"] = row.types;
-    json["file_bytes"] = row.file_bytes;
-    json.update(QualityJson(row.quality));
-    json["full"] = HeadJson(row.full);
-    json["screened"] = HeadJson(row.screened);
-    rows.push_back(json);
-  }
-  return {{"model", comparison.model},         {"board", comparison.board},
-          {"constants", comparison.constants}, {"card_mode", comparison.card_mode},
-          {"text", comparison.text},           {"chunk", comparison.chunk},
-          {"n_ctx", comparison.n_ctx},         {"rows", rows}};
 }
 
 }  // namespace thimble::host

@@ -3,20 +3,19 @@
 #define THIMBLE_HOST_COMPARISON_H_
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "host/expected.h"
-#include "host/model_choice.h"
+#include "host/model_request.h"
 #include "host/quality.h"
 #include "host/simulator.h"
 
 namespace thimble::host {
 
-struct ComparisonOptions {
-  ModelChoice choice;
+struct ComparisonRequest {
+  ModelRequest model;
   std::string card_mode;              // empty: the board's own
   std::string text_file;              // what models are judged by; empty: texts of the model's own
   uint32_t n_ctx = 0;                 // on the board; 0: as many as all that can be there have room for
@@ -30,11 +29,10 @@ struct ComparisonOptions {
 
 // A way to find the next token.
 struct ComparedHead {
-  std::string refused;                // why this board cannot do it, a sentence; or empty
-  Simulated simulated;                // greedy
-  Stage token;                        // of its tokens after the first, on average
-  uint64_t memory_bytes = 0;          // of RAM: the most that was used of SRAM and PSRAM together
-  std::vector<uint32_t> screen_bits;  // of a screened head
+  std::string refused;        // why this board cannot do it, a sentence; or empty
+  Simulated simulated;        // greedy
+  Stage token;                // of its tokens after the first, on average
+  uint64_t memory_bytes = 0;  // of RAM: the most that was used of SRAM and PSRAM together
 };
 
 struct Compared {
@@ -60,10 +58,10 @@ struct Comparison {
 
 // Writes the model in each way to temporary files, judges and prepares each, and runs each on the board's clock. Shows
 // progress. Deterministic. What a board cannot do is said in its row; fails for what makes all rows impossible.
-Expected<Comparison> Compare(const ComparisonOptions& options);
+Expected<Comparison> Compare(const ComparisonRequest& request);
 
+// The table, for people.
 std::string ComparisonText(const Comparison& comparison);
-nlohmann::ordered_json ComparisonJson(const Comparison& comparison);
 
 // The plot: how far each row is from float32, against how fast it is. One SVG file that asks for nothing else, for
 // light and dark grounds.

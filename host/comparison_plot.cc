@@ -60,7 +60,7 @@ struct Series {
   double high = 0;
 };
 
-bool IsShown(const ComparedHead& head) { return head.refused.empty() && head.simulated.tokens > 1; }
+bool IsShown(const ComparedHead& head) { return head.refused.empty() && head.simulated.tokens() > 1; }
 
 std::vector<Series> SeriesOf(const Comparison& comparison) {
   std::vector<Series> all;

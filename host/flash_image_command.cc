@@ -12,8 +12,9 @@
 #include "host/command.h"
 #include "host/devices/nor_flash.h"
 #include "host/loaded_model.h"
-#include "host/plan_choice.h"
-#include "host/sampler_choice.h"
+#include "host/model_options.h"
+#include "host/plan_options.h"
+#include "host/sampler_options.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -22,31 +23,31 @@ namespace {
 // Where the firmware's partition tables (firmware/partitions*.csv) have the one for weights.
 constexpr uint32_t kWeightsOffset = 0x13f000;
 
-struct Options {
-  ModelChoice choice;
-  PlanChoice plan;
-  SamplerChoice sampler;
+struct FlashImageArguments {
+  ModelRequest model;
+  PlanRequest plan;
+  SamplerArguments sampler;
   std::string output;
 };
 
-Status Run(const Options& options) {
-  ModelChoice choice = options.choice;
-  THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
+Status Run(const FlashImageArguments& arguments) {
+  ModelRequest model = arguments.model;
+  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
+  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(arguments.sampler));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
   if (loaded->is_converted()) {
     return Sentence(
         fmt::format("{} is not what a card would hold: convert it first, with 'thimble convert', and give "
                     "this command what goes onto the card",
-                    options.choice.model));
+                    model.model));
   }
-  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, chosen, sampler));
+  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, sampler));
   const uint64_t content_bytes = plan.region_bytes(Region::kFlash);
   if (content_bytes == 0) {
     return Sentence(fmt::format(
         "this plan keeps nothing of {} in flash: give one that does with --plan; 'thimble plan {} --optimize "
         "-o best.plan' finds the best",
-        options.choice.model, options.choice.model));
+        model.model, model.model));
   }
   NorFlash flash(static_cast<size_t>(card::FlashBytes(content_bytes)));
   Arenas arenas = loaded->memory().arenas();
@@ -56,27 +57,27 @@ Status Run(const Options& options) {
   const auto session = Session::Open(parts, arenas);
   if (!session) return loaded->Failure(session.error());
 
-  const std::array<std::string, 2> inputs = {options.choice.model, options.plan.plan};
-  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.output, inputs));
+  const std::array<std::string, 2> inputs = {model.model, arguments.plan.file};
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(arguments.output, inputs));
   THIMBLE_TRY(file.sink().Write(flash.memory()));
   THIMBLE_TRY(file.Commit());
   fmt::print(
       "{}: {} bytes for the partition 'weights' of {}\nwrite it with\n"
       "  esptool.py write_flash {:#x} {}\n",
-      options.output, Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset, options.output);
+      arguments.output, Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset, arguments.output);
   return {};
 }
 
 }  // namespace
 
 void AddFlashImageCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<Options>();
+  auto arguments = std::make_shared<FlashImageArguments>();
   CLI::App* command = app.add_subcommand(
       "flash-image", "Write what a board would keep of a model in its flash into a file, for esptool");
-  AddModelOptions(*command, ModelArgument::kPositional, options->choice);
-  AddPlanOptions(*command, options->plan);
-  AddSamplerOptions(*command, options->sampler);
-  command->add_option("-o,--output", options->output, "The file to write")->required()->type_name("FILE");
+  AddModelOptions(*command, ModelArgument::kPositional, arguments->model);
+  AddPlanOptions(*command, arguments->plan);
+  AddSamplerOptions(*command, arguments->sampler);
+  command->add_option("-o,--output", arguments->output, "The file to write")->required()->type_name("FILE");
   command->footer(
       "The board writes the same bytes itself when it first opens the model; this is faster. Give the model, the "
       "index\n"
@@ -85,8 +86,8 @@ void AddFlashImageCommand(CLI::App& app, int& exit_code) {
       "\n"
       "Example:\n"
       "  thimble flash-image tiny-llm.gguf --board esp32-cam --plan best.plan -o weights.bin");
-  command->callback([options, &exit_code] {
-    const Status result = Run(*options);
+  command->callback([arguments, &exit_code] {
+    const Status result = Run(*arguments);
     exit_code = result ? 0 : ReportFailure(result.error());
   });
 }

@@ -13,13 +13,15 @@
 #include "engine/session.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
+#include "host/model_options.h"
+#include "host/result_json.h"
 #include "host/text.h"
 
 namespace thimble::host {
 namespace {
 
 struct InspectCommandOptions {
-  ModelChoice choice;
+  ModelRequest model;
   bool json = false;
 };
 
@@ -121,7 +123,7 @@ void PrintText(LoadedModel& loaded) {
   std::fputs(out.c_str(), stdout);
 }
 
-void PrintJson(LoadedModel& loaded) {
+nlohmann::ordered_json InspectJson(LoadedModel& loaded) {
   const card::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
   const ModelSize totals = SizeOf(model);
@@ -144,36 +146,35 @@ void PrintJson(LoadedModel& loaded) {
   const auto id_or_null = [](TokenId id) {
     return id == card::kNoToken ? nlohmann::ordered_json() : nlohmann::ordered_json(id);
   };
-  const nlohmann::ordered_json json = {{"model", loaded.description()},
-                                       {"pieces", loaded.opened().extents.size()},
-                                       {"tokenizer",
-                                        {{"tokens", tokenizer.present ? tokenizer.num_tokens : 0},
-                                         {"bos", id_or_null(tokenizer.bos)},
-                                         {"eos", id_or_null(tokenizer.eos)}}},
-                                       {"shape",
-                                        {{"vocab_size", s.vocab_size},
-                                         {"hidden_size", s.hidden_size},
-                                         {"intermediate_size", s.intermediate_size},
-                                         {"num_hidden_layers", s.num_hidden_layers},
-                                         {"num_attention_heads", s.num_attention_heads},
-                                         {"num_key_value_heads", s.num_key_value_heads},
-                                         {"head_dim", s.head_dim},
-                                         {"max_position_embeddings", s.max_position_embeddings},
-                                         {"rms_norm_eps", s.rms_norm_eps},
-                                         {"rope_theta", s.rope_theta},
-                                         {"tie_word_embeddings", model.tied}}},
-                                       {"tensors", tensors},
-                                       {"parameters", totals.parameters},
-                                       {"bytes", totals.bytes},
-                                       {"board", loaded.board().name},
-                                       {"times_memory", times},
-                                       {"warnings", Warnings(loaded)}};
-  std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  return {{"model", loaded.description()},
+          {"pieces", loaded.opened().extents.size()},
+          {"tokenizer",
+           {{"tokens", tokenizer.present ? tokenizer.num_tokens : 0},
+            {"bos", id_or_null(tokenizer.bos)},
+            {"eos", id_or_null(tokenizer.eos)}}},
+          {"shape",
+           {{"vocab_size", s.vocab_size},
+            {"hidden_size", s.hidden_size},
+            {"intermediate_size", s.intermediate_size},
+            {"num_hidden_layers", s.num_hidden_layers},
+            {"num_attention_heads", s.num_attention_heads},
+            {"num_key_value_heads", s.num_key_value_heads},
+            {"head_dim", s.head_dim},
+            {"max_position_embeddings", s.max_position_embeddings},
+            {"rms_norm_eps", s.rms_norm_eps},
+            {"rope_theta", s.rope_theta},
+            {"tie_word_embeddings", model.tied}}},
+          {"tensors", tensors},
+          {"parameters", totals.parameters},
+          {"bytes", totals.bytes},
+          {"board", loaded.board().name},
+          {"times_memory", times},
+          {"warnings", Warnings(loaded)}};
 }
 
 Status Inspect(const InspectCommandOptions& options) {
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
-  options.json ? PrintJson(*loaded) : PrintText(*loaded);
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.model));
+  options.json ? PrintJson(InspectJson(*loaded)) : PrintText(*loaded);
   return {};
 }
 
@@ -183,7 +184,7 @@ void AddInspectCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<InspectCommandOptions>();
   CLI::App* inspect = app.add_subcommand(
       "inspect", "Show every tensor of a model, its size against a board, and what to watch out for");
-  AddModelOptions(*inspect, ModelArgument::kPositional, options->choice);
+  AddModelOptions(*inspect, ModelArgument::kPositional, options->model);
   inspect->add_flag("--json", options->json, "One JSON object instead of a table");
   inspect->footer(
       "Examples:\n"

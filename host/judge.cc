@@ -22,21 +22,20 @@ uint64_t HeadBytes(const LoadedModel& loaded) { return loaded.model().tensor({Te
 
 }  // namespace
 
-Expected<JudgedModel> JudgedModel::Open(ModelChoice choice, ChosenPlan chosen) {
-  if (chosen.original) choice.written = WrittenType::kF32;
-  chosen.options.keep_logits = true;
-  choice.index = IndexUse::kIgnore;
+Expected<JudgedModel> JudgedModel::Open(ModelRequest model, PlanStart plan) {
+  plan.options.keep_logits = true;
+  model.index = IndexUse::kIgnore;
   JudgedModel judged;
-  THIMBLE_ASSIGN(judged.loaded_, LoadedModel::Open(choice));
+  THIMBLE_ASSIGN(judged.loaded_, LoadedModel::Open(model));
   const uint32_t most = judged.loaded_->model().shape.max_position_embeddings;
-  if (!chosen.n_ctx || *chosen.n_ctx == 0) chosen.n_ctx = std::min(most, kUsualChunk);
-  THIMBLE_ASSIGN(judged.plan_, MakePlan(*judged.loaded_, chosen, {}));
+  if (!plan.n_ctx || *plan.n_ctx == 0) plan.n_ctx = std::min(most, kUsualChunk);
+  THIMBLE_ASSIGN(judged.plan_, MakePlan(*judged.loaded_, plan, {}));
   return judged;
 }
 
-Expected<JudgedModel> JudgedModel::OpenHere(ModelChoice choice, uint32_t n_ctx) {
-  choice.board = "host";
-  return Open(std::move(choice), {.n_ctx = n_ctx});
+Expected<JudgedModel> JudgedModel::OpenHere(ModelRequest model, uint32_t n_ctx) {
+  model.board = "host";
+  return Open(std::move(model), {.n_ctx = n_ctx});
 }
 
 Status JudgedModel::Restart() {
@@ -101,6 +100,14 @@ Expected<std::vector<TokenId>> OwnText(LoadedModel& loaded, size_t tokens) {
   }
   return ids;
 }
+
+Expected<JudgedText> ReadText(const std::string& file, uint32_t n_ctx, uint32_t chunks, LoadedModel& loaded) {
+  THIMBLE_ASSIGN(std::vector<TokenId> ids,
+                 file.empty() ? OwnText(loaded, size_t{n_ctx} * chunks) : ReadTokens(file, loaded));
+  return InChunks(std::move(ids), n_ctx, chunks, loaded, NameOfText(file));
+}
+
+std::string NameOfText(const std::string& file) { return file.empty() ? "texts of the model's own" : file; }
 
 Expected<std::vector<Quality>> Judge(std::span<JudgedModel> models, JudgedModel* base, const JudgedText& text) {
   const uint32_t half = text.n_ctx / 2;

@@ -10,7 +10,7 @@
 
 #include "host/expected.h"
 #include "host/loaded_model.h"
-#include "host/plan_choice.h"
+#include "host/plan_request.h"
 #include "host/quality.h"
 
 namespace thimble::host {
@@ -21,10 +21,10 @@ inline constexpr uint32_t kLeastChunk = 4;
 // A model inside a board's memory that keeps all logits.
 class JudgedModel {
  public:
-  // The context of `chosen` is the longest chunk; without one, 512 or all the model has. The model's index is not used.
-  static Expected<JudgedModel> Open(ModelChoice choice, ChosenPlan chosen);
+  // The context of `plan` is the longest chunk; without one, 512 or all the model has. The model's index is not used.
+  static Expected<JudgedModel> Open(ModelRequest model, PlanStart plan);
   // In this computer's memory, with chunks of `n_ctx`.
-  static Expected<JudgedModel> OpenHere(ModelChoice choice, uint32_t n_ctx);
+  static Expected<JudgedModel> OpenHere(ModelRequest model, uint32_t n_ctx);
 
   LoadedModel& loaded() { return *loaded_; }
   uint32_t vocab_size() const { return loaded_->model().shape.vocab_size; }
@@ -57,6 +57,12 @@ Expected<JudgedText> InChunks(std::vector<TokenId> ids, uint32_t n_ctx, uint32_t
 
 // The text of a file, as the model's tokenizer has it.
 Expected<std::vector<TokenId>> ReadTokens(const std::string& file, LoadedModel& loaded);
+
+// What several models are judged by: the text of a file, or, where that is empty, texts of the model's own, `chunks` of
+// them; in chunks of `n_ctx`, at most `chunks`.
+Expected<JudgedText> ReadText(const std::string& file, uint32_t n_ctx, uint32_t chunks, LoadedModel& loaded);
+// The same in words.
+std::string NameOfText(const std::string& file);
 
 // So many tokens of texts that the model writes itself at temperature 1, one after the other: the same every time.
 Expected<std::vector<TokenId>> OwnText(LoadedModel& loaded, size_t tokens);

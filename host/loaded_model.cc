@@ -9,11 +9,11 @@
 namespace thimble::host {
 namespace {
 
-Expected<ModelSource> SourceOf(const ModelChoice& choice) {
+Expected<ModelSource> SourceOf(const ModelRequest& request) {
   THIMBLE_ASSIGN(ModelSource source,
-                 OpenModelSource(choice.model, choice.tokenizer, /*as_one_file=*/false, choice.written));
-  if (!choice.rewritten || source.is_converted()) return source;
-  return RewriteModel(choice.model, choice.file_on_card, choice.written);
+                 OpenModelSource(request.model, request.tokenizer, /*as_one_file=*/false, request.written));
+  if (!request.rewritten || source.is_converted()) return source;
+  return RewriteModel(request.model, request.file_on_card, request.written);
 }
 
 }  // namespace
@@ -71,16 +71,16 @@ Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
 
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
 
-Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choice, const std::atomic<bool>* cancel) {
-  THIMBLE_ASSIGN(ChosenBoard board, FindBoard(choice.board.empty() ? kDefaultBoard : choice.board));
-  for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += choice.more_bytes[i];
-  THIMBLE_ASSIGN(ModelSource source, SourceOf(choice));
+Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& request, const std::atomic<bool>* cancel) {
+  THIMBLE_ASSIGN(FoundBoard board, FindBoard(request.board_or_default()));
+  for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += request.more_bytes[i];
+  THIMBLE_ASSIGN(ModelSource source, SourceOf(request));
   THIMBLE_ASSIGN(OpenedModel opened,
-                 OpenModelFile(source.path(), choice.rewritten ? "" : choice.file_on_card, choice.index_path));
-  if (!choice.name.empty()) opened.description = choice.name;
-  if (source.is_converted()) opened.description = choice.model + ", converted";
+                 OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card, request.index_path));
+  if (!request.name.empty()) opened.description = request.name;
+  if (source.is_converted()) opened.description = request.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
-  std::unique_ptr<LoadedModel> loaded(new LoadedModel(choice.name.empty() ? choice.model : choice.name, board,
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel(request.name.empty() ? request.model : request.name, board,
                                                       std::move(source), std::move(opened), std::move(memory)));
   loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
   loaded->reader_ = std::make_unique<card::FileReader>(*loaded->device_, loaded->opened_.file, loaded->ledger_, cancel);
@@ -88,7 +88,7 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelChoice& choi
   if (!model) return loaded->Failure(model.error());
   loaded->model_ = *model;
   loaded->Mark();
-  if (choice.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
+  if (request.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
   if (o.index_device) {
     loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);

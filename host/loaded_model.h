@@ -23,7 +23,7 @@
 #include "host/card_open.h"
 #include "host/expected.h"
 #include "host/loaded_tokenizer.h"
-#include "host/model_choice.h"
+#include "host/model_request.h"
 #include "host/source.h"
 
 namespace thimble::host {
@@ -47,13 +47,14 @@ class LoadedModel {
  public:
   // Finds the board, converts if need be, opens the card and reads the model's header. `cancel` as for FileReader, or
   // null.
-  static Expected<std::unique_ptr<LoadedModel>> Open(const ModelChoice& choice,
+  static Expected<std::unique_ptr<LoadedModel>> Open(const ModelRequest& request,
                                                      const std::atomic<bool>* cancel = nullptr);
 
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
   const std::string& description() const { return opened_.description; }
+  const FoundBoard& found_board() const { return board_; }
   const Board& board() const { return board_.board; }
   const BoardProfile* profile() const { return board_.profile.get(); }  // null if nobody knows the board's costs
   const card::ModelFile& model() const { return model_; }
@@ -81,7 +82,7 @@ class LoadedModel {
  private:
   void Mark();
 
-  LoadedModel(std::string name, ChosenBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
+  LoadedModel(std::string name, FoundBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
         board_(std::move(board)),
         source_(std::move(source)),
@@ -89,7 +90,7 @@ class LoadedModel {
         memory_(std::move(memory)) {}
 
   std::string name_;
-  ChosenBoard board_;
+  FoundBoard board_;
   ModelSource source_;
   OpenedModel opened_;
   BoardMemory memory_;

@@ -1,10 +1,8 @@
 #include "host/optimizer.h"
 
-#include <fmt/format.h>
-
 #include <array>
-#include <nlohmann/json.hpp>
 #include <span>
+#include <utility>
 
 namespace thimble::host {
 namespace {
@@ -29,114 +27,41 @@ constexpr std::array<Dimension, 5> kDimensions = {{{&plan::PlanOptions::screen_c
 
 }  // namespace
 
-Expected<std::vector<Worth>> WorthOfMemory(const ModelChoice& choice, const std::string& card_mode,
-                                           const Optimized& optimized, const text::SamplerOptions& sampler,
-                                           const RunChoice& what) {
+Expected<std::vector<Worth>> WorthOfMemory(const ModelRequest& model, const std::string& card_mode,
+                                           const Optimized& optimized, const RunRequest& request) {
   std::vector<Worth> all;
   for (Region region : {Region::kPsram, Region::kFlash}) {
-    ModelChoice more = choice;
+    ModelRequest more = model;
     more.more_bytes[static_cast<size_t>(region)] += kMoreBytes;
     THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(more, card_mode));
-    THIMBLE_ASSIGN(const Optimized with, Optimize(simulator, optimized.plan, sampler, what));
+    THIMBLE_ASSIGN(const Optimized with, Optimize(simulator, optimized.plan, request));
     all.push_back({region, optimized.best.ms_of_token() - with.best.ms_of_token()});
   }
   return all;
 }
 
-Expected<std::vector<Rung>> Ladder(const ModelChoice& choice, const std::string& card_mode, const ChosenPlan& start,
-                                   const text::SamplerOptions& sampler, const RunChoice& what) {
-  std::vector<Rung> rungs;
-  const auto add = [&](Simulator& simulator, const ChosenPlan& plan, const char* name) {
-    Expected<Simulated> simulated = simulator.Run(plan, sampler, what);
-    if (simulated) {
-      rungs.push_back({.what = name, .simulated = std::move(*simulated)});
-    } else {
-      rungs.push_back({.what = name, .simulated = {}, .refused = simulated.error()});
-    }
-  };
-  ModelChoice wide = choice;
-  wide.written = WrittenType::kF32;
-  wide.rewritten = true;
-  ChosenPlan plan = start;
-  plan.head = plan::HeadMode::kFull;
-  uint64_t wide_bytes = 0;
-  {
-    THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(wide, card_mode));
-    wide_bytes = SizeOf(simulator.loaded().model()).bytes;
-    ChosenPlan original = plan;
-    original.original = true;
-    simulator.set_cores(1);
-    add(simulator, original, "the first plan: float32, every read bounced block by block, one core");
-    add(simulator, plan, "whole tiles into DMA memory, read ahead");
-    if (simulator.profile().cores > 1) {
-      simulator.set_cores(simulator.profile().cores);
-      add(simulator, plan, "both cores compute");
-    }
-  }
-  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, card_mode));
-  if (SizeOf(simulator.loaded().model()).bytes != wide_bytes) {
-    add(simulator, plan, "numbers in 16 bits where that is exact");
-  }
-  plan.head = start.head;
-  if (simulator.loaded().index() != nullptr) {
-    add(simulator, plan, "checksums, and the screened head if it is there");
-  }
-  THIMBLE_ASSIGN(Optimized optimized, Optimize(simulator, plan, sampler, what));
-  rungs.push_back(
-      {.what = "the best plan: card, PSRAM and flash at the same time", .simulated = std::move(optimized.best)});
-  return rungs;
-}
-
-nlohmann::ordered_json LadderJson(const std::vector<Rung>& rungs) {
-  nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const Rung& rung : rungs) {
-    if (!rung.refused.empty()) {
-      json.push_back({{"what", rung.what}, {"refused", rung.refused}});
-      continue;
-    }
-    json.push_back({{"what", rung.what},
-                    {"tok_per_s", RangeJson(rung.simulated.tok_per_s)},
-                    {"ms_of_token", rung.simulated.ms_of_token()}});
-  }
-  return json;
-}
-
-std::string LadderText(const std::vector<Rung>& rungs) {
-  std::string out = fmt::format("{:69} {:>22} {:>13}\n", "modelled, each with all above it", "tok/s", "ms of a token");
-  for (const Rung& rung : rungs) {
-    if (!rung.refused.empty()) {
-      out += fmt::format("{:69} not on this board: {}\n", rung.what, rung.refused);
-      continue;
-    }
-    out += fmt::format("{:69} {:>22} {:>13.1f}\n", rung.what, RangeText(rung.simulated.tok_per_s),
-                       rung.simulated.ms_of_token());
-  }
-  return out;
-}
-
-RunChoice ShortRun(RunChoice what) {
+RunRequest ShortRun(RunRequest request) {
   constexpr int64_t kTokens = 9;
-  if (what.n_predict < 0 || what.n_predict > kTokens) what.n_predict = kTokens;
-  return what;
+  if (request.n_predict < 0 || request.n_predict > kTokens) request.n_predict = kTokens;
+  return request;
 }
 
-Expected<Optimized> Optimize(Simulator& simulator, const ChosenPlan& start, const text::SamplerOptions& sampler,
-                             const RunChoice& what) {
+Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const RunRequest& request) {
   Optimized found;
   found.plan = start;
-  THIMBLE_ASSIGN(found.best, simulator.Run(start, sampler, what));
+  THIMBLE_ASSIGN(found.best, simulator.Run(start, request));
   found.tried = 1;
   const auto time_of = [](const Simulated& s) { return s.ms_of_token() + s.first_token_s[kTypical] * 1e-3; };
   bool improved = true;
   for (int round = 0; improved && round < kMostRounds; ++round) {
     improved = false;
     for (const Dimension& dimension : kDimensions) {
-      ChosenPlan best_plan = found.plan;
+      PlanStart best_plan = found.plan;
       for (uint32_t value : dimension.values) {
-        ChosenPlan plan = found.plan;
+        PlanStart plan = found.plan;
         if (plan.options.*dimension.member == value) continue;
         plan.options.*dimension.member = value;
-        Expected<Simulated> simulated = simulator.Run(plan, sampler, what);
+        Expected<Simulated> simulated = simulator.Run(plan, request);
         if (!simulated) {
           ++found.refused;
           continue;

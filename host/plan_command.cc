@@ -16,11 +16,15 @@
 #include "engine/plan/plan_file.h"
 #include "host/atomic_file.h"
 #include "host/command.h"
+#include "host/improvements.h"
+#include "host/improvements_table.h"
 #include "host/loaded_model.h"
+#include "host/model_options.h"
 #include "host/optimizer.h"
-#include "host/plan_choice.h"
-#include "host/run_choice.h"
-#include "host/sampler_choice.h"
+#include "host/plan_options.h"
+#include "host/result_json.h"
+#include "host/run_request.h"
+#include "host/sampler_options.h"
 #include "host/simulator.h"
 #include "host/text.h"
 
@@ -35,10 +39,10 @@ constexpr char kDifferenceLine[] = "{:26} {:>11} {:>11}  {}";
 
 constexpr uint32_t kPromptShown = 256;  // tokens of the prompt whose cost is shown
 
-struct PlanCommandOptions {
-  ModelChoice choice;
-  PlanChoice plan;
-  SamplerChoice sampler;
+struct PlanArguments {
+  ModelRequest model;
+  PlanRequest plan;
+  SamplerArguments sampler;
   std::string output;
   std::string card_mode;
   bool optimize = false;
@@ -153,9 +157,9 @@ struct Limit {
   std::string why;
 };
 
-std::vector<Limit> LimitsOf(LoadedModel& loaded, const ChosenPlan& chosen, const plan::Plan& p) {
+std::vector<Limit> LimitsOf(LoadedModel& loaded, const PlanStart& start, const plan::Plan& p) {
   std::vector<Limit> limits;
-  if (!MakePlan(loaded, chosen, {.top_k = 0, .top_p = 0.95f})) {
+  if (!MakePlan(loaded, start, {.top_k = 0, .top_p = 0.95f})) {
     limits.push_back({"top-p without top-k", fmt::format("it needs all {} logits at once: give a --top-k, or --top-p 1",
                                                          Grouped(loaded.model().shape.vocab_size))});
   }
@@ -239,7 +243,7 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
   std::fputs(out.c_str(), stdout);
 }
 
-nlohmann::ordered_json ToJson(const plan::TokenCost& cost) {
+nlohmann::ordered_json CostJson(const plan::TokenCost& cost) {
   return {{"payload_bytes", cost.payload_bytes},
           {"card_bytes", cost.card_bytes},
           {"reads", cost.reads},
@@ -260,7 +264,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                        {"piece_bytes", placement.tile_bytes},
                        {"psram_rows", placement.in_memory.psram},
                        {"flash_rows", placement.in_memory.flash},
-                       {"token", ToJson(placement.cost)}});
+                       {"token", CostJson(placement.cost)}});
   }
   nlohmann::ordered_json buffers = nlohmann::ordered_json::array();
   for (size_t i = 0; i < plan::kNumBuffers; ++i) {
@@ -284,14 +288,14 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                                  {"buffers", buffers},
                                  {"memory", memory},
                                  {"stack_bytes", p.buffer(BufferId::kStack).bytes},
-                                 {"token", ToJson(p.token_cost)},
+                                 {"token", CostJson(p.token_cost)},
                                  {"prompt_batch", p.prompt_batch},
                                  {"tokenizer", plan::TokenizerPlaceName(p.tokenizer)},
                                  {"head", p.screened ? "screen" : "full"},
                                  {"cannot", nlohmann::ordered_json::array()}};
   for (const Limit& limit : limits) json["cannot"].push_back({{"what", limit.what}, {"why", limit.why}});
   const uint32_t prompt = std::min(p.n_ctx, kPromptShown);
-  json["prompt"] = ToJson(p.PromptCost(loaded.model(), prompt));
+  json["prompt"] = CostJson(p.PromptCost(loaded.model(), prompt));
   json["prompt"]["tokens"] = prompt;
   if (original && IsTinyLlm(loaded.model().shape)) {
     for (const Difference& d : DifferencesToFirstPlan(p, loaded.model().shape)) {
@@ -302,26 +306,18 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
   return json;
 }
 
-void PrintJson(const nlohmann::ordered_json& json) {
-  std::puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-}
-
-Status WritePlanFile(const std::string& path, const PlanCommandOptions& options, const Board& board,
-                     const plan::Plan& p) {
+Status WritePlanFile(const std::string& path, const PlanArguments& arguments, const Board& board, const plan::Plan& p) {
   std::array<char, plan::kMaxPlanFileBytes> text;
   const size_t size = plan::FormatPlanFile({.board = board.name, .options = p.options}, text);
-  const std::array<std::string, 2> inputs = {options.choice.model, options.plan.plan};
+  const std::array<std::string, 2> inputs = {arguments.model.model, arguments.plan.file};
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, inputs));
   THIMBLE_TRY(file.sink().Write(std::as_bytes(std::span(text).first(size))));
   return file.Commit();
 }
 
 // What a search runs: a few tokens after one.
-RunChoice SearchRun(const PlanCommandOptions& options) {
-  RunChoice what;
-  what.ids = "1";
-  what.sampler = options.sampler;
-  return ShortRun(what);
+RunRequest SearchRun(const text::SamplerOptions& sampler) {
+  return ShortRun({.prompt = std::vector<TokenId>{1}, .sampler = sampler});
 }
 
 std::string WhyText(const Simulator& simulator, const Optimized& o, const std::vector<Worth>& worths) {
@@ -363,24 +359,24 @@ nlohmann::ordered_json SearchJson(const Optimized& o, const std::vector<Worth>& 
   return json;
 }
 
-Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, const ChosenPlan& start,
+Status RunSearch(const PlanArguments& arguments, const ModelRequest& model, const PlanStart& start,
                  const text::SamplerOptions& sampler) {
-  const RunChoice what = SearchRun(options);
-  if (options.ladder) {
-    THIMBLE_ASSIGN(const std::vector<Rung> rungs, Ladder(choice, options.card_mode, start, sampler, what));
-    options.json ? PrintJson({{"modelled_ladder", LadderJson(rungs)}})
-                 : void(std::fputs(LadderText(rungs).c_str(), stdout));
+  const RunRequest run = SearchRun(sampler);
+  if (arguments.ladder) {
+    THIMBLE_ASSIGN(const std::vector<Improvement> all, SimulateImprovements(model, arguments.card_mode, start, run));
+    arguments.json ? PrintJson({{"modelled_ladder", ToJson(all)}})
+                   : void(std::fputs(ImprovementsText(all).c_str(), stdout));
     return {};
   }
-  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(choice, options.card_mode));
-  THIMBLE_ASSIGN(const Optimized optimized, Optimize(simulator, start, sampler, what));
-  THIMBLE_ASSIGN(const std::vector<Worth> worths, WorthOfMemory(choice, options.card_mode, optimized, sampler, what));
+  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(model, arguments.card_mode));
+  THIMBLE_ASSIGN(const Optimized optimized, Optimize(simulator, start, run));
+  THIMBLE_ASSIGN(const std::vector<Worth> worths, WorthOfMemory(model, arguments.card_mode, optimized, run));
   const plan::Plan& p = optimized.best.plan;
   const std::vector<Limit> limits = LimitsOf(simulator.loaded(), optimized.plan, p);
-  if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, simulator.loaded().board(), p));
-  if (options.json) {
+  if (!arguments.output.empty()) THIMBLE_TRY(WritePlanFile(arguments.output, arguments, simulator.loaded().board(), p));
+  if (arguments.json) {
     nlohmann::ordered_json json = PlanJson(simulator.loaded(), p, limits, false);
-    json["modelled"] = ModelledJson({SamplerNameOf(sampler), optimized.best}, simulator);
+    json["modelled"] = ToJson({SamplerNameOf(sampler), optimized.best}, simulator.setup());
     json["search"] = SearchJson(optimized, worths);
     PrintJson(json);
     return {};
@@ -390,50 +386,49 @@ Status RunSearch(const PlanCommandOptions& options, const ModelChoice& choice, c
   return {};
 }
 
-Status RunPlan(const PlanCommandOptions& options) {
-  ModelChoice choice = options.choice;
-  THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
-  if (chosen.original) choice.written = WrittenType::kF32;
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
-  if (options.optimize || options.ladder) return RunSearch(options, choice, chosen, sampler);
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
-  THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, chosen, sampler));
-  if (!options.output.empty()) THIMBLE_TRY(WritePlanFile(options.output, options, loaded->board(), p));
-  const std::vector<Limit> limits = LimitsOf(*loaded, chosen, p);
-  options.json ? PrintJson(PlanJson(*loaded, p, limits, chosen.original))
-               : PrintText(*loaded, p, limits, chosen.original);
+Status RunPlan(const PlanArguments& arguments) {
+  ModelRequest model = arguments.model;
+  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
+  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(arguments.sampler));
+  if (arguments.optimize || arguments.ladder) return RunSearch(arguments, model, start, sampler);
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
+  THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, start, sampler));
+  if (!arguments.output.empty()) THIMBLE_TRY(WritePlanFile(arguments.output, arguments, loaded->board(), p));
+  const std::vector<Limit> limits = LimitsOf(*loaded, start, p);
+  arguments.json ? PrintJson(PlanJson(*loaded, p, limits, start.original))
+                 : PrintText(*loaded, p, limits, start.original);
   return {};
 }
 
 }  // namespace
 
 void AddPlanCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<PlanCommandOptions>();
+  auto arguments = std::make_shared<PlanArguments>();
   CLI::App* command = app.add_subcommand(
       "plan",
       "Show where every tensor and buffer will be on a board, and what a token will read, before anything runs");
-  AddModelOptions(*command, ModelArgument::kPositional, options->choice);
-  AddPlanOptions(*command, options->plan);
-  command->add_option("-o,--output", options->output, "Write the plan's choices to this file, for 'run --plan'")
+  AddModelOptions(*command, ModelArgument::kPositional, arguments->model);
+  AddPlanOptions(*command, arguments->plan);
+  command->add_option("-o,--output", arguments->output, "Write the plan's choices to this file, for 'run --plan'")
       ->type_name("FILE");
-  AddSamplerOptions(*command, options->sampler);
+  AddSamplerOptions(*command, arguments->sampler);
   CLI::Option* optimize =
-      command->add_flag("--optimize", options->optimize,
+      command->add_flag("--optimize", arguments->optimize,
                         "Search the plan with the least modelled time of a token, and say why it is the best");
   command
-      ->add_flag("--ladder", options->ladder,
+      ->add_flag("--ladder", arguments->ladder,
                  "What each improvement is worth, modelled, from the first plan to the best")
       ->excludes(optimize);
-  command->add_option("--card", options->card_mode, "For these: how the card is connected, of the board's modes")
+  command->add_option("--card", arguments->card_mode, "For these: how the card is connected, of the board's modes")
       ->type_name("MODE");
-  command->add_flag("--json", options->json, "One JSON object instead of tables");
+  command->add_flag("--json", arguments->json, "One JSON object instead of tables");
   command->footer(
       "Examples:\n"
       "  thimble plan tiny-llm.gguf --board esp32-cam\n"
       "  thimble plan tiny-llm.gguf --plan original       the plan this system started from\n"
       "  thimble plan tiny-llm.gguf -c 512 -o small.plan  choices for 'thimble run --plan small.plan'");
-  command->callback([options, &exit_code] {
-    const Status result = RunPlan(*options);
+  command->callback([arguments, &exit_code] {
+    const Status result = RunPlan(*arguments);
     exit_code = result ? 0 : ReportFailure(result.error());
   });
 }

@@ -223,11 +223,8 @@ Expected<Prepared> Prepare(const PrepareOptions& options) {
 }
 
 Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
-  ModelChoice choice;
-  choice.model = options.model;
-  choice.board = "host";
-  choice.index = IndexUse::kIgnore;
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice));
+  const ModelRequest request = {.model = options.model, .board = "host", .index = IndexUse::kIgnore};
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(request));
   if (loaded->is_converted() || !loaded->opened().name_on_card.empty()) {
     return Sentence(fmt::format("{} is no GGUF file and no tensor folder: an index is made for one of these ({})",
                                 options.model,

@@ -11,8 +11,9 @@
 #include "host/board_profile.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
-#include "host/plan_choice.h"
+#include "host/plan_options.h"
 #include "host/prepare.h"
+#include "host/result_json.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -47,7 +48,7 @@ void Print(const Prepared& prepared) {
 }
 
 Expected<Prepared> Run(PrepareCommandOptions& options) {
-  THIMBLE_ASSIGN(const ChosenBoard board, FindBoard(options.board));
+  THIMBLE_ASSIGN(const FoundBoard board, FindBoard(options.board));
   options.prepare.board = board.board;
   return Prepare(options.prepare);
 }
@@ -95,7 +96,7 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
                                          {"directions", screen.num_directions},
                                          {"measured_tokens", screen.num_measured},
                                          {"stages", stages}};
-    fmt::print("{}\n", json.dump());
+    PrintJson(json);
   });
 }
 

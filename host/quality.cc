@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <nlohmann/json.hpp>
 
 namespace thimble::host {
 namespace {
@@ -32,18 +31,6 @@ double Percentile(std::vector<double> values, double fraction) {
 }
 
 }  // namespace
-
-nlohmann::ordered_json QualityJson(const Quality& quality) {
-  nlohmann::ordered_json json = {{"tokens", quality.tokens}, {"ppl", quality.ppl}, {"ppl_error", quality.ppl_error}};
-  if (!quality.divergence) return json;
-  const Divergence& d = *quality.divergence;
-  json.update({{"base_ppl", d.base_ppl},
-               {"kld_mean", d.kld_mean},
-               {"kld_p99", d.kld_p99},
-               {"top_match", d.top_match},
-               {"rms_dp", d.rms_dp}});
-  return json;
-}
 
 void QualityMeter::Add(std::span<const float> logits, std::span<const float> base, TokenId next) {
   LogSoftmax(logits, log_p_);

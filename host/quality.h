@@ -3,7 +3,6 @@
 #define THIMBLE_HOST_QUALITY_H_
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <vector>
@@ -27,10 +26,6 @@ struct Quality {
   double ppl_error = 0;  // its standard error: of the mean of independent tokens, times ppl; 0 for one token
   std::optional<Divergence> divergence;
 };
-
-// Under the names that `perplexity --json` has: tokens, ppl, ppl_error and, with a base, base_ppl, kld_mean, kld_p99,
-// top_match, rms_dp.
-nlohmann::ordered_json QualityJson(const Quality& quality);
 
 // Takes one position after the other.
 class QualityMeter {

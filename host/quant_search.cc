@@ -1,7 +1,5 @@
 #include "host/quant_search.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -11,7 +9,6 @@
 #include "host/judge.h"
 #include "host/knapsack.h"
 #include "host/source.h"
-#include "host/text.h"
 
 namespace thimble::host {
 namespace {
@@ -20,7 +17,7 @@ namespace {
 constexpr size_t kMostAtOnce = 8;
 constexpr uint64_t kMostBytesAtOnce = uint64_t{1} << 30;
 
-// Choices that are measured after each matrix was alone.
+// Roundings that are measured after each matrix was alone.
 constexpr int kMostTries = 8;
 
 // What a token reads of a matrix.
@@ -45,7 +42,7 @@ uint64_t FileBytes(const Checkpoint& checkpoint, std::span<const ChosenType> typ
   return bytes;
 }
 
-using Choice = std::vector<bool>;  // of the candidates, those in Q8_0
+using Rounding = std::vector<bool>;  // of the candidates, those in Q8_0
 
 class Search {
  public:
@@ -65,46 +62,38 @@ class Search {
     base_file_.emplace(std::move(source));
     const uint32_t chunk = std::min(limit_->chunk, checkpoint_->shape.max_position_embeddings);
     THIMBLE_ASSIGN(base_, OpenModel(*base_file_, chunk));
-    std::vector<TokenId> ids;
-    if (limit_->text_file.empty()) {
-      THIMBLE_ASSIGN(ids, OwnText(base_->loaded(), size_t{chunk} * limit_->chunks));
-    } else {
-      THIMBLE_ASSIGN(ids, ReadTokens(limit_->text_file, base_->loaded()));
-    }
-    THIMBLE_ASSIGN(text_, InChunks(std::move(ids), chunk, limit_->chunks, base_->loaded(), TextName()));
+    THIMBLE_ASSIGN(text_, ReadText(limit_->text_file, chunk, limit_->chunks, base_->loaded()));
     return {};
   }
 
   Expected<QuantFound> Run() {
-    const Choice none(candidates_.size(), false);
-    THIMBLE_TRY(MeasureAll({Choice(candidates_.size(), true)}));
+    const Rounding none(candidates_.size(), false);
+    THIMBLE_TRY(MeasureAll({Rounding(candidates_.size(), true)}));
     if (!HasGood()) {
       THIMBLE_ASSIGN(const std::vector<KnapsackItem> items, MeasureEach());
-      THIMBLE_TRY(TryChoices(items));
+      THIMBLE_TRY(TryRoundings(items));
     }
     if (!HasGood()) THIMBLE_TRY(MeasureAll({none}));  // what is not changed is as it is
     const Measured& best = *best_;
-    return QuantFound{.types = TypesOf(best.choice),
+    return QuantFound{.types = TypesOf(best.rounding),
                       .quality = best.quality,
-                      .token_bytes = TokenBytes(*checkpoint_, TypesOf(best.choice)),
+                      .token_bytes = TokenBytes(*checkpoint_, TypesOf(best.rounding)),
                       .exact_token_bytes = TokenBytes(*checkpoint_, exact_),
                       .measured = static_cast<uint32_t>(measured_.size()),
-                      .text = TextName()};
+                      .text = NameOfText(limit_->text_file)};
   }
 
  private:
   struct Measured {
-    Choice choice;
+    Rounding rounding;
     Quality quality;
     double kld() const { return quality.divergence->kld_mean; }
   };
 
-  std::string TextName() const { return limit_->text_file.empty() ? "texts of the model's own" : limit_->text_file; }
-
-  std::vector<ChosenType> TypesOf(const Choice& choice) const {
+  std::vector<ChosenType> TypesOf(const Rounding& rounding) const {
     std::vector<ChosenType> types = exact_;
-    for (size_t c = 0; c < choice.size(); ++c) {
-      if (!choice[c]) continue;
+    for (size_t c = 0; c < rounding.size(); ++c) {
+      if (!rounding[c]) continue;
       types[candidates_[c]].type = DType::kQ8_0;
       types[candidates_[c]].why = "rounded to blocks of 32";
     }
@@ -116,40 +105,40 @@ class Search {
   }
 
   bool HasGood() const { return best_.has_value(); }
-  const Measured* Find(const Choice& choice) const {
-    const auto found = std::ranges::find(measured_, choice, &Measured::choice);
+  const Measured* Find(const Rounding& rounding) const {
+    const auto found = std::ranges::find(measured_, rounding, &Measured::rounding);
     return found != measured_.end() ? &*found : nullptr;
   }
 
   // Measures those that were not yet, side by side.
-  Status MeasureAll(const std::vector<Choice>& choices) {
+  Status MeasureAll(const std::vector<Rounding>& roundings) {
     const uint64_t file_bytes = std::max<uint64_t>(1, FileBytes(*checkpoint_, exact_));
     const size_t at_once = std::clamp<size_t>(static_cast<size_t>(kMostBytesAtOnce / file_bytes), 1, kMostAtOnce);
-    for (size_t first = 0; first < choices.size(); first += at_once) {
+    for (size_t first = 0; first < roundings.size(); first += at_once) {
       std::vector<ModelSource> files;
       std::vector<JudgedModel> models;
-      const size_t end = std::min(choices.size(), first + at_once);
+      const size_t end = std::min(roundings.size(), first + at_once);
       for (size_t i = first; i < end; ++i) {
-        THIMBLE_ASSIGN(ModelSource file, WriteTemporary(*checkpoint_, TypesOf(choices[i])));
+        THIMBLE_ASSIGN(ModelSource file, WriteTemporary(*checkpoint_, TypesOf(roundings[i])));
         THIMBLE_ASSIGN(JudgedModel model, OpenModel(file, text_.n_ctx));
         files.push_back(std::move(file));
         models.push_back(std::move(model));
       }
       THIMBLE_ASSIGN(const std::vector<Quality> judged, Judge(models, &*base_, text_));
-      for (size_t i = first; i < end; ++i) Keep({choices[i], judged[i - first]});
+      for (size_t i = first; i < end; ++i) Keep({roundings[i], judged[i - first]});
     }
     return {};
   }
 
   void Keep(Measured measured) {
-    const auto bytes_of = [&](const Choice& choice) { return TokenBytes(*checkpoint_, TypesOf(choice)); };
+    const auto bytes_of = [&](const Rounding& rounding) { return TokenBytes(*checkpoint_, TypesOf(rounding)); };
     const bool is_good = measured.kld() <= limit_->kld_max;
-    if (is_good && (!best_ || bytes_of(measured.choice) < bytes_of(best_->choice))) best_ = measured;
+    if (is_good && (!best_ || bytes_of(measured.rounding) < bytes_of(best_->rounding))) best_ = measured;
     measured_.push_back(std::move(measured));
   }
 
   Expected<std::vector<KnapsackItem>> MeasureEach() {
-    std::vector<Choice> alone;
+    std::vector<Rounding> alone;
     for (size_t c = 0; c < candidates_.size(); ++c) {
       alone.emplace_back(candidates_.size(), false);
       alone.back()[c] = true;
@@ -167,19 +156,19 @@ class Search {
   }
 
   // Small errors add up nearly, so the sum's budget is set right by what comes of it.
-  Status TryChoices(const std::vector<KnapsackItem>& items) {
+  Status TryRoundings(const std::vector<KnapsackItem>& items) {
     double budget = limit_->kld_max;
     for (int i = 0; i < kMostTries; ++i) {
-      const Choice choice = MostValue(items, budget);
-      if (std::ranges::none_of(choice, [](bool b) { return b; })) return {};
-      const bool is_new = Find(choice) == nullptr;
-      if (is_new) THIMBLE_TRY(MeasureAll({choice}));
-      const double kld = Find(choice)->kld();
+      const Rounding rounding = MostValue(items, budget);
+      if (std::ranges::none_of(rounding, [](bool b) { return b; })) return {};
+      const bool is_new = Find(rounding) == nullptr;
+      if (is_new) THIMBLE_TRY(MeasureAll({rounding}));
+      const double kld = Find(rounding)->kld();
       const bool is_good = kld <= limit_->kld_max;
       if (!is_new && is_good) return {};
       double sum = 0;
-      for (size_t c = 0; c < items.size(); ++c) sum += choice[c] ? items[c].weight : 0;
-      // Below the sum itself, if that was too much: another choice must come of it.
+      for (size_t c = 0; c < items.size(); ++c) sum += rounding[c] ? items[c].weight : 0;
+      // Below the sum itself, if that was too much: another rounding must come of it.
       budget = is_good ? budget * std::min(limit_->kld_max / std::max(kld, limit_->kld_max / 4), 2.0)
                        : std::min(budget * limit_->kld_max / kld, std::nextafter(sum, 0.0) * 0.999);
     }
@@ -205,13 +194,14 @@ Expected<QuantFound> SearchQuant(const Checkpoint& checkpoint, const TypeRecipe&
   return search.Run();
 }
 
-std::string QuantFoundText(const QuantFound& found, const QuantLimit& limit) {
-  const Divergence& d = *found.quality.divergence;
-  return fmt::format(
-      "KL divergence {:.6f} of at most {}, same top token {:.1f} %: over {} tokens of {}\n"
-      "a token reads {} of weights in a full scan, {} without rounding; {} models measured\n",
-      d.kld_mean, limit.kld_max, 100 * d.top_match, found.quality.tokens, found.text, Megabytes(found.token_bytes),
-      Megabytes(found.exact_token_bytes), found.measured);
+Expected<SearchedConversion> ConvertWithin(ConvertOptions options, const QuantLimit& limit) {
+  SearchedConversion result;
+  options.choose = [&](const Checkpoint& checkpoint, const TypeRecipe& recipe) -> Expected<std::vector<ChosenType>> {
+    THIMBLE_ASSIGN(result.found, SearchQuant(checkpoint, recipe, limit));
+    return result.found.types;
+  };
+  THIMBLE_ASSIGN(result.converted, Convert(options));
+  return result;
 }
 
 }  // namespace thimble::host

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/checkpoint.h"
+#include "host/convert.h"
 #include "host/expected.h"
 #include "host/gguf_writer.h"
 #include "host/quality.h"
@@ -35,8 +36,12 @@ struct QuantFound {
 // files, shows progress. Deterministic.
 Expected<QuantFound> SearchQuant(const Checkpoint& checkpoint, const TypeRecipe& recipe, const QuantLimit& limit);
 
-// "KL divergence 0.00042 of at most 0.001, ...": lines for people.
-std::string QuantFoundText(const QuantFound& found, const QuantLimit& limit);
+// Convert() with what SearchQuant() finds for the types of `options`, which says nothing of how to choose them.
+struct SearchedConversion {
+  Converted converted;
+  QuantFound found;
+};
+Expected<SearchedConversion> ConvertWithin(ConvertOptions options, const QuantLimit& limit);
 
 }  // namespace thimble::host
 

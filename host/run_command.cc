@@ -16,9 +16,10 @@
 #include "engine/session.h"
 #include "host/command.h"
 #include "host/loaded_model.h"
-#include "host/plan_choice.h"
-#include "host/run_choice.h"
-#include "host/sampler_choice.h"
+#include "host/plan_request.h"
+#include "host/result_json.h"
+#include "host/run_options.h"
+#include "host/run_request.h"
 #include "host/text.h"
 
 namespace thimble::host {
@@ -76,13 +77,13 @@ struct Timings {
   double predicted_ms = 0;
 };
 
-double MillisecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+double MillisecondsSince(std::chrono::steady_clock::time_point begun) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begun).count();
 }
 
 double PerSecond(uint64_t n, double ms) { return ms > 0 ? static_cast<double>(n) * 1000.0 / ms : 0.0; }
 
-nlohmann::ordered_json ToJson(const Timings& t) {
+nlohmann::ordered_json TimingsJson(const Timings& t) {
   return {{"prompt_n", t.prompt_n},
           {"prompt_ms", t.prompt_ms},
           {"predicted_n", t.predicted_n},
@@ -133,12 +134,12 @@ void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledge
   std::fputs(out.c_str(), stderr);
 }
 
-std::string StopText(StopReason reason, const Session& session, const RunChoice& options) {
+std::string StopText(StopReason reason, const Session& session, const RunRequest& request) {
   switch (reason) {
     case StopReason::kEndOfSequence:
       return "at the model's end of text";
     case StopReason::kLimit:
-      return fmt::format("after {} tokens (-n)", options.n_predict);
+      return fmt::format("after {} tokens (-n)", request.n_predict);
     case StopReason::kStopText:
       return "at a stop text";
     case StopReason::kContextFull:
@@ -149,45 +150,48 @@ std::string StopText(StopReason reason, const Session& session, const RunChoice&
   return "";
 }
 
-Expected<int> Run(const RunChoice& options) {
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(options.sampler));
+struct RunCommandArguments : RunArguments {
+  bool json = false;
+};
 
-  ModelChoice choice = options.choice;
-  THIMBLE_ASSIGN(const ChosenPlan chosen, ReadPlanChoice(options.plan, choice.board));
-  if (chosen.original) choice.written = WrittenType::kF32;  // as the first plan was
+Expected<int> Run(const RunCommandArguments& arguments) {
+  THIMBLE_ASSIGN(const RunRequest request, RequestOf(arguments));
+  ModelRequest asked = arguments.model;
+  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, asked));
   InterruptHandler interrupt;
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(choice, &interrupted));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &interrupted));
   const card::ModelFile& model = loaded->model();
-  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, chosen, sampler));
+  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
   const auto session = Session::Open(loaded->PartsFor(plan), loaded->memory().arenas());
   if (!session) return loaded->Failure(session.error());
   Session& s = **session;
 
-  THIMBLE_ASSIGN(const Prompt prompt, ReadPrompt(options, s));
+  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, s));
 
-  const bool show = !options.json;
+  const bool show = !arguments.json;
   if (show) {
     const std::string header_text = fmt::format(
         "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions\nsampler   {}\n\n",
         loaded->description(), DescribeModel(model, loaded->board()), loaded->board().name, loaded->board().description,
-        s.n_ctx(), model.shape.max_position_embeddings, SamplerText(sampler));
+        s.n_ctx(), model.shape.max_position_embeddings, SamplerText(request.sampler));
     std::fputs(header_text.c_str(), stderr);
   }
 
   Timings timings;
   timings.prompt_n = prompt.ids.size();
   GenerateResult result = {.reason = StopReason::kCancelled};
-  Output output(show && !options.by_ids(), show && options.by_ids());
-  auto start = std::chrono::steady_clock::now();
+  Output output(show && !arguments.by_ids(), show && arguments.by_ids());
+  auto begun = std::chrono::steady_clock::now();
   const auto prefilled = s.Prefill(prompt.ids);
-  timings.prompt_ms = MillisecondsSince(start);
+  timings.prompt_ms = MillisecondsSince(begun);
   if (!prefilled && prefilled.error().code != Code::kCancelled) return loaded->Failure(prefilled.error());
   if (prefilled) {
-    if (show && !options.by_ids()) Output::Write(prompt.text);
-    std::vector<std::string_view> stops(options.stops.begin(), options.stops.end());
-    start = std::chrono::steady_clock::now();
-    const auto generated = Generate(s, {.sampler = sampler, .n_predict = options.n_predict, .stops = stops}, output);
-    timings.predicted_ms = MillisecondsSince(start);
+    if (show && !arguments.by_ids()) Output::Write(prompt.text);
+    std::vector<std::string_view> stops(request.stops.begin(), request.stops.end());
+    begun = std::chrono::steady_clock::now();
+    const auto generated =
+        Generate(s, {.sampler = request.sampler, .n_predict = request.n_predict, .stops = stops}, output);
+    timings.predicted_ms = MillisecondsSince(begun);
     if (!generated) {
       if (show) Output::Write("\n");
       return loaded->Failure(generated.error());
@@ -197,12 +201,12 @@ Expected<int> Run(const RunChoice& options) {
   }
   if (show) {
     Output::Write("\n");
-    PrintSummary(loaded->memory(), plan, loaded->ledger(), timings, StopText(result.reason, s, options));
+    PrintSummary(loaded->memory(), plan, loaded->ledger(), timings, StopText(result.reason, s, request));
   } else {
     nlohmann::ordered_json json =
-        RunJson(*loaded, plan, sampler, prompt.ids, output.ids(), output.text(), result.reason);
-    json["timings"] = ToJson(timings);
-    Output::Write(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+        ToJson(ResultOf(*loaded, plan, request, std::move(prompt.ids), output.ids(), output.text(), result.reason));
+    json["timings"] = TimingsJson(timings);
+    PrintJson(json);
   }
   return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
 }
@@ -210,18 +214,18 @@ Expected<int> Run(const RunChoice& options) {
 }  // namespace
 
 void AddRunCommand(CLI::App& app, int& exit_code) {
-  auto options = std::make_shared<RunChoice>();
+  auto arguments = std::make_shared<RunCommandArguments>();
   CLI::App* run =
       app.add_subcommand("run", "Continue a prompt inside a board's memory, the weights streamed from the card.");
-  AddRunOptions(*run, ModelArgument::kFlag, *options);
-  run->add_flag("--json", options->json, "print one JSON object at the end instead");
+  AddRunOptions(*run, ModelArgument::kFlag, *arguments);
+  run->add_flag("--json", arguments->json, "print one JSON object at the end instead");
   run->footer(
       "Examples:\n"
       "  thimble run -m card.img -p \"Once upon a time\" -n 200\n"
       "  thimble run -m stories.gguf --board host --temp 0 --stop \"The end\" --json\n"
       "  thimble run -m model.gguf --ids 1,57,300 -n 16");
-  run->callback([options, &exit_code] {
-    const Expected<int> result = Run(*options);
+  run->callback([arguments, &exit_code] {
+    const Expected<int> result = Run(*arguments);
     exit_code = result ? *result : ReportFailure(result.error());
   });
 }

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -65,9 +65,9 @@ std::string Swatch(std::string_view colour) {
   return fmt::format(R"(<span class="swatch {}" aria-hidden="true"></span>)", colour);
 }
 
-void AddHead(Page& page, const std::string& model, Simulator& simulator, const SampledRun& run) {
+void AddHead(Page& page, const std::string& model, const SimulationSetup& setup, const SampledRun& run) {
   const std::string name = HtmlText(model);
-  const std::string board = HtmlText(simulator.profile().name);
+  const std::string board = HtmlText(setup.profile().name);
   page.Add(
       R"(<!doctype html>
 <html lang="en">
@@ -100,8 +100,8 @@ void AddHead(Page& page, const std::string& model, Simulator& simulator, const S
 </dl>
 </header>
 )",
-      name, board, Counted(s.tokens), Counted(s.prompt_tokens), run.sampler, HtmlText(simulator.loaded().description()),
-      HtmlText(simulator.profile().description), HtmlText(simulator.card_mode()), ConstantsText(simulator.profile()));
+      name, board, Counted(s.tokens()), Counted(s.prompt_tokens()), run.sampler, HtmlText(setup.model),
+      HtmlText(setup.profile().description), HtmlText(setup.card_mode), ConstantsText(setup.profile()));
 }
 
 void AddFigure(Page& page, const char* name, const std::string& value, const char* unit, const std::string& picture,
@@ -118,7 +118,7 @@ void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const S
   page.Add(R"(<section aria-label="The figures, modelled">
 <dl class="figures" id="figures">
 )");
-  if (s.tokens > 1) {
+  if (s.tokens() > 1) {
     AddFigure(page, "Speed", fmt::format("{:.2f}", s.tok_per_s[kTypical]), "tok/s", RangePicture(s.tok_per_s),
               RangeNote(s.tok_per_s, "tok/s"));
   } else {
@@ -126,7 +126,7 @@ void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const S
   }
   AddFigure(page, "First token after", fmt::format("{:.2f}", s.first_token_s[kTypical]), "s",
             RangePicture(s.first_token_s), RangeNote(s.first_token_s, "s"));
-  if (s.tokens > 1) {
+  if (s.tokens() > 1) {
     const size_t most = static_cast<size_t>(std::ranges::max_element(token.busy_ms) - token.busy_ms.begin());
     AddFigure(page, "Busiest part", fmt::format("{:.0f}", Percent(token.busy_ms[most], token.ms)), "%",
               RangePicture({0, token.busy_ms[most], token.ms}),
@@ -211,7 +211,7 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
       R"(<section aria-labelledby="h-timeline" id="timeline">
 <h2 id="h-timeline">One token, modelled</h2>
 )");
-  if (s.tokens < 2) {
+  if (s.tokens() < 2) {
     page.Add(
         "<p>Only one token was made, and that is the prompt’s: ask for more with -n to see one here.</p>\n"
         "</section>\n");
@@ -267,7 +267,7 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
 }
 
 void AddStages(Page& page, const Simulated& s, std::span<const Stage> stages) {
-  if (s.tokens < 2) return;
+  if (s.tokens() < 2) return;
   page.Add(
       R"(<section aria-labelledby="h-stages">
 <h2 id="h-stages">Where a token’s time goes, modelled</h2>
@@ -276,7 +276,7 @@ void AddStages(Page& page, const Simulated& s, std::span<const Stage> stages) {
       R"(modelled.</p>
 <table class="stages" id="stages" role="table">
 <thead role="rowgroup"><tr role="row">)",
-      s.tokens - 1);
+      s.tokens() - 1);
   constexpr std::array<const char*, 11> kColumns = {"part",        "time, ms",   "waits, ms",    "stalls, ms",
                                                     "card bytes",  "reads",      "memory bytes", "card, ms",
                                                     "SPI bus, ms", "core 0, ms", "core 1, ms"};
@@ -387,8 +387,8 @@ void AddMemory(Page& page, const Board& board, const plan::Plan& plan) {
   page.Add("</div>\n</section>\n");
 }
 
-void AddLadder(Page& page, std::span<const Rung> ladder) {
-  if (ladder.empty()) return;
+void AddImprovements(Page& page, std::span<const Improvement> improvements) {
+  if (improvements.empty()) return;
   page.Add(
       R"(<section aria-labelledby="h-ladder">
 <h2 id="h-ladder">What each improvement is worth, modelled</h2>
@@ -397,15 +397,15 @@ void AddLadder(Page& page, std::span<const Rung> ladder) {
 <ol class="ladder" id="ladder">
 )");
   double most = 0;
-  for (const Rung& rung : ladder) most = std::max(most, rung.simulated.tok_per_s[2]);
+  for (const Improvement& improvement : improvements) most = std::max(most, improvement.simulated.tok_per_s[2]);
   const Simulated* before = nullptr;
-  for (const Rung& rung : ladder) {
-    const Range& speed = rung.simulated.tok_per_s;
-    page.Add(R"(<li><span class="what">{}</span>)", rung.what);
-    if (!rung.refused.empty()) {
+  for (const Improvement& improvement : improvements) {
+    const Range& speed = improvement.simulated.tok_per_s;
+    page.Add(R"(<li><span class="what">{}</span>)", improvement.what);
+    if (!improvement.refused.empty()) {
       page.Add(R"(<span class="refused">Not on this board: {}</span></li>
 )",
-               HtmlText(rung.refused));
+               HtmlText(improvement.refused));
       continue;
     }
     page.Add(R"(<span class="track" aria-hidden="true"><i style="width:{:.2f}%"></i><u )"
@@ -413,17 +413,17 @@ void AddLadder(Page& page, std::span<const Rung> ladder) {
              R"({:.2f}</small></span>)",
              Percent(speed[kTypical], most), Percent(speed[0], most), Percent(speed[2] - speed[0], most),
              speed[kTypical], speed[0], speed[2]);
-    const double ms = rung.simulated.ms_of_token();
+    const double ms = improvement.simulated.ms_of_token();
     const std::string worth = before == nullptr || ms == 0 ? "" : fmt::format("× {:.2f} ", before->ms_of_token() / ms);
     page.Add(R"(<span class="worth">{}<small>{:.1f} ms a token</small></span>)", worth, ms);
     page.Add("</li>\n");
-    before = &rung.simulated;
+    before = &improvement.simulated;
   }
   page.Add("</ol>\n</section>\n");
 }
 
-void AddConstants(Page& page, const Simulator& simulator) {
-  const BoardProfile& profile = simulator.profile();
+void AddConstants(Page& page, const SimulationSetup& setup) {
+  const BoardProfile& profile = setup.profile();
   page.Add(
       R"(<section aria-labelledby="h-constants">
 <h2 id="h-constants">The constants</h2>
@@ -434,7 +434,7 @@ void AddConstants(Page& page, const Simulator& simulator) {
 <dl class="constants">
 )",
       profile.cores, profile.cpu_mhz, Number(profile.cache_bytes), profile.line_bytes, ConstantsText(profile));
-  const std::string mode = fmt::format("card.{}.", simulator.card_mode());
+  const std::string mode = fmt::format("card.{}.", setup.card_mode);
   for (const auto& [key, cost] : profile.costs) {
     // Of the card's modes, the one in use; "card.random_us" belongs to all.
     if (key.starts_with("card.") && key.find('.', 5) != key.npos && !key.starts_with(mode)) continue;
@@ -445,10 +445,9 @@ void AddConstants(Page& page, const Simulator& simulator) {
 }
 
 void AddText(Page& page, const Simulated& s) {
-  const auto text = s.run.find("text");
-  if (text == s.run.end() || !text->is_string() || text->get_ref<const std::string&>().empty()) return;
+  if (s.run.text.empty()) return;
   constexpr size_t kMostBytes = 20'000;
-  std::string said = text->get<std::string>();
+  std::string said = s.run.text;
   if (said.size() > kMostBytes) {
     size_t end = kMostBytes;
     while (end > 0 && (static_cast<unsigned char>(said[end]) & 0xc0) == 0x80) --end;
@@ -466,20 +465,21 @@ void AddText(Page& page, const Simulated& s) {
 
 }  // namespace
 
-std::string SimulationPage(const std::string& model, Simulator& simulator, std::span<const SampledRun> runs,
-                           std::span<const Rung> ladder) {
+std::string SimulationPage(const std::string& model, const Simulation& simulation) {
+  const SimulationSetup& setup = simulation.setup;
+  const std::vector<SampledRun>& runs = simulation.runs;
   const Simulated& s = runs.front().simulated;
   const std::vector<Stage> stages = StagesOf(s);
   Page page;
-  AddHead(page, model, simulator, runs.front());
+  AddHead(page, model, setup, runs.front());
   page.Add("<main>\n");
   AddHeadline(page, runs, stages);
-  AddTimeline(page, s, stages, simulator.profile().cores);
+  AddTimeline(page, s, stages, setup.profile().cores);
   AddStages(page, s, stages);
-  AddMemory(page, simulator.loaded().board(), s.plan);
-  AddLadder(page, ladder);
+  AddMemory(page, setup.board(), s.plan);
+  AddImprovements(page, simulation.improvements);
   AddText(page, s);
-  AddConstants(page, simulator);
+  AddConstants(page, setup);
   page.Add(
       "</main>\n<footer>Made by thimble {}, “simulate --html”. Nobody has measured this model on this board with it: "
       "every time and speed is modelled.</footer>\n<script>\n{}</script>\n</body>\n</html>\n",

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <string_view>
+#include <tuple>
 
 #include "engine/generate.h"
 #include "engine/session.h"
-#include "host/sampler_choice.h"
 
 namespace thimble::host {
 namespace {
@@ -71,9 +71,9 @@ Status CheckTimed(const BoardProfile* profile, const Board& board, const std::st
   return {};
 }
 
-Expected<Simulator> Simulator::Open(const ModelChoice& choice, const std::string& card_mode) {
+Expected<Simulator> Simulator::Open(const ModelRequest& model, const std::string& card_mode) {
   Simulator simulator;
-  THIMBLE_ASSIGN(simulator.loaded_, LoadedModel::Open(choice));
+  THIMBLE_ASSIGN(simulator.loaded_, LoadedModel::Open(model));
   LoadedModel& loaded = *simulator.loaded_;
   THIMBLE_TRY(CheckTimed(loaded.profile(), loaded.board(), card_mode));
   simulator.card_mode_ = card_mode.empty() ? loaded.profile()->card_mode : card_mode;
@@ -84,17 +84,20 @@ Expected<Simulator> Simulator::Open(const ModelChoice& choice, const std::string
   return simulator;
 }
 
+SimulationSetup Simulator::setup() const {
+  return {.model = loaded_->description(), .found = loaded_->found_board(), .card_mode = card_mode_};
+}
+
 void Simulator::set_cores(uint32_t cores) {
   for (ClockConstants& constants : constants_) constants.cores = cores;
 }
 
-Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::SamplerOptions& sampler, const RunChoice& what,
-                                   Traced traced) {
+Expected<Simulated> Simulator::Run(const PlanStart& start, const RunRequest& request, Traced traced) {
   LoadedModel& loaded = *loaded_;
   loaded.Observe(nullptr);
-  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, chosen, sampler));
+  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, start, request.sampler));
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));
-  THIMBLE_ASSIGN(const Prompt prompt, ReadPrompt(what, *session));
+  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *session));
 
   std::vector<Watched> watched;
   for (const ClockConstants& constants : constants_) watched.push_back({.clock = BoardClock(constants)});
@@ -103,33 +106,34 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
   for (Watched& w : watched) clocks.push_back(&w.clock);
   ClockSet set(clocks);
   WatchedOutput output(watched, loaded.ledger(), traced);
-  const std::vector<std::string_view> stops(what.stops.begin(), what.stops.end());
+  const std::vector<std::string_view> stops(request.stops.begin(), request.stops.end());
   loaded.Observe(&set);
   const auto prefilled = session->Prefill(prompt.ids);
   Result<GenerateResult> generated = GenerateResult{};
   if (prefilled) {
-    generated = Generate(*session, {.sampler = sampler, .n_predict = what.n_predict, .stops = stops}, output);
+    generated =
+        Generate(*session, {.sampler = request.sampler, .n_predict = request.n_predict, .stops = stops}, output);
   }
   loaded.Observe(nullptr);
   if (!prefilled) return loaded.Failure(prefilled.error());
   if (!generated) return loaded.Failure(generated.error());
 
-  Simulated result = {.run = RunJson(loaded, plan, sampler, prompt.ids, output.ids(), output.text(), generated->reason),
-                      .plan = plan,
-                      .prompt_tokens = prompt.ids.size(),
-                      .tokens = output.ids().size(),
-                      .of_tokens = watched[kTypical].at_last.Since(watched[kTypical].at_first),
-                      .counted_to_first = output.counted_to_first(),
-                      .counted = output.counted(),
-                      .trace = watched[kTypical].clock.trace()};
+  Simulated result = {
+      .run = ResultOf(loaded, plan, request, std::move(prompt.ids), output.ids(), output.text(), generated->reason),
+      .plan = plan,
+      .of_tokens = watched[kTypical].at_last.Since(watched[kTypical].at_first),
+      .counted_to_first = output.counted_to_first(),
+      .counted = output.counted(),
+      .trace = watched[kTypical].clock.trace()};
   for (size_t i = 0; i < kCorners.size(); ++i) {
     const Watched& w = watched[i];
     result.first_token_s[kCorners.size() - 1 - i] = static_cast<double>(w.first_ns) * 1e-9;
     if (w.last_ns > w.first_ns) {
-      result.tok_per_s[i] = static_cast<double>(result.tokens - 1) * 1e9 / static_cast<double>(w.last_ns - w.first_ns);
+      result.tok_per_s[i] =
+          static_cast<double>(result.tokens() - 1) * 1e9 / static_cast<double>(w.last_ns - w.first_ns);
     }
   }
-  if (result.tokens > 1) {
+  if (result.tokens() > 1) {
     result.last_token_start_ns = output.last_token_start_ns();
     result.last_token_end_ns = watched[kTypical].last_ns;
   }
@@ -137,7 +141,7 @@ Expected<Simulated> Simulator::Run(const ChosenPlan& chosen, const text::Sampler
 }
 
 std::vector<Stage> StagesOf(const Simulated& simulated) {
-  const auto tokens = static_cast<double>(simulated.tokens > 1 ? simulated.tokens - 1 : 1);
+  const auto tokens = static_cast<double>(simulated.tokens() > 1 ? simulated.tokens() - 1 : 1);
   const auto stage = [&](const char* name, const ZoneTime& time, const ZoneCounts& first, const ZoneCounts& all) {
     const auto ms = [&](int64_t ns) { return static_cast<double>(ns) * 1e-6 / tokens; };
     const auto mean = [&](uint64_t from, uint64_t to) { return static_cast<double>(to - from) / tokens; };
@@ -171,46 +175,10 @@ std::vector<Stage> StagesOf(const Simulated& simulated) {
 
 const char* SamplerNameOf(const text::SamplerOptions& sampler) {
   if (sampler.temperature == 0 && sampler.repeat_penalty == 1) return "greedy";
-  text::SamplerOptions usual;
-  usual.seed = sampler.seed;
-  return SamplerJson(usual) == SamplerJson(sampler) ? "default" : "as given";
-}
-
-nlohmann::ordered_json RangeJson(const Range& range) {
-  nlohmann::ordered_json json;
-  for (size_t i = 0; i < kCorners.size(); ++i) json[CornerName(kCorners[i])] = range[i];
-  return json;
-}
-
-nlohmann::ordered_json ModelledJson(const SampledRun& run, const Simulator& simulator) {
-  const Simulated& s = run.simulated;
-  const std::vector<Stage> stages = StagesOf(s);
-  const Stage& token = stages.back();
-  const auto share = [&](double ms) { return token.ms > 0 ? ms / token.ms : 0.0; };
-  nlohmann::ordered_json busy;
-  for (size_t i = 0; i < kNumLanes; ++i) busy[LaneName(static_cast<Lane>(i))] = share(token.busy_ms[i]);
-  nlohmann::ordered_json zones;
-  for (const Stage& stage : stages) {
-    if (&stage == &token) continue;
-    nlohmann::ordered_json json = {{"ms", stage.ms}, {"waited_ms", stage.waited_ms}, {"stalled_ms", stage.stalled_ms}};
-    for (size_t lane = 0; lane < kNumLanes; ++lane) {
-      json[fmt::format("{}_ms", LaneName(static_cast<Lane>(lane)))] = stage.busy_ms[lane];
-    }
-    json["card_bytes"] = stage.card_bytes;
-    json["reads"] = stage.reads;
-    json["psram_bytes"] = stage.psram_bytes;
-    json["flash_bytes"] = stage.flash_bytes;
-    zones[stage.name] = json;
-  }
-  return {{"sampler", run.sampler},
-          {"constants", simulator.profile().is_calibrated() ? "measured constants" : "published constants"},
-          {"card_mode", simulator.card_mode()},
-          {"tok_per_s", RangeJson(s.tok_per_s)},
-          {"first_token_s", RangeJson(s.first_token_s)},
-          {"busy", busy},
-          {"waited", share(token.waited_ms)},
-          {"stalled", share(token.stalled_ms)},
-          {"a_token_by_zone", zones}};
+  const auto all_but_seed = [](const text::SamplerOptions& s) {
+    return std::tuple(s.repeat_penalty, s.repeat_last_n, s.top_k, s.top_p, s.min_p, s.temperature);
+  };
+  return all_but_seed(sampler) == all_but_seed({}) ? "default" : "as given";
 }
 
 std::string ConstantsText(const BoardProfile& profile) {

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -16,8 +15,9 @@
 #include "host/clock.h"
 #include "host/expected.h"
 #include "host/loaded_model.h"
-#include "host/plan_choice.h"
-#include "host/run_choice.h"
+#include "host/model_request.h"
+#include "host/plan_request.h"
+#include "host/run_request.h"
 
 namespace thimble::host {
 
@@ -26,10 +26,8 @@ enum class Traced : uint8_t { kNothing, kLastToken, kEverything };
 
 // A run and its times, all modelled.
 struct Simulated {
-  nlohmann::ordered_json run;  // RunJson()
+  RunResult run;
   plan::Plan plan;
-  uint64_t prompt_tokens = 0;
-  uint64_t tokens = 0;                                      // chosen
   Range tok_per_s = {};                                     // after the first token; 0 when there is only one
   Range first_token_s = {};                                 // from the session's opening
   ClockTimes of_tokens;                                     // typical, all tokens after the first
@@ -39,6 +37,8 @@ struct Simulated {
   int64_t last_token_start_ns = 0;                          // typical; 0 when there is only one
   int64_t last_token_end_ns = 0;
 
+  uint64_t prompt_tokens() const { return run.prompt_ids.size(); }
+  uint64_t tokens() const { return run.ids.size(); }  // chosen
   double ms_of_token() const { return tok_per_s[kTypical] > 0 ? 1000 / tok_per_s[kTypical] : 0.0; }
 };
 
@@ -71,22 +71,32 @@ std::vector<Stage> StagesOf(const Simulated& simulated);
 // Fails if nobody knows what work costs on the board, or its card cannot be connected so. `profile` may be null.
 Status CheckTimed(const BoardProfile* profile, const Board& board, const std::string& card_mode);
 
+// What runs where.
+struct SimulationSetup {
+  std::string model;  // LoadedModel::description()
+  FoundBoard found;   // with a profile
+  std::string card_mode;
+
+  const Board& board() const { return found.board; }
+  const BoardProfile& profile() const { return *found.profile; }
+};
+
 // A model on a board whose costs are known, run as often as one likes.
 class Simulator {
  public:
   // `card_mode` empty: the board's own. Fails as LoadedModel::Open() does, and for a board without costs.
-  static Expected<Simulator> Open(const ModelChoice& choice, const std::string& card_mode);
+  static Expected<Simulator> Open(const ModelRequest& model, const std::string& card_mode);
 
   LoadedModel& loaded() { return *loaded_; }
   const BoardProfile& profile() const { return *loaded_->profile(); }
   const std::string& card_mode() const { return card_mode_; }
+  SimulationSetup setup() const;
 
   // Works as if the board had this many cores, 1 or 2.
   void set_cores(uint32_t cores);
 
-  // A run from a fresh session: the prompt, stop texts and number of tokens of `what`, with this plan and this sampler.
-  Expected<Simulated> Run(const ChosenPlan& plan, const text::SamplerOptions& sampler, const RunChoice& what,
-                          Traced traced = Traced::kNothing);
+  // A run from a fresh session, with this plan.
+  Expected<Simulated> Run(const PlanStart& plan, const RunRequest& request, Traced traced = Traced::kNothing);
 
  private:
   Simulator() = default;
@@ -95,12 +105,6 @@ class Simulator {
   std::unique_ptr<LoadedModel> loaded_;
   std::vector<ClockConstants> constants_;  // one for each corner
 };
-
-// The object "modelled" that `simulate --json` and `plan --optimize --json` print.
-nlohmann::ordered_json ModelledJson(const SampledRun& run, const Simulator& simulator);
-
-// {"low": ..., "typical": ..., "high": ...}
-nlohmann::ordered_json RangeJson(const Range& range);
 
 // What the constants are, in words: "published constants, measured on no board here".
 std::string ConstantsText(const BoardProfile& profile);

@@ -17,13 +17,15 @@
 #include "host/input_file.h"
 #include "host/loaded_model.h"
 #include "host/loaded_tokenizer.h"
+#include "host/model_options.h"
+#include "host/result_json.h"
 #include "host/utf8.h"
 
 namespace thimble::host {
 namespace {
 
 struct TokenizeCommandOptions {
-  ModelChoice choice;
+  ModelRequest model;
   std::string prompt;
   std::string prompt_file;
   bool from_stdin = false;
@@ -87,7 +89,7 @@ std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
 
 Status Tokenize(const TokenizeCommandOptions& options) {
   THIMBLE_ASSIGN(const std::string text, ReadText(options));
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.model));
   THIMBLE_ASSIGN(const LoadedTokenizer loaded_tokenizer, loaded->LoadTokenizer());
   const text::Tokenizer& tokenizer = loaded_tokenizer.get();
 
@@ -117,7 +119,7 @@ void AddTokenizeCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<TokenizeCommandOptions>();
   CLI::App* tokenize =
       app.add_subcommand("tokenize", "Show the tokens of a text, with the begin token if the model has one");
-  AddModelOptions(*tokenize, ModelArgument::kFlag, options->choice);
+  AddModelOptions(*tokenize, ModelArgument::kFlag, options->model);
   CLI::Option_group* text = tokenize->add_option_group("Text");
   text->add_option("-p,--prompt", options->prompt, "The text");
   text->add_option("-f,--file", options->prompt_file, "Read the text from this file, all of it; -: standard input");

@@ -10,6 +10,8 @@
 
 #include "host/command.h"
 #include "host/loaded_model.h"
+#include "host/model_options.h"
+#include "host/result_json.h"
 #include "host/text.h"
 #include "host/verify.h"
 
@@ -17,7 +19,7 @@ namespace thimble::host {
 namespace {
 
 struct VerifyCommandOptions {
-  ModelChoice choice;
+  ModelRequest model;
   std::string against;
   bool json = false;
 };
@@ -44,7 +46,7 @@ class Findings {
     nlohmann::ordered_json out = {{"sound", verdict.has_value()}};
     if (!verdict) out["problem"] = verdict.error();
     out.update(values_);
-    std::puts(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    PrintJson(out);
   }
 
  private:
@@ -53,9 +55,9 @@ class Findings {
 };
 
 Status Verify(const VerifyCommandOptions& options, Findings& findings) {
-  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.choice));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.model));
   const card::ModelFile& model = loaded->model();
-  const std::string& name = options.choice.model;
+  const std::string& name = options.model.model;
   OpenedModel& opened = loaded->opened();
 
   if (!opened.name_on_card.empty()) {
@@ -107,14 +109,13 @@ Status Verify(const VerifyCommandOptions& options, Findings& findings) {
 
 void AddVerifyCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<VerifyCommandOptions>();
-  options->choice.board = "host";
+  options->model.board = "host";
   CLI::App* verify =
       app.add_subcommand("verify", "Read a model or a card once from end to end and say whether it is sound");
   verify
-      ->add_option("model", options->choice.model,
-                   "A GGUF file, a tensor folder, a card's image, or a card in a reader")
+      ->add_option("model", options->model.model, "A GGUF file, a tensor folder, a card's image, or a card in a reader")
       ->required();
-  verify->add_option("--card-file", options->choice.file_on_card, "Which GGUF or tensor folder of a card with several");
+  verify->add_option("--card-file", options->model.file_on_card, "Which GGUF or tensor folder of a card with several");
   verify->add_option("--against", options->against, "What it must be a copy of, byte by byte: a model or a card")
       ->type_name("FILE");
   verify->add_flag("--json", options->json, "One JSON object instead of lines");

@@ -159,10 +159,10 @@ std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hid
 class Author {
  public:
   static Expected<Author> Open(const std::string& path) {
-    host::ModelChoice choice;
-    choice.model = path;
-    choice.index = host::IndexUse::kIgnore;
-    THIMBLE_ASSIGN(auto loaded, host::LoadedModel::Open(choice));
+    host::ModelRequest request;
+    request.model = path;
+    request.index = host::IndexUse::kIgnore;
+    THIMBLE_ASSIGN(auto loaded, host::LoadedModel::Open(request));
     return Author(std::move(loaded));
   }
 

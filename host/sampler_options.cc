@@ -1,17 +1,17 @@
-#include "host/sampler_choice.h"
+#include "host/sampler_options.h"
 
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <random>
 
 namespace thimble::host {
 
-void AddSamplerOptions(CLI::App& command, SamplerChoice& choice) {
-  text::SamplerOptions& options = choice.options;
-  command.add_option("-s,--seed", choice.seed, "seed of the sampler; -1: a random one, shown")->capture_default_str();
+void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments) {
+  text::SamplerOptions& options = arguments.options;
+  command.add_option("-s,--seed", arguments.seed, "seed of the sampler; -1: a random one, shown")
+      ->capture_default_str();
   command.add_option("--temp", options.temperature, "temperature; 0: greedy")->capture_default_str();
   command
       .add_option_function<int64_t>(
@@ -30,9 +30,9 @@ void AddSamplerOptions(CLI::App& command, SamplerChoice& choice) {
       ->capture_default_str();
 }
 
-Expected<text::SamplerOptions> ResolveSampler(const SamplerChoice& choice) {
-  text::SamplerOptions options = choice.options;
-  options.seed = choice.seed < 0 ? std::random_device()() : static_cast<uint64_t>(choice.seed);
+Expected<text::SamplerOptions> ResolveSampler(const SamplerArguments& arguments) {
+  text::SamplerOptions options = arguments.options;
+  options.seed = arguments.seed < 0 ? std::random_device()() : static_cast<uint64_t>(arguments.seed);
   if (const auto checked = CheckSamplerOptions(options); !checked) return Sentence(SentenceOf(checked.error()));
   return options;
 }
@@ -48,17 +48,6 @@ std::string SamplerText(const text::SamplerOptions& o) {
   if (o.top_p < 1.0f) text += fmt::format("top-p {:g}, ", o.top_p);
   if (o.min_p > 0.0f) text += fmt::format("min-p {:g}, ", o.min_p);
   return text + fmt::format("temperature {:g}, seed {}", o.temperature, o.seed);
-}
-
-nlohmann::ordered_json SamplerJson(const text::SamplerOptions& o) {
-  const auto number = [](float value) { return std::stod(fmt::format("{}", value)); };  // 0.8, not 0.800000012
-  return {{"repeat_penalty", number(o.repeat_penalty)},
-          {"repeat_last_n", o.repeat_last_n},
-          {"top_k", o.top_k},
-          {"top_p", number(o.top_p)},
-          {"min_p", number(o.min_p)},
-          {"temp", number(o.temperature)},
-          {"seed", o.seed}};
 }
 
 }  // namespace thimble::host

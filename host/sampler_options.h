@@ -1,9 +1,8 @@
-// The sampler's options as the user types them, under llama.cpp's names.
-#ifndef THIMBLE_HOST_SAMPLER_CHOICE_H_
-#define THIMBLE_HOST_SAMPLER_CHOICE_H_
+// The sampler's options, under llama.cpp's names.
+#ifndef THIMBLE_HOST_SAMPLER_OPTIONS_H_
+#define THIMBLE_HOST_SAMPLER_OPTIONS_H_
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "engine/text/sampler.h"
@@ -15,21 +14,20 @@ class App;
 
 namespace thimble::host {
 
-struct SamplerChoice {
+// What the user typed.
+struct SamplerArguments {
   text::SamplerOptions options;  // but for the seed
   int64_t seed = -1;             // -1: a random one
 };
 
-void AddSamplerOptions(CLI::App& command, SamplerChoice& choice);
+void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments);
 
 // The options with the seed in place, checked.
-Expected<text::SamplerOptions> ResolveSampler(const SamplerChoice& choice);
+Expected<text::SamplerOptions> ResolveSampler(const SamplerArguments& arguments);
 
 // The steps in force, in their order: "top-k 40, temperature 0.8, seed 1".
 std::string SamplerText(const text::SamplerOptions& options);
 
-nlohmann::ordered_json SamplerJson(const text::SamplerOptions& options);
-
 }  // namespace thimble::host
 
-#endif  // THIMBLE_HOST_SAMPLER_CHOICE_H_
+#endif  // THIMBLE_HOST_SAMPLER_OPTIONS_H_
