@@ -205,7 +205,7 @@ TEST(StopReason, EveryReasonHasItsOwnName) {
   EXPECT_EQ(names, (std::set<std::string>{"eos", "limit", "stop", "context", "interrupt"}));
 }
 
-// A board whose memory is one byte too small for the tables of the tokenizer, which are in the index.
+// A board whose internal memory is a few bytes too small for the tables of the tokenizer, which are in the index.
 class TokenizerOnCard : public GenerateTest {
  protected:
   TokenizerOnCard() {
@@ -215,14 +215,17 @@ class TokenizerOnCard : public GenerateTest {
     index_ = std::make_unique<host::RamDevice>(std::as_bytes(std::span(bytes)));
     image_ = prepared->index.section(card::Section::kTokenizer);
     options_.keep_logits = false;
-    options_.plan = {.n_ctx = 100, .prompt_batch = 1, .head = plan::HeadMode::kFull};
+    options_.plan = {
+        .n_ctx = 100, .tile_buffer_bytes = kEsp32.tile_buffer_bytes, .prompt_batch = 1, .head = plan::HeadMode::kFull};
     options_.index = index_.get();
     options_.board = kEsp32;
     tests::OpenModel with_tables(*device_, options_);
     EXPECT_NE(with_tables.session(), nullptr) << with_tables.error();
     EXPECT_EQ(with_tables.plan().tokenizer, plan::TokenizerPlace::kInMemory);
+    const uint64_t needed =
+        with_tables.plan().region_bytes(Region::kSram) + with_tables.plan().region_bytes(Region::kSramDma);
     options_.board.capacity_bytes[static_cast<size_t>(Region::kSram)] =
-        with_tables.plan().region_bytes(Region::kSram) - 1;
+        needed - options_.board.capacity(Region::kSramDma) - kArenaAlign;
   }
 
   // The ids of `prompt` and a text after it.

@@ -184,8 +184,6 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
       card_buffer_(bounce) {}
 
 Result<void> Session::TakeTiles(Arenas arenas) {
-  // The task's stack is the platform's to set up; its bytes are no one else's.
-  THIMBLE_TRY(Take<std::byte>(*plan_, BufferId::kStack, arenas));
   THIMBLE_ASSIGN(const std::span<std::byte> tiles, Reserve(*plan_, BufferId::kTiles, arenas));
   if (plan_->options.tiles == plan::TileMode::kStreamed) {
     for (size_t i = 0; i < kNumZones; ++i) {

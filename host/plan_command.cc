@@ -108,7 +108,6 @@ std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelS
       {"norms", 0, sum({kNorms}), "not counted then: read once, kept"},
       {"bounce buffer", 0, sum({kBounce}), "not counted then: the card cannot write to PSRAM"},
       {"session, tensor table", 0, sum({kSession, kTensorTable}), "not counted then"},
-      {"stack", 0, sum({kStack}), "not counted then"},
   };
   uint64_t all = 0;
   for (const Difference& d : list) all += d.bytes;
@@ -287,7 +286,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                                  {"tensors", tensors},
                                  {"buffers", buffers},
                                  {"memory", memory},
-                                 {"stack_bytes", p.buffer(BufferId::kStack).bytes},
+                                 {"stack_bytes", plan::kStackBytes},
                                  {"token", CostJson(p.token_cost)},
                                  {"prompt_batch", p.prompt_batch},
                                  {"tokenizer", plan::TokenizerPlaceName(p.tokenizer)},

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -161,6 +162,46 @@ TEST_F(PlanCommand, SaysWhatDoesNotFitAndWhatWould) {
   EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx)}).exit_code, 0);
   EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx + 1)}).exit_code, 1);
   EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx + 1), "--board", "esp32-s3"}).exit_code, 0);
+}
+
+// Boards have less memory than an earlier profile said. What only fitted that is refused, with what fits now.
+TEST_F(PlanCommand, WhatOnlyFittedMoreMemoryIsRefusedWithWhatFits) {
+  const std::string roomy = *folder_ / "roomy.json";
+  WriteText(
+      roomy,
+      R"({"thimble_board": 1, "name": "esp32-cam", "like": "esp32-cam", "memory": {"sram": 131072, "psram": 4194304}})");
+  const std::string large = *folder_ / "large_context.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "max_position_embeddings=100000", "-o", large}).exit_code, 0);
+  const auto largest = [&](const std::string& board) {
+    const ToolRun full = RunTool({"plan", large, "--board", board});
+    EXPECT_EQ(full.exit_code, 1);
+    const size_t fits = full.error.find("(-c ");
+    EXPECT_NE(fits, full.error.npos) << full.error;
+    return fits == full.error.npos ? 0 : std::stoi(full.error.substr(fits + 4));
+  };
+  const int then = largest(roomy), now = largest("esp32-cam");
+  EXPECT_LT(now, then);
+  const ToolRun refused = RunTool({"plan", large, "-c", std::to_string(then)});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.error.find("(-c " + std::to_string(now) + " fits)"), refused.error.npos) << refused.error;
+
+  const std::string file = *folder_ / "roomy.plan";
+  int percent = 100;
+  const auto plans = [&](const std::string& board) {
+    WriteText(file, fmt::format("board = esp32-cam\npsram_weights_percent = {}\n", percent));
+    return RunTool({"plan", model_, "--plan", file, "--board", board}).exit_code == 0;
+  };
+  while (percent > 0 && !plans(roomy)) --percent;
+  ASSERT_FALSE(plans("esp32-cam")) << percent;
+  const ToolRun weights = RunTool({"run", "-m", model_, "--ids", "1", "-n", "1", "--plan", file});
+  EXPECT_EQ(weights.exit_code, 1);
+  EXPECT_EQ(weights.out, "");
+  const size_t says = weights.error.find("(psram_weights_percent = ");
+  ASSERT_NE(says, weights.error.npos) << weights.error;
+  percent = std::stoi(weights.error.substr(says + 25));
+  EXPECT_TRUE(plans("esp32-cam")) << percent;
+  ++percent;
+  EXPECT_FALSE(plans("esp32-cam")) << percent;
 }
 
 TEST_F(PlanCommand, WritesOnlyWholeFilesAndNeverOverItsInput) {

@@ -51,6 +51,12 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const
   if (plan) return *plan;
   const std::string refusal = loaded.Failure(plan.error()).error();
   if (plan.error().code != Code::kOutOfMemory) return Sentence(refusal);
+  // What would fit: fewer rows of the layers' matrices in PSRAM, or a shorter context.
+  for (plan::PlanOptions fewer = options; fewer.psram_weights_percent > 0;) {
+    --fewer.psram_weights_percent;
+    if (!PlanSession(loaded.model(), loaded.board(), block_bytes, fewer, sampler, loaded.index())) continue;
+    return Sentence(fmt::format("{} (psram_weights_percent = {} fits)", refusal, fewer.psram_weights_percent));
+  }
   const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());
   return Sentence(fits == 0 ? refusal : fmt::format("{} (-c {} fits)", refusal, fits));
 }

@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <string_view>
 
 #include "engine/base/text_buffer.h"
@@ -30,13 +31,29 @@ struct Request {
   const card::Index* index;
 };
 
-// Where a buffer goes: the first of the two regions that has room left.
+// Where a buffer goes: the first of these regions that has room left.
+struct Regions {
+  std::array<Region, 3> in_order;
+  uint8_t count = 0;
+
+  std::span<const Region> span() const { return std::span(in_order).first(count); }
+};
+constexpr Regions Only(Region region) { return {{region}, 1}; }
+// What the card's DMA can write and tiles leave is internal memory like the rest of it.
+constexpr Regions kInternalFirst = {{Region::kSram, Region::kSramDma, Region::kPsram}, 3};
+constexpr Regions kPsramFirst = {{Region::kPsram, Region::kSram, Region::kSramDma}, 3};
+constexpr Regions kInternal = {{Region::kSram, Region::kSramDma}, 2};
+
 struct Wish {
   BufferId id;
-  Region first;
-  Region second;
+  Regions regions;
   uint64_t bytes;
 };
+
+// What kernels read and write over and over: the clock counts it as internal memory, and it is slow anywhere else.
+constexpr std::array kHot = {BufferId::kActivations, BufferId::kRotary,       BufferId::kNorms,
+                             BufferId::kScores,      BufferId::kCandidates,   BufferId::kHeadRows,
+                             BufferId::kScreenQuery, BufferId::kScreenVectors};
 
 // Bytes that a tile of `bytes` bytes needs when it is bounced, wherever it starts.
 uint64_t BouncedBytes(uint64_t bytes, uint64_t row_bytes) {
@@ -144,38 +161,37 @@ std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
   using enum BufferId;
   using enum Region;
   return {{
-      {kTiles, kSramDma, kSramDma, bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
-      {kBounce, kSramDma, kSramDma, bounced ? kHeaderBufferBytes : uint64_t{0}},
-      {kStack, kSram, kSram, kStackBytes},
-      {kTensorTable, kSram, kSram, TensorCount(s) * sizeof(TensorRef)},
-      {kSession, kSram, kSram, kSessionBytes},
-      {kActivations, kSram, kPsram, ActivationFloats(request.model, true) * kFloat},
-      {kRotary, kSram, kPsram, uint64_t{s.head_dim / 2} * kFloat},
-      {kNorms, kSram, kPsram, norms * kFloat},
-      {kScores, kSram, kPsram, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
-      {kText, kSram, kPsram, in_memory || on_card ? text.held_bytes : 0},
-      {kCandidates, kSram, kPsram, text.candidate_bytes},
-      {kPenalised, kSram, kPsram, penalised * sizeof(TokenId)},
-      {kHeadRows, kSram, kPsram, 2 * uint64_t{card::kMostGroupRows} * kFloat},
-      {kScreenQuery, kSram, kPsram, screen(query)},
-      {kScreenVectors, kSram, kPsram, screen(vectors)},
-      {kBlockChecks, kSram, kPsram, section(card::Section::kBlockChecks)},
-      {kTokens, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kHistory, kSram, kPsram, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kLogits, kPsram, kSram, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
-      {kTokenizer, kPsram, kSram, in_memory ? text.table_bytes : 0},
-      {kTokenizerCache, kSramDma, kSramDma, on_card ? text.cache_bytes : 0},
-      {kEmbeddingTile, kPsram, kSram, bounced_tile(Zone::kEmbedding)},
-      {kAttentionTile, kPsram, kSram, bounced_tile(Zone::kAttention)},
-      {kFfnTile, kPsram, kSram, bounced_tile(Zone::kFfn)},
-      {kHeadTile, kPsram, kSram, bounced_tile(Zone::kHead)},
-      {kKvCache, kPsram, kSram, kv * kFloat},
-      {kWeightsPsram, kPsram, kPsram, resident.psram},
-      {kWeightsFlash, kFlash, kFlash, resident.flash},
-      {kScreenFlash, kFlash, kFlash, 0},
-      {kScreenPsram, kPsram, kPsram, 0},
-      {kRowChecks, kPsram, kSram, section(card::Section::kRowChecks)},
-      {kScratch, kPsram, kSram, 0},
+      {kTiles, Only(kSramDma), bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
+      {kBounce, Only(kSramDma), bounced ? kHeaderBufferBytes : uint64_t{0}},
+      {kTokenizerCache, Only(kSramDma), on_card ? text.cache_bytes : 0},
+      {kTensorTable, Only(kSram), TensorCount(s) * sizeof(TensorRef)},
+      {kSession, kInternal, kSessionBytes},
+      {kActivations, kInternalFirst, ActivationFloats(request.model, true) * kFloat},
+      {kRotary, kInternalFirst, uint64_t{s.head_dim / 2} * kFloat},
+      {kNorms, kInternalFirst, norms * kFloat},
+      {kScores, kInternalFirst, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
+      {kCandidates, kInternalFirst, text.candidate_bytes},
+      {kHeadRows, kInternalFirst, 2 * uint64_t{card::kMostGroupRows} * kFloat},
+      {kScreenQuery, kInternalFirst, screen(query)},
+      {kScreenVectors, kInternalFirst, screen(vectors)},
+      {kText, kInternalFirst, in_memory || on_card ? text.held_bytes : 0},
+      {kPenalised, kInternalFirst, penalised * sizeof(TokenId)},
+      {kBlockChecks, kInternalFirst, section(card::Section::kBlockChecks)},
+      {kTokens, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {kHistory, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {kLogits, kPsramFirst, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
+      {kTokenizer, kPsramFirst, in_memory ? text.table_bytes : 0},
+      {kEmbeddingTile, kPsramFirst, bounced_tile(Zone::kEmbedding)},
+      {kAttentionTile, kPsramFirst, bounced_tile(Zone::kAttention)},
+      {kFfnTile, kPsramFirst, bounced_tile(Zone::kFfn)},
+      {kHeadTile, kPsramFirst, bounced_tile(Zone::kHead)},
+      {kKvCache, kPsramFirst, kv * kFloat},
+      {kWeightsPsram, Only(kPsram), resident.psram},
+      {kWeightsFlash, Only(kFlash), resident.flash},
+      {kScreenFlash, Only(kFlash), 0},
+      {kScreenPsram, Only(kPsram), 0},
+      {kRowChecks, kPsramFirst, section(card::Section::kRowChecks)},
+      {kScratch, kPsramFirst, 0},
   }};
 }
 
@@ -276,11 +292,11 @@ TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
   return plan.PlacementOf(model.tensor({TensorKind::kLmHead, 0})).cost;
 }
 
-// `left`: bytes of the region that the buffer should go to first.
-std::unexpected<Error> RefuseBuffer(const Wish& wish, uint64_t left, const Plan& plan) {
+// `left`: bytes of `region`, where the buffer came nearest to fitting.
+std::unexpected<Error> RefuseBuffer(const Wish& wish, Region region, uint64_t left, const Plan& plan) {
   char name[sizeof(Error::name)];
   TextBuffer text(name);
-  text.Append(RegionName(wish.first));
+  text.Append(RegionName(region));
   text.Append(" has no room for the ");
   text.Append(BufferName(wish.id));
   using enum BufferId;
@@ -331,8 +347,6 @@ const char* BufferName(BufferId id) {
       return "weight tiles";
     case BufferId::kBounce:
       return "bounce buffer";
-    case BufferId::kStack:
-      return "stack";
     case BufferId::kTensorTable:
       return "tensor table";
     case BufferId::kSession:
@@ -507,19 +521,26 @@ bool GroupFits(const Request& request, const Plan& plan) {
 
 // A first stage that is mostly read from the card may cost more than what it saves.
 bool SavesReads(const Request& request, const Plan& plan) {
-  return plan.head_cost.card_bytes < ScanCost(request.model, plan).card_bytes;
+  return plan.screened && plan.head_cost.card_bytes < ScanCost(request.model, plan).card_bytes;
 }
 
-// With the screen or without, and with the tokenizer in this place.
-Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace tokenizer) {
+// What MakePlan() has to decide before it can place anything.
+struct Layout {
+  bool screened = false;
+  TokenizerPlace tokenizer = TokenizerPlace::kNone;
+  uint32_t tile_buffer_bytes = 0;
+  bool cache_first = false;  // the KV cache is placed before what is hot
+};
+
+Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
   const auto& [model, text, board, block_bytes, options, index] = request;
   Plan plan;
   plan.options = options;
-  plan.screened = screened;
-  plan.tokenizer = tokenizer;
+  plan.screened = layout.screened;
+  plan.tokenizer = layout.tokenizer;
   plan.block_bytes = block_bytes;
   plan.n_ctx = options.n_ctx != 0 ? options.n_ctx : model.shape.max_position_embeddings;
-  plan.tile_buffer_bytes = options.tile_buffer_bytes != 0 ? options.tile_buffer_bytes : board.tile_buffer_bytes;
+  plan.tile_buffer_bytes = layout.tile_buffer_bytes;
   plan.prompt_batch = options.prompt_batch;
   if (plan.n_ctx > model.shape.max_position_embeddings) {
     return Fail({.code = Code::kInvalidArgument,
@@ -584,6 +605,11 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
   std::array<Wish, kNumBuffers> wishes = Wishes(request, plan);
+  if (layout.cache_first) {
+    const auto cache = std::ranges::find(wishes, BufferId::kKvCache, &Wish::id);
+    cache->regions = kInternalFirst;  // what else wants PSRAM may need all of it
+    std::rotate(std::ranges::find(wishes, BufferId::kSession, &Wish::id), cache, cache + 1);
+  }
   const uint32_t num_candidates = plan.screened ? index->screen.num_candidates : 0;
   // A prompt goes a few positions at a time at least.
   const uint64_t scratch = ArenaBytes(ScratchBytes(
@@ -612,7 +638,8 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
       wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::psram_rows);
     }
     if (wish.id == BufferId::kScratch) {
-      const uint64_t room = std::max(left_in(wish.first), left_in(wish.second)) / kArenaAlign * kArenaAlign;
+      uint64_t room = 0;
+      for (Region region : wish.regions.span()) room = std::max(room, left_in(region) / kArenaAlign * kArenaAlign);
       if (plan.prompt_batch == 0) {
         plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMostPromptBatch));
       }
@@ -620,11 +647,14 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
       wish.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
                             ScratchBytes(request, plan, plan.prompt_batch, least));
     }
-    const auto fits = [&](Region region) { return ArenaBytes(wish.bytes) <= left_in(region); };
-    if (!fits(wish.first) && !fits(wish.second)) return RefuseBuffer(wish, left_in(wish.first), plan);
-    const Region region = fits(wish.first) ? wish.first : wish.second;
-    left_in(region) -= ArenaBytes(wish.bytes);
-    plan.buffers[static_cast<size_t>(wish.id)] = {region, wish.bytes};
+    const auto found =
+        std::ranges::find_if(wish.regions.span(), [&](Region r) { return ArenaBytes(wish.bytes) <= left_in(r); });
+    if (found == wish.regions.span().end()) {
+      const Region roomiest = *std::ranges::max_element(wish.regions.span(), {}, left_in);
+      return RefuseBuffer(wish, roomiest, left_in(roomiest), plan);
+    }
+    left_in(*found) -= ArenaBytes(wish.bytes);
+    plan.buffers[static_cast<size_t>(wish.id)] = {*found, wish.bytes};
   }
   if (plan.screened && !GroupFits(request, plan)) {
     return Fail({.code = Code::kOutOfMemory,
@@ -635,19 +665,64 @@ Result<Plan> PlanWith(const Request& request, bool screened, TokenizerPlace toke
   return plan;
 }
 
+bool IsHotInternal(const Plan& plan) {
+  return std::ranges::none_of(
+      kHot, [&](BufferId id) { return plan.buffer(id).region == Region::kPsram && plan.buffer(id).bytes != 0; });
+}
+
+// What came of a layout.
+struct Outcome {
+  bool fits = false;
+  bool is_small = false;  // it does not fit, and something smaller might
+  bool is_hot_internal = false;
+  bool saves_reads = false;  // its screen does
+};
+
+// Not inlined: a plan is a kilobyte of stack, which is free again when the next layout is tried.
+[[gnu::noinline]] Outcome Try(const Request& request, const Layout& layout) {
+  const Result<Plan> plan = PlanLayout(request, layout);
+  if (!plan) return {.is_small = plan.error().code == Code::kOutOfMemory};
+  return {.fits = true, .is_hot_internal = IsHotInternal(*plan), .saves_reads = SavesReads(request, *plan)};
+}
+
+// Tiles and all else share the board's internal memory. Tiles are as large as the board's where what is hot lies in
+// internal memory beside them; if not, three quarters or half of that; if nothing helps, as large as fits. Where
+// nothing fits, the KV cache goes first: small buffers then fill what is left of either piece of that memory.
+Layout ChooseTiles(const Request& request, Layout layout) {
+  const uint32_t chosen = request.options.tile_buffer_bytes;
+  const uint32_t whole = chosen != 0 ? chosen : request.board.tile_buffer_bytes;
+  const bool may_shrink = chosen == 0 && request.options.tiles == TileMode::kStreamed;
+  std::optional<Layout> fits;
+  for (const bool cache_first : {false, true}) {
+    for (uint32_t quarters = 4; quarters >= (may_shrink ? 2u : 4u); --quarters) {
+      layout.tile_buffer_bytes =
+          quarters == 4 ? whole : whole / 4 * quarters / request.block_bytes * request.block_bytes;
+      layout.cache_first = cache_first;
+      const Outcome outcome = Try(request, layout);
+      if (outcome.is_hot_internal || (!outcome.fits && !outcome.is_small)) return layout;
+      if (outcome.fits && !fits) fits = layout;
+    }
+    if (fits) return *fits;
+  }
+  layout.tile_buffer_bytes = whole;
+  layout.cache_first = false;
+  return layout;
+}
+
 // The tokenizer where it fits first.
-Result<Plan> PlanTokenizer(const Request& request, bool screened) {
+Layout ChooseTokenizer(const Request& request, bool screened) {
   const TextNeeds& text = request.text;
-  if (text.table_bytes == 0) return PlanWith(request, screened, TokenizerPlace::kNone);
+  const auto in = [&](TokenizerPlace place) {
+    return ChooseTiles(request, {.screened = screened, .tokenizer = place});
+  };
+  if (text.table_bytes == 0) return in(TokenizerPlace::kNone);
   const bool fits_board = ArenaBytes(text.table_bytes) <=
                           std::max(request.board.capacity(Region::kPsram), request.board.capacity(Region::kSram));
-  if (fits_board) {
-    Result<Plan> plan = PlanWith(request, screened, TokenizerPlace::kInMemory);
-    if (plan || plan.error().code != Code::kOutOfMemory || text.cache_bytes == 0) return plan;
-    Result<Plan> on_card = PlanWith(request, screened, TokenizerPlace::kOnCard);
-    return on_card ? on_card : plan;
-  }
-  return PlanWith(request, screened, text.cache_bytes != 0 ? TokenizerPlace::kOnCard : TokenizerPlace::kNowhere);
+  if (!fits_board) return in(text.cache_bytes != 0 ? TokenizerPlace::kOnCard : TokenizerPlace::kNowhere);
+  const Layout in_memory = in(TokenizerPlace::kInMemory);
+  if (text.cache_bytes == 0 || !Try(request, in_memory).is_small) return in_memory;
+  const Layout on_card = in(TokenizerPlace::kOnCard);
+  return Try(request, on_card).fits ? on_card : in_memory;
 }
 
 }  // namespace
@@ -656,13 +731,12 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
                       const PlanOptions& options, const card::Index* index) {
   const Request request = {model, text, board, block_bytes, options, index};
   THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
-  if (!wants_screen) return PlanTokenizer(request, /*screened=*/false);
-  Result<Plan> plan = PlanTokenizer(request, /*screened=*/true);
-  const bool is_small = !plan && plan.error().code == Code::kOutOfMemory;
-  if (options.head == HeadMode::kAuto && (is_small || (plan && !SavesReads(request, *plan)))) {
-    return PlanTokenizer(request, /*screened=*/false);
+  Layout layout = ChooseTokenizer(request, wants_screen);
+  if (wants_screen && options.head == HeadMode::kAuto) {
+    const Outcome outcome = Try(request, layout);
+    if (outcome.fits ? !outcome.saves_reads : outcome.is_small) layout = ChooseTokenizer(request, false);
   }
-  return plan;
+  return PlanLayout(request, layout);
 }
 
 uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,

@@ -47,7 +47,9 @@ const char* TokenizerPlaceName(TokenizerPlace place);  // "none", "memory", "car
 struct PlanOptions {
   uint32_t n_ctx = 0;  // positions in the KV cache; 0: max_position_embeddings of the model
   TileMode tiles = TileMode::kStreamed;
-  uint32_t tile_buffer_bytes = 0;  // each of the two when streamed; a multiple of the card's block size; 0: the board's
+  // Each of the two when streamed; a multiple of the card's block size. 0: the board's, or three quarters or half of
+  // that where what kernels work on has no room in internal memory beside them.
+  uint32_t tile_buffer_bytes = 0;
   // The pieces each matrix of a zone comes in, as equal as whole rows allow; 0: as few as tile_buffer_bytes allows.
   uint32_t attention_chunks = 0;
   uint32_t ffn_chunks = 0;
@@ -88,7 +90,6 @@ struct TextNeeds {
 enum class BufferId : uint8_t {
   kTiles,           // streamed: two DMA buffers that weights go through
   kBounce,          // bounced: what the card's DMA writes; the model's header is read through all of it
-  kStack,           // of the task that runs the session
   kTensorTable,     // where each tensor lies in the file
   kSession,         // the session object
   kNorms,           // all norm weights, float32, resident
@@ -121,7 +122,7 @@ enum class BufferId : uint8_t {
   kFfnTile,        // bounced: the largest piece of gate, up and down
   kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 32;
+inline constexpr size_t kNumBuffers = 31;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
@@ -202,16 +203,17 @@ inline constexpr uint32_t kPromptBytesPerPosition = 8;
 // Bytes reserved for the session object: the same on every target.
 inline constexpr uint64_t kSessionBytes = 3584;
 
-// Bytes reserved for the stack of the task that runs a session. Tests hold what Open(), Tokenize(), Prefill() and
-// Next() use to it, on 32-bit and 64-bit processors.
+// Bytes of stack that Open(), Tokenize(), Prefill() and Next() take at most, of the task that calls them; not among the
+// plan's buffers. Tests hold them to it, on 32-bit and 64-bit processors.
 inline constexpr uint64_t kStackBytes = 8192;
 
 // What a model file's header is read through, before the plan says where the tiles are: DMA memory that is free again
 // afterwards. The smallest tile buffers are larger, and kBounce is as large.
 inline constexpr uint32_t kHeaderBufferBytes = 4096;
 
-// Plans `model` on `board`, with its index if there is one. Buffers the step touches most go to SRAM while it lasts,
-// then to PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to SRAM. A
+// Plans `model` on `board`, with its index if there is one. Internal memory is one budget: what tiles leave
+// of Region::kSramDma is used as Region::kSram is. Buffers the step touches most go there while it lasts, then to
+// PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to internal memory. A
 // board with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a
 // scan of all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in
 // bytes) when something fits nowhere, kInvalidArgument for options out of range.

@@ -1,15 +1,17 @@
-// What of a board's memory the engine takes: as much as its profile says, or what is really there.
+// What of a board's memory the engine takes: what its profile says, to the byte, so that a plan made on a computer is
+// the board's; or what is really there, where that is less.
 #ifndef THIMBLE_FIRMWARE_APP_BOARD_MEMORY_H_
 #define THIMBLE_FIRMWARE_APP_BOARD_MEMORY_H_
 
 #include <cstdint>
 
 #include "engine/base/board.h"
+#include "firmware/app/machine.h"
 
 namespace thimble::firmware {
 
-// Internal memory that is left to the system once the engine has its own: the card's driver, FATFS, the settings, the
-// C library's buffers.
+// Internal memory that is left to the system at least, once the engine has its own: the card's driver, FATFS, the
+// settings, the C library's buffers.
 inline constexpr uint64_t kSystemBytes = 32 * 1024;
 
 // Bytes to take for the card's DMA, before anything else is taken: of `largest_bytes`, the largest piece that there is.
@@ -26,9 +28,15 @@ struct TakenMemory {
   uint64_t flash = 0;  // of the partition for weights
 };
 
+// Of PSRAM: of the largest piece that the heap can give.
+uint64_t PsramBytesToTake(const Board& profile, uint64_t largest_bytes);
+
 // The profile with these sizes. Tile buffers are made smaller where two of them, beside what else the DMA's memory is
 // for, would not fit.
 Board FitBoard(const Board& profile, const TakenMemory& taken);
+
+// Prints a line for each region of which `machine` has less than `profile`, with which a computer plans.
+void TellOfMissingMemory(Machine& machine, const Board& profile);
 
 }  // namespace thimble::firmware
 

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "firmware/app/autorun.h"
-#include "firmware/app/board_memory.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/card_image.h"
 #include "host/convert.h"
@@ -258,22 +257,6 @@ TEST_F(CardModelTest, WhatIsWrongWithTheAutomaticRunIsItsLastLine) {
   slot_->Insert(device_.get(), 1);
   ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "prompt = Once; n = 2", passed));
   EXPECT_TRUE(passed) << "the card is back";
-}
-
-TEST(BoardMemory, TakesWhatIsThere) {
-  EXPECT_EQ(DmaBytesToTake(kEsp32Cam, 200 * 1024), 128u * 1024);
-  EXPECT_EQ(DmaBytesToTake(kEsp32Cam, 110 * 1000), 109568u);
-  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 150 * 1024), 113u * 1024);
-  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 100 * 1024), 68u * 1024);
-  EXPECT_EQ(SramBytesToTake(kEsp32Cam, 113 * 1024, 10 * 1024), 0u);
-  EXPECT_EQ(FitBoard(kEsp32Cam, {.dma = 128 * 1024}).tile_buffer_bytes, 64u * 1024);
-  EXPECT_EQ(FitBoard(kEsp32Cam, {.dma = 109568}).tile_buffer_bytes, 54784u);
-  EXPECT_EQ(FitBoard(kEsp32, {.dma = 37 * 1024}).tile_buffer_bytes, 16u * 1024);
-  EXPECT_EQ(FitBoard(kEsp32, {.dma = 20 * 1024}).tile_buffer_bytes, 7680u);
-  EXPECT_EQ(FitBoard(kEsp32, {.dma = 4 * 1024}).tile_buffer_bytes, 0u);
-  const Board fitted = FitBoard(kEsp32Cam, {.dma = 1, .sram = 2, .psram = 3, .flash = 4});
-  EXPECT_THAT(fitted.capacity_bytes, ElementsAre(1, 2, 3, 4));
-  EXPECT_STREQ(fitted.name, "esp32-cam");
 }
 
 }  // namespace

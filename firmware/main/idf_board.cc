@@ -37,6 +37,7 @@ uint64_t PsramBytes() {
   return 0;
 }
 
+// With which a computer plans for this board.
 const Board& Profile() {
 #if CONFIG_IDF_TARGET_ESP32S3
   return kEsp32S3;
@@ -98,7 +99,8 @@ EspBoard::EspBoard() : card_(slot_, kRungs, probe_, Profile().dma_align, math::B
 void EspBoard::TakeFirst() {
   const Board& profile = Profile();
   const std::span<std::byte> dma = Take(kDmaCaps, DmaBytesToTake(profile, heap_caps_get_largest_free_block(kDmaCaps)));
-  const std::span<std::byte> psram = Take(kPsramCaps, heap_caps_get_largest_free_block(kPsramCaps));
+  const std::span<std::byte> psram =
+      Take(kPsramCaps, PsramBytesToTake(profile, heap_caps_get_largest_free_block(kPsramCaps)));
   arenas_[static_cast<size_t>(Region::kSramDma)] = Arena(Region::kSramDma, dma);
   arenas_[static_cast<size_t>(Region::kPsram)] = Arena(Region::kPsram, psram);
 }
@@ -120,6 +122,8 @@ bool EspBoard::TakeRest() {
                               .flash = bytes(Region::kFlash)});
   return true;
 }
+
+const Board& EspBoard::profile() const { return Profile(); }
 
 const math::Kernels& EspBoard::kernels() const { return math::BestKernels(); }
 

@@ -23,13 +23,16 @@ class EspBoard final : public Machine {
  public:
   EspBoard();
 
-  // Takes what the card's DMA needs and all of PSRAM. Before anything else takes memory.
+  // Takes what the card's DMA needs and what the profile says of PSRAM. Before anything else takes memory.
   void TakeFirst();
   // Starts the card's task and takes of the internal memory what the system need not have. Once all that stays has what
   // it needs. False if there is no memory for the card's task.
   bool TakeRest();
 
   CardSlot& slot() { return slot_; }
+
+  // The board that a computer plans with: board() has as much memory of each kind, or less.
+  const Board& profile() const;
 
   // Machine.
   const Board& board() const override { return board_; }

@@ -13,8 +13,8 @@
 namespace thimble::firmware::idf {
 namespace {
 
-constexpr uint32_t kStackBytes = 4096;
-constexpr UBaseType_t kPriority = 20;  // above all that computes: it only starts what is next
+constexpr uint32_t kStackBytes = 2560;  // a run used 980 of it
+constexpr UBaseType_t kPriority = 20;   // above all that computes: it only starts what is next
 
 #if SOC_SDMMC_USE_GPIO_MATRIX
 constexpr bool kHasFourLines =

@@ -18,7 +18,7 @@ namespace {
 constexpr uart_port_t kPort = static_cast<uart_port_t>(CONFIG_ESP_CONSOLE_UART_NUM);
 constexpr int kReceiveBytes = 1024;  // more than a line that is pasted while another is done
 constexpr uint8_t kControlC = 3;
-constexpr uint32_t kWatchStackBytes = 3072;
+constexpr uint32_t kWatchStackBytes = 2304;  // a run used 704 of it
 constexpr TickType_t kLook = pdMS_TO_TICKS(20);
 constexpr int kHistoryLines = 20;
 

@@ -8,6 +8,7 @@
 #include "engine/plan/plan.h"
 #include "esp_heap_caps.h"
 #include "firmware/app/autorun.h"
+#include "firmware/app/board_memory.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
 #include "firmware/app/print.h"
@@ -23,6 +24,7 @@
 namespace thimble::firmware::idf {
 namespace {
 
+// 12 288. A run used 9060 of it (docs/firmware.md, "Tasks").
 constexpr uint32_t kStackBytes = static_cast<uint32_t>(plan::kStackBytes) + Console::kStackBytes;
 constexpr UBaseType_t kPriority = 5;
 
@@ -73,6 +75,7 @@ void TellOfCard(EspBoard& board, CardModel& model) {
 [[noreturn]] void Run(void* memory) {
   App& app = *static_cast<App*>(memory);
   ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
+  TellOfMissingMemory(app.board, app.board.profile());
   TellOfCard(app.board, app.model);
   bool passed = false;
   AutorunIfAsked(app.model, app.board, CONFIG_THIMBLE_AUTORUN, passed);
