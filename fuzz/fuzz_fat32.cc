@@ -14,7 +14,7 @@
 #include "engine/card/fat32.h"
 #include "engine/card/model_folder.h"
 #include "host/devices/ram_device.h"
-#include "host/utf8.h"
+#include "host/support/utf8.h"
 
 namespace thimble {
 namespace {

@@ -15,10 +15,10 @@
 
 #include "firmware/app/autorun.h"
 #include "firmware/simulated/simulated_board.h"
-#include "host/card_image.h"
-#include "host/convert.h"
+#include "host/cards/card_image.h"
 #include "host/devices/file_device.h"
-#include "host/prepare.h"
+#include "host/models/convert.h"
+#include "host/models/prepare.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
 #include "tests/support/tool.h"

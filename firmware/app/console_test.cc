@@ -15,7 +15,7 @@
 
 #include "engine/card/flash_writer.h"
 #include "firmware/simulated/simulated_board.h"
-#include "host/board_log.h"
+#include "host/boards/board_log.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/file_device.h"
 #include "host/devices/nor_flash.h"
