@@ -16,7 +16,7 @@
 
 namespace {
 
-constexpr size_t kMostLines = 20;
+constexpr size_t kMaxLines = 20;
 
 thimble::Board SmallBoard() {
   thimble::Board board = thimble::kEsp32Cam;
@@ -49,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     rest.remove_prefix(typed.size());
     return typed;
   };
-  for (size_t i = 0; i < kMostLines; ++i) {
+  for (size_t i = 0; i < kMaxLines; ++i) {
     while (!terminal->HasLine() && !rest.empty()) terminal->OnTyped(piece(terminal->room()));
     if (!terminal->HasLine()) break;
     board.ClearOutput();

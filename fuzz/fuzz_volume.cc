@@ -24,7 +24,7 @@ namespace {
 
 constexpr size_t kVolumeSectors = 120;
 constexpr size_t kCards = 6;
-constexpr size_t kMostExtents = 3;
+constexpr size_t kMaxExtents = 3;
 constexpr uint32_t kFolderCluster = 50;
 
 void Require(bool holds) {
@@ -240,7 +240,7 @@ void SealAll(Card& card, size_t kind) {
 
 void CheckFile(storage::BlockDevice& device, const storage::DirEntry& entry, const storage::FileMap& map) {
   const uint64_t device_bytes = device.geometry().size_bytes;
-  Require(map.size_bytes == entry.size_bytes && map.extents.size() <= kMostExtents);
+  Require(map.size_bytes == entry.size_bytes && map.extents.size() <= kMaxExtents);
   uint64_t end = 0;
   for (const storage::Extent& extent : map.extents) {
     Require(extent.file_offset_bytes == end && extent.size_bytes != 0 && extent.device_offset_bytes % 512 == 0);
@@ -270,7 +270,7 @@ void CheckFile(storage::BlockDevice& device, const storage::DirEntry& entry, con
 bool CheckFolder(storage::BlockDevice& device, storage::Volume& volume, const storage::DirEntry& folder) {
   std::vector<formats::FolderFile> slots(formats::FolderFileCount(1));
   formats::ModelFolder files(slots);
-  std::array<storage::Extent, kMostExtents> extents;
+  std::array<storage::Extent, kMaxExtents> extents;
   const Result<storage::FileMap> map = formats::MapFolder(volume, folder, files, extents);
   if (!map) {
     RequireSentence(map.error());
@@ -310,7 +310,7 @@ size_t Use(storage::BlockDevice& device, storage::Volume& volume) {
   if (!listed) RequireSentence(listed.error());
   size_t files = 0;
   for (const storage::DirEntry& entry : entries) {
-    std::array<storage::Extent, kMostExtents> extents;
+    std::array<storage::Extent, kMaxExtents> extents;
     const Result<storage::FileMap> map = volume.MapFile(entry, extents);
     if (map) {
       CheckFile(device, entry, *map);

@@ -70,9 +70,9 @@ enum class Lifetime : uint8_t {
 struct Need {
   BufferId id = {};
   Regions regions = {};
-  uint64_t bytes = 0;
   bool is_hot = false;  // kernels read and write it over and over: it is slow anywhere but in internal memory
   Lifetime lifetime = Lifetime::kSession;
+  uint64_t bytes = 0;
 };
 
 }  // namespace thimble

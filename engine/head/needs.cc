@@ -15,26 +15,29 @@ std::array<Need, 6> Needs(const formats::ModelFile& model, const formats::Index*
   const uint64_t query =
       screen == nullptr ? 0 : QueryCodeBytes(s.hidden_size) + (is_q8 ? uint64_t{s.hidden_size} * sizeof(float) : 0);
   using enum BufferId;
-  return {{{kHeadRows, kInternalFirst, 2 * uint64_t{kBlockRows} * sizeof(float), true},
-           {kScreenQuery, kInternalFirst, query, true},
-           {kScreenVectors, kInternalFirst,
-            section(formats::Section::kVectors) + section(formats::Section::kGroupChecks), true},
-           {kLogits, kPsramFirst, keep_logits ? uint64_t{s.vocab_size} * sizeof(float) : 0},
-           {kScreenFlash, Only(Region::kFlash), 0},
-           {kScreenPsram, Only(Region::kPsram), 0}}};
+  return {
+      {{.id = kHeadRows, .regions = kInternalFirst, .is_hot = true, .bytes = 2 * uint64_t{kBlockRows} * sizeof(float)},
+       {.id = kScreenQuery, .regions = kInternalFirst, .is_hot = true, .bytes = query},
+       {.id = kScreenVectors,
+        .regions = kInternalFirst,
+        .is_hot = true,
+        .bytes = section(formats::Section::kVectors) + section(formats::Section::kGroupChecks)},
+       {.id = kLogits, .regions = kPsramFirst, .bytes = keep_logits ? uint64_t{s.vocab_size} * sizeof(float) : 0},
+       {.id = kScreenFlash, .regions = Only(Region::kFlash), .bytes = 0},
+       {.id = kScreenPsram, .regions = Only(Region::kPsram), .bytes = 0}}};
 }
 
 std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_ids) {
-  return {{{BufferId::kCandidates, kInternalFirst, candidate_bytes, true},
-           {BufferId::kPenalised, kInternalFirst, penalised_ids * sizeof(TokenId)}}};
+  return {{{.id = BufferId::kCandidates, .regions = kInternalFirst, .is_hot = true, .bytes = candidate_bytes},
+           {.id = BufferId::kPenalised, .regions = kInternalFirst, .bytes = penalised_ids * sizeof(TokenId)}}};
 }
 
 Need CandidatesNeed(uint32_t candidates) {
   static_assert(sizeof(Bounded) == 16);  // on every target
   return {.id = BufferId::kScratch,
           .regions = kPsramFirst,
-          .bytes = candidates * uint64_t{sizeof(Bounded)},
-          .lifetime = Lifetime::kStep};
+          .lifetime = Lifetime::kStep,
+          .bytes = candidates * uint64_t{sizeof(Bounded)}};
 }
 
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen) {

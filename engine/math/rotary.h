@@ -12,7 +12,11 @@ namespace thimble::math {
 // inv_freq[i] = 1 / theta^(2i / head_dim) for i in [0, head_dim / 2). theta > 0, finite; head_dim even.
 void RotaryInverseFrequencies(float* inv_freq, uint32_t head_dim, float theta);
 
-// cos[i], sin[i] of the angle position * inv_freq[i], for n pairs. position < 2^20; errors below one float32 ulp of 1.
+// Positions that RotaryAngles() is made for.
+inline constexpr uint64_t kMaxPositions = uint64_t{1} << 20;
+
+// cos[i], sin[i] of the angle position * inv_freq[i], for n pairs. position < kMaxPositions; errors below one float32
+// ulp of 1.
 void RotaryAngles(float* cos, float* sin, const float* inv_freq, uint32_t n, uint32_t position);
 
 }  // namespace thimble::math

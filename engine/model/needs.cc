@@ -59,22 +59,22 @@ std::array<Need, 9> Needs(const formats::ModelFile& model, uint32_t n_ctx, const
   const uint64_t keys_and_values = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * n_ctx;
   const stream::ResidentBytes rows = stream::ResidentBytesOf(model, resident);
   using enum BufferId;
-  return {{{kActivations, kInternalFirst, ActivationBytes(model, 1), true},
-           {kRotary, kInternalFirst, s.head_dim / 2 * kFloat, true},
-           {kNorms, kInternalFirst, norms * kFloat, true},
-           {kScores, kInternalFirst, scores * kFloat, true},
-           {kBlockChecks, kInternalFirst, section(formats::Section::kBlockChecks)},
-           {kRowChecks, kPsramFirst, section(formats::Section::kRowChecks)},
-           {kKvCache, kPsramFirst, keys_and_values * kFloat},
-           {kWeightsPsram, Only(Region::kPsram), rows.psram},
-           {kWeightsFlash, Only(Region::kFlash), rows.flash}}};
+  return {{{.id = kActivations, .regions = kInternalFirst, .is_hot = true, .bytes = ActivationBytes(model, 1)},
+           {.id = kRotary, .regions = kInternalFirst, .is_hot = true, .bytes = s.head_dim / 2 * kFloat},
+           {.id = kNorms, .regions = kInternalFirst, .is_hot = true, .bytes = norms * kFloat},
+           {.id = kScores, .regions = kInternalFirst, .is_hot = true, .bytes = scores * kFloat},
+           {.id = kBlockChecks, .regions = kInternalFirst, .bytes = section(formats::Section::kBlockChecks)},
+           {.id = kRowChecks, .regions = kPsramFirst, .bytes = section(formats::Section::kRowChecks)},
+           {.id = kKvCache, .regions = kPsramFirst, .bytes = keys_and_values * kFloat},
+           {.id = kWeightsPsram, .regions = Only(Region::kPsram), .bytes = rows.psram},
+           {.id = kWeightsFlash, .regions = Only(Region::kFlash), .bytes = rows.flash}}};
 }
 
 Need BatchNeed(const formats::ModelFile& model, uint32_t positions) {
   return {.id = BufferId::kScratch,
           .regions = kPsramFirst,
-          .bytes = positions < 2 ? 0 : ActivationBytes(model, positions),
-          .lifetime = Lifetime::kStep};
+          .lifetime = Lifetime::kStep,
+          .bytes = positions < 2 ? 0 : ActivationBytes(model, positions)};
 }
 
 Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, uint32_t positions) {

@@ -9,6 +9,7 @@
 
 #include "engine/base/text_buffer.h"
 #include "engine/head/needs.h"
+#include "engine/math/rotary.h"
 #include "engine/model/needs.h"
 #include "engine/storage/bouncing_device.h"
 #include "engine/stream/tile_stream.h"
@@ -17,7 +18,6 @@
 namespace thimble::plan {
 namespace {
 
-constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
 constexpr uint32_t kMinPromptBatch = 64;  // before the screen takes what is left
 
@@ -111,6 +111,11 @@ constexpr std::array kOrder = {
     BufferId::kKvCache,       BufferId::kWeightsPsram,  BufferId::kWeightsFlash,   BufferId::kScreenFlash,
     BufferId::kScreenPsram,   BufferId::kRowChecks,     BufferId::kScratch};
 static_assert(kOrder.size() == kNumBuffers);
+constexpr auto kPlaceInOrder = [] {
+  std::array<uint8_t, kNumBuffers> places = {};
+  for (uint8_t i = 0; i < kNumBuffers; ++i) places[static_cast<size_t>(kOrder[i])] = i;
+  return places;
+}();
 
 // What all parts need, in that order.
 std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
@@ -122,7 +127,7 @@ std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   std::array<Need, kNumBuffers> all;
   for (size_t i = 0; i < kNumBuffers; ++i) all[i] = {.id = kOrder[i], .regions = kPsramFirst};
   const auto add = [&](std::span<const Need> needs) {
-    for (const Need& need : needs) *std::ranges::find(all, need.id, &Need::id) = need;
+    for (const Need& need : needs) all[kPlaceInOrder[static_cast<size_t>(need.id)]] = need;
   };
   add(model::Needs(request.model, plan.n_ctx, plan.options.resident(), request.index));
   add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
@@ -131,15 +136,15 @@ std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
                   in_memory || on_card ? text.held_bytes : 0));
   using enum BufferId;
   const auto bounced_tile = [&](BufferId id, Zone zone) {
-    return Need{id, kPsramFirst, bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0};
+    return Need{.id = id, .regions = kPsramFirst, .bytes = bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0};
   };
   const std::array<Need, 10> own = {{
-      {kTiles, Only(Region::kSramDma), bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
-      {kBounce, Only(Region::kSramDma), bounced ? kHeaderBufferBytes : uint64_t{0}},
-      {kTensorTable, Only(Region::kSram), TensorCount(s) * sizeof(TensorRef)},
-      {kSession, kInternal, kSessionBytes},
-      {kTokens, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kHistory, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {.id = kTiles, .regions = Only(Region::kSramDma), .bytes = bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
+      {.id = kBounce, .regions = Only(Region::kSramDma), .bytes = bounced ? kHeaderBufferBytes : uint64_t{0}},
+      {.id = kTensorTable, .regions = Only(Region::kSram), .bytes = TensorCount(s) * sizeof(TensorRef)},
+      {.id = kSession, .regions = kInternal, .bytes = kSessionBytes},
+      {.id = kTokens, .regions = kInternalFirst, .bytes = uint64_t{plan.n_ctx} * sizeof(TokenId)},
+      {.id = kHistory, .regions = kInternalFirst, .bytes = uint64_t{plan.n_ctx} * sizeof(TokenId)},
       bounced_tile(kEmbeddingTile, Zone::kEmbedding),
       bounced_tile(kAttentionTile, Zone::kAttention),
       bounced_tile(kFfnTile, Zone::kFfn),
@@ -417,10 +422,10 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
          .have = model.shape.max_position_embeddings,
          .need = plan.n_ctx});
   }
-  if (plan.n_ctx > kMaxContext) {
+  if (plan.n_ctx > math::kMaxPositions) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "a context of {need} positions is more than the {have} this engine computes: lower ctx-size",
-                 .have = kMaxContext,
+                 .have = math::kMaxPositions,
                  .need = plan.n_ctx});
   }
   if (options.prompt_batch > plan.n_ctx) {
@@ -613,7 +618,7 @@ uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, 
   // A context shorter than the batch that was asked for is refused, so what fits lies between the two.
   const uint32_t too_short = options.prompt_batch == 0 ? 0 : options.prompt_batch - 1;
   uint32_t fits = too_short;
-  auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
+  auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, math::kMaxPositions)) + 1;
   while (fits + 1 < fails) {
     options.n_ctx = fits + (fails - fits) / 2;
     (MakePlan(model, text, board, block_bytes, options, index) ? fits : fails) = options.n_ctx;

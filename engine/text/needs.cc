@@ -12,13 +12,13 @@ constexpr uint64_t kStopTextBytes = 2048;
 uint64_t HeldBytes(const formats::TokenizerRef& ref) { return kStopTextBytes + 2 * Detokenizer::MemoryBytes(ref); }
 
 std::array<Need, 3> Needs(uint64_t table_bytes, uint64_t cache_bytes, uint64_t held_bytes) {
-  return {{{BufferId::kTokenizer, kPsramFirst, table_bytes},
-           {BufferId::kTokenizerCache, Only(Region::kSramDma), cache_bytes},
-           {BufferId::kText, kInternalFirst, held_bytes}}};
+  return {{{.id = BufferId::kTokenizer, .regions = kPsramFirst, .bytes = table_bytes},
+           {.id = BufferId::kTokenizerCache, .regions = Only(Region::kSramDma), .bytes = cache_bytes},
+           {.id = BufferId::kText, .regions = kInternalFirst, .bytes = held_bytes}}};
 }
 
 Need EncodingNeed(uint64_t work_bytes) {
-  return {.id = BufferId::kScratch, .regions = kPsramFirst, .bytes = work_bytes, .lifetime = Lifetime::kStep};
+  return {.id = BufferId::kScratch, .regions = kPsramFirst, .lifetime = Lifetime::kStep, .bytes = work_bytes};
 }
 
 }  // namespace thimble::text

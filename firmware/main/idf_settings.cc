@@ -11,7 +11,7 @@ namespace thimble::firmware::idf {
 namespace {
 
 constexpr char kNamespace[] = "thimble";
-constexpr size_t kMostTextBytes = 255;
+constexpr size_t kMaxTextBytes = 255;
 
 bool is_open = false;
 nvs_handle_t handle = 0;
@@ -42,7 +42,7 @@ void OpenSettings() {
 
 Result<size_t> LoadSetting(const char* key, std::span<char> out) {
   if (!is_open) return NoSettings();
-  std::array<char, kMostTextBytes + 1> text;
+  std::array<char, kMaxTextBytes + 1> text;
   size_t bytes = text.size();
   const esp_err_t result = nvs_get_str(handle, key, text.data(), &bytes);
   if (result == ESP_ERR_NVS_NOT_FOUND) {
@@ -58,8 +58,8 @@ Result<size_t> LoadSetting(const char* key, std::span<char> out) {
 
 Result<void> SaveSetting(const char* key, std::string_view text) {
   if (!is_open) return NoSettings();
-  std::array<char, kMostTextBytes + 1> terminated = {};
-  if (text.size() > kMostTextBytes) {
+  std::array<char, kMaxTextBytes + 1> terminated = {};
+  if (text.size() > kMaxTextBytes) {
     return Fail(Error{.code = Code::kInvalidArgument, .what = "the value of '{name}' is too long"}.Named(key));
   }
   std::copy(text.begin(), text.end(), terminated.begin());
