@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -47,6 +49,17 @@ void AddCommands(std::string_view name, CLI::App& app, int& exit_code) {
   for (const Command& command : kCommands) command.add(app, exit_code);
 }
 
+// The end of whoever asks for memory that is not there: the wings below have no exceptions to unwind with.
+[[noreturn]] void EndWithoutMemory() {
+  RemoveUncommitted();
+  constexpr std::string_view kSentence = "thimble: this computer has no memory left for what was asked\n";
+  (void)!write(STDERR_FILENO, kSentence.data(), kSentence.size());
+  _exit(kExitFailed);
+}
+
+// Before anything else takes memory, static objects too.
+[[gnu::constructor(101)]] void WatchMemory() { std::set_new_handler(EndWithoutMemory); }
+
 }  // namespace
 }  // namespace thimble::host
 
@@ -71,8 +84,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "Try 'thimble%s%s --help'.\n", chosen.empty() ? "" : " ",
                  chosen.empty() ? "" : chosen.front()->get_name().c_str());
     return kExitUsage;
-  } catch (const std::bad_alloc&) {
-    return ReportFailure("this computer has no memory left for what was asked");
   } catch (const std::exception& error) {
     return ReportFailure(error.what());
   }

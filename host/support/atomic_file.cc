@@ -27,21 +27,8 @@ std::array<char, 64 * 1024> pending_names = {};  // NUL-terminated, one after th
 size_t pending_names_size = 0;
 std::array<struct sigaction, kSignals.size()> previous_actions;
 
-// Async-signal-safe.
-void RemovePending() {
-  if (pending_path[0] == '\0') return;
-  if (pending_folder_fd < 0) {
-    unlink(pending_path.data());
-    return;
-  }
-  for (size_t i = 0; i < pending_names_size; i += std::strlen(pending_names.data() + i) + 1) {
-    unlinkat(pending_folder_fd, pending_names.data() + i, 0);
-  }
-  rmdir(pending_path.data());
-}
-
 void RemoveAndDie(int signal) {
-  RemovePending();
+  RemoveUncommitted();
   std::signal(signal, SIG_DFL);
   raise(signal);  // takes effect when this handler returns
 }
@@ -123,6 +110,18 @@ bool IsInFolder(const std::string& input, const struct stat& folder) {
 }
 
 }  // namespace
+
+void RemoveUncommitted() {
+  if (pending_path[0] == '\0') return;
+  if (pending_folder_fd < 0) {
+    unlink(pending_path.data());
+    return;
+  }
+  for (size_t i = 0; i < pending_names_size; i += std::strlen(pending_names.data() + i) + 1) {
+    unlinkat(pending_folder_fd, pending_names.data() + i, 0);
+  }
+  rmdir(pending_path.data());
+}
 
 Status FileSink::Write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
@@ -260,7 +259,7 @@ AtomicFolder::~AtomicFolder() {
   if (fd_ < 0) return;
   const SignalBlock block;
   if (file_fd_ >= 0) close(file_fd_);
-  RemovePending();
+  RemoveUncommitted();
   ClearPending();
   close(fd_);
 }

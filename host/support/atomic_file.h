@@ -65,6 +65,10 @@ class AtomicFile {
   FileSink sink_;
 };
 
+// Removes what an AtomicFile or AtomicFolder has written and not committed, for a process that ends without their
+// destructors. Async-signal-safe; needs no memory.
+void RemoveUncommitted();
+
 // All of a file with AtomicFile: `text` appears under `path` whole or not at all.
 Status WriteWhole(const std::string& path, std::span<const std::string> inputs, std::string_view text);
 
