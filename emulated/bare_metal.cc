@@ -4,6 +4,7 @@
 
 #include "emulated/machine.h"
 #include "emulated/text.h"
+#include "engine/math/kernels.h"
 
 namespace thimble::emulated {
 namespace {
@@ -22,11 +23,19 @@ void PaintStack() {
   for (volatile uint32_t& word : Words(__free_end, here - 64)) word = kPaint;
 }
 
-// Calls itself until a frame lies below the stack.
-__attribute__((noinline)) uint32_t FillStack() {
+// Calls itself until a frame lies below `end`, then `last`.
+__attribute__((noinline)) uint32_t FillStack(std::byte* end, void (*last)()) {
   volatile uint32_t frame[16];
   frame[0] = AddressOf(frame);
-  return frame[0] < AddressOf(__stack_bottom) ? frame[0] : FillStack() + frame[0];
+  if (frame[0] >= AddressOf(end)) return FillStack(end, last) + frame[0];
+  last();
+  return frame[0];
+}
+
+void MultiplyOne() {
+  const float one = 1.0f;
+  float product = 0.0f;
+  math::BestKernels().matvec_f32(&product, &one, &one, 1, 1);
 }
 
 }  // namespace
@@ -54,7 +63,8 @@ bool CommitFault(std::string_view fault) {
     *reinterpret_cast<volatile uint32_t*>(AddressOf(__stack_top)) = 1;
     return true;
   }
-  if (fault == "stack") return FillStack() != 0;
+  if (fault == "stack") return FillStack(__stack_bottom, [] {}) != 0;
+  if (fault == "psram") return FillStack(__free_end, MultiplyOne) != 0;
   return false;
 }
 

@@ -31,8 +31,8 @@ uint64_t Instructions();
 bool StackSufficed();
 
 // Does what must not pass. "unaligned": loads a word from an odd address; "beyond": stores behind the end of memory;
-// "stack": calls until the stack overflows, which is found out by StackSufficed(). False if the machine does not know
-// this fault.
+// "stack": calls until the stack overflows, which is found out by StackSufficed(); "psram": calls a kernel when the
+// stack has reached what stands for PSRAM. False if the machine does not know this fault.
 bool CommitFault(std::string_view fault);
 
 }  // namespace thimble::emulated

@@ -1,5 +1,5 @@
-// Board files and logs of measurements: the first byte says which. What is read makes constants, and comes back the
-// same when it is written and read again.
+// Board files, alone or in what a terminal kept, and logs of measurements: the first byte says which. What is read
+// makes constants, and comes back the same when it is written and read again.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -34,9 +34,19 @@ void CheckBoard(const Expected<BoardProfile>& board) {
 
 }  // namespace
 
+namespace {
+
+// As --board reads it.
+Expected<BoardProfile> ReadBoard(std::string_view text) {
+  THIMBLE_ASSIGN(const std::string_view file, BoardFileIn(text, "FILE"));
+  return ParseBoardProfile(file, "FILE");
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
-  CheckBoard(data[0] % 2 == 0 ? ParseBoardProfile(text, "FILE") : BoardFromLog(text, "FILE"));
+  CheckBoard(data[0] % 2 == 0 ? ReadBoard(text) : BoardFromLog(text, "FILE"));
   return 0;
 }

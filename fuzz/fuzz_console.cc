@@ -1,5 +1,6 @@
-// Whatever is typed on the console, and whatever the board kept as settings: each has an answer, and memory is given
-// back. The first line is what was kept as "temp" and "model"; the others are typed.
+// Whatever is typed on the terminal, and whatever the board kept as settings: each has an answer, and memory is given
+// back. The first line is what was kept as "temp" and "model"; the rest is typed, in pieces: at the prompt, and while
+// commands run.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,7 @@
 
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
+#include "firmware/app/terminal.h"
 #include "firmware/simulated/simulated_board.h"
 
 namespace {
@@ -40,11 +42,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   board.settings["temp"] = board.settings["model"] = next();
   const auto model = std::make_unique<CardModel>(board, nullptr);
   const auto console = std::make_unique<Console>(board, *model, nullptr);
+  const auto terminal = std::make_unique<Terminal>(*console, board);
   console->Start();
-  for (size_t i = 0; i < kMostLines && !rest.empty(); ++i) {
-    const std::string_view line = next();
+  const auto piece = [&](size_t most) {
+    const std::string_view typed = rest.substr(0, std::min(most, rest.size()));
+    rest.remove_prefix(typed.size());
+    return typed;
+  };
+  for (size_t i = 0; i < kMostLines; ++i) {
+    while (!terminal->HasLine() && !rest.empty()) terminal->OnTyped(piece(terminal->room()));
+    if (!terminal->HasLine()) break;
     board.ClearOutput();
-    console->Execute(line);
+    // Every other time, more than there may be room for.
+    if (i % 2 == 1) terminal->OnTypedMeanwhile(piece(Terminal::kAheadBytes * 2 / 3));
+    terminal->ExecuteLine();
     for (const thimble::Arena& arena : board.arenas()) {
       if (arena.used_bytes() != 0) std::abort();
     }

@@ -17,6 +17,10 @@ namespace thimble::card {
 inline constexpr uint32_t kFlashSectorBytes = 4096;
 
 // A region of NOR flash that belongs to the engine. One thread.
+//
+// An ESP32 reads flash and PSRAM through one cache, which is off while flash is erased or programmed. So meanwhile
+// nobody reads memory(), nor Region::kPsram: the caller's Workers are idle, as they are whenever Run() has returned,
+// and a read of the card that is in flight goes to Region::kSramDma.
 class Flash {
  public:
   // All of it, aligned to kFlashSectorBytes and a multiple of it; does not move. Shows what was written as soon as the
@@ -28,7 +32,8 @@ class Flash {
   virtual Result<void> EraseSector(uint32_t offset_bytes) = 0;
 
   // Clears the bits that `bytes` has cleared; they lie within one sector. Any number of bytes at any offset, bytes that
-  // were programmed before, too. Fails as EraseSector().
+  // were programmed before, too. `bytes` is in internal memory: not in PSRAM, not in this flash, and no constant, since
+  // constants are in flash. Fails as EraseSector().
   virtual Result<void> Program(uint32_t offset_bytes, std::span<const std::byte> bytes) = 0;
 
   // Told while a session opens and writes: `done_bytes` of `all_bytes` are there. Not called if nothing is written.

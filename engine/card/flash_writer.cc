@@ -67,8 +67,13 @@ Result<FlashWriter> FlashWriter::Begin(Flash& flash, const FlashContents& conten
 Result<void> FlashWriter::WriteHeader(uint32_t finished) {
   THIMBLE_TRY(flash_->EraseSector(0));
   THIMBLE_TRY(Program(0, header_));
-  for (uint32_t i = 0; i < finished; ++i) THIMBLE_TRY(Program(kFlashMarksOffset + i, {&kFinished, 1}));
+  for (uint32_t i = 0; i < finished; ++i) THIMBLE_TRY(MarkFinished(i));
   return {};
+}
+
+Result<void> FlashWriter::MarkFinished(uint32_t sector) {
+  const std::byte mark = kFinished;  // on the stack: a constant would be in flash
+  return Program(kFlashMarksOffset + sector, {&mark, 1});
 }
 
 bool FlashWriter::IsFinished(uint32_t sector) const {
@@ -92,7 +97,7 @@ Result<void> FlashWriter::BeginSector(uint32_t sector) {
 Result<void> FlashWriter::EndSector() {
   const State state = std::exchange(state_, State::kNothing);
   if (state != State::kWritten) return {};
-  THIMBLE_TRY(Program(kFlashMarksOffset + sector_, {&kFinished, 1}));
+  THIMBLE_TRY(MarkFinished(sector_));
   flash_->OnProgress(std::min(bytes_, (sector_ + 1) * kFlashSectorBytes), bytes_);
   return {};
 }

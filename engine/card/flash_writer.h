@@ -85,6 +85,7 @@ class FlashWriter {
   Result<void> EndSector();
   Result<void> WritePiece(uint32_t offset, std::span<const std::byte> bytes);
   Result<void> Program(uint32_t offset, std::span<const std::byte> bytes);
+  Result<void> MarkFinished(uint32_t sector);
   bool IsFinished(uint32_t sector) const;
 
   Flash* flash_ = nullptr;

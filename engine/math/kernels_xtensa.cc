@@ -1,6 +1,13 @@
 // For Xtensa processors with single-precision floating point and MAC16. The inner loops are in xtensa_loops.S.
 #include "engine/math/kernels-inl.h"
 
+#ifndef ESP_PLATFORM
+extern "C" {
+// Of the linker's script: where PSRAM is, or what stands for it.
+extern const std::byte thimble_psram_begin[], thimble_psram_end[];
+}
+#endif
+
 namespace thimble::math {
 
 // A Q8Block as thimble_dot_q8 wants it.
@@ -49,11 +56,27 @@ namespace {
 
 using K = KernelsOver<BaselineOps>;
 
+// On an ESP32 of revision 1 a store to PSRAM is right only with what the compiler puts around it
+// (-mfix-esp32-psram-cache-issue), and assembly has no compiler. So the loops store to the caller's stack alone, and
+// compiled code carries from there what belongs elsewhere: outputs may lie in PSRAM, this stack may not.
+inline void RequireStackOutsidePsram() {
+#ifdef ESP_PLATFORM
+  // Of the ESP32. Other chips have nothing there, and not this fault.
+  constexpr uintptr_t kBegin = 0x3f800000;
+  constexpr uintptr_t kEnd = 0x3fc00000;
+#else
+  const auto kBegin = reinterpret_cast<uintptr_t>(thimble_psram_begin);
+  const auto kEnd = reinterpret_cast<uintptr_t>(thimble_psram_end);
+#endif
+  if (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) - kBegin < kEnd - kBegin) __builtin_trap();
+}
+
 template <auto kDot1, auto kDot3, class Stored>
 void Matvec(float* y, const Stored* w, const float* x, uint32_t rows, uint32_t cols) {
   constexpr uint32_t kRows = 3;
   const auto row_bytes = static_cast<uint32_t>(cols * sizeof(Stored));
   float sums[4];
+  RequireStackOutsidePsram();
   for (; rows >= kRows; rows -= kRows, w += size_t{kRows} * cols) {
     kDot3(sums, w, x, cols, row_bytes);
     for (uint32_t r = 0; r < kRows; ++r) *y++ = sums[r];
@@ -68,6 +91,7 @@ constexpr uint32_t kSpreadBlocks = 16;
 
 void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uint32_t cols) {
   if (reinterpret_cast<uintptr_t>(w) % 2 != 0) return K::MatvecQ8(y, w, x, rows, cols);
+  RequireStackOutsidePsram();
   const uint32_t all = cols / Q8Block::kElements;
   for (uint32_t r = 0; r < rows; ++r) y[r] = 0.0f;
   SpreadBlock part[kSpreadBlocks];
@@ -99,6 +123,7 @@ void AddColumns(float*& y, const float*& v, uint32_t& left, const float* p, uint
 void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols, uint32_t row_floats) {
   const auto row_bytes = static_cast<uint32_t>(row_floats * sizeof(float));
   uint32_t left = cols;
+  RequireStackOutsidePsram();
   AddColumns<12, thimble_add_weighted_rows12>(y, v, left, p, rows, row_bytes);
   AddColumns<4, thimble_add_weighted_rows4>(y, v, left, p, rows, row_bytes);
   AddColumns<1, thimble_add_weighted_rows1>(y, v, left, p, rows, row_bytes);
@@ -112,6 +137,7 @@ uint32_t Crc(uint32_t crc, const std::byte* data, size_t n) {
   data += before;
   n -= before;
   const auto words = static_cast<uint32_t>(n / kWord);
+  RequireStackOutsidePsram();
   crc = ~thimble_crc32c_words(~crc, reinterpret_cast<const uint32_t*>(data), words, kCrc32cTables.slices);
   return K::Crc(crc, data + words * kWord, n % kWord);
 }
@@ -139,6 +165,7 @@ void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t
   const auto sum_codes = kOfBits[query.bits];
   const uint32_t unit_bytes = 4 * query.bits;
   int16_t part[kQueryUnits * 32];
+  RequireStackOutsidePsram();
   uint32_t unit = 0;
   do {
     const uint32_t units = query.units - unit < kQueryUnits ? query.units - unit : kQueryUnits;

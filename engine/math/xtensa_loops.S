@@ -1,8 +1,8 @@
 // Inner loops for Xtensa processors with single-precision floating point and MAC16: the ESP32's LX6, the ESP32-S3's LX7.
 // What each function computes stands at its declaration in kernels_xtensa.cc. Both ABIs.
 //
-// Nothing here stores anywhere but to the stack: on chips of revision 1 a store to PSRAM needs the compiler's care. No
-// literals and no constants in memory, so that the code can lie in IRAM.
+// Nothing here stores anywhere but to the stack, by a1 or a2, which tests/check_loops holds it to: on chips of revision 1
+// a store to PSRAM needs the compiler's care. No literals and no constants in memory, so that the code can lie in IRAM.
 
 #ifdef ESP_PLATFORM
     .section .iram1.thimble, "ax"

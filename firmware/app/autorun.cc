@@ -89,12 +89,14 @@ bool Autorun(CardModel& model, Machine& machine, const AutorunOptions& options) 
 bool AutorunIfAsked(CardModel& model, Machine& machine, std::string_view preset, bool& passed) {
   std::array<char, kMaxAutorunBytes> memory;
   std::string_view text;
-  const Result<std::string_view> file = model.ReadText(kAutorunFile, memory);
-  if (!file && file.error().code == Code::kUnsupported) {
-    passed = Finish(machine, std::unexpected(file.error()));
-    return true;
-  }
-  if (file) {
+  // Where the card cannot be looked at, nobody is known to have asked: whoever wants it, is told what is wrong with it.
+  const Result<bool> has_file = model.HasFile(kAutorunFile);
+  if (has_file && *has_file) {
+    const Result<std::string_view> file = model.ReadText(kAutorunFile, memory);
+    if (!file) {
+      passed = Finish(machine, std::unexpected(file.error()));
+      return true;
+    }
     text = *file;
   } else {
     const size_t size = std::min(preset.size(), memory.size());

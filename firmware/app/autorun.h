@@ -37,7 +37,8 @@ Result<AutorunOptions> ParseAutorun(std::string_view text);
 bool Autorun(CardModel& model, Machine& machine, const AutorunOptions& options);
 
 // Autorun() of the card's file, or of `preset`, if it is not empty, whose lines may also be separated by ';'. False,
-// and nothing is written, when there is neither; otherwise `passed` says how it went.
+// and nothing is written, when there is neither, also where the card cannot be read; otherwise `passed` says how it
+// went.
 bool AutorunIfAsked(CardModel& model, Machine& machine, std::string_view preset, bool& passed);
 
 }  // namespace thimble::firmware

@@ -10,6 +10,7 @@
 #include "engine/math/numerics.h"
 #include "engine/math/rotary.h"
 #include "engine/text/sampler.h"
+#include "firmware/app/measure.h"
 #include "firmware/app/print.h"
 
 namespace thimble::firmware {
@@ -17,7 +18,7 @@ namespace {
 
 using math::Kernels;
 
-constexpr uint32_t kTimes = 9;                 // of each measurement; a log needs 5
+constexpr uint32_t kTimes = kMeasuredTimes;
 constexpr uint32_t kSmallRead = 4096;          // and as large as a tile
 constexpr uint32_t kLineBytes = 32;            // of the cache
 constexpr uint64_t kMemoryBytes = 256 * 1024;  // much more than the cache
@@ -39,43 +40,17 @@ class Borrowed {
   uint64_t mark_;
 };
 
-Result<void> CheckInterrupt(Machine& machine) {
-  if (!machine.interrupted().load()) return {};
-  return Fail({.code = Code::kCancelled, .what = "interrupted"});
-}
-
-// Numbers that scatter well; D. Knuth, "The Art of Computer Programming", volume 2, 3.3.4, table 1, line 26.
-class Random {
- public:
-  uint64_t Next() { return state_ = state_ * 6364136223846793005u + 1442695040888963407u; }
-
- private:
-  uint64_t state_ = 1;
-};
-
 // -- The card
 
-Result<uint64_t> TimeRead(Machine& machine, uint64_t offset_bytes, std::span<std::byte> buffer) {
-  const uint64_t begin = machine.NowUs();
-  THIMBLE_TRY(machine.card()->StartRead(offset_bytes, buffer));
-  THIMBLE_TRY(machine.card()->WaitRead());
-  return std::max<uint64_t>(machine.NowUs() - begin, 1);
-}
-
-Result<void> BenchReads(Machine& machine, std::span<std::byte> buffer, bool is_random) {
-  const uint64_t size_bytes = machine.card()->geometry().size_bytes;
-  const uint64_t places = size_bytes / buffer.size();
-  if (places < kTimes + 1) return Fail({.code = Code::kUnsupported, .what = "the card is too small to be measured"});
-  Random random;
-  // Somewhere, so that the first of the reads that follow goes on where one ended.
-  uint64_t place = random.Next() % (places - kTimes);
-  THIMBLE_TRY(TimeRead(machine, place * buffer.size(), buffer));
-  for (uint32_t i = 0; i < kTimes; ++i) {
-    THIMBLE_TRY(CheckInterrupt(machine));
-    place = is_random ? random.Next() % places : place + 1;
-    THIMBLE_ASSIGN(const uint64_t us, TimeRead(machine, place * buffer.size(), buffer));
-    Print(machine, "thimble: read ", buffer.size(), is_random ? " random " : " next ", us, "\n");
-  }
+Result<void> BenchReads(Machine& machine, Measurements& out, std::span<std::byte> buffer, bool is_random) {
+  card::BlockDevice& card = *machine.card();
+  std::array<uint64_t, kTimes> us;
+  const auto read = [&](uint64_t place) -> Result<void> {
+    THIMBLE_TRY(card.StartRead(place * buffer.size(), buffer));
+    return card.WaitRead();
+  };
+  THIMBLE_TRY(TimeReads(machine, card.geometry().size_bytes / buffer.size(), is_random, us, read));
+  for (const uint64_t one : us) out.OnRead(static_cast<uint32_t>(buffer.size()), is_random, one);
   return {};
 }
 
@@ -109,20 +84,20 @@ uint64_t TimeRepeated(Machine& machine, uint64_t repeats, Do& work) {
 
 // Times work(), which does `units` of what the cost is of. `scale`: thousandths of the cost's unit in a microsecond.
 template <class Do>
-Result<void> TimeCost(Machine& machine, std::string_view key, std::string_view suffix, uint64_t units, uint64_t scale,
+Result<void> TimeCost(Machine& machine, Measurements& out, std::string_view key, uint64_t units, uint64_t scale,
                       Do work) {
   uint64_t repeats = 1;
   while (TimeRepeated(machine, repeats, work) < kLongEnoughUs && repeats < kMostRepeats) repeats *= 2;
   for (uint32_t i = 0; i < kTimes; ++i) {
     THIMBLE_TRY(CheckInterrupt(machine));
     const uint64_t us = TimeRepeated(machine, repeats, work);
-    Print(machine, "thimble: cost ", key, suffix, " ", Fixed{us * scale / (units * repeats), 3}, "\n");
+    out.OnCost(key, us * scale / (units * repeats));
   }
   return {};
 }
 
-Result<void> TimeLines(Machine& machine, std::string_view key, uint64_t bytes, auto work) {
-  return TimeCost(machine, key, "", bytes / kLineBytes, 1000, work);
+Result<void> TimeLines(Machine& machine, Measurements& out, std::string_view key, uint64_t bytes, auto work) {
+  return TimeCost(machine, out, key, bytes / kLineBytes, 1000, work);
 }
 
 // -- Kernels
@@ -164,8 +139,12 @@ Result<Operands> TakeOperands(Arena& arena) {
 
 class KernelBench {
  public:
-  KernelBench(Machine& machine, const Operands& o)
-      : machine_(&machine), k_(&machine.kernels()), o_(o), mhz_(std::max<uint32_t>(machine.info().mhz, 1)) {}
+  KernelBench(Machine& machine, Measurements& out, const Operands& o)
+      : machine_(&machine),
+        out_(&out),
+        k_(&machine.kernels()),
+        o_(o),
+        mhz_(std::max<uint32_t>(machine.info().mhz, 1)) {}
 
   Result<void> Run() {
     THIMBLE_TRY(Matrices());
@@ -176,11 +155,12 @@ class KernelBench {
  private:
   template <class Do>
   Result<void> Time(Kernel kernel, uint64_t units, Do work) {
-    std::array<char, 40> key;
+    std::array<char, 48> key;
     TextBuffer text(key);
     text.Append("kernel.");
     text.Append(std::string_view(KernelName(kernel)));
-    return TimeCost(*machine_, {key.data(), text.size()}, "_cycles", units, uint64_t{1000} * mhz_, work);
+    text.Append("_cycles");
+    return TimeCost(*machine_, *out_, {key.data(), text.size()}, units, uint64_t{1000} * mhz_, work);
   }
 
   Result<void> Matrices() {
@@ -236,6 +216,7 @@ class KernelBench {
   }
 
   Machine* machine_;
+  Measurements* out_;
   const Kernels* k_;
   Operands o_;
   uint32_t mhz_;
@@ -244,49 +225,63 @@ class KernelBench {
 
 }  // namespace
 
+void BenchLog::OnRead(uint32_t bytes, bool is_random, uint64_t us) {
+  Print(*machine_, "thimble: read ", bytes, is_random ? " random " : " next ", us, "\n");
+}
+
+void BenchLog::OnCost(std::string_view key, uint64_t thousandths) {
+  Print(*machine_, "thimble: cost ", key, " ", Fixed{thousandths, 3}, "\n");
+}
+
 void BenchHeader(Machine& machine) {
   Print(machine, "thimble: name ", machine.board().name, "-measured\nthimble: like ", machine.board().name, "\n");
   if (machine.card() != nullptr) Print(machine, "thimble: card_mode ", machine.card_info().mode, "\n");
 }
 
-Result<void> BenchCard(Machine& machine) {
+Result<void> BenchCard(Machine& machine, Measurements& out) {
   Borrowed dma(machine, Region::kSramDma);
   const uint32_t tile_bytes = machine.board().tile_buffer_bytes;
+  if (tile_bytes <= kSmallRead) {
+    return Fail({.code = Code::kOutOfMemory,
+                 .what = "the card's DMA has room for {have} bytes at once: to measure it takes more than {need}",
+                 .have = tile_bytes,
+                 .need = kSmallRead});
+  }
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.arena().Take<std::byte>(tile_bytes));
   for (const bool is_random : {false, true}) {
     for (const uint32_t bytes : {kSmallRead, tile_bytes}) {
-      THIMBLE_TRY(BenchReads(machine, buffer.first(bytes), is_random));
+      THIMBLE_TRY(BenchReads(machine, out, buffer.first(bytes), is_random));
     }
   }
   return {};
 }
 
-Result<void> BenchPsram(Machine& machine) {
+Result<void> BenchPsram(Machine& machine, Measurements& out) {
   Borrowed psram(machine, Region::kPsram);
   if (psram.left() < kMemoryBytes) return Fail({.code = Code::kUnsupported, .what = "this board has no PSRAM"});
   THIMBLE_ASSIGN(const std::span<std::byte> memory, psram.arena().Take<std::byte>(kMemoryBytes));
   uint32_t sum = 0;
-  THIMBLE_TRY(TimeLines(machine, "psram.line_us", memory.size(), [&] { sum += ReadLines(memory); }));
-  return TimeLines(machine, "psram.write_us", memory.size(), [&] { WriteLines(memory); });
+  THIMBLE_TRY(TimeLines(machine, out, "psram.line_us", memory.size(), [&] { sum += ReadLines(memory); }));
+  return TimeLines(machine, out, "psram.write_us", memory.size(), [&] { WriteLines(memory); });
 }
 
-Result<void> BenchFlash(Machine& machine) {
+Result<void> BenchFlash(Machine& machine, Measurements& out) {
   if (machine.flash() == nullptr) {
     return Fail({.code = Code::kUnsupported, .what = "this board has no partition for weights"});
   }
   const std::span<const std::byte> all = machine.flash()->memory();
   const std::span<const std::byte> memory = all.first(std::min<size_t>(all.size(), kMemoryBytes));
   uint32_t sum = 0;
-  return TimeLines(machine, "flash.line_us", memory.size(), [&] { sum += ReadLines(memory); });
+  return TimeLines(machine, out, "flash.line_us", memory.size(), [&] { sum += ReadLines(memory); });
 }
 
-Result<void> BenchKernels(Machine& machine, Workers* workers) {
+Result<void> BenchKernels(Machine& machine, Measurements& out, Workers* workers) {
   Borrowed sram(machine, Region::kSram);
   THIMBLE_ASSIGN(const Operands operands, TakeOperands(sram.arena()));
-  THIMBLE_TRY(KernelBench(machine, operands).Run());
+  THIMBLE_TRY(KernelBench(machine, out, operands).Run());
   if (workers == nullptr) return {};
   constexpr uint32_t kForks = 64;
-  return TimeCost(machine, "fork_us", "", kForks, 1000, [&] {
+  return TimeCost(machine, out, "fork_us", kForks, 1000, [&] {
     for (uint32_t i = 0; i < kForks; ++i) {
       workers->Run(2, [](const void*, uint32_t, uint32_t) {}, nullptr);
     }

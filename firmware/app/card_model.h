@@ -91,6 +91,14 @@ class CardModel {
     return volume_.ReadText(name, out);
   }
 
+  // Whether there is such a file. Fails where it cannot be known. Mounts the card if it was not.
+  Result<bool> HasFile(std::string_view name) {
+    THIMBLE_TRY(MountVolume());
+    const Result<card::DirEntry> entry = volume_.Find(name);
+    if (entry) return true;
+    return entry.error().code == Code::kNotFound ? Result<bool>(false) : std::unexpected(entry.error());
+  }
+
   // The first sector of the open model's file, raw, into memory that the card can be read into, of one sector.
   Result<void> ReadSector(std::span<std::byte> out);
 

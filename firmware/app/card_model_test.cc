@@ -17,6 +17,7 @@
 #include "firmware/simulated/simulated_board.h"
 #include "host/cards/card_image.h"
 #include "host/devices/file_device.h"
+#include "host/devices/ram_device.h"
 #include "host/models/convert.h"
 #include "host/models/prepare.h"
 #include "tests/support/checkpoints.h"
@@ -257,6 +258,35 @@ TEST_F(CardModelTest, WhatIsWrongWithTheAutomaticRunIsItsLastLine) {
   slot_->Insert(device_.get(), 1);
   ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "prompt = Once; n = 2", passed));
   EXPECT_TRUE(passed) << "the card is back";
+}
+
+TEST_F(CardModelTest, WhereNoAutomaticRunIsAskedForNoneFails) {
+  Insert("bare.img");
+  bool passed = true;
+  // A card that is out, one that is no FAT32, one that cannot be read: its owner is told by whoever wants it.
+  slot_->Insert(nullptr, 0);
+  EXPECT_FALSE(AutorunIfAsked(*model_, *board_, "", passed));
+  std::vector<std::byte> exfat(1 << 20);
+  std::ranges::copy(std::as_bytes(std::span("\xeb\x76\x90"
+                                            "EXFAT   ",
+                                            11)),
+                    exfat.begin());
+  exfat[510] = std::byte{0x55};
+  exfat[511] = std::byte{0xaa};
+  host::RamDevice formatted_otherwise(exfat);
+  slot_->Insert(&formatted_otherwise, 9);
+  EXPECT_FALSE(AutorunIfAsked(*model_, *board_, "", passed));
+  EXPECT_EQ(board_->output(), "");
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "n = 2", passed));
+  EXPECT_FALSE(passed);
+  EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: "));
+  // A file that is there asks, whatever is wrong with it.
+  Insert("card.img");
+  PutFile(image_, "autorun.txt", std::string(kMaxAutorunBytes + 1, '#'), own_);
+  Start();
+  ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "", passed));
+  EXPECT_FALSE(passed);
+  EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: autorun.txt has 1025 bytes"));
 }
 
 }  // namespace

@@ -10,19 +10,22 @@ namespace {
 bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 bool IsControl(char c) { return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == '\x7f'; }
 
-std::unexpected<Error> Refuse(const char* what, uint64_t have = 0, uint64_t need = 0) {
-  return Fail({.code = Code::kInvalidArgument, .what = what, .have = have, .need = need});
-}
+std::unexpected<Error> Refuse(const char* what) { return Fail({.code = Code::kInvalidArgument, .what = what}); }
 
 }  // namespace
+
+Error LineTooLong(uint64_t bytes) {
+  return {.code = Code::kInvalidArgument,
+          .what = "a line of {have} bytes is longer than the {need} that can be typed",
+          .have = bytes,
+          .need = kMostLineBytes};
+}
 
 Result<void> CommandLine::Parse(std::string_view line) {
   num_words_ = 0;
   line_bytes_ = 0;
   while (!line.empty() && IsBlank(line.back()) && !line.ends_with("\\ ")) line.remove_suffix(1);
-  if (line.size() > kMostLineBytes) {
-    return Refuse("a line of {have} bytes is longer than the {need} that can be typed", line.size(), kMostLineBytes);
-  }
+  if (line.size() > kMostLineBytes) return Fail(LineTooLong(line.size()));
   if (std::ranges::any_of(line, IsControl)) return Refuse("the line has a control character in it");
   std::ranges::copy(line, line_.begin());
   line_bytes_ = line.size();

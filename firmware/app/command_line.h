@@ -16,6 +16,9 @@ namespace thimble::firmware {
 // Longer lines are refused.
 inline constexpr size_t kMostLineBytes = 512;
 
+// What is wrong with a line of so many bytes.
+Error LineTooLong(uint64_t bytes);
+
 // The words of a line.
 class CommandLine {
  public:

@@ -8,6 +8,7 @@
 #include "firmware/app/bench.h"
 #include "firmware/app/doctor.h"
 #include "firmware/app/print.h"
+#include "firmware/app/report.h"
 
 namespace thimble::firmware {
 namespace {
@@ -24,17 +25,25 @@ class Output final : public TextSink {
     if (n_ == 0) first_us_ = now;
     last_us_ = now;
     ++n_;
-    if (!has_tokenizer_) Print(*machine_, id, " ");
+    if (has_tokenizer_) return;
+    Print(*machine_, id, " ");
+    is_mid_line_ = true;
   }
-  void OnText(std::string_view text) override { machine_->Write(text); }
+  void OnText(std::string_view text) override {
+    machine_->Write(text);
+    if (!text.empty()) is_mid_line_ = text.back() != '\n';
+  }
 
   uint64_t n() const { return n_; }
   // Between the first and the last.
   uint64_t us() const { return last_us_ - first_us_; }
+  // What is shown next would stand behind the text.
+  bool is_mid_line() const { return is_mid_line_; }
 
  private:
   Machine* machine_;
   bool has_tokenizer_;
+  bool is_mid_line_ = false;
   uint64_t n_ = 0;
   uint64_t first_us_ = 0;
   uint64_t last_us_ = 0;
@@ -86,7 +95,8 @@ std::span<const Console::Command> Console::commands() {
         &Console::Set},
        {"plan", "", "where the model's weights and buffers are, and what a token reads", &Console::Plan},
        {"info", "", "chip, memory, card, model", &Console::Info},
-       {"doctor", "", "look for what is wrong: supply, pins, memory, arithmetic, card", &Console::Doctor},
+       {"doctor", "[--report]",
+        "look for what is wrong: supply, pins, memory, arithmetic, card; measure all of it, too", &Console::Doctor},
        {"bench", "[card|psram|flash|kernels|token]", "measure; save the lines for 'thimble boards --from-log'",
         &Console::Bench},
        {"events", "[on|off]", "what happened when in the last run, once it is on, for ui.perfetto.dev",
@@ -276,7 +286,7 @@ void Console::ExecuteChat(std::string_view line) {
     Print(*machine_,
           "/clear            begin another text\n/set NAME VALUE   as 'set'\n/bye              back to commands\n");
   } else if (line.size() > kMostLineBytes) {
-    Print(*machine_, "that line is longer than ", kMostLineBytes, " bytes\n");
+    done = Fail(LineTooLong(line.size()));
   } else {
     done = OpenSession();
     if (done) done = Continue(line);
@@ -311,7 +321,10 @@ Result<void> Console::Generate(uint64_t retries_before) {
   Output output(*machine_, session.tokenizer().size() != 0);
   const Result<GenerateResult> made =
       thimble::Generate(session, {.sampler = sampler, .n_predict = settings_.run.n, .stops = {}}, output);
-  if (!made) return std::unexpected(made.error());
+  if (!made) {
+    if (output.is_mid_line()) Print(*machine_, "\n");
+    return std::unexpected(made.error());
+  }
   Print(*machine_, "\n[", made->n_predicted, made->n_predicted == 1 ? " token" : " tokens");
   if (output.us() != 0) Print(*machine_, ", ", Fixed{(output.n() - 1) * 100'000'000 / output.us(), 2}, " a second");
   Print(*machine_, "; ", ReasonText(made->reason));
@@ -348,7 +361,8 @@ void Console::Info() {
   } else {
     const CardInfo card = machine_->card_info();
     Print(*machine_, "card       ", Clean{card.name}, ", ", card.size_bytes / 1'000'000, " MB, ", card.mode, ", ",
-          card.retries, " reads made again, brought back ", card.reinitialised, " times\n");
+          card.retries, card.retries == 1 ? " read" : " reads", " made again, brought back ", card.reinitialised,
+          card.reinitialised == 1 ? " time\n" : " times\n");
   }
   if (model_->is_open()) {
     TellOfModel();
@@ -394,7 +408,12 @@ void Console::Events() {
 // -- Measurements
 
 void Console::Doctor() {
-  if (!HasWords(0, 0)) return;
+  if (!HasWords(0, 1)) return;
+  const bool wants_report = line_.size() == 2;
+  if (wants_report && line_.word(1) != "--report") {
+    Print(*machine_, "so: doctor [--report]\n");
+    return;
+  }
   model_->Close();
   uint32_t wrong = 0;
   for (const auto examine : {ExamineStart, ExaminePsram, ExamineFlash, ExamineCard}) {
@@ -403,11 +422,15 @@ void Console::Doctor() {
   wrong += ExamineArithmetic(*machine_, /*is_brief=*/false);
   if (machine_->interrupted().load()) {
     Print(*machine_, "^C\n");
-  } else if (wrong == 0) {
+    return;
+  }
+  if (wrong == 0) {
     Print(*machine_, "nothing wrong was found\n");
   } else {
     Print(*machine_, wrong, wrong == 1 ? " thing is" : " things are", " wrong\n");
   }
+  if (!wants_report) return;
+  if (const Result<void> done = PrintReport(*machine_, workers_); !done) Tell(done.error());
 }
 
 void Console::Bench() {
@@ -426,14 +449,15 @@ Result<void> Console::BenchAll(std::string_view what) {
   const auto is_wanted = [&](std::string_view part) { return what.empty() || what == part; };
   if (is_wanted("card")) THIMBLE_TRY(machine_->MountCard());
   BenchHeader(*machine_);
-  if (is_wanted("card")) THIMBLE_TRY(BenchCard(*machine_));
+  BenchLog log(*machine_);
+  if (is_wanted("card")) THIMBLE_TRY(BenchCard(*machine_, log));
   for (const std::string_view part : {"psram", "flash"}) {
     if (!is_wanted(part)) continue;
-    const Result<void> done = part == "psram" ? BenchPsram(*machine_) : BenchFlash(*machine_);
+    const Result<void> done = part == "psram" ? BenchPsram(*machine_, log) : BenchFlash(*machine_, log);
     // Of all, what the board has.
     if (!done && (done.error().code != Code::kUnsupported || !what.empty())) return done;
   }
-  return is_wanted("kernels") ? BenchKernels(*machine_, workers_) : Result<void>();
+  return is_wanted("kernels") ? BenchKernels(*machine_, log, workers_) : Result<void>();
 }
 
 Result<void> Console::BenchToken() {

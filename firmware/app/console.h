@@ -45,6 +45,9 @@ class Console {
   // What to show before a line is typed; static lifetime.
   const char* prompt() const { return is_chatting_ ? ">>> " : "thimble> "; }
 
+  // Whether lines are a text's, and not commands.
+  bool is_chatting() const { return is_chatting_; }
+
   void Execute(std::string_view line);
 
   // For help and for completion.

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/card/flash_writer.h"
+#include "firmware/app/report.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/boards/board_log.h"
 #include "host/devices/faulty_device.h"
@@ -23,6 +24,7 @@
 #include "tests/support/painted_stack.h"
 #include "tests/support/stories_card.h"
 #include "tests/support/tool.h"
+#include "tests/support/workers.h"
 
 namespace thimble::firmware {
 namespace {
@@ -33,6 +35,7 @@ using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 
+static_assert(kReportBegin == host::kReportBegin && kReportEnd == host::kReportEnd);
 constexpr char kStory[] = "Once upon a time";
 
 // One card for all tests.
@@ -57,8 +60,9 @@ class ConsoleTest : public testing::Test {
     const std::map<std::string, std::string> kept = board_ ? board_->settings : std::map<std::string, std::string>();
     board_ = std::make_unique<SimulatedBoard>(board, *slot_, /*shows=*/false, flash_.get());
     board_->settings = kept;
-    model_ = std::make_unique<CardModel>(*board_, nullptr);
-    console_ = std::make_unique<Console>(*board_, *model_, nullptr);
+    board_->cores = cores_;
+    model_ = std::make_unique<CardModel>(*board_, cores_);
+    console_ = std::make_unique<Console>(*board_, *model_, cores_);
     console_->Start();
   }
   std::string Type(const std::string& line) {
@@ -82,6 +86,7 @@ class ConsoleTest : public testing::Test {
   std::unique_ptr<host::FaultyDevice> faulty_;
   std::unique_ptr<SimulatedSlot> slot_;
   std::unique_ptr<host::NorFlash> flash_;
+  SimulatedCores* cores_ = nullptr;
   std::unique_ptr<SimulatedBoard> board_;
   std::unique_ptr<CardModel> model_;
   std::unique_ptr<Console> console_;
@@ -190,7 +195,8 @@ TEST_F(ConsoleTest, ControlCEndsTheTextAndTheNextIsWhole) {
 }
 
 TEST_F(ConsoleTest, ControlCEndsWhateverTakesLong) {
-  for (const char* line : {"bench", "bench card", "bench psram", "bench kernels", "doctor", "ls", "run x", "plan"}) {
+  for (const char* line :
+       {"bench", "bench card", "bench psram", "bench kernels", "doctor", "doctor --report", "ls", "run x", "plan"}) {
     for (uint64_t after = 0; after < 40; after += 3) {
       board_->ClearOutput();
       board_->interrupt_after_looks = board_->looks() + after;
@@ -319,6 +325,16 @@ TEST_F(ConsoleTest, ShowsPlanAndInfo) {
   EXPECT_THAT(Type("plan"), HasSubstr("by a scan of all rows"));
 }
 
+// docs/board.md: where a card keeps the board from starting.
+TEST_F(ConsoleTest, ACardThatIsPutInAfterTheStartIsRead) {
+  slot_->Insert(nullptr, 0);
+  Start();
+  EXPECT_THAT(Type("ls"), HasSubstr("error: "));
+  slot_->Insert(faulty_.get(), 1);
+  EXPECT_THAT(Type("ls"), HasSubstr("stories.gguf"));
+  EXPECT_THAT(Type(std::string("run ") + kStory), HasSubstr(" tokens, "));
+}
+
 TEST_F(ConsoleTest, ListsAndChoosesModels) {
   EXPECT_THAT(Type("ls"), HasSubstr("  stories.gguf\n"));
   EXPECT_THAT(Type("use stories.gguf"), HasSubstr("model stories.gguf"));
@@ -366,9 +382,15 @@ TEST_F(ConsoleTest, MeasurementsMakeABoardFile) {
   for (const Arena& arena : board_->arenas()) EXPECT_LE(arena.used_bytes(), arena.capacity_bytes());
 }
 
+size_t Count(const std::string& text, const std::string& what) {
+  size_t n = 0;
+  for (size_t at = text.find(what); at != text.npos; at = text.find(what, at + 1)) ++n;
+  return n;
+}
+
 TEST_F(ConsoleTest, TheDoctorFindsNothingWrongWithASoundBoard) {
   const std::string said = Type("doctor");
-  EXPECT_THAT(said, AllOf(HasSubstr("nothing wrong was found"), HasSubstr("4096 KiB tested"), HasSubstr("4bit-40"),
+  EXPECT_THAT(said, AllOf(HasSubstr("nothing wrong was found"), HasSubstr("4031 KiB tested"), HasSubstr("4bit-40"),
                           HasSubstr("17 tests right")));
 }
 
@@ -379,9 +401,197 @@ TEST_F(ConsoleTest, TheDoctorSaysWhatIsWrong) {
   slot_->good_4bit_khz = 20000;
   const std::string said = Type("doctor");
   EXPECT_THAT(said, AllOf(HasSubstr("5 V, 1 A"), HasSubstr("GPIO12"), Not(HasSubstr("GPIO0 was")),
-                          HasSubstr("chosen: 4bit-20"), HasSubstr("1 thing is wrong")));
+                          HasSubstr("chosen: 4bit-20"), HasSubstr("clean its contacts"),
+                          HasSubstr("4 things are wrong")));  // the supply, and three ways of reading the card
   slot_->Insert(nullptr, 0);
   EXPECT_THAT(Type("doctor"), AllOf(HasSubstr("Is a card in the slot"), HasSubstr("2 things are wrong")));
+}
+
+TEST_F(ConsoleTest, TheDoctorCountsWhateverItSaysIsWrong) {
+  const auto counted = [&] {
+    const std::string said = Type("doctor");
+    const size_t marks = Count(said, "WRONG");
+    const std::string end = marks == 0   ? "nothing wrong was found\n"
+                            : marks == 1 ? "1 thing is wrong\n"
+                                         : std::to_string(marks) + " things are wrong\n";
+    EXPECT_THAT(said, EndsWith(end));
+    return marks;
+  };
+  EXPECT_EQ(counted(), 0u);
+  slot_->has_1bit = false;  // what a slot does not have is no failure
+  EXPECT_EQ(counted(), 0u);
+  slot_->has_1bit = true;
+  slot_->good_1bit_khz = 20000;
+  EXPECT_EQ(counted(), 1u);
+  // Nothing but the last resort answers.
+  slot_->good_4bit_khz = slot_->good_1bit_khz = 0;
+  EXPECT_EQ(counted(), 6u);
+  board_->machine_info.browned_out = true;
+  EXPECT_EQ(counted(), 7u);
+  board_->machine_info.psram_bytes = 0;
+  EXPECT_EQ(counted(), 8u);
+  slot_->Insert(nullptr, 0);
+  EXPECT_EQ(counted(), 3u);
+  Start(kEsp32);  // a board that has no PSRAM
+  slot_->good_4bit_khz = slot_->good_1bit_khz = 40000;
+  slot_->Insert(faulty_.get(), 2);
+  EXPECT_EQ(counted(), 0u);
+  slot_->Insert(faulty_.get(), 3);  // another card than before
+  EXPECT_EQ(counted(), 0u);
+}
+
+TEST_F(ConsoleTest, TheDoctorTellsHowLongASectorTakes) {
+  slot_->command_us = 400;
+  slot_->sector_us = 26;
+  slot_->random_us = 173;
+  slot_->slow_us = 45000;
+  slot_->slow_every = 50;
+  board_->us_per_look = 1;
+  const std::string said = Type("doctor");
+  EXPECT_THAT(said, HasSubstr("a sector from anywhere 0.60 ms, at worst 45.60 ms\n"));  // 4 bits, 40 MHz
+  EXPECT_THAT(said, HasSubstr("a sector from anywhere 0.67 ms, at worst 45.67 ms\n"));  // 1 bit, 40 MHz
+  EXPECT_THAT(said, HasSubstr("note: now and then this card takes 45 ms for a sector"));
+  EXPECT_THAT(said, HasSubstr("nothing wrong was found"));
+  slot_->slow_every = 0;
+  EXPECT_THAT(Type("doctor"), Not(HasSubstr("note: now and then")));
+}
+
+TEST_F(ConsoleTest, TheDoctorsReportIsABoardFile) {
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  Board board = kEsp32Cam;
+  board.capacity_bytes[static_cast<size_t>(Region::kSram)] = 58368;
+  board.tile_buffer_bytes = 48 * 1024;
+  Start(board);
+  slot_->command_us = 400;
+  slot_->sector_us = 26;
+  slot_->random_us = 173;
+  board_->us_per_look = 1;
+  board_->machine_info.chip = "ESP32";
+  board_->machine_info.revision = 301;
+  board_->machine_info.sdk = "an \"SDK\\";
+  const std::string report = Type("doctor --report");
+  EXPECT_THAT(report, AllOf(HasSubstr("nothing wrong was found"), HasSubstr("--board capture.txt"),
+                            Not(HasSubstr("not measured"))));
+  const auto file = host::BoardFileIn(report, "CAPTURE");
+  ASSERT_TRUE(file) << file.error();
+  const auto parsed = host::ParseBoardProfile(*file, "CAPTURE");
+  ASSERT_TRUE(parsed) << parsed.error() << report;
+  EXPECT_EQ(parsed->name, "esp32-cam-measured");
+  EXPECT_THAT(parsed->description, AllOf(HasSubstr("ESP32 revision 3.1, an \"SDK\\"), HasSubstr("card SIM")));
+  EXPECT_EQ(parsed->memory.capacity_bytes, board_->board().capacity_bytes);
+  EXPECT_EQ(parsed->memory.capacity(Region::kSram), 58368u);
+  EXPECT_EQ(parsed->memory.tile_buffer_bytes, 48u * 1024);
+  EXPECT_EQ(parsed->memory.dma_align, kEsp32Cam.dma_align);
+  EXPECT_EQ(parsed->cores, 1u);
+  EXPECT_EQ(parsed->cpu_mhz, 240u);
+  EXPECT_EQ(parsed->card_mode, "4bit-40");
+  // As the slot and the clock are: each look at the clock is a microsecond of the command's.
+  const auto is = [&](const char* key, double value) {
+    const host::Cost& cost = parsed->costs.at(key);
+    EXPECT_EQ(cost.low, value) << key;
+    EXPECT_EQ(cost.typical, value) << key;
+    EXPECT_EQ(cost.high, value) << key;
+    EXPECT_EQ(cost.confidence, host::Confidence::kCalibrated) << key;
+  };
+  is("card.4bit-40.sector_us", 26);
+  is("card.4bit-40.command_us", 401);
+  is("card.random_us", 173);
+  is("psram.line_us", 0);  // one look for 8192 lines, 1024 times
+  // What bench prints of the same board makes the same constants.
+  const auto logged = host::BoardFromLog(Type("bench"), "LOG");
+  ASSERT_TRUE(logged) << logged.error();
+  size_t measured = 0;
+  for (const auto& [key, cost] : logged->costs) {
+    if (cost.confidence != host::Confidence::kCalibrated) continue;
+    ++measured;
+    const host::Cost& reported = parsed->costs.at(key);
+    EXPECT_EQ(reported.confidence, host::Confidence::kCalibrated) << key;
+    EXPECT_NEAR(reported.low, cost.low, 5e-4) << key;
+    EXPECT_NEAR(reported.typical, cost.typical, 5e-4) << key;
+    EXPECT_NEAR(reported.high, cost.high, 5e-4) << key;
+  }
+  EXPECT_EQ(measured, 6 + kNumKernels);
+  for (const auto& [key, cost] : parsed->costs) {
+    EXPECT_EQ(cost.confidence == host::Confidence::kCalibrated,
+              logged->costs.at(key).confidence == host::Confidence::kCalibrated)
+        << key;
+  }
+  for (const Arena& arena : board_->arenas()) EXPECT_EQ(arena.used_bytes(), 0u);
+}
+
+// As somebody with a board does it: the terminal's capture is the board.
+TEST_F(ConsoleTest, ATerminalsCaptureIsABoardThatTheToolSimulates) {
+  slot_->command_us = 400;
+  slot_->sector_us = 26;
+  std::string capture = "rst:0x1 (POWERON_RESET)\r\n";
+  board_->interrupt_after_looks = board_->looks() + 2000;
+  const std::string broken = Type("doctor --report");
+  board_->interrupt_after_looks = SimulatedSlot::kNever;
+  EXPECT_THAT(broken, AllOf(HasSubstr("--- thimble board file ---"), Not(HasSubstr("--- end of"))));
+  const auto whole = [&] { return Type("doctor --report"); };
+  for (const char c : broken + whole() + "thimble> ") capture += c == '\n' ? "\r\n" : std::string(1, c);
+  WriteFile(*folder_ / "capture.txt", capture);
+  const ToolRun tool = RunTool({"simulate", *folder_ / "stories.gguf", "--board", *folder_ / "capture.txt", "-n", "2"});
+  EXPECT_EQ(tool.exit_code, 0) << tool.error;
+  EXPECT_THAT(tool.out, AllOf(HasSubstr("esp32-cam-measured"), HasSubstr("measured")));
+  WriteFile(*folder_ / "broken.txt", broken);
+  const ToolRun refused = RunTool({"boards", *folder_ / "broken.txt"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.error, HasSubstr("the board's report is not whole"));
+}
+
+TEST_F(ConsoleTest, AReportWithoutACardSaysSo) {
+  slot_->Insert(nullptr, 0);
+  const std::string report = Type("doctor --report");
+  EXPECT_THAT(report, AllOf(HasSubstr("1 thing is wrong"), HasSubstr("not measured: card"),
+                            Not(HasSubstr("\"card_mode\"")), Not(HasSubstr("card.random_us"))));
+  const auto file = host::BoardFileIn(report, "CAPTURE");
+  ASSERT_TRUE(file) << file.error();
+  const auto parsed = host::ParseBoardProfile(*file, "CAPTURE");
+  EXPECT_TRUE(parsed) << parsed.error();
+  EXPECT_THAT(Type("doctor --all"), "so: doctor [--report]\n");
+}
+
+TEST_F(ConsoleTest, AnErrorInATextBeginsALine) {
+  Type("set temp 0");
+  Type("set predict 10");
+  Type("set head full");  // which reads the card for every token
+  Type("plan");
+  board_->ClearOutput();
+  const uint64_t before = slot_->reads();
+  console_->Execute(std::string("run ") + kStory);
+  const uint64_t reads = slot_->reads() - before;
+  int in_text = 0;
+  for (uint64_t after = reads / 4; after < reads; after += reads / 12) {
+    Start();
+    slot_->Insert(faulty_.get(), 1);
+    Type("plan");
+    slot_->pulled_after = slot_->reads() + after;
+    const std::string said = Type(std::string("run ") + kStory);
+    slot_->pulled_after = SimulatedSlot::kNever;
+    const size_t at = said.find("error: ");
+    if (at == said.npos || at == 0) continue;
+    ++in_text;
+    EXPECT_EQ(said[at - 1], '\n') << said;
+    EXPECT_THAT(said, Not(HasSubstr("\n\nerror"))) << said;
+  }
+  EXPECT_GT(in_text, 3);
+}
+
+TEST_F(ConsoleTest, CountsWhatWasBroughtBack) {
+  Type("set temp 0");
+  Type("set predict 2");
+  Type("run x");
+  EXPECT_THAT(Type("info"), HasSubstr("0 reads made again, brought back 0 times\n"));
+  slot_->io_failures = 1;
+  Type("run x");
+  EXPECT_THAT(Type("info"), HasSubstr("1 read made again, brought back 0 times\n"));
+  slot_->Insert(nullptr, 0);
+  EXPECT_THAT(Type("run x"), HasSubstr("error: "));
+  EXPECT_THAT(Type("info"), HasSubstr("brought back 0 times\n"));
+  slot_->Insert(faulty_.get(), 1);
+  EXPECT_THAT(Type("run x"), HasSubstr("[2 tokens"));
+  EXPECT_THAT(Type("info"), HasSubstr("brought back 1 time\n"));
 }
 
 TEST_F(ConsoleTest, EventsAreATraceThatViewersRead) {
@@ -447,6 +657,65 @@ TEST_F(ConsoleTest, ALossOfPowerWhileFlashIsWrittenIsGoneOnFrom) {
   }
 }
 
+// The simulated flash and PSRAM are out of reach while flash is written: that a model comes there with two cores, and
+// its text is the same, says that nobody touches either then.
+TEST_F(ConsoleTest, NobodyTouchesPsramOrFlashWhileFlashIsWritten) {
+  const std::string without = Made(Type(std::string("run ") + kStory));
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  ThreadWorkers threads;
+  SimulatedCores cores(&threads);
+  cores_ = &cores;
+  Start();
+  EXPECT_EQ(Made(Type(std::string("run ") + kStory)), without);
+  EXPECT_GT(flash_->programmed(), 100u);
+}
+
+TEST_F(ConsoleTest, WhoeverTouchesPsramOrFlashWhileFlashIsWrittenIsFoundOut) {
+  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  SimulatedCores cores;
+  cores_ = &cores;
+  Start();
+  card::Flash& flash = *board_->flash();
+  const std::span<std::byte> psram = *ArenaOf(board_->arenas(), Region::kPsram).Take<std::byte>(64);
+  const std::array<std::byte, 1> internal = {};
+  EXPECT_TRUE(flash.Program(0, internal));
+  EXPECT_EQ(flash.memory()[0], std::byte{0});
+
+  // What is to be written is read meanwhile.
+  static constexpr std::array<std::byte, 1> kConstant = {};
+  for (const std::span<const std::byte> elsewhere :
+       {std::span<const std::byte>(psram), flash.memory().first(8), std::span<const std::byte>(kConstant)}) {
+    const Result<void> written = flash.Program(1, elsewhere);
+    ASSERT_FALSE(written);
+    EXPECT_EQ(written.error().code, Code::kInvalidArgument);
+  }
+  // Another core computes.
+  struct Attempt {
+    card::Flash* flash;
+    mutable bool was_written = true;
+  };
+  const Attempt attempt = {.flash = &flash};
+  cores.Run(
+      1,
+      [](const void* context, uint32_t, uint32_t) {
+        const auto& tried = *static_cast<const Attempt*>(context);
+        tried.was_written = tried.flash->EraseSector(0).has_value();
+      },
+      &attempt);
+  EXPECT_FALSE(attempt.was_written);
+  // Somebody reads PSRAM or flash, or writes to them.
+  for (std::byte* const place : {psram.data(), const_cast<std::byte*>(flash.memory().data())}) {
+    volatile std::byte* const touched = place;
+    board_->on_flash_writing = [touched] { static_cast<void>(*touched); };
+    EXPECT_DEATH(static_cast<void>(flash.Program(1, internal)), "");
+    board_->on_flash_writing = [touched] { *touched = std::byte{1}; };
+    EXPECT_DEATH(static_cast<void>(flash.Program(1, internal)), "");
+  }
+  board_->on_flash_writing = nullptr;
+  EXPECT_DEATH(*const_cast<volatile std::byte*>(flash.memory().data()) = std::byte{1}, "") << "flash is no memory";
+  EXPECT_TRUE(flash.Program(1, internal));
+}
+
 TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {
   std::mt19937 random(3);
   const std::vector<std::string> pieces = {"run", "set",  "use",  "plan", " ",  "  ",   "\"",       "\\", "temp", "-1",
@@ -470,7 +739,7 @@ TEST_F(ConsoleTest, FitsItsStack) {
   size_t most = 0;
   for (const char* line :
        {"ls", "use stories.gguf", "run Once upon a time", "plan", "info", "set", "set temp 0.5", "events on",
-        "bench token", "events", "bench", "doctor", "run", "Once", "/set temp 0", "", "/bye"}) {
+        "bench token", "events", "bench", "doctor", "doctor --report", "run", "Once", "/set temp 0", "", "/bye"}) {
     const size_t used = StackOf([&] { console_->Execute(line); });
     EXPECT_LE(used, plan::kStackBytes + Console::kStackBytes) << line;
     most = std::max(most, used);

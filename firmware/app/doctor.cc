@@ -15,6 +15,9 @@ namespace {
 // Words that are written before it is looked whether to stop.
 constexpr size_t kWordsAtOnce = 16 * 1024;
 
+// A read of a sector that is worth a remark: usual ones take 0.3 to 3 ms, those of some cards 40 to 50 now and then.
+constexpr uint64_t kSlowSectorUs = 20'000;
+
 struct StrapHint {
   uint32_t gpio;
   bool level;  // at which it is a sign of trouble
@@ -76,9 +79,11 @@ uint32_t ExaminePsram(Machine& machine) {
   const Result<std::span<std::byte>> all = arena.Reserve((arena.capacity_bytes() - mark) / 16 * 16);
   arena.Release(mark);
   if (info.psram_bytes == 0 || !all || all->empty()) {
-    Print(machine,
-          "PSRAM      none that answers: an ESP32-CAM has 4 MB. Models then run from internal memory, if they fit\n");
-    return machine.board().capacity(Region::kPsram) != 0 ? 1 : 0;
+    // A board that has none is another board than one whose chip is dead: its profile asks for none.
+    const bool is_wrong = machine.board().capacity(Region::kPsram) != 0 || info.psram_bytes != 0;
+    Print(machine, "PSRAM      ", is_wrong ? "WRONG: " : "", "none that answers: an ESP32-CAM has 4 MB. ",
+          "Models then run from internal memory, if they fit\n");
+    return is_wrong ? 1 : 0;
   }
   const std::span<volatile uint32_t> words(reinterpret_cast<volatile uint32_t*>(all->data()),
                                            all->size() / sizeof(uint32_t));
@@ -115,27 +120,47 @@ uint32_t ExamineArithmetic(Machine& machine, bool is_brief) {
 }
 
 uint32_t ExamineCard(Machine& machine) {
-  uint32_t right = 0;
+  // Whatever card is in the slot now is the one to try.
+  if (const Result<void> mounted = machine.MountCard(); !mounted) {
+    Print(machine, "card       WRONG: ", mounted.error(), "\n");
+    Print(machine, "           Is a card in the slot, to its end? FAT32, 64 MB or more, Class 10.\n");
+    return 1;
+  }
+  uint32_t wrong = 0;
+  uint64_t worst_us = 0;
   CardTrial trial;
-  for (uint32_t rung = 0; !IsInterrupted(machine) && machine.TryCard(rung, trial); ++rung) {
+  for (uint32_t rung = 0; machine.TryCard(rung, trial); ++rung) {
+    if (IsInterrupted(machine)) return wrong;
     Printer line(machine);
     line.Add(rung == 0 ? "card       " : "           ").Add(Padded{trial.mode, 10});
     if (trial.result) {
-      ++right;
-      line.Add("right, ").Add(Fixed{trial.bytes_per_s / 10000, 2}).Add(" MB/s\n");
+      worst_us = std::max(worst_us, trial.worst_sector_us);
+      line.Add("right, ").Add(Fixed{trial.bytes_per_s / 10000, 2}).Add(" MB/s; a sector from anywhere ");
+      line.Add(Fixed{trial.sector_us / 10, 2}).Add(" ms, at worst ").Add(Fixed{trial.worst_sector_us / 10, 2});
+      line.Add(" ms\n");
+    } else if (trial.result.error().code == Code::kUnsupported) {
+      line.Add("left out: ").Add(trial.result.error()).Add("\n");
     } else {
-      line.Add("no: ").Add(trial.result.error()).Add("\n");
+      ++wrong;
+      line.Add("WRONG: ").Add(trial.result.error()).Add("\n");
     }
+  }
+  if (wrong != 0) {
+    Print(machine,
+          "           what to do: push the card in to its end, clean its contacts, feed 5 V with 1 A or more, ",
+          "try another card; ways that are right are used meanwhile\n");
+  }
+  if (worst_us >= kSlowSectorUs) {
+    Print(machine, "           note: now and then this card takes ", worst_us / 1000,
+          " ms for a sector, and a token waits for it: another card may be steadier\n");
   }
   const Result<void> mounted = machine.MountCard();
   if (mounted) {
     Print(machine, "           chosen: ", machine.card_info().mode, "\n");
-    return 0;
+    return wrong;
   }
   Print(machine, "           WRONG: ", mounted.error(), "\n");
-  Print(machine, "           ",
-        right == 0 ? "Is a card in the slot, to its end? FAT32, 64 MB or more, Class 10.\n" : "\n");
-  return 1;
+  return wrong + 1;
 }
 
 uint32_t ExamineFlash(Machine& machine) {

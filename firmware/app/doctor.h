@@ -8,8 +8,8 @@
 
 namespace thimble::firmware {
 
-// Each tells what it found, and returns how many things are wrong. They use the machine's arenas, in which no model is
-// open; they end early when machine.interrupted() is set.
+// Each tells what it found, and returns how many things are wrong: as many as it printed "WRONG". They use the
+// machine's arenas, in which no model is open; they end early when machine.interrupted() is set.
 
 // How the board was started: brown-outs, pins whose level at reset decides.
 uint32_t ExamineStart(Machine& machine);
@@ -20,7 +20,8 @@ uint32_t ExaminePsram(Machine& machine);
 // Whether the processor computes the bits of the numbers contract. Tells only what is wrong if `is_brief`.
 uint32_t ExamineArithmetic(Machine& machine, bool is_brief);
 
-// Each way of connecting the card, and how fast it reads. The card is mounted afterwards, if there is one.
+// Each way of connecting the card: whether it reads right, how fast, and how long a sector takes. The card is mounted
+// afterwards, if there is one.
 uint32_t ExamineCard(Machine& machine);
 
 // Whether there is a partition for weights.

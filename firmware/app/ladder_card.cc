@@ -170,7 +170,6 @@ Result<void> LadderCard::Reinitialise() {
   if (!is_mounted_) return Fail({.code = Code::kNotFound, .what = kNoCard});
   if (in_flight_) (void)port_->WaitRead();
   in_flight_ = false;
-  ++reinitialised_;
   const bool bits_came_wrong = !is_gone_ && last_failure_ == Code::kIo;
   const uint32_t last = static_cast<uint32_t>(rungs_.size()) - 1;
   bool answers = false;
@@ -180,6 +179,7 @@ Result<void> LadderCard::Reinitialise() {
     if (checked) {
       rung_ = rung;
       is_gone_ = false;
+      ++reinitialised_;
       return {};
     }
     if (checked.error().what == kOther) {

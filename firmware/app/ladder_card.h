@@ -36,7 +36,10 @@ class LadderCard final : public card::BlockDevice {
   // the first, against itself. The card is not mounted afterwards.
   Result<void> Try(uint32_t rung);
 
-  // After Mount() or Try(): reads from the card's beginning into `buffer`, over and over, until `bytes` were read.
+  // After Mount() or Try(): reads whole sectors of the card, whose size is identity().size_bytes, now.
+  Result<void> ReadNow(uint64_t first_sector, std::span<std::byte> dst);
+
+  // The same from the card's beginning into `buffer`, over and over, until `bytes` were read.
   Result<void> ReadThrough(std::span<std::byte> buffer, uint64_t bytes);
 
   // Lets go of the card.
@@ -48,7 +51,7 @@ class LadderCard final : public card::BlockDevice {
   const CardRung& rung() const { return rungs_[rung_]; }
   const CardIdentity& identity() const { return identity_; }
   uint64_t failures() const { return failures_; }            // reads that failed, since Mount()
-  uint64_t reinitialised() const { return reinitialised_; }  // since Mount()
+  uint64_t reinitialised() const { return reinitialised_; }  // times that it came back, since Mount()
   bool is_gone() const { return is_gone_; }                  // it did not come back when it was last asked
 
   // card::BlockDevice. A buffer that the card cannot be read into straight is refused with kInvalidArgument. Of a card
@@ -63,7 +66,6 @@ class LadderCard final : public card::BlockDevice {
 
  private:
   Result<uint32_t> ReadPlaces();
-  Result<void> ReadNow(uint64_t first_sector, std::span<std::byte> dst);
   Result<void> CheckRung(uint32_t rung, int times);
   Result<uint32_t> FindReference();
   bool IsSpi(uint32_t rung) const { return rungs_[rung].bus == CardBus::kSpi; }

@@ -160,11 +160,13 @@ TEST_F(LadderCardTest, ACardThatWasPulledRecoversWhenItIsBack) {
     EXPECT_EQ(read.error().code, Code::kNotFound);
     EXPECT_THAT(read.error().what, HasSubstr("put it back"));
     EXPECT_TRUE(card_.is_gone());
+    EXPECT_EQ(card_.reinitialised(), 0u) << "it was not brought back";
   }
   slot_.pulled_after = SimulatedSlot::kNever;
   slot_.Insert(&device_, 1);
   EXPECT_TRUE(ReadAll());
   EXPECT_FALSE(card_.is_gone());
+  EXPECT_EQ(card_.reinitialised(), 1u);
   EXPECT_EQ(Rung(), "4bit-40");
 }
 
@@ -217,6 +219,8 @@ TEST(BoardCard, TriesEachRungAndTellsItsSpeed) {
     EXPECT_STREQ(trial.mode, kCardRungs[rung].name);
     EXPECT_EQ(trial.result.has_value(), rung != 0 && kCardRungs[rung].bus != CardBus::kSpi) << trial.mode;
     EXPECT_EQ(trial.bytes_per_s != 0, trial.result.has_value());
+    EXPECT_EQ(trial.sector_us, trial.result ? 1u : 0u);
+    EXPECT_EQ(trial.worst_sector_us, trial.result ? 1u : 0u);
   }
   EXPECT_FALSE(board.TryCard(kCardRungs.size(), trial));
   EXPECT_EQ(board.arenas()[0].used_bytes(), 0u);

@@ -52,14 +52,16 @@ struct CardInfo {
   char name[8] = {};      // the card's own, NUL-terminated; printable
   uint64_t size_bytes = 0;
   uint64_t retries = 0;        // reads that were made again since it was mounted
-  uint64_t reinitialised = 0;  // times that it was brought back
+  uint64_t reinitialised = 0;  // times that it was brought back since then
 };
 
 // What one rung of the ladder gave when it was tried for `doctor`.
 struct CardTrial {
   const char* mode = "";
   Result<void> result = {};
-  uint64_t bytes_per_s = 0;  // 0: it was not tried, or failed
+  uint64_t bytes_per_s = 0;      // of long reads; 0: it was not tried, or failed
+  uint64_t sector_us = 0;        // a sector from anywhere: typically,
+  uint64_t worst_sector_us = 0;  // and at worst, of some
 };
 
 // One board. One task, the console's, calls it, but for what is said otherwise.
@@ -87,7 +89,8 @@ class Machine {
   virtual Result<void> MountCard() = 0;
   virtual card::BlockDevice* card() = 0;  // null before the first MountCard() that did not fail; stays where it is
   virtual CardInfo card_info() const = 0;
-  // Tries the rung of this number, 0 the fastest; false if there is none. Leaves the card unmounted.
+  // Tries the rung of this number, 0 the fastest; false if there is none. Leaves the card unmounted. kUnsupported: it
+  // was left out, as the slot does not have it, or it would make the others fail; kCancelled: interrupted() was set.
   virtual bool TryCard(uint32_t rung, CardTrial& trial) = 0;
 
   // -- The partition for weights; null: there is none.

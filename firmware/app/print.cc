@@ -23,6 +23,14 @@ Printer& Printer::Add(Clean text) {
   return *this;
 }
 
+Printer& Printer::Add(JsonText text) {
+  for (const char c : text.text) {
+    if (c == '"' || c == '\\') Add(std::string_view("\\"));
+    Add(std::string_view(c < ' ' || c > '~' ? "?" : &c, 1));
+  }
+  return *this;
+}
+
 Printer& Printer::Add(Padded text) {
   Add(text.text);
   for (size_t i = text.text.size(); i < text.width; ++i) Add(std::string_view(" "));

@@ -29,6 +29,11 @@ struct Clean {
   std::string_view text;
 };
 
+// `text` as it stands between the quotes of a JSON string; what is not printable ASCII becomes '?'.
+struct JsonText {
+  std::string_view text;
+};
+
 // `text` and blanks up to `width`.
 struct Padded {
   std::string_view text;
@@ -52,6 +57,7 @@ class Printer {
   Printer& Add(Fixed value);
   Printer& Add(Hex value) { return Digits(value.value, 16, 8); }
   Printer& Add(Clean text);
+  Printer& Add(JsonText text);
   Printer& Add(Padded text);
   Printer& Add(const Error& error);
   void Flush();

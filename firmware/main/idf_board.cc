@@ -183,7 +183,7 @@ Result<void> EspBoard::MountCard() {
 
 CardInfo EspBoard::card_info() const { return InfoOf(card_); }
 
-bool EspBoard::TryCard(uint32_t rung, CardTrial& trial) { return TryRung(card_, rung, arenas_, *this, trial); }
+bool EspBoard::TryCard(uint32_t rung, CardTrial& trial) { return TryRung(card_, rung, *this, trial); }
 
 Result<size_t> EspBoard::LoadSetting(const char* key, std::span<char> out) { return idf::LoadSetting(key, out); }
 

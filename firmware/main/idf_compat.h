@@ -1,4 +1,5 @@
-// Every place where the releases of ESP-IDF that this firmware compiles with, 5.1 to 6.x, differ.
+// Every place where the releases of ESP-IDF that this firmware compiles with, 5.1 to 6.x, differ. What else they
+// changed, and why nothing of it is here: docs/firmware.md, "Versions of ESP-IDF".
 #ifndef THIMBLE_FIRMWARE_MAIN_IDF_COMPAT_H_
 #define THIMBLE_FIRMWARE_MAIN_IDF_COMPAT_H_
 
@@ -18,6 +19,12 @@
 #error "This firmware needs ESP-IDF 5.1 or later"
 #endif
 
+// Chips before revision 3 lose stores to PSRAM without it. ESP-IDF then compiles all components for them, and takes a C
+// library that was.
+#if CONFIG_IDF_TARGET_ESP32 && CONFIG_SPIRAM && CONFIG_ESP32_REV_MIN_FULL < 300 && !CONFIG_SPIRAM_CACHE_WORKAROUND
+#error "PSRAM needs CONFIG_SPIRAM_CACHE_WORKAROUND=y, or CONFIG_ESP32_REV_MIN_3=y"
+#endif
+
 namespace thimble::firmware::idf {
 
 // Which pins the slot uses. On an ESP32 they are fixed; the fields are there from 5.3 on, and are not looked at.
@@ -35,7 +42,8 @@ inline void SetSlotPins(sdmmc_slot_config_t& slot) {
 #endif
 }
 
-// Text files on a serial port: Enter sends CR, "\n" moves to the next line, reads and writes go through the driver.
+// Text files on a serial port: Enter sends CR, "\n" moves to the next line, reads and writes go through the driver. By
+// these calls and not by termios, which ESP-IDF 6 leaves out unless asked for; the names before 5.3 are gone in 6.0.
 inline void UseSerialPort(int port) {
 #if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 3, 0)
   uart_vfs_dev_port_set_rx_line_endings(port, ESP_LINE_ENDINGS_CR);

@@ -1,6 +1,7 @@
 #include "idf_flash.h"
 
 #include "esp_err.h"
+#include "esp_memory_utils.h"
 
 namespace thimble::firmware::idf {
 namespace {
@@ -38,6 +39,11 @@ Result<void> PartitionFlash::EraseSector(uint32_t offset_bytes) {
 }
 
 Result<void> PartitionFlash::Program(uint32_t offset_bytes, std::span<const std::byte> bytes) {
+  if (!bytes.empty() && !(esp_ptr_internal(bytes.data()) && esp_ptr_internal(&bytes.back()))) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "what is written to flash must lie in internal memory",
+                 .offset = offset_bytes});
+  }
   return Check(esp_partition_write(partition_, offset_bytes, bytes.data(), bytes.size()), offset_bytes);
 }
 

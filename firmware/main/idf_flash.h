@@ -14,7 +14,8 @@
 namespace thimble::firmware::idf {
 
 // The data partition named "weights". While it is erased or programmed, ESP-IDF stops the cache, and with it all code
-// that is not in IRAM, on both cores. Of one task, whose stack is in internal memory.
+// that is not in IRAM, on both cores: the task that reads the card, too, whose DMA goes on. Of one task, whose stack is
+// in internal memory, as is what it programs; ESP-IDF would copy anything else piece by piece.
 class PartitionFlash final : public card::Flash {
  public:
   // `machine` shows how far it is.

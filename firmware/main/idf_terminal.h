@@ -1,11 +1,10 @@
-// The serial port as a terminal: lines with editing, history and completion, and Ctrl-C while a command runs.
+// The serial port as a terminal: what is typed goes to firmware/app/terminal.h, at the prompt and while a command runs.
 #ifndef THIMBLE_FIRMWARE_MAIN_IDF_TERMINAL_H_
 #define THIMBLE_FIRMWARE_MAIN_IDF_TERMINAL_H_
 
 #include <string_view>
 
-#include "firmware/app/console.h"
-#include "firmware/app/machine.h"
+#include "firmware/app/terminal.h"
 
 namespace thimble::firmware::idf {
 
@@ -15,8 +14,8 @@ void OpenTerminal();
 // Shows `text`; what Machine::Write() does. From any task.
 void WriteTerminal(std::string_view text);
 
-// Asks for one line after the other, and lets `console` do them. Of the task whose stack is said in Console.
-[[noreturn]] void RunTerminal(Console& console, Machine& machine);
+// Has `terminal` do one line after the other. Of the task whose stack is said in Console.
+[[noreturn]] void RunTerminal(Terminal& terminal);
 
 }  // namespace thimble::firmware::idf
 

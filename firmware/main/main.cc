@@ -12,6 +12,7 @@
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
 #include "firmware/app/print.h"
+#include "firmware/app/terminal.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
 #include "idf_board.h"
@@ -31,14 +32,15 @@ constexpr UBaseType_t kPriority = 5;
 // What the session's task works with. In memory that the card is read into.
 struct App {
   App(EspBoard& the_board, Workers* workers)
-      : board(the_board), model(the_board, workers), console(the_board, model, workers) {}
+      : board(the_board), model(the_board, workers), console(the_board, model, workers), terminal(console, the_board) {}
 
   EspBoard& board;
   CardModel model;
   Console console;
+  Terminal terminal;
 };
 // docs/firmware.md tells of it.
-static_assert(sizeof(App) + sizeof(EspBoard) <= 28 * 1024);
+static_assert(sizeof(App) + sizeof(EspBoard) <= 30 * 1024);
 
 // Whether a raw sector of the model's file is what FATFS reads there.
 void CompareWithFatfs(EspBoard& board, CardModel& model) {
@@ -80,7 +82,7 @@ void TellOfCard(EspBoard& board, CardModel& model) {
   bool passed = false;
   AutorunIfAsked(app.model, app.board, CONFIG_THIMBLE_AUTORUN, passed);
   app.console.Start();
-  RunTerminal(app.console, app.board);
+  RunTerminal(app.terminal);
 }
 
 // The core that the session's task leaves; null on a chip with one.

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -18,6 +19,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
+#include "engine/base/workers.h"
 #include "engine/card/block_device.h"
 #include "firmware/app/card_port.h"
 #include "firmware/app/flash_progress.h"
@@ -53,6 +55,16 @@ class SimulatedSlot final : public CardPort {
   uint64_t pulled_after = kNever;          // reads, after which the card is gone until Insert()
   std::span<const std::byte> unreachable;  // memory that the DMA does not reach
 
+  // What reads take of the clock of the board that has this slot, in microseconds: each; each sector in the fastest
+  // way, in others as their lines and clock have it; one that does not go on where the last one ended, more; and each
+  // slow_every-th (0: none), more.
+  uint64_t command_us = 0;
+  uint64_t sector_us = 0;
+  uint64_t random_us = 0;
+  uint64_t slow_us = 0;
+  uint64_t slow_every = 0;
+  uint64_t busy_us() const { return busy_us_; }
+
   uint64_t reads() const { return reads_; }
   uint64_t connections() const { return connections_; }
 
@@ -65,6 +77,7 @@ class SimulatedSlot final : public CardPort {
 
  private:
   bool IsTooFast() const;
+  void Spend(uint64_t first_sector, uint64_t sectors);
 
   card::BlockDevice* contents_;
   uint32_t serial_ = 1;
@@ -74,13 +87,53 @@ class SimulatedSlot final : public CardPort {
   Result<void> outcome_;
   uint64_t reads_ = 0;
   uint64_t connections_ = 0;
+  uint64_t next_sector_ = 0;
+  uint64_t busy_us_ = 0;
+};
+
+// Memory that can be taken away for a while: whoever touches it then is stopped by a signal.
+class Pages {
+ public:
+  explicit Pages(size_t bytes);
+  ~Pages();
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+
+  std::span<std::byte> memory() const { return memory_; }
+  enum class Access : uint8_t { kNone, kRead, kWrite };
+  void Allow(Access access);
+
+ private:
+  size_t bytes_;  // of whole pages
+  std::byte* pages_ = nullptr;
+  std::span<std::byte> memory_;
+};
+
+// Shares work as `inner` does, or computes all of it in the caller's thread, and knows whether any is under way.
+class SimulatedCores final : public Workers {
+ public:
+  explicit SimulatedCores(Workers* inner = nullptr) : inner_(inner) {}
+  void Run(uint32_t rows, Part part, const void* context) override {
+    is_busy_ = true;
+    inner_ == nullptr ? part(context, 0, rows) : inner_->Run(rows, part, context);
+    is_busy_ = false;
+  }
+  bool is_busy() const { return is_busy_; }
+
+ private:
+  Workers* inner_;
+  std::atomic<bool> is_busy_ = false;
 };
 
 // What it writes is kept. One that `shows` also puts it on standard output, and its clock is this computer's.
 class SimulatedBoard final : public Machine {
  public:
-  // `flash`: the partition for weights, which outlives this; null: there is none.
+  // `flash`: the partition for weights, which outlives this; null: there is none. While it is erased or programmed, no
+  // thread can touch it or PSRAM, as on an ESP32.
   SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows = false, host::NorFlash* flash = nullptr);
+
+  const SimulatedCores* cores = nullptr;   // which must be idle while flash is written
+  std::function<void()> on_flash_writing;  // called while it is
 
   MachineInfo machine_info = {.chip = "a computer",
                               .revision = 0,
@@ -129,33 +182,39 @@ class SimulatedBoard final : public Machine {
     std::byte bytes[64];
   };
 
-  // Tells how far it is.
-  class ToldFlash final : public card::Flash {
+  // The flash as the board's processor sees it: its memory is a copy that is there to read, but not while it changes.
+  // Refuses to write what the board could not read meanwhile. Tells how far it is.
+  class MappedFlash final : public card::Flash {
    public:
-    ToldFlash(host::NorFlash& flash, Machine& machine) : flash_(&flash), machine_(&machine) {}
-    std::span<const std::byte> memory() const override { return flash_->memory(); }
-    Result<void> EraseSector(uint32_t offset_bytes) override { return flash_->EraseSector(offset_bytes); }
-    Result<void> Program(uint32_t offset_bytes, std::span<const std::byte> bytes) override {
-      return flash_->Program(offset_bytes, bytes);
-    }
+    MappedFlash(host::NorFlash& flash, SimulatedBoard& board);
+    std::span<const std::byte> memory() const override { return mapped_.memory(); }
+    Result<void> EraseSector(uint32_t offset_bytes) override;
+    Result<void> Program(uint32_t offset_bytes, std::span<const std::byte> bytes) override;
     void OnProgress(uint64_t done_bytes, uint64_t all_bytes) override {
-      progress_.Show(*machine_, done_bytes, all_bytes);
+      progress_.Show(*board_, done_bytes, all_bytes);
     }
 
    private:
+    // Calls change(), which writes the sector of this byte, with PSRAM and flash out of reach.
+    template <class Change>
+    Result<void> WithoutCache(uint32_t offset_bytes, Change change);
+
     host::NorFlash* flash_;
-    Machine* machine_;
+    SimulatedBoard* board_;
+    Pages mapped_;
     FlashProgress progress_;
   };
 
+  const SimulatedSlot& slot_;
   Board board_;
-  std::array<std::vector<Block>, kNumRegions> memory_;
+  std::array<std::vector<Block>, kNumRegions> memory_;  // of regions other than PSRAM and flash
+  Pages psram_;
   std::array<Arena, kNumRegions> arenas_;
   std::array<Block, 64> probe_;
   LadderCard card_;
   bool was_mounted_ = false;
   bool shows_;
-  std::optional<ToldFlash> flash_;
+  std::optional<MappedFlash> flash_;
   std::string output_;
   mutable std::atomic<bool> interrupted_ = false;
   mutable uint64_t now_us_ = 0;

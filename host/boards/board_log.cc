@@ -112,8 +112,8 @@ class LogParser {
 
 Status CheckEnough(const std::string& what, const Samples& samples, const std::string& path) {
   if (samples.size() >= kMinMeasurements) return {};
-  return Sentence(
-      fmt::format("{}: {} was measured {} times: {} are the least", path, what, samples.size(), kMinMeasurements));
+  return Sentence(fmt::format("{}: {} was measured {} time{}: {} are the least", path, what, samples.size(),
+                              samples.size() == 1 ? "" : "s", kMinMeasurements));
 }
 
 Cost CostOf(const Samples& samples, const std::string& path) {

@@ -66,7 +66,7 @@ TEST(BoardLogTest, WhatIsNoLogIsRefusedWithItsLine) {
   EXPECT_THAT(Refusal(std::string(kHead) + "thimble: read 512 next -3"), HasSubstr("line 4: -3"));
   EXPECT_THAT(Refusal(std::string(kHead) + "thimble: read 512 next nan"), HasSubstr("line 4: nan"));
   EXPECT_THAT(Refusal(std::string(kHead) + "thimble: cost fork_us 1e300"), HasSubstr("1e300"));
-  EXPECT_THAT(Refusal(std::string(kHead) + "thimble: cost fork_us 3"), HasSubstr("measured 1 times"));
+  EXPECT_THAT(Refusal(std::string(kHead) + "thimble: cost fork_us 3"), HasSubstr("measured 1 time:"));
   EXPECT_THAT(Refusal(std::string(kHead) + five("thimble: cost no_such 3")), HasSubstr("no cost no_such"));
   EXPECT_THAT(Refusal(std::string(kHead) + five("thimble: read 512 next 400")), HasSubstr("two sizes"));
   EXPECT_THAT(Refusal(std::string(kHead) + five("thimble: read 512 next 400") + five("thimble: read 1024 next 300")),

@@ -22,6 +22,7 @@ using nlohmann::json;
 
 constexpr uint32_t kVersion = 1;
 constexpr uint64_t kMaxProfileBytes = 1 << 20;
+constexpr uint64_t kMaxCaptureBytes = 64 << 20;
 constexpr uint32_t kMaxMemoryBytes = 1u << 30;  // of one region
 constexpr double kMaxCost = 1e9;
 constexpr size_t kMaxCosts = 256;
@@ -240,6 +241,20 @@ Board BoardOf(const BoardProfile& profile) {
 
 std::string UnitOf(std::string_view key) { return std::string(key.substr(key.rfind('_') + 1)); }
 
+Expected<std::string_view> BoardFileIn(std::string_view text, const std::string& path) {
+  const size_t first = text.find(kReportBegin);
+  if (first == text.npos) return text;
+  const size_t end = text.rfind(kReportEnd);
+  if (end == text.npos || end < first) {
+    return Sentence(
+        fmt::format("{}: the board's report is not whole: let 'doctor --report' run until it prints '{}', "
+                    "and save the terminal again",
+                    path, kReportEnd));
+  }
+  text = text.substr(0, end);
+  return text.substr(text.rfind(kReportBegin) + kReportBegin.size());
+}
+
 Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::string& path) {
   THIMBLE_ASSIGN(const json object, ParseJsonObject(text, path));
   THIMBLE_TRY(
@@ -289,8 +304,13 @@ Expected<FoundBoard> FindBoard(const std::string& name_or_file) {
     return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file",
                                 Quote(name_or_file), fmt::join(BoardNames(), ", ")));
   }
-  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMaxProfileBytes));
-  THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(text, name_or_file));
+  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMaxCaptureBytes));
+  THIMBLE_ASSIGN(const std::string_view file, BoardFileIn(text, name_or_file));
+  if (file.size() > kMaxProfileBytes) {
+    return Sentence(
+        fmt::format("{}: {} bytes are no board file: it has {} at most", name_or_file, file.size(), kMaxProfileBytes));
+  }
+  THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(file, name_or_file));
   auto profile = std::make_shared<const BoardProfile>(std::move(parsed));
   return FoundBoard{BoardOf(*profile), profile};
 }

@@ -64,6 +64,12 @@ Board BoardOf(const BoardProfile& profile);
 // The unit of a cost, from its key: "us", "cycles".
 std::string UnitOf(std::string_view key);
 
+// The board file in what a terminal kept: what stands between the two lines that `doctor --report` prints around it, of
+// the last one that is whole. All of `text` if it has none of these lines. Fails for one whose end is missing.
+inline constexpr std::string_view kReportBegin = "--- thimble board file ---";
+inline constexpr std::string_view kReportEnd = "--- end of the board file ---";
+Expected<std::string_view> BoardFileIn(std::string_view text, const std::string& path);
+
 // Parses a board file's text; `path` stands in the sentences. What it refuses: docs/formats/board.md.
 Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::string& path);
 
@@ -73,7 +79,7 @@ struct FoundBoard {
   std::shared_ptr<const BoardProfile> profile;  // null for a board whose costs nobody knows: "host"
 };
 
-// A name, or a board file. The sentence of a failure lists the names.
+// A name, or a board file, or what a terminal kept in which there is one. The sentence of a failure lists the names.
 Expected<FoundBoard> FindBoard(const std::string& name_or_file);
 
 std::vector<std::string> ProfileNames();

@@ -30,6 +30,24 @@ std::string Refusal(const json& object) {
   return profile ? "" : profile.error();
 }
 
+TEST(BoardProfileTest, ABoardsReportIsFoundInWhatATerminalKept) {
+  const auto in = [](const std::string& text) {
+    const auto file = BoardFileIn(text, "CAPTURE");
+    return file ? std::string(*file) : "refused: " + file.error();
+  };
+  const auto report = [](const std::string& object) {
+    return "thimble> " + std::string(kReportBegin) + object + std::string(kReportEnd) + "\r\n";
+  };
+  EXPECT_EQ(in("{}"), "{}");
+  EXPECT_EQ(in("boot\r\n" + report("\r\n{1}\r\n") + "thimble> "), "\r\n{1}\r\n");
+  EXPECT_EQ(in(report("{1}") + report("{2}")), "{2}") << "the last";
+  const std::string broken = std::string(kReportBegin) + "{3";
+  EXPECT_EQ(in(broken + report("{1}")), "{1}");
+  EXPECT_EQ(in(report("{1}") + broken), "{1}") << "the last that is whole";
+  EXPECT_THAT(in(broken), HasSubstr("CAPTURE: the board's report is not whole"));
+  EXPECT_THAT(in(std::string(kReportEnd) + broken), HasSubstr("is not whole"));
+}
+
 TEST(BoardProfileTest, TheBuiltInBoardsAreWholeAndSayWhereTheirFiguresComeFrom) {
   for (const BoardFile& file : kBoardFiles) {
     const auto profile = ParseBoardProfile(file.text, file.name);

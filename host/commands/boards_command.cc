@@ -92,7 +92,7 @@ void AddBoardsCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<BoardsCommandOptions>();
   CLI::App* command =
       app.add_subcommand("boards", "List the boards, or show one: its memory, its costs, their sources");
-  command->add_option("board", options->board, "A name, or a board file");
+  command->add_option("board", options->board, "A name, a board file, or a terminal's text with a board's report");
   command->add_flag("--json", options->json, "The board as a board file, whole: a start for one of your own");
   command->add_flag("--published", options->published,
                     "What others measured on such boards, beside what the clock makes of their set-up");
@@ -102,7 +102,8 @@ void AddBoardsCommand(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  thimble boards esp32-cam\n"
       "  thimble boards esp32-cam --json > mine.json\n"
-      "  thimble boards --from-log serial.log > mine.json     then: thimble simulate MODEL --board mine.json");
+      "  thimble boards --from-log serial.log > mine.json     then: thimble simulate MODEL --board mine.json\n"
+      "  thimble boards capture.txt                           what 'doctor --report' printed on a board of yours");
   command->callback([options, &exit_code] {
     const Status result = Run(*options);
     exit_code = result ? 0 : ReportFailure(result.error());

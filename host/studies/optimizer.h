@@ -32,7 +32,7 @@ Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const
 inline constexpr uint64_t kMoreBytes = 256 * 1024;
 struct Worth {
   Region region = Region::kPsram;
-  double saved_ms = 0;  // of a token
+  double saved_ms = 0;  // of a token; not below 0
 };
 Expected<std::vector<Worth>> WorthOfMemory(const ModelRequest& model, const std::string& card_mode,
                                            const Optimized& optimized, const RunRequest& request);

@@ -59,9 +59,10 @@ Quality QualityMeter::Result() const {
   if (klds_.empty()) return quality;
   double kld = 0;
   for (const double one : klds_) kld += one;
+  // Below 0 by rounding only.
   quality.divergence = {.base_ppl = std::exp(base_sum_ / n),
-                        .kld_mean = kld / n,
-                        .kld_p99 = Percentile(klds_, 0.99),
+                        .kld_mean = std::max(kld / n, 0.0),
+                        .kld_p99 = std::max(Percentile(klds_, 0.99), 0.0),
                         .top_match = static_cast<double>(matches_) / n,
                         .rms_dp = std::sqrt(dp_squares_ / n)};
   return quality;

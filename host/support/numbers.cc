@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 namespace thimble::host {
 
 std::string Grouped(uint64_t n) {
@@ -15,5 +17,9 @@ std::string Grouped(uint64_t n) {
 }
 
 std::string Megabytes(uint64_t bytes) { return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6); }
+
+double WithoutMinusZero(double value, int decimals) {
+  return std::abs(value) * std::pow(10.0, decimals) <= 0.5 ? 0.0 : value;
+}
 
 }  // namespace thimble::host
