@@ -2,13 +2,18 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <iostream>
 #include <iterator>
 #include <new>
+#include <string>
 #include <string_view>
 
 #include "host/commands/command.h"
+#include "host/support/atomic_file.h"
 #include "host/support/input_file.h"
 
 namespace thimble::host {
@@ -60,11 +65,8 @@ void AddCommands(std::string_view name, CLI::App& app, int& exit_code) {
 // Before anything else takes memory, static objects too.
 [[gnu::constructor(101)]] void WatchMemory() { std::set_new_handler(EndWithoutMemory); }
 
-}  // namespace
-}  // namespace thimble::host
-
-int main(int argc, char** argv) {
-  using namespace thimble::host;
+// What the command line asks for; the exit code.
+int Main(int argc, char** argv) {
   int exit_code = 0;
   const InputFiles inputs;
   CLI::App app("Thimble runs language models that are larger than a microcontroller's memory, off its SD card.",
@@ -88,4 +90,20 @@ int main(int argc, char** argv) {
     return ReportFailure(error.what());
   }
   return exit_code;
+}
+
+}  // namespace
+}  // namespace thimble::host
+
+int main(int argc, char** argv) {
+  using namespace thimble::host;
+  const int exit_code = Main(argc, argv);
+  // What was printed is lost if it could not be written, whatever the command thinks of itself.
+  errno = 0;
+  std::cout.flush();
+  const bool is_whole = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
+  const int why = errno;
+  if (is_whole || exit_code != 0) return exit_code;
+  return ReportFailure(std::string("standard output is lost: ") +
+                       (why != 0 ? std::strerror(why) : "it could not be written"));
 }

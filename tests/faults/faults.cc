@@ -26,10 +26,11 @@ namespace {
 enum Kind { kMalloc, kOpen, kRead, kWrite, kSync, kRename, kStat, kMake, kKill, kNumKinds };
 constexpr const char* kKinds[kNumKinds] = {"malloc", "open", "read", "write", "sync", "rename", "stat", "make", "kill"};
 
-std::atomic<long> left = -1;  // calls until the fault; not yet known below 0
+std::atomic<long> left = 0;  // calls until the fault; at 0 and below none comes
 std::atomic<int> wanted = kNumKinds;
 
-void ReadEnvironment() {
+// After the C library's own start, which ends without a word where it gets no memory; before all else.
+[[gnu::constructor(102)]] void ReadEnvironment() {
   const char* const fault = getenv("THIMBLE_FAULT");
   int kind = kNumKinds;
   long n = 0;
@@ -51,12 +52,8 @@ void LeaveMark() {
 
 // Whether this call is the one.
 bool Fails(Kind kind) {
-  if (left < 0) ReadEnvironment();
   if (wanted != kind && !(wanted == kKill && kind != kMalloc)) return false;
-  if (left.fetch_sub(1) != 1) {
-    if (left < 0) left = 0;  // is past; never asked for again
-    return false;
-  }
+  if (left <= 0 || left.fetch_sub(1) != 1) return false;
   LeaveMark();
   if (wanted == kKill) syscall(SYS_kill, getpid(), SIGKILL);
   return true;

@@ -29,7 +29,7 @@ struct Scenario {
   const char* name;
   std::vector<std::string> arguments;  // "@NAME": the file NAME in that folder
   std::vector<std::string> outputs;    // of it
-  bool is_dated = false;               // each run makes another one, of the same size
+  bool varies = false;                 // each run makes another one: of the same size, or with the reads it took
 };
 
 const std::vector<Scenario>& Scenarios() {
@@ -38,23 +38,26 @@ const std::vector<Scenario>& Scenarios() {
       {"folder", {"convert", "@model.gguf", "--to", "folder", "-o", "@out"}, {"out"}},
       {"prepare", {"prepare", "@model.gguf", "-o", "@out.thimble", "--screen-bits", "4,3"}, {"out.thimble"}},
       {"run", {"run", "-m", "@model.gguf", "-p", "Once upon a time", "-n", "4", "--temp", "0"}, {}},
-      {"card", {"card", "@model.gguf", "-o", "@out.img"}, {"out.img"}, /*is_dated=*/true},
+      {"card", {"card", "@model.gguf", "-o", "@out.img"}, {"out.img"}, /*varies=*/true},
       {"plan", {"plan", "@model.gguf", "-o", "@out.plan"}, {"out.plan"}},
-      {"verify", {"verify", "@model.gguf"}, {}},
+      {"verify", {"verify", "@model.gguf"}, {}, /*varies=*/true},
       {"html",
        {"simulate", "@model.gguf", "--ids", "1", "-n", "2", "--temp", "0", "--html", "@out.html"},
-       {"out.html"}},
+       {"out.html"},
+       /*varies=*/true},
   };
   return all;
 }
 
 // All files below a folder, by path.
-std::map<std::string, std::string> Contents(const std::string& folder, bool is_dated) {
+std::map<std::string, std::string> Contents(const std::string& folder, bool varies) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = fs::relative(entry.path(), folder).string();
     files[name] = entry.is_regular_file() ? ReadFile(entry.path().string()) : "";
-    if (is_dated && files[name].size() > 1'000'000) files[name].assign(files[name].size(), '?');
+    // Of an image the size, of a page that it is one.
+    if (varies && name.ends_with(".img")) files[name] = std::to_string(files[name].size());
+    if (varies && name.ends_with(".html")) files[name] = files[name].ends_with("</html>\n") ? "a page" : "";
   }
   return files;
 }
@@ -138,17 +141,17 @@ TEST_P(Faults, EndWithASentenceAndLoseNothing) {
   Prepare(false);
   const FaultyRun sound = Run("none:1");
   ASSERT_TRUE(WIFEXITED(sound.status) && WEXITSTATUS(sound.status) == 0) << sound.error;
-  const std::map<std::string, std::string> done = Contents(folder(), scenario_.is_dated);
+  const std::map<std::string, std::string> done = Contents(folder(), scenario_.varies);
   uint64_t runs = 0, failed = 0;
   for (uint64_t n = 1;; n += all || n < 6 ? 1 : n / 2) {
     const bool old = n % 2 == 0;
     Prepare(old);
-    const std::map<std::string, std::string> before = Contents(folder(), scenario_.is_dated);
+    const std::map<std::string, std::string> before = Contents(folder(), scenario_.varies);
     const std::string fault = kind_ + ":" + std::to_string(n);
     const FaultyRun run = Run(fault);
     if (!run.fired) break;
     ++runs;
-    std::map<std::string, std::string> after = Contents(folder(), scenario_.is_dated);
+    std::map<std::string, std::string> after = Contents(folder(), scenario_.varies);
     if (kind_ == "kill") {
       ASSERT_TRUE(WIFSIGNALED(run.status) && WTERMSIG(run.status) == SIGKILL) << fault;
       std::erase_if(after, [](const auto& file) { return file.first.find(".part-") != std::string::npos; });
@@ -161,7 +164,8 @@ TEST_P(Faults, EndWithASentenceAndLoseNothing) {
     if (code == 0) {
       // The fault did no harm: all is as without it.
       ASSERT_EQ(after == done, true) << fault << ": exit 0, and other files than without a fault";
-      ASSERT_TRUE(!scenario_.outputs.empty() || run.out == sound.out) << fault << ": exit 0, and another text";
+      ASSERT_TRUE(!scenario_.outputs.empty() || scenario_.varies || run.out == sound.out)
+          << fault << ": exit 0, and another text";
       continue;
     }
     ++failed;
@@ -170,7 +174,9 @@ TEST_P(Faults, EndWithASentenceAndLoseNothing) {
     ASSERT_EQ(std::count(run.error.begin() + static_cast<ptrdiff_t>(last), run.error.end(), '\n'), 1)
         << fault << ": more than a sentence\n"
         << run.error;
-    ASSERT_TRUE(after == before) << fault << ": what was there has changed\n" << run.error;
+    // The names may be there, and not yet sure to stay.
+    const bool is_written = run.error.find("is written, but") != std::string::npos;
+    ASSERT_TRUE(after == (is_written ? done : before)) << fault << ": what was there has changed\n" << run.error;
   }
   RecordProperty("runs", static_cast<int>(runs));
   std::printf("%s, %s: %llu faults, %llu of them ended it\n", scenario_.name, kind_.c_str(),
