@@ -24,10 +24,10 @@ std::string Pieces(size_t n) { return fmt::format("in {} piece{}", n, n == 1 ? "
 
 Status WriteImage(const CardOptions& options) {
   THIMBLE_ASSIGN(const CardImage card, WriteCardImage(options));
-  fmt::print("{}: {}, FAT32 {}, {} of {} {}\n", options.out, Megabytes(card.layout.image_bytes),
-             options.superfloppy ? "without a partition table" : "in one partition", card.name_on_card,
-             Megabytes(card.model_bytes), Pieces(card.pieces));
-  if (card.index_bytes != 0) fmt::print("with its index, {}\n", Megabytes(card.index_bytes));
+  WriteResult(fmt::format("{}: {}, FAT32 {}, {} of {} {}\n", options.out, Megabytes(card.layout.image_bytes),
+                          options.superfloppy ? "without a partition table" : "in one partition", card.name_on_card,
+                          Megabytes(card.model_bytes), Pieces(card.pieces)));
+  if (card.index_bytes != 0) WriteResult(fmt::format("with its index, {}\n", Megabytes(card.index_bytes)));
   return {};
 }
 
@@ -36,9 +36,9 @@ Status CopyToFolder(const CardCommandOptions& options) {
                                                               .tokenizer = options.image.tokenizer,
                                                               .name_on_card = options.image.name_on_card,
                                                               .folder = options.to}));
-  fmt::print("{}: {}, written and read back{}\n", copy.path, Megabytes(copy.model_bytes),
-             copy.pieces ? ", " + Pieces(*copy.pieces) : "");
-  if (copy.index_bytes != 0) fmt::print("with its index, {}\n", Megabytes(copy.index_bytes));
+  WriteResult(fmt::format("{}: {}, written and read back{}\n", copy.path, Megabytes(copy.model_bytes),
+                          copy.pieces ? ", " + Pieces(*copy.pieces) : ""));
+  if (copy.index_bytes != 0) WriteResult(fmt::format("with its index, {}\n", Megabytes(copy.index_bytes)));
   for (const std::string& note : copy.notes) ReportNote(note);
   return {};
 }

@@ -15,6 +15,7 @@
 #include "host/devices/nor_flash.h"
 #include "host/models/loaded_model.h"
 #include "host/support/atomic_file.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
 
 namespace thimble::host {
@@ -61,10 +62,10 @@ Status Run(const FlashImageArguments& arguments) {
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(arguments.output, inputs));
   THIMBLE_TRY(file.sink().Write(flash.memory()));
   THIMBLE_TRY(file.Commit());
-  fmt::print(
+  WriteResult(fmt::format(
       "{}: {} bytes for the partition 'weights' of {}\nwrite it with\n"
       "  esptool.py write_flash {:#x} {}\n",
-      arguments.output, Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset, arguments.output);
+      arguments.output, Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset, arguments.output));
   return {};
 }
 

@@ -1,12 +1,19 @@
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <iostream>
 #include <iterator>
 #include <new>
+#include <string>
 #include <string_view>
 
 #include "host/commands/command.h"
+#include "host/support/atomic_file.h"
 #include "host/support/input_file.h"
 
 namespace thimble::host {
@@ -47,11 +54,19 @@ void AddCommands(std::string_view name, CLI::App& app, int& exit_code) {
   for (const Command& command : kCommands) command.add(app, exit_code);
 }
 
-}  // namespace
-}  // namespace thimble::host
+// The end of whoever asks for memory that is not there: the wings below have no exceptions to unwind with.
+[[noreturn]] void EndWithoutMemory() {
+  RemoveUncommitted();
+  constexpr std::string_view kSentence = "thimble: this computer has no memory left for what was asked\n";
+  (void)!write(STDERR_FILENO, kSentence.data(), kSentence.size());
+  _exit(kExitFailed);
+}
 
-int main(int argc, char** argv) {
-  using namespace thimble::host;
+// Before anything else takes memory, static objects too.
+[[gnu::constructor(101)]] void WatchMemory() { std::set_new_handler(EndWithoutMemory); }
+
+// What the command line asks for; the exit code.
+int Main(int argc, char** argv) {
   int exit_code = 0;
   const InputFiles inputs;
   CLI::App app("Thimble runs language models that are larger than a microcontroller's memory, off its SD card.",
@@ -71,10 +86,24 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "Try 'thimble%s%s --help'.\n", chosen.empty() ? "" : " ",
                  chosen.empty() ? "" : chosen.front()->get_name().c_str());
     return kExitUsage;
-  } catch (const std::bad_alloc&) {
-    return ReportFailure("this computer has no memory left for what was asked");
   } catch (const std::exception& error) {
     return ReportFailure(error.what());
   }
   return exit_code;
+}
+
+}  // namespace
+}  // namespace thimble::host
+
+int main(int argc, char** argv) {
+  using namespace thimble::host;
+  const int exit_code = Main(argc, argv);
+  // What was printed is lost if it could not be written, whatever the command thinks of itself.
+  errno = 0;
+  std::cout.flush();
+  const bool is_whole = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
+  const int why = errno;
+  if (is_whole || exit_code != 0) return exit_code;
+  return ReportFailure(std::string("standard output is lost: ") +
+                       (why != 0 ? std::strerror(why) : "it could not be written"));
 }

@@ -12,6 +12,7 @@
 #include "host/commands/plan_options.h"
 #include "host/commands/result_json.h"
 #include "host/studies/perplexity.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
 
 namespace thimble::host {
@@ -26,16 +27,16 @@ void Print(const Perplexity& perplexity, bool as_json) {
     PrintJson(json);
     return;
   }
-  fmt::print("perplexity        {:.4f} ± {:.4f}\n", q.ppl, q.ppl_error);
+  WriteResult(fmt::format("perplexity        {:.4f} ± {:.4f}\n", q.ppl, q.ppl_error));
   if (q.divergence) {
-    fmt::print("of the base       {:.4f}\n", q.divergence->base_ppl);
-    fmt::print("KL divergence     {:.6f} on average, 99 % of tokens below {:.6f}\n", q.divergence->kld_mean,
-               q.divergence->kld_p99);
-    fmt::print("same top token    {:.3f} %\n", 100 * q.divergence->top_match);
-    fmt::print("RMS of p - p_base {:.4f} %\n", 100 * q.divergence->rms_dp);
+    WriteResult(fmt::format("of the base       {:.4f}\n", q.divergence->base_ppl));
+    WriteResult(fmt::format("KL divergence     {:.6f} on average, 99 % of tokens below {:.6f}\n",
+                            q.divergence->kld_mean, q.divergence->kld_p99));
+    WriteResult(fmt::format("same top token    {:.3f} %\n", 100 * q.divergence->top_match));
+    WriteResult(fmt::format("RMS of p - p_base {:.4f} %\n", 100 * q.divergence->rms_dp));
   }
-  fmt::print("{} tokens foretold in the second halves of chunks of {}; {} from the card\n", q.tokens, perplexity.n_ctx,
-             Megabytes(perplexity.card_bytes));
+  WriteResult(fmt::format("{} tokens foretold in the second halves of chunks of {}; {} from the card\n", q.tokens,
+                          perplexity.n_ctx, Megabytes(perplexity.card_bytes)));
 }
 
 }  // namespace

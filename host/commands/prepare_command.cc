@@ -14,6 +14,7 @@
 #include "host/commands/result_json.h"
 #include "host/models/loaded_model.h"
 #include "host/models/prepare.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
 
 namespace thimble::host {
@@ -33,18 +34,18 @@ std::string RowsText(const formats::ScreenInfo& screen, const RowsLeft& rows_lef
 
 void Print(const Prepared& prepared) {
   const formats::ScreenInfo& screen = prepared.index.screen;
-  fmt::print("{}: {}\n", prepared.path, Megabytes(prepared.index_bytes));
+  WriteResult(fmt::format("{}: {}\n", prepared.path, Megabytes(prepared.index_bytes)));
   if (prepared.tried.size() > 1) {
-    fmt::print("  bits   rows asked further, for the likeliest    for the 40 likeliest          bytes a token\n");
+    WriteResult("  bits   rows asked further, for the likeliest    for the 40 likeliest          bytes a token\n");
     for (const Prepared::Tried& tried : prepared.tried) {
       const bool is_chosen = tried.bits[0] == screen.stages[0].bits && tried.bits[1] == screen.stages[1].bits;
-      fmt::print(
+      WriteResult(fmt::format(
           "{} {:5}  {:39}  {:28}  {:>13}\n", is_chosen ? '>' : ' ', fmt::format("{}", fmt::join(tried.bits, ",")),
           RowsText(screen, tried.likeliest), RowsText(screen, tried.top_k),
-          std::isfinite(tried.bytes_a_token) ? Grouped(static_cast<uint64_t>(tried.bytes_a_token)) : "too large");
+          std::isfinite(tried.bytes_a_token) ? Grouped(static_cast<uint64_t>(tried.bytes_a_token)) : "too large"));
     }
   }
-  fmt::print("measured on {} tokens of the model's own text\n", screen.num_measured);
+  WriteResult(fmt::format("measured on {} tokens of the model's own text\n", screen.num_measured));
 }
 
 Expected<Prepared> Run(PrepareCommandOptions& options) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,7 +19,9 @@
 namespace thimble::host {
 namespace {
 
-constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
+// All that end the process and can be handled.
+constexpr std::array kSignals = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1,   SIGUSR2, SIGXCPU,
+                                 SIGXFSZ, SIGABRT, SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGVTALRM, SIGPROF};
 
 // What the signal handler removes: empty when there is nothing. Changed only while kSignals are blocked.
 std::array<char, 4096> pending_path = {};
@@ -27,21 +30,8 @@ std::array<char, 64 * 1024> pending_names = {};  // NUL-terminated, one after th
 size_t pending_names_size = 0;
 std::array<struct sigaction, kSignals.size()> previous_actions;
 
-// Async-signal-safe.
-void RemovePending() {
-  if (pending_path[0] == '\0') return;
-  if (pending_folder_fd < 0) {
-    unlink(pending_path.data());
-    return;
-  }
-  for (size_t i = 0; i < pending_names_size; i += std::strlen(pending_names.data() + i) + 1) {
-    unlinkat(pending_folder_fd, pending_names.data() + i, 0);
-  }
-  rmdir(pending_path.data());
-}
-
 void RemoveAndDie(int signal) {
-  RemovePending();
+  RemoveUncommitted();
   std::signal(signal, SIG_DFL);
   raise(signal);  // takes effect when this handler returns
 }
@@ -63,7 +53,7 @@ class SignalBlock {
   sigset_t previous_;
 };
 
-// A signal that was ignored before (nohup) stays ignored.
+// A signal that was ignored before (nohup) or has a handler keeps it.
 void SetPending(const std::string& path, int folder_fd = -1) {
   pending_folder_fd = folder_fd;
   pending_names_size = 0;
@@ -71,7 +61,7 @@ void SetPending(const std::string& path, int folder_fd = -1) {
   pending_path[path.size()] = '\0';
   for (size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i], nullptr, &previous_actions[i]);
-    if (previous_actions[i].sa_handler == SIG_IGN) continue;
+    if (previous_actions[i].sa_handler != SIG_DFL) continue;
     struct sigaction action = {};
     action.sa_handler = RemoveAndDie;
     sigemptyset(&action.sa_mask);
@@ -94,12 +84,6 @@ std::unexpected<std::string> IsBeingRead(const std::string& path) {
   return Sentence(fmt::format("cannot write {}: it is what is being read; give another name", path));
 }
 
-mode_t ModeFor(mode_t mode) {
-  const mode_t mask = umask(0);
-  umask(mask);
-  return mode & ~mask;
-}
-
 // Removes a folder and those of its files that are ours. False if anything is left.
 bool RemoveFolder(const std::string& path, bool (*ours)(std::string_view name)) {
   std::vector<std::filesystem::path> files;
@@ -109,6 +93,95 @@ bool RemoveFolder(const std::string& path, bool (*ours)(std::string_view name)) 
   }
   for (const std::filesystem::path& file : files) std::filesystem::remove(file, error);
   return rmdir(path.c_str()) == 0;
+}
+
+// Where `path` leads: links are followed, so that a file is written through them and they stay. Refuses what lies in
+// /dev (but for /dev/shm) or /proc: there a link stands for a stream or a device, and a rename would replace it.
+Expected<std::string> Resolve(const std::string& path) {
+  constexpr int kMaxLinks = 40;  // as Linux
+  std::string at = path;
+  for (int links = 0; links <= kMaxLinks; ++links) {
+    std::error_code error;
+    const std::filesystem::path whole = std::filesystem::absolute(at, error);
+    const std::filesystem::path folder = error ? whole : std::filesystem::canonical(whole.parent_path(), error);
+    if (error) return Sentence(fmt::format("cannot write {}: {}", path, error.message()));
+    at = (folder / whole.filename()).string();
+    if ((at.starts_with("/dev/") && !at.starts_with("/dev/shm/")) || at.starts_with("/proc/")) {
+      return Sentence(fmt::format("cannot write {}: it is no file in a folder; give the name of one", path));
+    }
+    std::array<char, 4096> target;
+    const ssize_t n = readlink(at.c_str(), target.data(), target.size());
+    if (n < 0 || static_cast<size_t>(n) == target.size()) return at;
+    const std::filesystem::path next(std::string(target.data(), static_cast<size_t>(n)));
+    at = next.is_absolute() ? next.string() : (folder / next).string();
+  }
+  return Sentence(fmt::format("cannot write {}: too many links lead from one to the next", path));
+}
+
+// What stands at `path` now; nothing if there is nothing. A stat that fails for another reason is no proof of that.
+Expected<std::optional<struct stat>> StatusOf(const std::string& path) {
+  struct stat existing;
+  if (stat(path.c_str(), &existing) == 0) return existing;
+  if (errno == ENOENT) return std::nullopt;
+  return CannotWrite(path);
+}
+
+// The folder of a path, whose names can be made durable.
+class FolderOf {
+ public:
+  explicit FolderOf(const std::string& path) {
+    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+    fd_ = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  }
+  ~FolderOf() {
+    if (fd_ >= 0) close(fd_);
+  }
+  FolderOf(const FolderOf&) = delete;
+  FolderOf& operator=(const FolderOf&) = delete;
+
+  bool is_open() const { return fd_ >= 0; }
+
+  // A file system that has no such call is not one that failed.
+  Status Sync(const std::string& path) const {
+    if (fsync(fd_) == 0 || errno == EINVAL || errno == ENOTSUP) return {};
+    return Sentence(fmt::format("{} is written, but a loss of power may undo that: its folder cannot be synced: {}",
+                                path, LastError()));
+  }
+
+ private:
+  int fd_;
+};
+
+constexpr std::string_view kPart = ".part-";
+constexpr size_t kRandomLetters = 6;  // of mkostemp() and mkdtemp()
+
+// Removes what earlier runs left beside `path` when they were killed. Whoever still writes holds a lock on it.
+void RemoveStale(const std::string& path, bool (*ours)(std::string_view name)) {
+  const std::filesystem::path whole(path);
+  const std::string prefix = whole.filename().string() + std::string(kPart);
+  std::vector<std::string> stale;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(whole.parent_path(), error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with(prefix) && name.size() == prefix.size() + kRandomLetters) stale.push_back(it->path().string());
+  }
+  for (const std::string& part : stale) {
+    const int fd = open(part.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) continue;
+    struct stat info;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &info) == 0) {
+      if (S_ISREG(info.st_mode)) unlink(part.c_str());
+      if (S_ISDIR(info.st_mode) && ours != nullptr) RemoveFolder(part, ours);
+    }
+    close(fd);
+  }
+}
+
+mode_t ModeFor(mode_t mode) {
+  const mode_t mask = umask(0);
+  umask(mask);
+  return mode & ~mask;
 }
 
 // Whether `input` is the folder with this status or lies in it.
@@ -124,6 +197,18 @@ bool IsInFolder(const std::string& input, const struct stat& folder) {
 
 }  // namespace
 
+void RemoveUncommitted() {
+  if (pending_path[0] == '\0') return;
+  if (pending_folder_fd < 0) {
+    unlink(pending_path.data());
+    return;
+  }
+  for (size_t i = 0; i < pending_names_size; i += std::strlen(pending_names.data() + i) + 1) {
+    unlinkat(pending_folder_fd, pending_names.data() + i, 0);
+  }
+  rmdir(pending_path.data());
+}
+
 Status FileSink::Write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t n = write(fd_, bytes.data(), bytes.size());
@@ -135,29 +220,35 @@ Status FileSink::Write(std::span<const std::byte> bytes) {
   return {};
 }
 
-Expected<AtomicFile> AtomicFile::Create(const std::string& path, std::span<const std::string> inputs) {
-  struct stat existing;
-  if (stat(path.c_str(), &existing) == 0) {
-    if (!S_ISREG(existing.st_mode)) return Sentence(fmt::format("cannot write {}: it is not a regular file", path));
+Expected<AtomicFile> AtomicFile::Create(const std::string& given_path, std::span<const std::string> inputs) {
+  THIMBLE_ASSIGN(const std::string path, Resolve(given_path));
+  THIMBLE_ASSIGN(const std::optional<struct stat> existing, StatusOf(path));
+  if (existing) {
+    if (!S_ISREG(existing->st_mode)) {
+      return Sentence(fmt::format("cannot write {}: it is not a regular file", given_path));
+    }
     for (const std::string& input : inputs) {
       struct stat info;
-      if (stat(input.c_str(), &info) == 0 && info.st_dev == existing.st_dev && info.st_ino == existing.st_ino) {
-        return IsBeingRead(path);
+      if (stat(input.c_str(), &info) == 0 && info.st_dev == existing->st_dev && info.st_ino == existing->st_ino) {
+        return IsBeingRead(given_path);
       }
     }
-    if (InputFiles::Hold(path)) return IsBeingRead(path);
+    if (InputFiles::Hold(path)) return IsBeingRead(given_path);
   }
-  std::string temporary_path = path + ".part-XXXXXX";
+  std::string temporary_path = path + std::string(kPart) + std::string(kRandomLetters, 'X');
   if (temporary_path.size() >= pending_path.size())
-    return Sentence(fmt::format("cannot write {}: name too long", path));
+    return Sentence(fmt::format("cannot write {}: name too long", given_path));
+  RemoveStale(path, nullptr);
 
   const SignalBlock block;
   const int fd = mkostemp(temporary_path.data(), O_CLOEXEC);
-  if (fd < 0) return CannotWrite(path);
+  if (fd < 0) return CannotWrite(given_path);
+  flock(fd, LOCK_EX | LOCK_NB);
   SetPending(temporary_path);
   AtomicFile file(path, std::move(temporary_path), fd);
   // FAT has no modes to change and says so.
-  if (fchmod(fd, ModeFor(0666)) != 0 && errno != EPERM) return CannotWrite(path);
+  const mode_t mode = existing ? existing->st_mode & 07777 : ModeFor(0666);
+  if (fchmod(fd, mode) != 0 && errno != EPERM) return CannotWrite(given_path);
   return file;
 }
 
@@ -204,13 +295,16 @@ Status AtomicFile::Flush() {
 
 Status AtomicFile::Commit() {
   if (fsync(fd_) != 0) return CannotWrite(path_);
+  if (InputFiles::Hold(path_)) return IsBeingRead(path_);  // what was opened since
+  const FolderOf folder(path_);
+  if (!folder.is_open()) return CannotWrite(path_);
   const SignalBlock block;
   if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
     return CannotWrite(path_);
   }
   close(std::exchange(fd_, -1));
   ClearPending();
-  return {};
+  return folder.Sync(path_);
 }
 
 Status WriteWhole(const std::string& path, std::span<const std::string> inputs, std::string_view text) {
@@ -221,13 +315,14 @@ Status WriteWhole(const std::string& path, std::span<const std::string> inputs, 
 
 Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::span<const std::string> inputs,
                                             bool (*ours)(std::string_view name)) {
-  std::string path = given_path;
-  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
-  struct stat existing;
-  if (stat(path.c_str(), &existing) == 0) {
-    if (!S_ISDIR(existing.st_mode)) return Sentence(fmt::format("cannot write {}: it is not a folder", path));
+  std::string trimmed = given_path;
+  while (trimmed.size() > 1 && trimmed.ends_with('/')) trimmed.pop_back();
+  THIMBLE_ASSIGN(const std::string path, Resolve(trimmed));
+  THIMBLE_ASSIGN(const std::optional<struct stat> existing, StatusOf(path));
+  if (existing) {
+    if (!S_ISDIR(existing->st_mode)) return Sentence(fmt::format("cannot write {}: it is not a folder", path));
     for (const std::string& input : inputs) {
-      if (IsInFolder(input, existing)) return IsBeingRead(path);
+      if (IsInFolder(input, *existing)) return IsBeingRead(path);
     }
     std::error_code error;
     for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
@@ -239,10 +334,11 @@ Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::
     }
     if (error) return Sentence(fmt::format("cannot list {}: {}", path, error.message()));
   }
-  std::string temporary_path = path + ".part-XXXXXX";
+  std::string temporary_path = path + std::string(kPart) + std::string(kRandomLetters, 'X');
   if (temporary_path.size() >= pending_path.size()) {
     return Sentence(fmt::format("cannot write {}: name too long", path));
   }
+  RemoveStale(path, ours);
   const SignalBlock block;
   if (mkdtemp(temporary_path.data()) == nullptr) return CannotWrite(path);
   const int fd = open(temporary_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -250,9 +346,11 @@ Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::
     rmdir(temporary_path.c_str());
     return CannotWrite(path);
   }
+  flock(fd, LOCK_EX | LOCK_NB);
   SetPending(temporary_path, fd);
   AtomicFolder folder(path, std::move(temporary_path), fd, ours);
-  if (fchmod(fd, ModeFor(0777)) != 0 && errno != EPERM) return CannotWrite(path);
+  const mode_t mode = existing ? existing->st_mode & 07777 : ModeFor(0777);
+  if (fchmod(fd, mode) != 0 && errno != EPERM) return CannotWrite(path);
   return folder;
 }
 
@@ -271,7 +369,7 @@ AtomicFolder::~AtomicFolder() {
   if (fd_ < 0) return;
   const SignalBlock block;
   if (file_fd_ >= 0) close(file_fd_);
-  RemovePending();
+  RemoveUncommitted();
   ClearPending();
   close(fd_);
 }
@@ -304,6 +402,8 @@ Expected<FileSink*> AtomicFolder::Begin(const std::string& name) {
 Status AtomicFolder::Commit() {
   THIMBLE_TRY(EndFile());
   if (fsync(fd_) != 0) return CannotWrite(path_);
+  const FolderOf folder(path_);
+  if (!folder.is_open()) return CannotWrite(path_);
   const SignalBlock block;
   std::string old_path;
   if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
@@ -323,6 +423,7 @@ Status AtomicFolder::Commit() {
   }
   close(std::exchange(fd_, -1));
   ClearPending();
+  THIMBLE_TRY(folder.Sync(path_));
   if (old_path.empty()) return {};
   if (!RemoveFolder(old_path, ours_))
     return Sentence(fmt::format("{} is written, but what it replaces is left at {}", path_, old_path));

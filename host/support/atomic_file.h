@@ -31,11 +31,13 @@ class FileSink {
 };
 
 // Writes beside `path` and renames at Commit(). Until then nothing stands under `path`, or what stood there before;
-// a destructor without Commit(), SIGINT, SIGTERM and SIGHUP remove what was written. One at a time; not thread-safe.
+// a destructor without Commit() and all signals that can be handled remove what was written, and what a killed process
+// left is removed when the same path is written again. A symbolic link is written through, a file that is replaced
+// keeps its mode. One at a time; not thread-safe.
 class AtomicFile {
  public:
-  // Refuses a `path` that names a folder or a device, and one that is the same file as one of `inputs`, which are yet
-  // to be opened, or one that the latest InputFiles knows.
+  // Refuses a `path` that names a folder or a device or lies in /dev or /proc, and one that is the same file as one of
+  // `inputs`, which are yet to be opened, or one that the latest InputFiles knows, now or at Commit().
   static Expected<AtomicFile> Create(const std::string& path, std::span<const std::string> inputs);
 
   AtomicFile(AtomicFile&& other) noexcept;
@@ -56,7 +58,8 @@ class AtomicFile {
   // Flushes to the disk and out of this computer's memory, so that what is read next comes from the disk.
   Status Flush();
 
-  // Flushes to the disk and gives the file its name, replacing one that stands there.
+  // Flushes to the disk and gives the file its name, replacing one that stands there. Once it returns, the file is
+  // there after a loss of power, too.
   Status Commit();
 
  private:
@@ -67,6 +70,10 @@ class AtomicFile {
   int fd_;
   FileSink sink_;
 };
+
+// Removes what an AtomicFile or AtomicFolder has written and not committed, for a process that ends without their
+// destructors. Async-signal-safe; needs no memory.
+void RemoveUncommitted();
 
 // All of a file with AtomicFile: `text` appears under `path` whole or not at all.
 Status WriteWhole(const std::string& path, std::span<const std::string> inputs, std::string_view text);

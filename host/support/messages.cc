@@ -16,6 +16,8 @@ void WriteMessage(std::string_view kind, std::string_view sentence) {
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
+void WriteResult(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
 void ReportNote(std::string_view sentence) { WriteMessage("note", sentence); }
 
 }  // namespace thimble::host

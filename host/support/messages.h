@@ -10,6 +10,9 @@ namespace thimble::host {
 // come out as '?'.
 void WriteMessage(std::string_view kind, std::string_view sentence);
 
+// Writes a piece of a command's result to standard output. One that is lost is found out when the tool ends.
+void WriteResult(std::string_view text);
+
 // Of the kind "note".
 void ReportNote(std::string_view sentence);
 

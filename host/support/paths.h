@@ -15,7 +15,8 @@ std::string NameOf(const std::string& path);
 // The same without what follows its last point.
 std::string StemOf(const std::string& path);
 
-// Whether something (file, folder, ...) of this name exists.
+// Whether something (file, folder, link, even one that leads nowhere) of this name exists, or may: false only if the
+// system says that nothing does, so that whoever opens it hears why that fails.
 bool Exists(const std::string& path);
 bool IsFolder(const std::string& path);
 bool IsDevice(const std::string& path);
