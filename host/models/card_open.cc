@@ -30,7 +30,8 @@ struct FoundModel {
 
 // The models of the root folder, or what is called `name`, which may be any file. Where there are files, folders are
 // not looked at.
-Expected<std::vector<FoundModel>> FindModels(storage::Volume& volume, const std::string& path, const std::string& name) {
+Expected<std::vector<FoundModel>> FindModels(storage::Volume& volume, const std::string& path,
+                                             const std::string& name) {
   std::vector<FoundModel> models;
   const auto is_wanted = [&](const storage::DirEntry& entry) {
     return name.empty() || storage::SameName(entry.name.data(), name);
@@ -95,7 +96,7 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Vo
   if (found.is_folder) StartFolder(model);
   model.extents.resize(found.is_folder ? formats::kMaxFolderPieces : storage::kUsualExtents);
   const auto map = found.is_folder ? formats::MapFolder(volume, found.entry, model.folder, model.extents)
-                                    : volume.MapFile(found.entry, model.extents);
+                                   : volume.MapFile(found.entry, model.extents);
   if (!map) return Failed(path, map.error());
   model.extents.resize(map->extents.size());
   model.file = {.extents = model.extents, .size_bytes = map->size_bytes};
