@@ -5,6 +5,9 @@ target_include_directories(thimble_flags INTERFACE ${PROJECT_SOURCE_DIR})
 # The numbers contract (docs/numbers.md): a compiler must not fuse, reorder or approximate.
 target_compile_options(thimble_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror -ffp-contract=off)
+# What of Debian's libraries is in headers ends the process instead of throwing: the host's wings are compiled without
+# exceptions, and all that shares the headers must agree.
+target_compile_definitions(thimble_flags INTERFACE JSON_NOEXCEPTION FMT_EXCEPTIONS=0)
 if(THIMBLE_SANITIZE)
   # The engine has no run-time type information, which the check of vptrs looks at.
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)

@@ -13,13 +13,13 @@
 #include <string_view>
 #include <vector>
 
-#include "host/atomic_file.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/file_device.h"
 #include "host/devices/ram_device.h"
-#include "host/gguf_writer.h"
-#include "host/prepare.h"
-#include "host/synth.h"
+#include "host/formats/gguf_writer.h"
+#include "host/models/prepare.h"
+#include "host/support/atomic_file.h"
+#include "host/synth/synth.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
 #include "tests/support/workers.h"

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "host/board_log.h"
-#include "host/board_profile.h"
+#include "host/boards/board_log.h"
+#include "host/boards/board_profile.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "host/hf_config.h"
+#include "host/formats/hf_config.h"
 
 namespace {
 

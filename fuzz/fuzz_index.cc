@@ -21,7 +21,7 @@
 
 #include "engine/session.h"
 #include "host/devices/ram_device.h"
-#include "host/prepare.h"
+#include "host/models/prepare.h"
 #include "tests/support/test_gguf.h"
 
 namespace thimble {

@@ -4,7 +4,8 @@
 #include <cstring>
 #include <string_view>
 
-#include "host/llama2c.h"
+#include "host/formats/llama2c.h"
+#include "host/formats/llama2c_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace thimble;

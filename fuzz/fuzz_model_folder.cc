@@ -21,7 +21,7 @@
 #include "engine/formats/model_folder.h"
 #include "engine/text/tokenizer.h"
 #include "host/devices/ram_device.h"
-#include "host/utf8.h"
+#include "host/support/utf8.h"
 
 namespace thimble {
 namespace {

@@ -9,7 +9,8 @@
 #include <string>
 #include <string_view>
 
-#include "host/safetensors.h"
+#include "host/formats/safetensors.h"
+#include "host/support/input_file.h"
 
 namespace {
 

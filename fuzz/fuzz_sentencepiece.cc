@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "host/sentencepiece_model.h"
-#include "host/utf8.h"
+#include "host/formats/sentencepiece_model.h"
+#include "host/support/utf8.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace thimble::host;

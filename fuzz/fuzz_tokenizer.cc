@@ -20,6 +20,7 @@
 #include "engine/text/utf8.h"
 #include "fuzz/vocabulary.h"
 #include "host/devices/ram_device.h"
+#include "host/support/paths.h"
 
 namespace {
 

@@ -20,7 +20,7 @@
 #include "engine/text/tokenizer.h"
 #include "fuzz/vocabulary.h"
 #include "host/devices/ram_device.h"
-#include "host/tokenizer_image_writer.h"
+#include "host/formats/tokenizer_image_writer.h"
 
 namespace {
 

@@ -5,8 +5,8 @@
 #include <set>
 #include <string_view>
 
-#include "host/tokenizer_json.h"
-#include "host/utf8.h"
+#include "host/formats/tokenizer_json.h"
+#include "host/support/utf8.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace thimble::host;

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "engine/generate.h"
-#include "host/card_open.h"
-#include "host/convert.h"
+#include "host/models/card_open.h"
+#include "host/models/convert.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/no_allocation.h"
 #include "tests/support/open_model.h"

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "host/card_open.h"
-#include "host/convert.h"
+#include "host/models/card_open.h"
+#include "host/models/convert.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
 #include "tests/support/tool.h"

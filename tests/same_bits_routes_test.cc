@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "host/card_open.h"
-#include "host/convert.h"
+#include "host/models/card_open.h"
+#include "host/models/convert.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
 

@@ -21,15 +21,15 @@
 #include <vector>
 
 #include "engine/session.h"
-#include "host/aligned_buffer.h"
-#include "host/atomic_file.h"
-#include "host/command.h"
-#include "host/convert.h"
-#include "host/gguf_writer.h"
-#include "host/loaded_model.h"
-#include "host/synth.h"
-#include "host/text.h"
-#include "host/weights.h"
+#include "host/formats/gguf_writer.h"
+#include "host/formats/weights.h"
+#include "host/models/convert.h"
+#include "host/models/loaded_model.h"
+#include "host/support/aligned_buffer.h"
+#include "host/support/atomic_file.h"
+#include "host/support/messages.h"
+#include "host/support/numbers.h"
+#include "host/synth/synth.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/screened_head.h"
 
@@ -159,10 +159,10 @@ std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hid
 class Author {
  public:
   static Expected<Author> Open(const std::string& path) {
-    host::ModelChoice choice;
-    choice.model = path;
-    choice.index = host::IndexUse::kIgnore;
-    THIMBLE_ASSIGN(auto loaded, host::LoadedModel::Open(choice));
+    host::ModelRequest request;
+    request.model = path;
+    request.index = host::IndexUse::kIgnore;
+    THIMBLE_ASSIGN(auto loaded, host::LoadedModel::Open(request));
     return Author(std::move(loaded));
   }
 
@@ -426,7 +426,10 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   const Expected<std::vector<Subject>> subjects = Run(quick ? 8 : tokens, quick, models);
-  if (!subjects) return host::ReportFailure(subjects.error());
+  if (!subjects) {
+    host::WriteMessage("screen_equality", subjects.error());
+    return 1;
+  }
   if (json) {
     fmt::print("{}\n", Json(*subjects).dump());
   } else {

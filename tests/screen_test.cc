@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "engine/head/query.h"
-#include "host/screen_builder.h"
-#include "host/weights.h"
+#include "host/formats/weights.h"
+#include "host/models/screen_builder.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/screened_head.h"
 #include "tests/support/tool.h"

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "engine/storage/fat32.h"
-#include "host/card_open.h"
-#include "host/convert.h"
-#include "host/llama2c.h"
+#include "host/models/card_open.h"
+#include "host/models/convert.h"
+#include "host/support/paths.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/open_model.h"
 #include "tests/support/test_gguf.h"

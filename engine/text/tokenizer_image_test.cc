@@ -19,7 +19,7 @@
 
 #include "engine/text/detokenizer.h"
 #include "engine/text/tokenizer.h"
-#include "host/tokenizer_image_writer.h"
+#include "host/formats/tokenizer_image_writer.h"
 #include "tests/support/test_vocabulary.h"
 
 namespace thimble::text {

@@ -16,7 +16,7 @@
 #include "engine/storage/flash_writer.h"
 #include "firmware/app/report.h"
 #include "firmware/simulated/simulated_board.h"
-#include "host/board_log.h"
+#include "host/boards/board_log.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/file_device.h"
 #include "host/devices/nor_flash.h"

@@ -78,7 +78,7 @@ TEST_F(FileDeviceTest, AFileThatBecameShorterIsAnError) {
 }
 
 TEST_F(FileDeviceTest, SaysWhyAPathCannotBeOpened) {
-  EXPECT_THAT(FileDevice::Open(path_).error(), testing::HasSubstr(path_ + "\": No such file"));
+  EXPECT_THAT(FileDevice::Open(path_).error(), testing::HasSubstr(path_ + ": No such file"));
   EXPECT_THAT(FileDevice::Open("/").error(), testing::HasSubstr("it is a folder"));
   EXPECT_THAT(FileDevice::Open("/dev/null").error(), testing::HasSubstr("neither a file nor a block device"));
   Write(0);

@@ -7,8 +7,8 @@
 #include <random>
 
 #include "engine/storage/fat32.h"
-#include "host/screen_builder.h"
-#include "host/weights.h"
+#include "host/formats/weights.h"
+#include "host/models/screen_builder.h"
 
 namespace thimble::tests {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "host/card_image.h"
+#include "host/cards/card_image.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/tool.h"
 

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "engine/math/kernels.h"
-#include "host/tokenizer_image_writer.h"
+#include "host/formats/tokenizer_image_writer.h"
 
 namespace thimble::tests {
 

@@ -1,0 +1,52 @@
+// Images of SD cards with one model on them. docs/formats/card.md describes them sector by sector.
+#ifndef THIMBLE_HOST_CARDS_CARD_IMAGE_H_
+#define THIMBLE_HOST_CARDS_CARD_IMAGE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "host/support/errors.h"
+
+namespace thimble::host {
+
+// How a card is divided. A volume has at least 65 525 clusters, fewer of which is not FAT32, and they are as large as
+// that allows, 32 KiB at most.
+struct CardLayout {
+  uint64_t image_bytes = 0;             // whole MiB, at least 64 MB
+  uint32_t partition_start_sector = 0;  // 0 without a partition table
+  uint32_t sectors_per_cluster = 0;
+};
+
+// The layout of a card that has room for a file of this size. The partition starts at 4 MiB, where an SD card's erase
+// blocks start too.
+CardLayout PlanCard(uint64_t file_bytes, bool superfloppy);
+
+struct CardOptions {
+  std::string model;              // whatever OpenModelSource() reads, but no card
+  std::string tokenizer = {};     // as there
+  std::string name_on_card = {};  // empty: the model's own name, with .gguf at its end
+  std::string out;
+  bool superfloppy = false;  // without a partition table
+  // Where mkfs.fat and mcopy are looked for, separated by colons; empty: $PATH and where administration tools usually
+  // are.
+  std::string tool_folders = {};
+};
+
+struct CardImage {
+  CardLayout layout;
+  std::string name_on_card;
+  uint64_t model_bytes = 0;
+  uint64_t index_bytes = 0;  // of the index, which goes onto the card if there is one beside the model; 0: none
+  size_t pieces = 0;         // extents the model lies in
+};
+
+// Writes a FAT32 image that holds the model, which appears whole or not at all, and reads the model back through the
+// engine. Runs mkfs.fat of dosfstools and mcopy of mtools, with a progress line. Fails with one sentence: the model
+// cannot be read as GGUF or is larger than a FAT32 file may be (4 GiB less one byte), its name cannot stand on FAT32,
+// a tool is missing or fails.
+Expected<CardImage> WriteCardImage(const CardOptions& options);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_CARDS_CARD_IMAGE_H_

@@ -1,0 +1,72 @@
+// thimble card: a model onto a card, as an image of one or into a card that is mounted.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "host/cards/card_folder.h"
+#include "host/cards/card_image.h"
+#include "host/commands/command.h"
+#include "host/support/messages.h"
+#include "host/support/numbers.h"
+
+namespace thimble::host {
+namespace {
+
+struct CardCommandOptions {
+  CardOptions image;
+  std::string to;
+};
+
+std::string Pieces(size_t n) { return fmt::format("in {} piece{}", n, n == 1 ? "" : "s"); }
+
+Status WriteImage(const CardOptions& options) {
+  THIMBLE_ASSIGN(const CardImage card, WriteCardImage(options));
+  fmt::print("{}: {}, FAT32 {}, {} of {} {}\n", options.out, Megabytes(card.layout.image_bytes),
+             options.superfloppy ? "without a partition table" : "in one partition", card.name_on_card,
+             Megabytes(card.model_bytes), Pieces(card.pieces));
+  if (card.index_bytes != 0) fmt::print("with its index, {}\n", Megabytes(card.index_bytes));
+  return {};
+}
+
+Status CopyToFolder(const CardCommandOptions& options) {
+  THIMBLE_ASSIGN(const CardFolderCopy copy, CopyToCardFolder({.model = options.image.model,
+                                                              .tokenizer = options.image.tokenizer,
+                                                              .name_on_card = options.image.name_on_card,
+                                                              .folder = options.to}));
+  fmt::print("{}: {}, written and read back{}\n", copy.path, Megabytes(copy.model_bytes),
+             copy.pieces ? ", " + Pieces(*copy.pieces) : "");
+  if (copy.index_bytes != 0) fmt::print("with its index, {}\n", Megabytes(copy.index_bytes));
+  for (const std::string& note : copy.notes) ReportNote(note);
+  return {};
+}
+
+}  // namespace
+
+void AddCardCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<CardCommandOptions>();
+  CLI::App* command =
+      app.add_subcommand("card", "Put a model on a FAT32 card: as the image of a card, or onto a card that is mounted");
+  command->add_option("MODEL", options->image.model, "GGUF file, or whatever convert reads")->required();
+  CLI::Option_group* where = command->add_option_group("Where");
+  where->add_option("-o,--output", options->image.out, "The image to write; replaced if it is there")
+      ->type_name("card.img");
+  CLI::Option* to = where->add_option("--to", options->to, "The folder that a card is mounted at")->type_name("DIR");
+  where->require_option(1);
+  command->add_option("--name", options->image.name_on_card, "The model's name on the card, instead of its own")
+      ->type_name("NAME.gguf");
+  command->add_option("--tokenizer", options->image.tokenizer, "As for convert")->type_name("FILE");
+  command->add_flag("--superfloppy", options->image.superfloppy, "An image without a partition table")->excludes(to);
+  command->footer(
+      "Examples:\n"
+      "  thimble card tiny-llm.gguf -o card.img\n"
+      "  thimble card tiny-llm.gguf --to /media/$USER/CARD");
+  command->callback([options, &exit_code] {
+    const Status done = options->to.empty() ? WriteImage(options->image) : CopyToFolder(*options);
+    exit_code = done ? 0 : ReportFailure(done.error());
+  });
+}
+
+}  // namespace thimble::host

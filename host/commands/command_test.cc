@@ -1,0 +1,146 @@
+// The tool itself: what convert and synth say and leave behind, as a shell sees it.
+#include "host/commands/command.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "tests/support/checkpoints.h"
+#include "tests/support/tool.h"
+
+namespace thimble::host {
+namespace {
+
+using namespace thimble::tests;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+TEST(Command, HelpAndVersionAreNoErrors) {
+  const ToolRun version = RunTool({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_EQ(version.out, "thimble " THIMBLE_VERSION "\n");
+  const ToolRun help = RunTool({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_THAT(help.out, AllOf(HasSubstr("convert"), HasSubstr("synth"), HasSubstr("Examples:")));
+  for (const char* command : {"convert", "synth"}) {
+    const ToolRun of_command = RunTool({command, "--help"});
+    EXPECT_EQ(of_command.exit_code, 0);
+    EXPECT_THAT(of_command.out, HasSubstr("--output"));
+  }
+  EXPECT_THAT(RunTool({"synth", "--help"}).out, HasSubstr("tiny-llm"));
+}
+
+TEST(Command, WrongUsageGivesTwoAndAHint) {
+  const std::vector<std::vector<std::string>> wrong = {{},
+                                                       {"nothing"},
+                                                       {"--nothing"},
+                                                       {"convert"},
+                                                       {"convert", "x"},
+                                                       {"convert", "x", "-o"},
+                                                       {"convert", "x", "-o", "y", "z"},
+                                                       {"convert", "x", "-o", "y", "--nothing"},
+                                                       {"synth", "small"},
+                                                       {"synth", "small", "-o", "y", "--seed", "x"},
+                                                       {"synth", "small", "-o", "y", "--seed", "-1"}};
+  for (const std::vector<std::string>& arguments : wrong) {
+    const ToolRun run = RunTool(arguments);
+    EXPECT_EQ(run.exit_code, kExitUsage);
+    EXPECT_THAT(run.error, AllOf(StartsWith("thimble: "), HasSubstr("--help'.\n")));
+    EXPECT_EQ(std::ranges::count(run.error, '\n'), 2);
+    EXPECT_EQ(run.out, "");
+  }
+}
+
+TEST(Command, AFailureIsOneLineAndLeavesNothing) {
+  const TemporaryFolder folder;
+  HfModel model = HfModel::Make(SmallShape(), "F32", 1);
+  StoreElement(model.tensors["model.norm.weight"], 0, 0x7f800000);
+  model.Write(folder / "mo\ndel");
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"convert", folder / "mo\ndel", "-o", folder / "x.gguf"},
+                                             {"convert", folder / "absent", "-o", folder / "x.gguf"},
+                                             {"synth", "absent", "-o", folder / "x.gguf"},
+                                             {"synth", "small", "-o", folder / "no/x.gguf"}}) {
+    const ToolRun run = RunTool(arguments);
+    EXPECT_EQ(run.exit_code, kExitFailed);
+    EXPECT_THAT(run.error, StartsWith("thimble: "));
+    EXPECT_EQ(std::ranges::count(run.error, '\n'), 1) << run.error;
+    EXPECT_EQ(run.out, "");
+    EXPECT_THAT(folder.Names(), ElementsAre("mo\ndel"));
+  }
+}
+
+TEST(Command, ConvertAndSynthWriteWhatTheyShould) {
+  const TemporaryFolder folder;
+  HfModel::Make(SmallShape(), "F16", 1).Write(folder / "model");
+  ToolRun run = RunTool({"convert", folder / "model", "-o", folder / "a.gguf"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.error, AllOf(StartsWith("note: "), HasSubstr("ids only")));  // and no progress: this is no terminal
+  EXPECT_EQ(ReadGguf(folder / "a.gguf").tensors.size(), 21u);
+  run = RunTool({"synth", "small", "-o", folder / "b.gguf", "--seed", "7", "--shape", "num_hidden_layers=1"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_EQ(run.error, "");
+  EXPECT_EQ(ReadGguf(folder / "b.gguf").tensors.size(), 12u);
+  EXPECT_EQ(RunTool({"synth", "small", "-o", folder / "c.gguf", "-s", "7", "--shape", "num_hidden_layers=1"}).exit_code,
+            0);
+  EXPECT_EQ(ReadFile(folder / "b.gguf"), ReadFile(folder / "c.gguf"));
+}
+
+// Starts the tool, sends `signal` as soon as it has begun to write, and returns how it ended.
+int Interrupted(const TemporaryFolder& folder, int signal, std::vector<std::string> arguments) {
+  const size_t before = folder.Names().size();
+  arguments.insert(arguments.begin(), THIMBLE_TOOL);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  int status = 0;
+  while (folder.Names().size() == before) {
+    if (waitpid(child, &status, WNOHANG) == child) {
+      ADD_FAILURE() << "the tool ended before it wrote";
+      return status;
+    }
+    usleep(1000);
+  }
+  kill(child, signal);
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return status;
+}
+
+TEST(Command, AnInterruptLeavesNothing) {
+  for (int signal : {SIGINT, SIGTERM}) {
+    // Half a terabyte, so that it cannot be over before the signal comes.
+    const TemporaryFolder folder;
+    int status = Interrupted(
+        folder, signal, {"synth", "small", "-o", folder / "x.gguf", "--shape", "vocab_size=1000000,hidden_size=65536"});
+    ASSERT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), signal);
+    EXPECT_THAT(folder.Names(), IsEmpty());
+
+    // A checkpoint of zeros that takes no room on the disk.
+    const std::string header = Bytes(int32_t{65536}) + Bytes(int32_t{65536}) + Bytes(int32_t{1}) + Bytes(int32_t{1}) +
+                               Bytes(int32_t{1}) + Bytes(int32_t{1000}) + Bytes(int32_t{1});
+    WriteFile(folder / "stories.bin", header);
+    const uint64_t d = 65536;
+    const uint64_t elements = 1000 * d + 2 * d + 4 * d * d + 3 * d * d + d + d;
+    ASSERT_EQ(truncate((folder / "stories.bin").c_str(), static_cast<off_t>(28 + 4 * elements)), 0);
+    status = Interrupted(folder, signal, {"convert", folder / "stories.bin", "-o", folder / "x.gguf"});
+    ASSERT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), signal);
+    EXPECT_THAT(folder.Names(), ElementsAre("stories.bin"));
+  }
+}
+
+}  // namespace
+}  // namespace thimble::host

@@ -1,0 +1,198 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "host/commands/command.h"
+#include "host/formats/tensor_name.h"
+#include "host/models/convert.h"
+#include "host/studies/quant_search.h"
+#include "host/support/messages.h"
+#include "host/support/numbers.h"
+
+namespace thimble::host {
+namespace {
+
+// What each matrix was written in and why; a model's layers are mostly alike, so those that are come as one line.
+std::string TypesText(std::span<const ChosenType> types) {
+  std::map<std::string, std::vector<std::string>> groups;
+  for (const ChosenType& chosen : types) {
+    groups[fmt::format("{:4}  {}", DTypeName(chosen.type), chosen.why)].push_back(TensorName(chosen.id));
+  }
+  std::string text;
+  for (const auto& [group, names] : groups) {
+    const std::string which = names.size() == types.size() ? fmt::format("all {} matrices", names.size())
+                                                           : fmt::format("{}", fmt::join(names, ", "));
+    text += fmt::format("{}: {}\n", group, which);
+  }
+  return text;
+}
+
+WrittenType TypeNamed(std::string_view name) {
+  return name == "keep"   ? WrittenType::kKeep
+         : name == "f32"  ? WrittenType::kF32
+         : name == "q8_0" ? WrittenType::kQ8_0
+                          : WrittenType::kExact;
+}
+
+// "PATTERN=TYPE".
+std::optional<TypeRule> ParseRule(std::string_view text) {
+  const size_t equals = text.rfind('=');
+  if (equals == 0 || equals == text.npos) return std::nullopt;
+  const std::string_view type = text.substr(equals + 1);
+  if (type != "q8_0" && type != "f32" && type != "auto") return std::nullopt;
+  return TypeRule{std::string(text.substr(0, equals)), TypeNamed(type)};
+}
+
+// "KL divergence 0.00042 of at most 0.001, ...": lines for people.
+std::string QuantFoundText(const QuantFound& found, const QuantLimit& limit) {
+  const Divergence& d = *found.quality.divergence;
+  return fmt::format(
+      "KL divergence {:.6f} of at most {}, same top token {:.1f} %: over {} tokens of {}\n"
+      "a token reads {} of weights in a full scan, {} without rounding; {} models measured\n",
+      d.kld_mean, limit.kld_max, 100 * d.top_match, found.quality.tokens, found.text, Megabytes(found.token_bytes),
+      Megabytes(found.exact_token_bytes), found.measured);
+}
+
+// What the user typed.
+struct ConvertArguments {
+  ConvertOptions convert;
+  std::string type = "auto";
+  std::string quant = "none";
+  std::vector<std::string> rules;
+  std::optional<double> kld;
+  std::string kld_text;
+  std::string to = "gguf";
+};
+
+struct ConvertRequest {
+  ConvertOptions convert;
+  std::optional<QuantLimit> limit;  // --quant auto
+};
+
+Expected<ConvertRequest> RequestOf(const ConvertArguments& arguments) {
+  ConvertRequest request = {.convert = arguments.convert, .limit = {}};
+  ConvertOptions& convert = request.convert;
+  convert.types = {.dtype = TypeNamed(arguments.type),
+                   .quant = arguments.quant == "q8_0"     ? Quant::kQ8_0
+                            : arguments.quant == "hybrid" ? Quant::kHybrid
+                                                          : Quant::kNone};
+  for (const std::string& text : arguments.rules) {
+    const std::optional<TypeRule> rule = ParseRule(text);
+    if (!rule) {
+      return Sentence(fmt::format(
+          "--quant-tensor {}: give a pattern of names, =, and q8_0, f32 or auto: 'blk.*.ffn_*=q8_0'", Quote(text)));
+    }
+    convert.types.rules.push_back(*rule);
+  }
+  convert.to_folder = arguments.to == "folder";
+  if (convert.to_folder && arguments.type == "keep") {
+    return Sentence("--dtype keep: a tensor folder is float32; leave it out, or write a GGUF file");
+  }
+  if (convert.to_folder && (arguments.quant != "none" || !convert.types.rules.empty())) {
+    return Sentence("--quant: a tensor folder is float32; leave it out, or write a GGUF file");
+  }
+  if (arguments.quant == "auto") {
+    request.limit.emplace();
+    request.limit->kld_max = arguments.kld.value_or(request.limit->kld_max);
+    request.limit->text_file = arguments.kld_text;
+  } else if (arguments.kld || !arguments.kld_text.empty()) {
+    return Sentence("--kld and --kld-text: they are limits of --quant auto; give that, too");
+  }
+  return request;
+}
+
+void Print(const Converted& converted, const std::string& found_text) {
+  for (const std::string& note : converted.notes) ReportNote(note);
+  std::fputs((TypesText(converted.types) + found_text).c_str(), stdout);
+}
+
+Status Run(const ConvertArguments& arguments) {
+  THIMBLE_ASSIGN(const ConvertRequest request, RequestOf(arguments));
+  if (request.limit) {
+    THIMBLE_ASSIGN(const SearchedConversion searched, ConvertWithin(request.convert, *request.limit));
+    Print(searched.converted, QuantFoundText(searched.found, *request.limit));
+  } else {
+    THIMBLE_ASSIGN(const Converted converted, Convert(request.convert));
+    Print(converted, "");
+  }
+  return {};
+}
+
+}  // namespace
+
+void AddConvertCommand(CLI::App& app, int& exit_code) {
+  auto arguments = std::make_shared<ConvertArguments>();
+  CLI::App* command = app.add_subcommand(
+      "convert",
+      "Write a model as one GGUF file, or as a tensor folder, every number exactly as it was stored unless "
+      "--quant is given");
+  command
+      ->add_option("SRC", arguments->convert.source,
+                   "Hugging Face folder, GGUF file, card with one, or llama2.c .bin file")
+      ->required();
+  command->add_option("-o,--output", arguments->convert.out, "The file or folder to write; replaced if it is there")
+      ->required()
+      ->type_name("OUT");
+  command
+      ->add_option("--to", arguments->to,
+                   "gguf: one file; folder: one float32 file for each tensor, named as esp32_float32_weights/ has them")
+      ->check(CLI::IsMember({"gguf", "folder"}))
+      ->capture_default_str();
+  command
+      ->add_option("--tokenizer", arguments->convert.tokenizer,
+                   "SentencePiece's tokenizer.model, Hugging Face's tokenizer.json or llama2.c's tokenizer.bin, "
+                   "instead of the one that the model brings")
+      ->type_name("FILE");
+  command
+      ->add_option(
+          "--dtype", arguments->type,
+          "auto: in 16 bits where every number survives exactly, F16 or BF16; keep: as they are stored; f32: all "
+          "expanded to float32. Norms are always float32, and the numbers the same")
+      ->check(CLI::IsMember({"auto", "keep", "f32"}))
+      ->capture_default_str();
+  command
+      ->add_option("--quant", arguments->quant,
+                   "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; hybrid: the large ones "
+                   "only; auto: those that save most bytes of a token within the divergence that --kld allows. "
+                   "Matrices whose rows do not divide by 32 stay as --dtype says")
+      ->check(CLI::IsMember({"none", "q8_0", "hybrid", "auto"}))
+      ->capture_default_str();
+  command
+      ->add_option("--kld", arguments->kld,
+                   "The mean KL divergence from the model as it is that --quant auto may cause (default: 0.001)")
+      ->check(CLI::Range(0.0, 1e6))
+      ->type_name("MAX");
+  command
+      ->add_option("--kld-text", arguments->kld_text,
+                   "The text that it is measured by (default: texts that the model writes itself)")
+      ->type_name("FILE");
+  command
+      ->add_option("--quant-tensor", arguments->rules,
+                   "The type of the matrices that PATTERN names, whatever --quant says: q8_0, f32 or auto, as --dtype "
+                   "has it; of several that match, the last counts")
+      ->type_name("PATTERN=TYPE")
+      ->allow_extra_args(false);
+  command->footer(
+      "Examples:\n"
+      "  thimble convert Tiny-LLM -o tiny-llm.gguf\n"
+      "  thimble convert stories15M.bin --tokenizer tokenizer.bin -o stories15M.gguf\n"
+      "  thimble convert somebody-elses.gguf -o aligned.gguf --dtype keep\n"
+      "  thimble convert Tiny-LLM -o small.gguf --quant q8_0 --quant-tensor 'blk.*.attn_*=auto'\n"
+      "  thimble convert Tiny-LLM -o small.gguf --quant auto --kld 0.0002\n"
+      "  thimble convert Tiny-LLM --to folder -o esp32_float32_weights");
+  command->callback([arguments, &exit_code] {
+    const Status done = Run(*arguments);
+    exit_code = done ? 0 : ReportFailure(done.error());
+  });
+}
+
+}  // namespace thimble::host

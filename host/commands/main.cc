@@ -1,0 +1,80 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <iterator>
+#include <new>
+#include <string_view>
+
+#include "host/commands/command.h"
+#include "host/support/input_file.h"
+
+namespace thimble::host {
+namespace {
+
+constexpr char kExamples[] =
+    "Examples:\n"
+    "  thimble run -m card.img -p \"Once upon a time\"            a story, inside an ESP32-CAM's memory\n"
+    "  thimble convert Tiny-LLM -o tiny-llm.gguf                  a Hugging Face folder becomes one file\n"
+    "  thimble convert stories15M.bin -o stories.gguf --tokenizer tokenizer.bin\n"
+    "  thimble card tiny-llm.gguf -o card.img                     an SD card's image with it\n"
+    "  thimble verify card.img                                    is it sound?\n"
+    "  thimble plan tiny-llm.gguf --board esp32-cam               what it will need, and what a token reads\n"
+    "  thimble simulate tiny-llm.gguf --board esp32-cam           how fast it will be there, modelled\n"
+    "  thimble compare tiny-llm.gguf                              float32, 16 bits, 8 bits: speed and quality\n"
+    "  thimble bench -m tiny-llm.gguf                             how fast here, and what a token reads\n"
+    "  thimble synth tiny-llm -o synth.gguf                       a seeded model, for a try without a download\n"
+    "\n"
+    "thimble COMMAND --help shows the options of one command.";
+
+struct Command {
+  std::string_view name;
+  void (*add)(CLI::App& app, int& exit_code);
+};
+
+constexpr Command kCommands[] = {
+    {"run", AddRunCommand},           {"bench", AddBenchCommand},     {"convert", AddConvertCommand},
+    {"card", AddCardCommand},         {"synth", AddSynthCommand},     {"flash-image", AddFlashImageCommand},
+    {"inspect", AddInspectCommand},   {"prepare", AddPrepareCommand}, {"plan", AddPlanCommand},
+    {"simulate", AddSimulateCommand}, {"boards", AddBoardsCommand},   {"perplexity", AddPerplexityCommand},
+    {"compare", AddCompareCommand},   {"verify", AddVerifyCommand},   {"tokenize", AddTokenizeCommand},
+};
+
+// The one that is named, which spares a run the memory of the others; all where none is, for a list of them.
+void AddCommands(std::string_view name, CLI::App& app, int& exit_code) {
+  const auto* const named = std::ranges::find(kCommands, name, &Command::name);
+  if (named != std::end(kCommands)) return named->add(app, exit_code);
+  for (const Command& command : kCommands) command.add(app, exit_code);
+}
+
+}  // namespace
+}  // namespace thimble::host
+
+int main(int argc, char** argv) {
+  using namespace thimble::host;
+  int exit_code = 0;
+  const InputFiles inputs;
+  CLI::App app("Thimble runs language models that are larger than a microcontroller's memory, off its SD card.",
+               "thimble");
+  app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
+  AddCommands(argc > 1 ? argv[1] : "", app, exit_code);
+  app.footer(kExamples);  // last, because subcommands inherit it
+  app.require_subcommand(0, 1);
+  try {
+    app.parse(argc, argv);
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A command");
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    ReportFailure(error.what());
+    const auto chosen = app.get_subcommands();
+    std::fprintf(stderr, "Try 'thimble%s%s --help'.\n", chosen.empty() ? "" : " ",
+                 chosen.empty() ? "" : chosen.front()->get_name().c_str());
+    return kExitUsage;
+  } catch (const std::bad_alloc&) {
+    return ReportFailure("this computer has no memory left for what was asked");
+  } catch (const std::exception& error) {
+    return ReportFailure(error.what());
+  }
+  return exit_code;
+}

@@ -1,0 +1,42 @@
+#include "host/commands/plan_options.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <string>
+
+#include "engine/formats/index_file.h"
+
+namespace thimble::host {
+
+void AddPlanOptions(CLI::App& command, PlanRequest& request) {
+  command.add_option_function<std::string>(
+      "--plan",
+      [&request](const std::string& plan) {
+        request.original = plan == "original";
+        request.file = request.original ? "" : plan;
+      },
+      "'original', the plan this system started from, or a file that 'thimble plan -o' wrote");
+  command.add_option("-c,--ctx-size", request.n_ctx,
+                     "positions of context; 0: the model's (default: the plan's, or 0)");
+  static const std::map<std::string, plan::HeadMode> kModes = {
+      {"auto", plan::HeadMode::kAuto}, {"full", plan::HeadMode::kFull}, {"screen", plan::HeadMode::kScreen}};
+  command
+      .add_option("--head", request.head,
+                  "how the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
+                  "or 'auto', whatever reads less (default: auto); the token is the same")
+      ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description(""))
+      ->type_name("auto|full|screen");
+}
+
+void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
+  command
+      .add_option("--screen-bits", bits,
+                  "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
+                  "fewest bytes)")
+      ->delimiter(',')
+      ->expected(2, static_cast<int>(formats::kMaxStages))
+      ->check(CLI::Range(1u, formats::kMaxScreenBits))
+      ->type_name("4,3");
+}
+
+}  // namespace thimble::host

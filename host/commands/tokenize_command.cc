@@ -1,0 +1,143 @@
+// thimble tokenize: a text as the model sees it.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/text/tokenizer.h"
+#include "engine/text/utf8.h"
+#include "host/commands/command.h"
+#include "host/commands/model_options.h"
+#include "host/commands/result_json.h"
+#include "host/models/loaded_model.h"
+#include "host/models/loaded_tokenizer.h"
+#include "host/support/input_file.h"
+#include "host/support/utf8.h"
+
+namespace thimble::host {
+namespace {
+
+struct TokenizeCommandOptions {
+  ModelRequest model;
+  std::string prompt;
+  std::string prompt_file;
+  bool from_stdin = false;
+  bool ids_only = false;
+  bool no_bos = false;
+  bool show_count = false;
+  bool json = false;
+};
+
+constexpr uint64_t kMaxTextBytes = 16 << 20;
+
+Expected<std::string> ReadStandardInput() {
+  std::string text;
+  std::vector<char> piece(1 << 16);
+  while (const size_t n = std::fread(piece.data(), 1, piece.size(), stdin)) {
+    text.append(piece.data(), n);
+    if (text.size() > kMaxTextBytes) {
+      return Sentence(fmt::format("standard input has more than {} bytes: give a shorter text", kMaxTextBytes));
+    }
+  }
+  if (std::ferror(stdin) != 0) return Sentence("cannot read standard input");
+  return text;
+}
+
+Expected<std::string> ReadText(const TokenizeCommandOptions& options) {
+  if (options.from_stdin || options.prompt_file == "-") return ReadStandardInput();
+  if (!options.prompt_file.empty()) return ReadWholeFile(options.prompt_file, kMaxTextBytes);
+  return options.prompt;
+}
+
+// The text a token stands for, as JSON: a string or, when it is no whole character, its bytes, as llama.cpp's server
+// has it.
+nlohmann::ordered_json PieceJson(const text::Tokenizer& tokenizer, TokenId id) {
+  std::string piece(tokenizer.Piece(id));
+  if (tokenizer.Type(id) != text::TokenType::kByte) {
+    for (size_t at = 0; (at = piece.find('\xff', at)) != piece.npos; at += text::kReplacementCharacter.size()) {
+      piece.replace(at, 1, text::kReplacementCharacter);
+    }
+  }
+  if (IsUtf8(piece)) return piece;
+  nlohmann::ordered_json bytes = nlohmann::ordered_json::array();
+  for (const char c : piece) bytes.push_back(static_cast<uint8_t>(c));
+  return bytes;
+}
+
+// The same for people.
+std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
+  if (id == tokenizer.bos()) return "(begin)";
+  if (id == tokenizer.eos()) return "(end)";
+  switch (tokenizer.Type(id)) {
+    case text::TokenType::kControl:
+      return "(control)";
+    case text::TokenType::kUnknown:
+      return "(unknown)";
+    case text::TokenType::kByte:
+      return fmt::format("<0x{:02X}>", static_cast<uint8_t>(tokenizer.Piece(id)[0]));
+    default:
+      return PieceJson(tokenizer, id).dump();
+  }
+}
+
+Status Tokenize(const TokenizeCommandOptions& options) {
+  THIMBLE_ASSIGN(const std::string text, ReadText(options));
+  THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.model));
+  THIMBLE_ASSIGN(const LoadedTokenizer loaded_tokenizer, loaded->LoadTokenizer());
+  const text::Tokenizer& tokenizer = loaded_tokenizer.get();
+
+  const auto encoded = loaded_tokenizer.Encode(text, tokenizer.add_bos() && !options.no_bos);
+  if (!encoded) return loaded->Failure(encoded.error());
+  const std::vector<TokenId>& ids = *encoded;
+
+  std::string out;
+  if (options.json) {
+    nlohmann::ordered_json pieces = nlohmann::ordered_json::array();
+    for (const TokenId id : ids) pieces.push_back(PieceJson(tokenizer, id));
+    out = nlohmann::ordered_json{{"ids", ids}, {"pieces", pieces}, {"count", ids.size()}}.dump() + "\n";
+  } else {
+    if (options.ids_only) out = fmt::format("[{}]\n", fmt::join(ids, ", "));
+    for (size_t i = 0; i < ids.size() && !options.ids_only; ++i) {
+      out += fmt::format("{:>6} -> {}\n", ids[i], PieceText(tokenizer, ids[i]));
+    }
+    if (options.show_count) out += fmt::format("Total number of tokens: {}\n", ids.size());
+  }
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  return {};
+}
+
+}  // namespace
+
+void AddTokenizeCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<TokenizeCommandOptions>();
+  CLI::App* tokenize =
+      app.add_subcommand("tokenize", "Show the tokens of a text, with the begin token if the model has one");
+  AddModelOptions(*tokenize, ModelArgument::kFlag, options->model);
+  CLI::Option_group* text = tokenize->add_option_group("Text");
+  text->add_option("-p,--prompt", options->prompt, "The text");
+  text->add_option("-f,--file", options->prompt_file, "Read the text from this file, all of it; -: standard input");
+  text->add_flag("--stdin", options->from_stdin, "Read the text from standard input");
+  text->require_option(1);
+  tokenize->add_flag("--ids", options->ids_only, "Only the ids: [1, 2, 3]");
+  tokenize->add_flag("--no-bos", options->no_bos, "Without the begin token");
+  tokenize->add_flag("--show-count", options->show_count, "Say how many there are, on a line at the end");
+  tokenize->add_flag("--json", options->json,
+                     "One JSON object: ids, pieces (the bytes of one that is no whole character), count");
+  tokenize->footer(
+      "Examples:\n"
+      "  thimble tokenize -m stories.gguf -p \"Once upon a time\"\n"
+      "  thimble tokenize -m card.img -f prompt.txt --ids");
+  tokenize->callback([options, &exit_code] {
+    const Status result = Tokenize(*options);
+    exit_code = result ? 0 : ReportFailure(result.error());
+  });
+}
+
+}  // namespace thimble::host

@@ -1,0 +1,50 @@
+// A model on its way from one file format to another: what every reader hands to the GGUF writer.
+#ifndef THIMBLE_HOST_FORMATS_CHECKPOINT_H_
+#define THIMBLE_HOST_FORMATS_CHECKPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/tensor.h"
+#include "host/formats/vocabulary.h"
+#include "host/support/errors.h"
+
+namespace thimble::host {
+
+// The numbers of a model, read piece by piece.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // The type that the tensor's numbers have where they are stored: each fits it exactly. kF32 where nothing says more.
+  virtual DType StoredType(TensorId) const { return DType::kF32; }
+
+  // Fills `out`, whole rows of DimsOf(id.kind) from `first_row`, with float32 values that equal the stored ones
+  // exactly. Rows of q and k come interleaved, as GGUF keeps them. Fails when the disk does, and on a value that is NaN
+  // or infinite, naming the tensor as its source does.
+  virtual Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) = 0;
+
+  // The same rows as they are stored: of tensors that StoredType() calls Q8_0, whose blocks their numbers do not tell.
+  virtual Status ReadStoredRows(TensorId, uint32_t, std::span<std::byte>) {
+    return Sentence("This source has no blocks");
+  }
+};
+
+struct Checkpoint {
+  std::string name;  // general.name
+  ModelShape shape;
+  bool tied = false;  // the LM head is the token embedding; kLmHead is never asked for
+  Vocabulary vocabulary;
+  std::unique_ptr<WeightSource> weights;
+  std::vector<std::string> notes;            // what the user should know, one sentence each
+  std::vector<std::string> tokenizer_files;  // a tokenizer.model and a tokenizer.json that came with it, to be copied
+  std::vector<std::string> inputs;           // paths of the files it is read from, which no output may replace
+};
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_FORMATS_CHECKPOINT_H_

@@ -1,0 +1,505 @@
+#include "host/formats/tokenizer_json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "host/support/json_text.h"
+
+namespace thimble::host {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kSpaceSymbol = "\u2581";
+constexpr std::string_view kInstead = "pass the model's tokenizer.model with --tokenizer";
+constexpr TokenId kNone = std::numeric_limits<TokenId>::max();
+
+// The "type" of an object such as {"type": "Metaspace", ...}.
+Expected<std::string> TypeOf(const json& object, const std::string& place) {
+  if (object.is_object()) {
+    const auto type = object.find("type");
+    if (type != object.end() && type->is_string()) return type->get<std::string>();
+  }
+  return Sentence(fmt::format("{} must be an object with a type", place));
+}
+
+// The parts of `object`: itself, or what its "Sequence" lists under `list_key`; none for null.
+Expected<std::vector<const json*>> PartsOf(const JsonKeys& keys, const char* key, const char* list_key) {
+  const json* object = keys.Find(key);
+  std::vector<const json*> parts;
+  if (object == nullptr) return parts;
+  THIMBLE_ASSIGN(const std::string type, TypeOf(*object, keys.path() + ": " + key));
+  if (type != "Sequence") {
+    parts.push_back(object);
+    return parts;
+  }
+  const auto list = object->find(list_key);
+  if (list == object->end() || !list->is_array()) return keys.Refuse(key, "is a Sequence without parts");
+  for (const json& part : *list) parts.push_back(&part);
+  return parts;
+}
+
+// How spaces are treated.
+struct Spaces {
+  bool escaped = false;            // a space becomes U+2581
+  bool prefix = false;             // one is put in front of a text
+  bool prefix_by_need = false;     // unless the text begins with one
+  bool prefix_everywhere = false;  // and of what follows an added token
+  bool split = false;              // no token has U+2581 after something else
+};
+
+Status ReadNormalizer(const JsonKeys& keys, Spaces& spaces) {
+  THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "normalizer", "normalizers"));
+  for (const json* part : parts) {
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": normalizer"));
+    if (type == "Prepend" && part->value("prepend", json()) == kSpaceSymbol) {
+      spaces.prefix = spaces.prefix_everywhere = true;
+    } else if (type == "Replace" && part->value("pattern", json()) == json{{"String", " "}} &&
+               part->value("content", json()) == kSpaceSymbol) {
+      spaces.escaped = true;
+    } else {
+      return keys.Refuse("normalizer", fmt::format("has a step {}, which changes texts in a way that is not read; {}",
+                                                   Quote(part->dump()), kInstead));
+    }
+  }
+  return {};
+}
+
+Status ReadMetaspace(const json& metaspace, const std::string& path, Spaces& spaces) {
+  const std::string place = path + ": Metaspace";
+  const JsonKeys keys(metaspace, place);
+  THIMBLE_ASSIGN(const std::optional<std::string> replacement, keys.Text("replacement"));
+  if (replacement.value_or("") != kSpaceSymbol) return keys.Refuse("replacement", "must be U+2581");
+  THIMBLE_ASSIGN(const bool add_prefix_space, keys.Flag("add_prefix_space", true));
+  THIMBLE_ASSIGN(const std::optional<std::string> stored, keys.Text("prepend_scheme"));
+  const std::string scheme = stored.value_or(add_prefix_space ? "always" : "never");
+  if (scheme != "always" && scheme != "first" && scheme != "never") {
+    return keys.Refuse("prepend_scheme",
+                       fmt::format("is \"{}\"; only always, first and never are read", Quote(scheme)));
+  }
+  THIMBLE_ASSIGN(spaces.split, keys.Flag("split", true));
+  spaces.escaped = true;
+  if (scheme == "never" || spaces.prefix) return {};
+  spaces.prefix = spaces.prefix_by_need = true;
+  spaces.prefix_everywhere = scheme == "always";
+  return {};
+}
+
+Expected<Spaces> ReadSpaces(const JsonKeys& keys) {
+  Spaces spaces;
+  THIMBLE_TRY(ReadNormalizer(keys, spaces));
+  THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "pre_tokenizer", "pretokenizers"));
+  for (const json* part : parts) {
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": pre_tokenizer"));
+    if (type == "ByteLevel") {
+      return keys.Refuse("pre_tokenizer",
+                         "is \"ByteLevel\", GPT-2's kind; only tokenizers of SentencePiece's kind are read");
+    }
+    if (type != "Metaspace" || parts.size() != 1) {
+      return keys.Refuse("pre_tokenizer",
+                         fmt::format("has a step \"{}\"; only one Metaspace is read; {}", Quote(type), kInstead));
+    }
+    THIMBLE_TRY(ReadMetaspace(*part, keys.path(), spaces));
+  }
+  if (!spaces.escaped) {
+    return Sentence(fmt::format(
+        "{}: nothing turns a space into U+2581, so this is no tokenizer of SentencePiece's kind", keys.path()));
+  }
+  return spaces;
+}
+
+Status CheckDecoder(const JsonKeys& keys) {
+  THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "decoder", "decoders"));
+  for (const json* part : parts) {
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": decoder"));
+    if (type != "Replace" && type != "ByteFallback" && type != "Fuse" && type != "Strip" && type != "Metaspace") {
+      return keys.Refuse("decoder", fmt::format("has a step \"{}\", which is not read; {}", Quote(type), kInstead));
+    }
+  }
+  return {};
+}
+
+// The options of the model.
+struct Bpe {
+  std::optional<std::string> unk_token;
+  bool byte_fallback = false;
+};
+
+Expected<Bpe> ReadBpe(const JsonKeys& keys) {
+  THIMBLE_ASSIGN(const std::optional<std::string> type, keys.Text("type"));
+  if (type && *type != "BPE") {
+    return keys.Refuse("type", fmt::format("is \"{}\"; only \"BPE\" is read", Quote(*type)));
+  }
+  if (const json* dropout = keys.Find("dropout"); dropout != nullptr && *dropout != 0) {
+    return keys.Refuse("dropout", "is set; only tokenizers that always split alike are read");
+  }
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    THIMBLE_ASSIGN(const std::optional<std::string> affix, keys.Text(key));
+    if (affix && !affix->empty()) return keys.Refuse(key, "is set; SentencePiece's tokenizers have none");
+  }
+  THIMBLE_ASSIGN(const bool ignore_merges, keys.Flag("ignore_merges", false));
+  if (ignore_merges) return keys.Refuse("ignore_merges", "is true; only tokenizers that follow their merges are read");
+  Bpe bpe;
+  THIMBLE_ASSIGN(bpe.unk_token, keys.Text("unk_token"));
+  THIMBLE_ASSIGN(bpe.byte_fallback, keys.Flag("byte_fallback", false));
+  THIMBLE_ASSIGN(const bool fuse_unk, keys.Flag("fuse_unk", false));
+  if (!bpe.byte_fallback && !(bpe.unk_token && fuse_unk)) {
+    return Sentence(
+        fmt::format("{} has neither byte_fallback nor both unk_token and fuse_unk, so this is no tokenizer of "
+                    "SentencePiece's kind",
+                    keys.path()));
+  }
+  return bpe;
+}
+
+class Reader {
+ public:
+  Reader(const json& root, const std::string& path, std::vector<std::string>& notes)
+      : root_(root), path_(path), notes_(notes) {}
+
+  Expected<Vocabulary> Read() {
+    const JsonKeys keys(root_, path_);
+    const json* model = keys.Find("model");
+    if (model == nullptr || !model->is_object()) return keys.Refuse("model", "must be an object");
+    const std::string place = path_ + ": model";
+    const JsonKeys model_keys(*model, place);
+    THIMBLE_ASSIGN(const Bpe bpe, ReadBpe(model_keys));
+    THIMBLE_ASSIGN(const Spaces spaces, ReadSpaces(keys));
+    THIMBLE_TRY(CheckDecoder(keys));
+    THIMBLE_TRY(ReadTokens(model_keys, keys));
+    THIMBLE_TRY(SetTypes(bpe));
+    if (spaces.split && !bpe.byte_fallback && !ids_.contains(kSpaceSymbol)) {
+      // Unknown characters of neighbouring words would be fused.
+      return Sentence(fmt::format("{}: U+2581 is no token, and there is no byte_fallback", path_));
+    }
+    THIMBLE_TRY(ReadMerges(model_keys, spaces.split));
+    SetScores();
+    THIMBLE_TRY(ReadPostProcessor(keys));
+    vocabulary_.add_space_prefix = spaces.prefix;
+    AddNotes(spaces);
+    return std::move(vocabulary_);
+  }
+
+ private:
+  struct Merge {
+    uint64_t pair = 0;  // left id, right id
+    uint32_t rank = 0;
+    TokenId result = 0;
+  };
+
+  static uint64_t PairOf(TokenId left, TokenId right) { return uint64_t{left} << 32 | right; }
+
+  Status AddToken(std::string_view token, const json& id) {
+    if (token.empty() || token.size() > text::kMaxTokenBytes) {
+      return Sentence(
+          fmt::format("{}: token {} must have 1 to {} bytes", path_, Quote(id.dump()), text::kMaxTokenBytes));
+    }
+    if (!id.is_number_unsigned() || id.get<uint64_t>() >= kNone) {
+      return Sentence(fmt::format("{}: \"{}\" must have a token id, not {}", path_, Quote(token), Quote(id.dump())));
+    }
+    const auto [same_id, is_new] = by_id_.emplace(static_cast<TokenId>(id.get<uint64_t>()), token);
+    if (!is_new) {
+      return Sentence(fmt::format("{}: \"{}\" and \"{}\" have the same id {}", path_, Quote(same_id->second),
+                                  Quote(token), same_id->first));
+    }
+    ids_.emplace(token, same_id->first);
+    return {};
+  }
+
+  // The vocabulary and the added tokens, one for each id.
+  Status ReadTokens(const JsonKeys& model, const JsonKeys& keys) {
+    const json* vocab = model.Find("vocab");
+    if (vocab == nullptr || !vocab->is_object()) return model.Refuse("vocab", "must be an object of tokens");
+    for (const auto& [token, id] : vocab->items()) {
+      if (token.find(' ') != token.npos) {
+        return model.Refuse("vocab", fmt::format("has \"{}\" with a space, which should be U+2581", Quote(token)));
+      }
+      THIMBLE_TRY(AddToken(token, id));
+    }
+    THIMBLE_TRY(ReadAddedTokens(keys));
+    for (const auto& [id, token] : by_id_) {
+      if (id != vocabulary_.tokens.size()) {
+        return Sentence(
+            fmt::format("{}: there are tokens after {}, but none of this id", path_, vocabulary_.tokens.size()));
+      }
+      vocabulary_.Add(std::string(token), 0, TokenType::kNormal);
+    }
+    return {};
+  }
+
+  Status ReadAddedTokens(const JsonKeys& keys) {
+    const json* added = keys.Find("added_tokens");
+    if (added == nullptr) return {};
+    if (!added->is_array()) return keys.Refuse("added_tokens", "must be an array");
+    for (const json& token : *added) {
+      const std::string place = fmt::format("{}: added token {}", path_, added_.size());
+      if (!token.is_object()) return Sentence(place + " must be an object");
+      const JsonKeys token_keys(token, place);
+      const auto content = token.find("content");
+      const json* id = token_keys.Find("id");
+      if (content == token.end() || !content->is_string() || id == nullptr) {
+        return Sentence(place + " must have an id and a content");
+      }
+      const auto& text = content->get_ref<const std::string&>();
+      THIMBLE_ASSIGN(const bool special, token_keys.Flag("special", false));
+      for (const char* key : {"single_word", "lstrip", "rstrip"}) {
+        THIMBLE_ASSIGN(const bool flag, token_keys.Flag(key, false));
+        if (flag && !special)
+          return token_keys.Refuse(key, fmt::format("is true for \"{}\", which is not read", Quote(text)));
+      }
+      const auto known = ids_.find(text);
+      if (known == ids_.end()) {
+        THIMBLE_TRY(AddToken(text, *id));
+      } else if (*id != known->second) {
+        return Sentence(fmt::format("{} is \"{}\" with the id {}, but the vocabulary has it with {}", place,
+                                    Quote(text), Quote(id->dump()), known->second));
+      }
+      if (!added_.emplace(ids_.find(text)->second, special).second) {
+        return Sentence(fmt::format("{} is \"{}\", which stands there twice", place, Quote(text)));
+      }
+    }
+    return {};
+  }
+
+  Status SetTypes(const Bpe& bpe) {
+    for (const auto& [id, special] : added_) {
+      vocabulary_.types[id] = special ? TokenType::kControl : TokenType::kUserDefined;
+    }
+    if (bpe.byte_fallback) {
+      for (int byte = 0; byte < 256; ++byte) {
+        const std::string name = ByteTokenName(static_cast<uint8_t>(byte));
+        const auto it = ids_.find(name);
+        if (it == ids_.end()) return Sentence(fmt::format("{}: byte_fallback is on, but there is no {}", path_, name));
+        vocabulary_.types[it->second] = TokenType::kByte;
+      }
+    }
+    if (bpe.unk_token) {
+      const auto it = ids_.find(*bpe.unk_token);
+      if (it == ids_.end()) {
+        return Sentence(fmt::format("{}: unk_token is \"{}\", which is no token", path_, Quote(*bpe.unk_token)));
+      }
+      vocabulary_.types[it->second] = TokenType::kUnknown;
+      vocabulary_.unk = it->second;
+    }
+    return {};
+  }
+
+  // A merge as "left right" or ["left", "right"].
+  Expected<std::pair<std::string_view, std::string_view>> PartsOfMerge(const json& merge, size_t rank) const {
+    if (merge.is_string()) {
+      const std::string_view text = merge.get_ref<const std::string&>();
+      const size_t space = text.find(' ');
+      if (space != text.npos && text.find(' ', space + 1) == text.npos) {
+        return std::pair(text.substr(0, space), text.substr(space + 1));
+      }
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      return std::pair<std::string_view, std::string_view>(merge[0].get_ref<const std::string&>(),
+                                                           merge[1].get_ref<const std::string&>());
+    }
+    return Sentence(fmt::format("{}: merge {} must be two tokens, not {}", path_, rank, Quote(merge.dump())));
+  }
+
+  Status ReadMerges(const JsonKeys& model, bool split) {
+    const json* merges = model.Find("merges");
+    constexpr size_t kMaxMerges = size_t{1} << 24;  // up to here float32 has every whole number
+    if (merges == nullptr || !merges->is_array() || merges->size() > kMaxMerges) {
+      return model.Refuse("merges", fmt::format("must be an array of at most {} merges", kMaxMerges));
+    }
+    num_merges_ = static_cast<uint32_t>(merges->size());
+    for (uint32_t rank = 0; rank < num_merges_; ++rank) {
+      THIMBLE_ASSIGN(const auto parts, PartsOfMerge((*merges)[rank], rank));
+      const auto left = ids_.find(parts.first);
+      const auto right = ids_.find(parts.second);
+      const auto result = ids_.find(std::string(parts.first) + std::string(parts.second));
+      const auto refuse = [&](std::string_view what) {
+        return Sentence(fmt::format("{}: merge {} (\"{}\", \"{}\") {}", path_, rank, Quote(parts.first),
+                                    Quote(parts.second), what));
+      };
+      if (left == ids_.end() || right == ids_.end() || result == ids_.end()) {
+        return refuse("is of tokens that are not in the vocabulary");
+      }
+      const std::array<TokenId, 3> ids = {left->second, right->second, result->second};
+      // What is added is found in a text before anything is merged.
+      if (std::ranges::any_of(ids, [&](TokenId id) { return added_.contains(id); })) continue;
+      if (std::ranges::any_of(ids, [&](TokenId id) { return vocabulary_.types[id] != TokenType::kNormal; })) {
+        return refuse("is of byte tokens or the unknown token");
+      }
+      if (split && parts.second.starts_with(kSpaceSymbol)) continue;
+      merges_.push_back({PairOf(ids[0], ids[1]), rank, ids[2]});
+    }
+    std::ranges::sort(merges_, {}, [](const Merge& merge) { return std::pair(merge.pair, merge.rank); });
+    const auto twice = std::ranges::adjacent_find(merges_, {}, &Merge::pair);
+    if (twice != merges_.end()) {
+      return Sentence(fmt::format("{}: merges {} and {} are the same", path_, twice->rank, (twice + 1)->rank));
+    }
+    return {};
+  }
+
+  const Merge* FindMerge(TokenId left, TokenId right) const {
+    if (left == kNone || right == kNone) return nullptr;
+    const auto it = std::ranges::lower_bound(merges_, PairOf(left, right), {}, &Merge::pair);
+    return it == merges_.end() || it->pair != PairOf(left, right) ? nullptr : &*it;
+  }
+
+  // The rank of the last merge of `token` alone, if merging makes it one.
+  std::optional<uint32_t> RankOf(std::string_view token) const;
+
+  void SetScores() {
+    for (TokenId id = 0; id < vocabulary_.tokens.size(); ++id) {
+      if (vocabulary_.types[id] != TokenType::kNormal) continue;
+      const std::string& token = vocabulary_.tokens[id];
+      const std::optional<uint32_t> rank = RankOf(token);
+      vocabulary_.scores[id] = 0.0f - static_cast<float>(rank.value_or(num_merges_));
+      if (!rank && token.size() > CharacterBytes(token)) vocabulary_.types[id] = TokenType::kUnused;
+    }
+  }
+
+  static size_t CharacterBytes(std::string_view text) {
+    const auto lead = static_cast<uint8_t>(text[0]);
+    return lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  }
+
+  Expected<TokenId> SpecialOf(const json& piece, const json& post_processor) const {
+    const auto special = piece.find("SpecialToken");
+    const auto tokens = post_processor.find("special_tokens");
+    if (special != piece.end() && special->is_object() && tokens != post_processor.end() && tokens->is_object()) {
+      const auto name = special->find("id");
+      const auto token = name != special->end() && name->is_string() ? tokens->find(name->get_ref<const std::string&>())
+                                                                     : tokens->end();
+      if (token != tokens->end() && token->is_object()) {
+        const json ids = token->value("ids", json());
+        if (ids.is_array() && ids.size() == 1 && ids[0].is_number_unsigned() &&
+            ids[0].get<uint64_t>() < vocabulary_.tokens.size()) {
+          return static_cast<TokenId>(ids[0].get<uint64_t>());
+        }
+      }
+    }
+    return Sentence(
+        fmt::format("{}: the post_processor's {} is no token of the vocabulary", path_, Quote(piece.dump())));
+  }
+
+  // A template of one text: at most a beginning before it and an end behind it.
+  Status ReadPostProcessor(const JsonKeys& keys) {
+    vocabulary_.bos = FindSpecial("<s>");
+    vocabulary_.eos = FindSpecial("</s>");
+    vocabulary_.add_bos = false;
+    THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "post_processor", "processors"));
+    if (parts.empty()) return {};
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*parts[0], path_ + ": post_processor"));
+    if (parts.size() != 1 || type != "TemplateProcessing") {
+      return keys.Refuse("post_processor",
+                         fmt::format("is \"{}\"; only one TemplateProcessing is read; {}", Quote(type), kInstead));
+    }
+    const json single = parts[0]->value("single", json());
+    bool has_text = false;
+    bool has_end = false;
+    for (const json& piece : single) {
+      const bool is_text = piece.is_object() && piece.contains("Sequence");
+      if (!piece.is_object() || (has_text && is_text) || (!has_text && vocabulary_.add_bos && !is_text) || has_end) {
+        return keys.Refuse("post_processor", "must put at most one token before a text and one behind it");
+      }
+      if (is_text) {
+        has_text = true;
+        continue;
+      }
+      THIMBLE_ASSIGN(const TokenId id, SpecialOf(piece, *parts[0]));
+      (has_text ? vocabulary_.eos : vocabulary_.bos) = id;
+      (has_text ? has_end : vocabulary_.add_bos) = true;
+    }
+    if (!has_text) return keys.Refuse("post_processor", "must be a template with one text");
+    if (has_end) notes_.push_back(fmt::format("{} puts an end behind a text; none is put behind a prompt", path_));
+    return {};
+  }
+
+  std::optional<TokenId> FindSpecial(std::string_view name) const {
+    const auto it = ids_.find(name);
+    if (it == ids_.end() || vocabulary_.types[it->second] != TokenType::kControl) return std::nullopt;
+    return it->second;
+  }
+
+  void AddNotes(const Spaces& spaces) {
+    if (spaces.prefix_by_need) {
+      notes_.push_back(fmt::format(
+          "{} puts no space before a text that begins with one; here every text gets one, as with a tokenizer.model",
+          path_));
+    }
+    if (spaces.prefix_everywhere &&
+        std::ranges::find(vocabulary_.types, TokenType::kUserDefined) != vocabulary_.types.end()) {
+      notes_.push_back(fmt::format(
+          "{} puts a space behind its added tokens; here only the start of a text gets one, as with a tokenizer.model",
+          path_));
+    }
+  }
+
+  const json& root_;
+  const std::string& path_;
+  std::vector<std::string>& notes_;
+  std::map<TokenId, std::string_view> by_id_;  // into root_
+  std::map<std::string_view, TokenId, std::less<>> ids_;
+  std::map<TokenId, bool> added_;  // whether it is special
+  std::vector<Merge> merges_;      // by pair
+  uint32_t num_merges_ = 0;
+  Vocabulary vocabulary_;
+};
+
+// Merges as huggingface/tokenizers does: of all pairs the one of the lowest rank, the leftmost of equal ones.
+std::optional<uint32_t> Reader::RankOf(std::string_view token) const {
+  struct Symbol {
+    TokenId id = kNone;
+    size_t previous = 0;
+    size_t next = 0;
+  };
+  std::vector<Symbol> symbols;
+  for (size_t at = 0; at < token.size();) {
+    const std::string_view character = token.substr(at, CharacterBytes(token.substr(at)));
+    at += character.size();
+    const auto it = ids_.find(character);
+    const bool merges = it != ids_.end() && vocabulary_.types[it->second] == TokenType::kNormal;
+    symbols.push_back({merges ? it->second : kNone, symbols.size() - 1, symbols.size() + 1});
+  }
+  const size_t end = symbols.size();
+  std::set<std::pair<uint32_t, size_t>> pairs;  // rank, left symbol
+  const auto merge_at = [&](size_t left) -> const Merge* {
+    return symbols[left].next == end ? nullptr : FindMerge(symbols[left].id, symbols[symbols[left].next].id);
+  };
+  const auto insert = [&](size_t left) {
+    if (const Merge* merge = merge_at(left)) pairs.emplace(merge->rank, left);
+  };
+  const auto erase = [&](size_t left) {
+    if (const Merge* merge = merge_at(left)) pairs.erase({merge->rank, left});
+  };
+  for (size_t i = 0; i < end; ++i) insert(i);
+  uint32_t last_rank = 0;
+  while (!pairs.empty()) {
+    const size_t left = pairs.begin()->second;
+    const size_t right = symbols[left].next;
+    const Merge merge = *merge_at(left);
+    if (left != 0) erase(symbols[left].previous);
+    erase(left);
+    erase(right);
+    symbols[left].id = merge.result;
+    symbols[left].next = symbols[right].next;
+    if (symbols[right].next != end) symbols[symbols[right].next].previous = left;
+    if (left != 0) insert(symbols[left].previous);
+    insert(left);
+    last_rank = merge.rank;
+  }
+  if (end < 2 || symbols[0].next != end) return std::nullopt;
+  return last_rank;
+}
+
+}  // namespace
+
+Expected<Vocabulary> ParseTokenizerJson(std::string_view text, const std::string& path,
+                                        std::vector<std::string>& notes) {
+  THIMBLE_ASSIGN(const json root, ParseJsonObject(text, path));
+  return Reader(root, path, notes).Read();
+}
+
+}  // namespace thimble::host

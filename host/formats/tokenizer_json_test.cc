@@ -1,0 +1,447 @@
+#include "host/formats/tokenizer_json.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <set>
+
+#include "host/formats/sentencepiece_model.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/test_vocabulary.h"
+
+namespace thimble::host {
+namespace {
+
+using namespace thimble::tests;
+using nlohmann::json;
+using testing::AllOf;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+constexpr char kSpace[] = "\u2581";
+
+Vocabulary Parse(const json& tokenizer, std::vector<std::string>* notes = nullptr) {
+  std::vector<std::string> ignored;
+  const auto vocabulary = ParseTokenizerJson(tokenizer.dump(), "FILE", notes == nullptr ? ignored : *notes);
+  EXPECT_TRUE(vocabulary) << vocabulary.error();
+  return vocabulary.value_or(Vocabulary());
+}
+
+std::string RefusalOf(const std::string& text) {
+  std::vector<std::string> notes;
+  const auto vocabulary = ParseTokenizerJson(text, "FILE", notes);
+  EXPECT_FALSE(vocabulary) << text.substr(0, 200);
+  const std::string sentence = vocabulary ? "" : vocabulary.error();
+  EXPECT_THAT(sentence, AllOf(StartsWith("FILE"), Not(EndsWith("."))));
+  return sentence;
+}
+std::string Refusal(const json& tokenizer) { return RefusalOf(tokenizer.dump()); }
+
+LoadedTokenizer Load(const Vocabulary& vocabulary) {
+  TestVocabulary test;
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    test.Add(vocabulary.tokens[id], vocabulary.scores[id], vocabulary.types[id]);
+  }
+  test.add_space_prefix = vocabulary.add_space_prefix;
+  return LoadedTokenizer(test);
+}
+
+std::vector<std::string> Characters(const std::string& text) {
+  std::vector<std::string> characters;
+  for (char c : text) {
+    if ((static_cast<unsigned char>(c) & 0xc0) != 0x80) characters.emplace_back();
+    characters.back() += c;
+  }
+  return characters;
+}
+
+// What huggingface/tokenizers does with the merges of a tokenizer.json, written plainly.
+class PlainBpe {
+ public:
+  explicit PlainBpe(const json& tokenizer)
+      : vocab_(tokenizer["model"]["vocab"]),
+        byte_fallback_(tokenizer["model"]["byte_fallback"]),
+        prefix_(!tokenizer["normalizer"].is_null()),
+        split_(!tokenizer["pre_tokenizer"].is_null() && tokenizer["pre_tokenizer"]["split"].get<bool>()) {
+    int rank = 0;
+    for (const json& merge : tokenizer["model"]["merges"]) {
+      ranks_[{merge[0].get<std::string>(), merge[1].get<std::string>()}] = rank++;
+    }
+  }
+
+  std::vector<TokenId> Encode(const std::string& text) const {
+    std::string escaped = prefix_ && !text.empty() ? kSpace : "";
+    for (char c : text) escaped += c == ' ' ? std::string(kSpace) : std::string(1, c);
+    std::vector<TokenId> ids;
+    std::vector<std::string> word;
+    for (const std::string& character : Characters(escaped)) {
+      if (split_ && character == kSpace) EncodeWord(std::move(word), ids);
+      if (split_ && character == kSpace) word.clear();
+      word.push_back(character);
+    }
+    EncodeWord(std::move(word), ids);
+    return ids;
+  }
+
+ private:
+  void EncodeWord(std::vector<std::string> word, std::vector<TokenId>& ids) const {
+    while (true) {
+      int best = -1;
+      size_t at = 0;
+      for (size_t i = 0; i + 1 < word.size(); ++i) {
+        const auto it = ranks_.find({word[i], word[i + 1]});
+        if (it != ranks_.end() && (best < 0 || it->second < best)) {
+          best = it->second;
+          at = i;
+        }
+      }
+      if (best < 0) break;
+      word[at] += word[at + 1];
+      word.erase(word.begin() + static_cast<ptrdiff_t>(at) + 1);
+    }
+    bool after_unknown = false;
+    for (const std::string& symbol : word) {
+      if (vocab_.contains(symbol)) {
+        ids.push_back(vocab_[symbol]);
+        after_unknown = false;
+      } else if (byte_fallback_) {
+        for (char c : symbol) ids.push_back(vocab_[ByteTokenName(static_cast<uint8_t>(c))]);
+      } else {
+        if (!after_unknown) ids.push_back(0);
+        after_unknown = true;
+      }
+    }
+  }
+
+  json vocab_;
+  std::map<std::pair<std::string, std::string>, int> ranks_;
+  bool byte_fallback_, prefix_, split_;
+};
+
+// Merges in any order, of any tokens, several for one token, tokens that nothing makes.
+json RandomTokenizer(std::mt19937_64& random) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(259));
+  json& model = tokenizer["model"];
+  std::vector<std::string> tokens;
+  const auto add = [&](const std::string& token) {
+    if (!model["vocab"].contains(token)) {
+      model["vocab"][token] = model["vocab"].size();
+      tokens.push_back(token);
+    }
+  };
+  for (const char* character : {"a", "b", "c", kSpace, "\u00e9"}) {
+    if (random() % 8 != 0 || tokens.empty()) add(character);
+  }
+  json merges = json::array();
+  std::set<std::pair<std::string, std::string>> seen;
+  for (size_t n = random() % 25; n > 0; --n) {
+    const std::string left = tokens[random() % tokens.size()];
+    const std::string right = tokens[random() % tokens.size()];
+    if (!seen.emplace(left, right).second) continue;
+    add(left + right);
+    merges.push_back({left, right});
+  }
+  for (size_t n = random() % 3; n > 0; --n) {
+    add(tokens[random() % tokens.size()] + tokens[random() % tokens.size()] + "c");
+  }
+  if (random() % 2 == 0) std::shuffle(merges.begin(), merges.end(), random);
+  model["merges"] = merges;
+  if (random() % 4 == 0) {
+    model["byte_fallback"] = false;
+    add(kSpace);
+  }
+  if (random() % 3 == 0) {
+    tokenizer["normalizer"] = nullptr;
+    tokenizer["pre_tokenizer"] = {
+        {"type", "Metaspace"}, {"replacement", kSpace}, {"prepend_scheme", "never"}, {"split", random() % 2 == 0}};
+  }
+  return tokenizer;
+}
+
+TEST(TokenizerJsonTest, IdsAreThoseOfTheMerges) {
+  std::mt19937_64 random(3);
+  size_t num_unused = 0;
+  size_t num_ids = 0;
+  for (int i = 0; i < 400; ++i) {
+    const json tokenizer = RandomTokenizer(random);
+    const Vocabulary vocabulary = Parse(tokenizer);
+    num_unused += static_cast<size_t>(std::ranges::count(vocabulary.types, TokenType::kUnused));
+    const LoadedTokenizer loaded = Load(vocabulary);
+    ASSERT_TRUE(loaded.result().has_value());
+    const PlainBpe plain(tokenizer);
+    for (int j = 0; j < 20; ++j) {
+      std::string text;
+      for (size_t n = random() % 24; n > 0; --n) {
+        constexpr std::array<const char*, 8> kCharacters = {"a", "b", "c", " ", "a", "b", "\u00e9", "\u65e5"};
+        text += kCharacters[random() % kCharacters.size()];
+      }
+      const std::vector<TokenId> ids = plain.Encode(text);
+      num_ids += ids.size();
+      ASSERT_EQ(loaded.Encode(text), ids) << text << "\n" << tokenizer["model"]["merges"].dump();
+    }
+  }
+  EXPECT_GT(num_unused, 120u);
+  EXPECT_GT(num_ids, 12000u);
+}
+
+TEST(TokenizerJsonTest, BothNotationsOfMerges) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(500));
+  const Vocabulary strings = Parse(tokenizer);
+  for (json& merge : tokenizer["model"]["merges"]) {
+    const auto text = merge.get<std::string>();
+    const size_t space = text.find(' ');
+    merge = {text.substr(0, space), text.substr(space + 1)};
+  }
+  const Vocabulary pairs = Parse(tokenizer);
+  EXPECT_EQ(strings.tokens, pairs.tokens);
+  EXPECT_EQ(strings.scores, pairs.scores);
+  EXPECT_EQ(strings.types, pairs.types);
+  EXPECT_THAT(std::set<float>(strings.scores.begin(), strings.scores.end()), testing::SizeIs(testing::Gt(200u)));
+}
+
+TEST(TokenizerJsonTest, EveryWayToPutASpaceInFront) {
+  const json base = TokenizerJson(SentencePieceProto::Make(400));
+  const auto metaspace = [](json more) {
+    more["type"] = "Metaspace";
+    more["replacement"] = kSpace;
+    return more;
+  };
+  const json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSpace}};
+  struct Case {
+    json normalizer, pre_tokenizer;
+    bool prefix;
+    size_t notes;
+  };
+  const Case cases[] = {
+      {base["normalizer"], nullptr, true, 0},
+      {replace, nullptr, false, 0},
+      {base["normalizer"], metaspace({{"prepend_scheme", "never"}, {"split", false}}), true, 0},
+      {nullptr, metaspace({{"prepend_scheme", "always"}, {"split", false}}), true, 1},
+      {nullptr, metaspace({{"prepend_scheme", "first"}, {"split", false}}), true, 1},
+      {nullptr, metaspace({{"prepend_scheme", "never"}, {"split", false}}), false, 0},
+      {nullptr, metaspace({{"add_prefix_space", true}}), true, 1},
+      {nullptr, metaspace({{"add_prefix_space", false}}), false, 0},
+      {nullptr, metaspace(json::object()), true, 1},
+      {nullptr, {{"type", "Sequence"}, {"pretokenizers", {metaspace({{"prepend_scheme", "never"}})}}}, false, 0},
+  };
+  for (const Case& c : cases) {
+    json tokenizer = base;
+    tokenizer["normalizer"] = c.normalizer;
+    tokenizer["pre_tokenizer"] = c.pre_tokenizer;
+    std::vector<std::string> notes;
+    EXPECT_EQ(Parse(tokenizer, &notes).add_space_prefix, c.prefix) << tokenizer["pre_tokenizer"];
+    EXPECT_EQ(notes.size(), c.notes) << tokenizer["pre_tokenizer"];
+  }
+}
+
+TEST(TokenizerJsonTest, BeginningAndEnd) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(300));
+  Vocabulary vocabulary = Parse(tokenizer);
+  EXPECT_EQ(vocabulary.bos, 1u);
+  EXPECT_EQ(vocabulary.eos, 2u);
+  EXPECT_EQ(vocabulary.unk, 0u);
+  EXPECT_TRUE(vocabulary.add_bos);
+
+  tokenizer["post_processor"] = nullptr;
+  vocabulary = Parse(tokenizer);
+  EXPECT_EQ(vocabulary.bos, 1u);
+  EXPECT_FALSE(vocabulary.add_bos);
+
+  const json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const json special = {{"SpecialToken", {{"id", "X"}, {"type_id", 0}}}};
+  const auto with = [&](const json& single) {
+    tokenizer["post_processor"] = {
+        {"type", "TemplateProcessing"}, {"single", single}, {"special_tokens", {{"X", {{"id", "X"}, {"ids", {2}}}}}}};
+    return tokenizer;
+  };
+  std::vector<std::string> notes;
+  EXPECT_EQ(Parse(with({special, text}), &notes).bos, 2u);
+  EXPECT_THAT(notes, IsEmpty());
+  EXPECT_EQ(Parse(with({text, special}), &notes).add_bos, false);
+  EXPECT_THAT(notes, testing::ElementsAre(HasSubstr("end")));
+  for (const json& single : {json::array(), json{special}, json{special, special, text}, json{text, text},
+                             json{text, special, special}, json(3), json{3}, json{text, special, text}}) {
+    EXPECT_THAT(Refusal(with(single)), HasSubstr("post_processor"));
+  }
+  for (const json& ids : {json::array(), json{1, 2}, json{300}, json{-1}, json("1")}) {
+    with({special, text});
+    tokenizer["post_processor"]["special_tokens"]["X"]["ids"] = ids;
+    EXPECT_THAT(Refusal(tokenizer), HasSubstr("post_processor"));
+  }
+}
+
+TEST(TokenizerJsonTest, AddedTokens) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(300));
+  json& added = tokenizer["added_tokens"];
+  added.push_back({{"id", 300}, {"content", "<user>"}, {"special", false}});
+  added.push_back({{"id", 301}, {"content", "<end>"}, {"special", true}, {"rstrip", true}});
+  added.push_back({{"id", 262}, {"content", "c"}, {"special", false}});
+  const json good = tokenizer;
+  std::vector<std::string> notes;
+  const Vocabulary vocabulary = Parse(tokenizer, &notes);
+  EXPECT_EQ(vocabulary.tokens.size(), 302u);
+  EXPECT_EQ(vocabulary.types[300], TokenType::kUserDefined);
+  EXPECT_EQ(vocabulary.types[301], TokenType::kControl);
+  EXPECT_EQ(vocabulary.types[262], TokenType::kUserDefined);
+  EXPECT_EQ(vocabulary.types[0], TokenType::kUnknown);
+  EXPECT_EQ(vocabulary.types[3], TokenType::kByte);
+  EXPECT_THAT(notes, testing::ElementsAre(HasSubstr("added tokens")));
+  const auto refused = [&](const json& token) {
+    json bad = good;
+    bad["added_tokens"].push_back(token);
+    return Refusal(bad);
+  };
+  EXPECT_THAT(refused({{"id", 302}, {"content", "x y"}, {"lstrip", true}}), HasSubstr("lstrip"));
+  EXPECT_THAT(refused({{"id", 303}, {"content", "gap"}}), HasSubstr("302"));
+  EXPECT_THAT(refused({{"id", 5}, {"content", "taken"}}), HasSubstr("5"));
+  EXPECT_THAT(refused({{"id", 5}, {"content", "a"}}), HasSubstr("260"));
+  EXPECT_THAT(refused({{"id", 300}, {"content", "<user>"}}), HasSubstr("twice"));
+  EXPECT_THAT(refused({{"id", 302}, {"content", ""}}), HasSubstr("302"));
+  EXPECT_THAT(refused({{"id", 302}, {"content", std::string(65536, 'x')}}), HasSubstr("302"));
+  EXPECT_THAT(refused({{"id", -1}, {"content", "x"}}), HasSubstr("-1"));
+  EXPECT_THAT(refused({{"id", 302}}), HasSubstr("content"));
+  EXPECT_THAT(refused("x"), HasSubstr("object"));
+}
+
+TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
+  const json good = TokenizerJson(SentencePieceProto::Make(300));
+  const auto with = [&](const char* pointer, const json& value) {
+    json bad = good;
+    bad[json::json_pointer(pointer)] = value;
+    return Refusal(bad);
+  };
+  EXPECT_THAT(with("/model/type", "Unigram"), HasSubstr("Unigram"));
+  EXPECT_THAT(with("/model/type", "WordPiece"), HasSubstr("WordPiece"));
+  EXPECT_THAT(with("/model/dropout", 0.1), HasSubstr("dropout"));
+  EXPECT_THAT(with("/model/ignore_merges", true), HasSubstr("ignore_merges"));
+  EXPECT_THAT(with("/model/continuing_subword_prefix", "##"), HasSubstr("continuing_subword_prefix"));
+  EXPECT_THAT(with("/model/end_of_word_suffix", "</w>"), HasSubstr("end_of_word_suffix"));
+  EXPECT_THAT(with("/model/unk_token", "<nowhere>"), HasSubstr("<nowhere>"));
+  EXPECT_THAT(with("/model/vocab", json::array()), HasSubstr("vocab"));
+  EXPECT_THAT(with("/model/vocab/a", 7), HasSubstr("7"));
+  EXPECT_THAT(with("/model/vocab/a", "7"), HasSubstr("\"a\""));
+  EXPECT_THAT(with("/model/vocab/a", 18446744073709551615u), HasSubstr("\"a\""));
+  EXPECT_THAT(with("/model/vocab/with space", 300), HasSubstr("with space"));
+  EXPECT_THAT(with("/model/merges", nullptr), HasSubstr("merges"));
+  for (const json& merge : {json("a"), json("a b c"), json("ab"), json{"a"}, json{"a", "b", "c"}, json{"a", 1}, json(1),
+                            json("a nowhere"), json("nowhere a"), json("z z"), json("\u2581 ")}) {
+    EXPECT_THAT(with("/model/merges/3", merge), HasSubstr("merge 3")) << merge;
+  }
+  EXPECT_THAT(with("/model/merges/3", good["model"]["merges"][0]), HasSubstr("merges 0 and 3"));
+  EXPECT_THAT(with("/model", nullptr), HasSubstr("model"));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "ByteLevel"}}), AllOf(HasSubstr("ByteLevel"), HasSubstr("GPT-2")));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "Whitespace"}}), HasSubstr("Whitespace"));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", "\\s"}}}}), HasSubstr("Split"));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}}), HasSubstr("replacement"));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", kSpace}, {"prepend_scheme", "sometimes"}}),
+              HasSubstr("sometimes"));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "Sequence"}}), HasSubstr("pre_tokenizer"));
+  EXPECT_THAT(with("/normalizer", {{"type", "NFKC"}}), AllOf(HasSubstr("NFKC"), HasSubstr("tokenizer.model")));
+  EXPECT_THAT(with("/normalizer/normalizers/0/prepend", "x"), HasSubstr("Prepend"));
+  EXPECT_THAT(with("/normalizer/normalizers/1/content", "_"), HasSubstr("Replace"));
+  EXPECT_THAT(with("/normalizer/normalizers/1/pattern", {{"Regex", " "}}), HasSubstr("Regex"));
+  EXPECT_THAT(with("/normalizer", 3), HasSubstr("normalizer"));
+  EXPECT_THAT(with("/normalizer", nullptr), HasSubstr("U+2581"));
+  EXPECT_THAT(with("/decoder", {{"type", "ByteLevel"}}), HasSubstr("ByteLevel"));
+  EXPECT_THAT(with("/post_processor", {{"type", "RobertaProcessing"}}), HasSubstr("RobertaProcessing"));
+  json bad = good;
+  bad["model"]["byte_fallback"] = false;
+  bad["model"]["fuse_unk"] = false;
+  EXPECT_THAT(Refusal(bad), HasSubstr("fuse_unk"));
+  bad["model"]["fuse_unk"] = true;
+  bad["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", kSpace}, {"split", true}};
+  bad["model"]["vocab"]["new"] = bad["model"]["vocab"][kSpace];
+  bad["model"]["vocab"].erase(kSpace);
+  EXPECT_THAT(Refusal(bad), HasSubstr("U+2581"));
+  bad = good;
+  bad["model"]["vocab"].erase("<0x0A>");
+  bad["model"]["vocab"]["new"] = 13;
+  EXPECT_THAT(Refusal(bad), HasSubstr("<0x0A>"));
+  bad = good;
+  bad["model"]["vocab"]["<0x0A>a"] = 300;
+  bad["model"]["merges"].push_back("<0x0A> a");
+  EXPECT_THAT(Refusal(bad), HasSubstr("byte tokens"));
+  for (const char* text : {"", "{", "[]", "{}", "{\"model\": 1}", "{\"model\": {}, \"model\": {}}"}) RefusalOf(text);
+}
+
+TEST(TokenizerJsonTest, EveryTruncationIsRefused) {
+  const std::string text = TokenizerJson(SentencePieceProto::Make(300)).dump();
+  for (size_t n = 0; n < text.size(); n += 13) RefusalOf(text.substr(0, n));
+}
+
+// A long token made by many merges costs about its length.
+TEST(TokenizerJsonTest, LongTokens) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(300));
+  json& model = tokenizer["model"];
+  model["merges"] = json::array();
+  std::string token = "a";
+  for (int i = 0; i < 15; ++i) {
+    model["merges"].push_back({token, token});
+    token += token;
+    if (!model["vocab"].contains(token)) model["vocab"][token] = model["vocab"].size();
+  }
+  model["vocab"][token + "b"] = model["vocab"].size();
+  const Vocabulary vocabulary = Parse(tokenizer);
+  EXPECT_EQ(vocabulary.types[vocabulary.types.size() - 2], TokenType::kNormal);
+  EXPECT_EQ(vocabulary.types.back(), TokenType::kUnused);
+}
+
+TEST(TokenizerJsonTest, TheRealOneGivesTheIdsOfTheRealModel) {
+  const char* real = std::getenv("THIMBLE_REAL_MODELS");
+  if (real == nullptr) GTEST_SKIP() << "THIMBLE_REAL_MODELS is not set";
+  const std::string folder = std::string(real) + "/tokenizer-llama2-32000/";
+  std::vector<std::string> notes;
+  const auto from_json = ParseTokenizerJson(ReadFile(folder + "tokenizer.json"), "FILE", notes);
+  const auto from_model = ParseSentencePieceModel(ReadFile(folder + "tokenizer.model"), "FILE");
+  ASSERT_TRUE(from_json) << from_json.error();
+  ASSERT_TRUE(from_model);
+  EXPECT_THAT(notes, IsEmpty());
+  EXPECT_EQ(from_json->tokens, from_model->tokens);
+  EXPECT_EQ(from_json->types, from_model->types);
+  EXPECT_EQ(from_json->bos, from_model->bos);
+  EXPECT_EQ(from_json->eos, from_model->eos);
+  EXPECT_EQ(from_json->unk, from_model->unk);
+  const LoadedTokenizer a = Load(*from_json);
+  const LoadedTokenizer b = Load(*from_model);
+  const auto expect_same = [&](const std::string& text) { ASSERT_EQ(a.Encode(text), b.Encode(text)) << text; };
+
+  const std::string cases = ReadFile(folder + "ggml-vocab-llama-spm.gguf.inp");
+  const std::string between = "\n__ggml_vocab_test__\n";
+  int num_cases = 1;  // the last is the empty text
+  for (size_t begin = 0, end; (end = cases.find(between, begin)) != cases.npos; begin = end + between.size()) {
+    expect_same(cases.substr(begin, end - begin));
+    ++num_cases;
+  }
+  EXPECT_EQ(num_cases, 47);
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 5000; ++i) {
+    std::string text;
+    for (size_t n = random() % 12; n > 0; --n) {
+      switch (random() % 4) {
+        case 0:
+          text += static_cast<char>(random());
+          break;
+        case 1:
+          text += ' ';
+          break;
+        default:
+          text += from_model->tokens[random() % from_model->tokens.size()];
+      }
+    }
+    expect_same(text);
+  }
+}
+
+}  // namespace
+}  // namespace thimble::host

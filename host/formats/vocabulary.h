@@ -1,0 +1,39 @@
+// A SentencePiece BPE vocabulary on its way into a GGUF file.
+#ifndef THIMBLE_HOST_FORMATS_VOCABULARY_H_
+#define THIMBLE_HOST_FORMATS_VOCABULARY_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/base/tensor.h"
+#include "engine/text/tokenizer.h"
+
+namespace thimble::host {
+
+using text::TokenType;
+
+struct Vocabulary {
+  // One entry per token id, all three of one length; none for a model that comes without a tokenizer.
+  std::vector<std::string> tokens;  // UTF-8, a space as U+2581
+  std::vector<float> scores;
+  std::vector<TokenType> types;
+
+  std::optional<TokenId> bos, eos, unk;
+  bool add_bos = true;
+  bool add_space_prefix = true;
+
+  void Add(std::string token, float score, TokenType type) {
+    tokens.push_back(std::move(token));
+    scores.push_back(score);
+    types.push_back(type);
+  }
+};
+
+// "<0x0A>", as byte tokens are spelt.
+std::string ByteTokenName(uint8_t byte);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_FORMATS_VOCABULARY_H_

@@ -1,0 +1,85 @@
+#include "host/models/loaded_model.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "engine/session.h"
+
+namespace thimble::host {
+namespace {
+
+Expected<ModelSource> SourceOf(const ModelRequest& request) {
+  THIMBLE_ASSIGN(ModelSource source,
+                 OpenModelSource(request.model, request.tokenizer, /*as_one_file=*/false, request.written));
+  if (!request.rewritten || source.is_converted()) return source;
+  return RewriteModel(request.model, request.file_on_card, request.written);
+}
+
+}  // namespace
+
+std::vector<const TensorRef*> TensorsInOrder(const formats::ModelFile& model) {
+  std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
+  for (size_t i = kTensorsOutsideLayers; i < model.tensors.size(); ++i) tensors.push_back(&model.tensors[i]);
+  tensors.push_back(&model.tensor({TensorKind::kFinalNorm, 0}));
+  tensors.push_back(&model.tensor({TensorKind::kLmHead, 0}));
+  return tensors;
+}
+
+std::vector<const TensorRef*> StoredTensors(const formats::ModelFile& model) {
+  std::vector<const TensorRef*> tensors = TensorsInOrder(model);
+  if (model.tied) tensors.pop_back();
+  return tensors;
+}
+
+ModelSize SizeOf(const formats::ModelFile& model) {
+  ModelSize size;
+  for (const TensorRef* tensor : StoredTensors(model)) {
+    ++size.tensors;
+    size.parameters += uint64_t{tensor->rows} * tensor->cols;
+    size.bytes += tensor->size_bytes();
+  }
+  return size;
+}
+
+Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
+  if (!model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", name_));
+  auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
+  if (!tokenizer) return Failure(tokenizer.error());
+  return std::move(*tokenizer);
+}
+
+Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
+  const auto session = opening_->Start(plan);
+  if (!session) return Failure(session.error());
+  return *session;
+}
+
+std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }
+
+Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& request, const std::atomic<bool>* cancel) {
+  THIMBLE_ASSIGN(FoundBoard board, FindBoard(request.board_or_default()));
+  for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += request.more_bytes[i];
+  THIMBLE_ASSIGN(ModelSource source, SourceOf(request));
+  THIMBLE_ASSIGN(OpenedModel opened,
+                 OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card, request.index_path));
+  if (!request.name.empty()) opened.description = request.name;
+  if (source.is_converted()) opened.description = request.model + ", converted";
+  THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel(request.name.empty() ? request.model : request.name, board,
+                                                      std::move(source), std::move(opened), std::move(memory)));
+  loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
+  Opening& opening = loaded->opening_.emplace(loaded->memory_.arenas(), math::BestKernels(), loaded->ledger_, cancel);
+  const auto model = opening.OpenFile(*loaded->device_, loaded->opened_.file, &loaded->opened_.folder);
+  if (!model) return loaded->Failure(model.error());
+  if (request.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
+  OpenedModel& o = loaded->opened_;
+  if (o.index_device) {
+    loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
+  }
+  const auto index = opening.OpenIndex(loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file);
+  if (!index) return loaded->Failure(index.error());
+  return loaded;
+}
+
+}  // namespace thimble::host

@@ -1,0 +1,25 @@
+#include "host/models/loaded_tokenizer.h"
+
+#include "engine/base/arena.h"
+
+namespace thimble::host {
+
+Result<LoadedTokenizer> LoadedTokenizer::Load(storage::FileReader& reader, const formats::TokenizerRef& ref) {
+  LoadedTokenizer loaded(AlignedBuffer(text::Tokenizer::TableBytes(ref)));
+  Arena arena(Region::kPsram, loaded.table_.bytes());
+  AlignedBuffer buffer(1 << 16);
+  storage::ByteReader bytes(reader, buffer.bytes());
+  THIMBLE_ASSIGN(loaded.tokenizer_, text::Tokenizer::Load(ref, bytes, arena));
+  return loaded;
+}
+
+Result<std::vector<TokenId>> LoadedTokenizer::Encode(std::string_view text, bool add_bos) const {
+  std::vector<std::byte> workspace(static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size())));
+  // A byte that is no character becomes U+FFFD, three byte tokens at worst; bos and the dummy prefix come first.
+  std::vector<TokenId> ids(3 * text.size() + 8);
+  THIMBLE_ASSIGN(const size_t count, tokenizer_.Encode(text, add_bos, ids, workspace));
+  ids.resize(count);
+  return ids;
+}
+
+}  // namespace thimble::host

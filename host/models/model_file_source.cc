@@ -1,0 +1,182 @@
+#include "host/models/model_file_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/session.h"
+#include "host/boards/board_memory.h"
+#include "host/formats/llama2c_tokenizer.h"
+#include "host/formats/tokenizer_file.h"
+#include "host/formats/weights.h"
+#include "host/models/loaded_tokenizer.h"
+#include "host/support/paths.h"
+
+namespace thimble::host {
+namespace {
+
+constexpr uint32_t kElementsARead = 1u << 18;
+
+// The opened model, and its numbers. Stays where it is: its parts point at each other.
+class ModelFileWeights : public WeightSource {
+ public:
+  static Expected<std::unique_ptr<ModelFileWeights>> Open(OpenedModel opened, const std::string& path) {
+    THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(*FindMemory("host")));
+    std::unique_ptr<ModelFileWeights> weights(new ModelFileWeights(std::move(opened), std::move(memory), path));
+    const auto model = OpenModel(weights->reader_, weights->memory_.arenas(), &weights->opened_.folder);
+    if (!model) return weights->Failure(model.error());
+    weights->model_ = *model;
+    return weights;
+  }
+
+  const formats::ModelFile& model() const { return model_; }
+
+  DType StoredType(TensorId id) const override { return model_.tensor(id).type; }
+
+  Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
+    const TensorRef& tensor = model_.tensor(id);
+    const bool rotated = id.kind == TensorKind::kAttnQ || id.kind == TensorKind::kAttnK;
+    if (!rotated || tensor.order == RowOrder::kInterleaved) return ReadElements(tensor, first_row, out);
+    for (uint32_t row = first_row; !out.empty(); ++row, out = out.subspan(tensor.cols)) {
+      THIMBLE_TRY(ReadElements(tensor, HalfSplitRow(row, model_.shape.head_dim), out.first(tensor.cols)));
+    }
+    return {};
+  }
+
+  // Of GGUF files, whose rows of q and k are interleaved.
+  Status ReadStoredRows(TensorId id, uint32_t first_row, std::span<std::byte> out) override {
+    const TensorRef& tensor = model_.tensor(id);
+    std::vector<float> values(static_cast<size_t>(out.size() / tensor.row_bytes()) * tensor.cols);
+    THIMBLE_TRY(ReadElements(tensor, first_row, values, out));
+    return {};
+  }
+
+  Expected<Vocabulary> ReadVocabulary() {
+    const formats::TokenizerRef& ref = model_.tokenizer;
+    Vocabulary vocabulary;
+    if (ref.present) {
+      // All that a session checks of it.
+      if (const auto loaded = LoadedTokenizer::Load(reader_, ref); !loaded) return Failure(loaded.error());
+      storage::ByteReader bytes(reader_, buffer_);
+      if (ref.layout == formats::TokenizerLayout::kGguf) {
+        const Result<void> read = ReadArrays(bytes, vocabulary);
+        if (!read) return Failure(read.error());
+      } else {
+        THIMBLE_ASSIGN(vocabulary, ReadRecords(bytes));
+        for (const TokenId id : {ref.bos, ref.eos}) {
+          if (id < ref.num_tokens) vocabulary.types[id] = TokenType::kControl;
+        }
+      }
+    }
+    const auto id_of = [](TokenId id) { return id == kNoToken ? std::nullopt : std::optional(id); };
+    vocabulary.bos = id_of(ref.bos);
+    vocabulary.eos = id_of(ref.eos);
+    vocabulary.unk = id_of(ref.unk);
+    vocabulary.add_bos = ref.add_bos;
+    vocabulary.add_space_prefix = ref.add_space_prefix;
+    return vocabulary;
+  }
+
+ private:
+  ModelFileWeights(OpenedModel opened, BoardMemory memory, std::string path)
+      : opened_(std::move(opened)),
+        memory_(std::move(memory)),
+        path_(std::move(path)),
+        reader_(*opened_.device, opened_.file, ledger_),
+        buffer_(static_cast<size_t>(reader_.BufferBytes(kElementsARead * sizeof(float)))) {}
+
+  std::unexpected<std::string> Failure(const Error& error) const {
+    return Sentence(fmt::format("{}: {}", path_, SentenceOf(error)));
+  }
+
+  // `stored`: where the bytes go, too; or empty.
+  Status ReadElements(const TensorRef& tensor, uint32_t first_row, std::span<float> out,
+                      std::span<std::byte> stored = {}) {
+    const uint64_t first = uint64_t{first_row} * tensor.cols;
+    for (size_t done = 0; done < out.size(); done += kElementsARead) {
+      const auto part = out.subspan(done, std::min<size_t>(kElementsARead, out.size() - done));
+      const Result<void> started = reader_.Start(tensor.offset + StoredBytes(tensor.type, first + done),
+                                                 StoredBytes(tensor.type, part.size()), buffer_);
+      if (!started) return Failure(started.error());
+      const auto bytes = reader_.Wait();
+      if (!bytes) return Failure(bytes.error());
+      ExpandElements(*bytes, tensor.type, part);
+      if (stored.empty()) continue;
+      std::ranges::copy(*bytes, stored.begin());
+      stored = stored.subspan(bytes->size());
+    }
+    char name[64];
+    return CheckFinite(out, path_, std::string_view(name, FormatTensorName(tensor.id, name)), first);
+  }
+
+  Result<void> ReadArrays(storage::ByteReader& bytes, Vocabulary& vocabulary) const {
+    const formats::TokenizerRef& ref = model_.tokenizer;
+    vocabulary.tokens.resize(ref.num_tokens);
+    vocabulary.scores.resize(ref.num_tokens);
+    THIMBLE_TRY(bytes.Seek(ref.tokens_offset));
+    for (std::string& token : vocabulary.tokens) {
+      THIMBLE_ASSIGN(const uint64_t size, bytes.ReadLittleEndian<uint64_t>());
+      token.resize(static_cast<size_t>(std::min<uint64_t>(size, ref.longest_token_bytes)));
+      THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(token))));
+    }
+    THIMBLE_TRY(bytes.Seek(ref.scores_offset));
+    THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(vocabulary.scores))));
+    THIMBLE_TRY(bytes.Seek(ref.types_offset));
+    for (uint32_t i = 0; i < ref.num_tokens; ++i) {
+      THIMBLE_ASSIGN(const int32_t type, bytes.ReadLittleEndian<int32_t>());
+      vocabulary.types.push_back(static_cast<TokenType>(type));
+    }
+    return {};
+  }
+
+  Expected<Vocabulary> ReadRecords(storage::ByteReader& bytes) const {
+    constexpr size_t kHeaderBytes = 4;
+    constexpr size_t kRecordBytes = 8;
+    const formats::TokenizerRef& ref = model_.tokenizer;
+    std::string file(static_cast<size_t>(kHeaderBytes + ref.num_tokens * kRecordBytes + ref.tokens_bytes), '\0');
+    Result<void> read = bytes.Seek(ref.tokens_offset);
+    if (read) read = bytes.Read(std::as_writable_bytes(std::span(file).subspan(kHeaderBytes)));
+    if (!read) return Failure(read.error());
+    return ParseLlama2cTokenizer(file, ref.num_tokens, path_);
+  }
+
+  OpenedModel opened_;
+  BoardMemory memory_;
+  std::string path_;
+  Ledger ledger_;
+  storage::FileReader reader_;
+  std::vector<std::byte> buffer_;
+  formats::ModelFile model_;
+};
+
+}  // namespace
+
+Expected<Checkpoint> OpenModelFileSource(OpenedModel opened, const std::string& path, const std::string& tokenizer) {
+  THIMBLE_ASSIGN(std::unique_ptr<ModelFileWeights> weights, ModelFileWeights::Open(std::move(opened), path));
+  Checkpoint checkpoint;
+  checkpoint.name = StemOf(path);
+  checkpoint.shape = weights->model().shape;
+  checkpoint.tied = weights->model().tied;
+  checkpoint.inputs = {path};
+  if (IsFolder(path)) {
+    THIMBLE_ASSIGN(const std::vector<std::string> names, NamesIn(path));
+    for (const std::string& name : names) checkpoint.inputs.push_back(path + "/" + name);
+  }
+  if (tokenizer.empty()) {
+    THIMBLE_ASSIGN(checkpoint.vocabulary, weights->ReadVocabulary());
+  } else {
+    THIMBLE_ASSIGN(checkpoint.vocabulary,
+                   ReadWholeTokenizerFile(tokenizer, checkpoint.shape.vocab_size, checkpoint.notes));
+  }
+  if (checkpoint.vocabulary.tokens.empty()) {
+    checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only", path));
+  }
+  checkpoint.weights = std::move(weights);
+  return checkpoint;
+}
+
+}  // namespace thimble::host

@@ -1,0 +1,43 @@
+// The plan as a command asks for it, and the plan that follows.
+#ifndef THIMBLE_HOST_MODELS_PLAN_REQUEST_H_
+#define THIMBLE_HOST_MODELS_PLAN_REQUEST_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "engine/head/sampler.h"
+#include "engine/plan/plan.h"
+#include "host/models/loaded_model.h"
+#include "host/models/model_request.h"
+#include "host/support/errors.h"
+
+namespace thimble::host {
+
+struct PlanRequest {
+  bool original = false;                    // the plan this system started from, whose numbers are float32
+  std::string file = {};                    // else a file that `plan -o` wrote; empty: our own plan
+  std::optional<uint32_t> n_ctx = {};       // goes before the file's
+  std::optional<plan::HeadMode> head = {};  // how the next token is found; not part of a plan file
+};
+
+// A request with its file read: what a plan is made from.
+struct PlanStart {
+  bool original = false;
+  std::string text = {};           // of the plan file
+  plan::PlanOptions options = {};  // of the plan file
+  std::optional<uint32_t> n_ctx = {};
+  std::optional<plan::HeadMode> head = {};
+};
+
+// Reads the plan file, if there is one, and makes `model` what the plan is for. Its board, when that is empty, becomes
+// the plan's; otherwise the board that it names, which may be a board file, must have the name that the plan has. Of
+// the first plan, what is converted on the fly is float32: this is the one place that knows.
+Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model);
+
+// The plan of `loaded` on its board. A sentence that refuses a context says which one fits.
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const head::SamplerOptions& sampler);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_MODELS_PLAN_REQUEST_H_

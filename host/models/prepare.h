@@ -1,0 +1,50 @@
+// Making a model's index, MODEL.thimble: docs/formats/index.md.
+#ifndef THIMBLE_HOST_MODELS_PREPARE_H_
+#define THIMBLE_HOST_MODELS_PREPARE_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/base/board.h"
+#include "engine/formats/index_file.h"
+#include "host/models/screen_builder.h"
+#include "host/support/atomic_file.h"
+#include "host/support/errors.h"
+
+namespace thimble::host {
+
+struct PrepareOptions {
+  std::string model = {};                  // a GGUF file or a tensor folder
+  std::string out = {};                    // empty: IndexName() of it
+  std::vector<uint32_t> screen_bits = {};  // of the stages; empty: what costs the fewest bytes on `board`
+  Board board = kEsp32Cam;
+  uint32_t n_ctx = 0;  // positions of context there; 0: as many as it has room for, up to the model's
+};
+
+struct Prepared {
+  formats::Index index;
+  std::string path;
+  uint64_t index_bytes = 0;
+  // What was compared, if the bits were not given: the bits and the bytes a token costs with them.
+  struct Tried {
+    std::vector<uint32_t> bits;
+    double bytes_a_token = 0;
+    RowsLeft likeliest = {};
+    RowsLeft top_k = {};
+  };
+  std::vector<Tried> tried;
+};
+
+// Reads the model once, lets it write a few short texts of its own, makes and measures the screen, and writes the
+// index, whole or not at all. Deterministic: the same model and options give the same bytes on every computer. Shows
+// progress. Needs memory for the LM head in float32 three times over. Fails with one sentence.
+Expected<Prepared> Prepare(const PrepareOptions& options);
+
+// The same to a file that is open, whatever options.out is.
+Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_MODELS_PREPARE_H_

@@ -1,0 +1,46 @@
+#include "host/models/run_request.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace thimble::host {
+
+Expected<Prompt> ReadPrompt(const RunRequest& request, Session& session) {
+  if (const auto* ids = std::get_if<std::vector<TokenId>>(&request.prompt)) return Prompt{.text = "", .ids = *ids};
+  Prompt prompt = {.text = std::get<std::string>(request.prompt), .ids = {}};
+  const auto ids = session.Tokenize(prompt.text);
+  if (!ids) {
+    return Sentence(
+        fmt::format("{}{}", SentenceOf(ids.error()), session.tokenizer().size() != 0 ? "" : " with --ids 1,2,3"));
+  }
+  prompt.ids.assign(ids->begin(), ids->end());
+  return prompt;
+}
+
+RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest& request,
+                   std::vector<TokenId> prompt_ids, std::vector<TokenId> ids, std::string text, StopReason stop) {
+  RunResult result = {.model = loaded.description(),
+                      .board = loaded.board().name,
+                      .n_ctx = plan.n_ctx,
+                      .sampler = request.sampler,
+                      .prompt_ids = std::move(prompt_ids),
+                      .ids = std::move(ids),
+                      .text = std::move(text),
+                      .stop = stop,
+                      .tiles = plan.options.tiles,
+                      .card = loaded.ledger().total(),
+                      .retries = loaded.ledger().retries};
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const Arena& arena = loaded.memory().arena(static_cast<Region>(i));
+    result.memory[i] = {.peak_bytes = arena.peak_bytes(), .capacity_bytes = arena.capacity_bytes()};
+  }
+  if (!plan.screened) return result;
+  result.screen.emplace();
+  result.screen->counts = loaded.ledger().screen;
+  const formats::ScreenInfo& screen = loaded.index()->screen;
+  for (uint32_t s = 0; s < screen.num_stages; ++s) result.screen->bits.push_back(screen.stages[s].bits);
+  return result;
+}
+
+}  // namespace thimble::host

@@ -1,0 +1,70 @@
+// A run as a command asks for it, and what came of it.
+#ifndef THIMBLE_HOST_MODELS_RUN_REQUEST_H_
+#define THIMBLE_HOST_MODELS_RUN_REQUEST_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/base/arena.h"
+#include "engine/base/ledger.h"
+#include "engine/generate.h"
+#include "engine/head/sampler.h"
+#include "engine/plan/plan.h"
+#include "engine/session.h"
+#include "host/models/loaded_model.h"
+#include "host/support/errors.h"
+
+namespace thimble::host {
+
+struct RunRequest {
+  std::variant<std::string, std::vector<TokenId>> prompt = {};  // a text, or ids to which nothing is added
+  head::SamplerOptions sampler = {};
+  int64_t n_predict = -1;  // tokens to make; negative: until the text or the context ends
+  std::vector<std::string> stops = {};
+};
+
+struct Prompt {
+  std::string text;  // empty if it was given as ids
+  std::vector<TokenId> ids;
+};
+
+// By the session's tokenizer, if it was given as a text.
+Expected<Prompt> ReadPrompt(const RunRequest& request, Session& session);
+
+// What a run was, gave and took, but for its time.
+struct RunResult {
+  struct Memory {
+    uint64_t peak_bytes = 0;
+    uint64_t capacity_bytes = 0;
+  };
+  struct Screen {
+    std::vector<uint32_t> bits;  // of a weight in each stage
+    ScreenCounts counts;
+  };
+
+  std::string model;  // LoadedModel::description()
+  std::string board;
+  uint32_t n_ctx = 0;
+  head::SamplerOptions sampler;
+  std::vector<TokenId> prompt_ids;
+  std::vector<TokenId> ids;
+  std::string text;
+  StopReason stop = StopReason::kLimit;
+  std::array<Memory, kNumRegions> memory = {};
+  plan::TileMode tiles = plan::TileMode::kStreamed;
+  ZoneCounts card;  // of all zones
+  uint64_t retries = 0;
+  std::optional<Screen> screen = {};  // if the head was screened
+};
+
+// Of the run that `loaded` has just made.
+RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest& request,
+                   std::vector<TokenId> prompt_ids, std::vector<TokenId> ids, std::string text, StopReason stop);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_MODELS_RUN_REQUEST_H_

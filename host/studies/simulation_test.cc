@@ -1,0 +1,104 @@
+#include "host/studies/simulation.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/checkpoints.h"
+#include "tests/support/synth_file.h"
+
+namespace thimble::host {
+namespace {
+
+using namespace thimble::tests;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+class SimulationTest : public testing::Test {
+ protected:
+  SimulationTest() {
+    request_.model.model = WriteSynth(folder_ / "a.gguf");
+    request_.run = {.prompt = std::vector<TokenId>{1, 300}, .sampler = {.temperature = 0}, .n_predict = 4};
+  }
+
+  Simulation Run() {
+    auto simulation = Simulate(request_);
+    EXPECT_TRUE(simulation) << simulation.error();
+    return std::move(*simulation);
+  }
+
+  TemporaryFolder folder_;
+  SimulationRequest request_;
+};
+
+TEST_F(SimulationTest, RunsTheSamplerThatWasAskedForAndTheOthersOnce) {
+  const Simulation greedy = Run();
+  ASSERT_EQ(greedy.runs.size(), 2u);
+  EXPECT_EQ(greedy.runs[0].sampler, "greedy");
+  EXPECT_EQ(greedy.runs[1].sampler, "default");
+  request_.run.sampler = {.top_k = 3};
+  const Simulation other = Run();
+  ASSERT_EQ(other.runs.size(), 3u);
+  EXPECT_EQ(other.runs[0].sampler, "as given");
+  EXPECT_EQ(other.runs[1].simulated.run.ids, greedy.runs[0].simulated.run.ids);
+  EXPECT_EQ(other.runs[1].simulated.tok_per_s, greedy.runs[0].simulated.tok_per_s);
+}
+
+TEST_F(SimulationTest, TellsWhatTheRunWas) {
+  const Simulation simulation = Run();
+  const Simulated& s = simulation.runs.front().simulated;
+  EXPECT_EQ(s.run.prompt_ids, (std::vector<TokenId>{1, 300}));
+  EXPECT_EQ(s.tokens(), 4u);
+  EXPECT_EQ(s.run.stop, StopReason::kLimit);
+  EXPECT_EQ(s.run.board, "esp32-cam");
+  EXPECT_FALSE(s.run.screen);
+  EXPECT_EQ(s.run.memory[static_cast<size_t>(Region::kPsram)].peak_bytes, s.plan.region_bytes(Region::kPsram));
+  EXPECT_EQ(simulation.setup.profile().name, "esp32-cam");
+  EXPECT_EQ(simulation.setup.card_mode, simulation.setup.profile().card_mode);
+  EXPECT_GT(s.tok_per_s[0], 0);
+  EXPECT_LT(s.tok_per_s[0], s.tok_per_s[2]);
+  EXPECT_THAT(s.trace, IsEmpty());
+  request_.traced = Traced::kEverything;
+  EXPECT_THAT(Run().runs.front().simulated.trace, Not(IsEmpty()));
+}
+
+TEST_F(SimulationTest, TheFirstPlanIsSlowerAndSaysTheSame) {
+  const Simulated usual = Run().runs.front().simulated;
+  request_.plan.original = true;
+  const Simulated first = Run().runs.front().simulated;
+  EXPECT_EQ(first.run.tiles, plan::TileMode::kBounced);
+  EXPECT_GT(first.run.card.bounced_blocks, 0u);
+  EXPECT_EQ(first.run.ids, usual.run.ids);
+  EXPECT_LT(first.tok_per_s[kTypical], usual.tok_per_s[kTypical]);
+}
+
+TEST_F(SimulationTest, ImprovementsBeginWithTheFirstPlanWhateverThePlanIs) {
+  request_.improvements = true;
+  const std::vector<Improvement> all = Run().improvements;
+  ASSERT_GE(all.size(), 4u);
+  EXPECT_EQ(all[0].simulated.run.tiles, plan::TileMode::kBounced);
+  EXPECT_EQ(all[1].simulated.run.tiles, plan::TileMode::kStreamed);
+  for (size_t i = 1; i < all.size(); ++i) {
+    EXPECT_LE(all[i].simulated.ms_of_token(), all[i - 1].simulated.ms_of_token()) << all[i].what;
+    EXPECT_EQ(all[i].simulated.run.ids, all[0].simulated.run.ids) << all[i].what;
+  }
+  request_.plan.original = true;
+  const std::vector<Improvement> same = Run().improvements;
+  ASSERT_EQ(same.size(), all.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(same[i].simulated.tok_per_s, all[i].simulated.tok_per_s) << all[i].what;
+  }
+}
+
+TEST_F(SimulationTest, RefusesABoardWhoseCostsNobodyKnows) {
+  request_.model.board = "host";
+  const auto none = Simulate(request_);
+  ASSERT_FALSE(none);
+  EXPECT_THAT(none.error(), HasSubstr("nobody knows what work costs"));
+  request_.model.board = "";
+  request_.card_mode = "parallel-port";
+  EXPECT_FALSE(Simulate(request_));
+}
+
+}  // namespace
+}  // namespace thimble::host

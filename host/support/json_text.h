@@ -1,0 +1,50 @@
+// JSON from a file, read strictly.
+#ifndef THIMBLE_HOST_SUPPORT_JSON_TEXT_H_
+#define THIMBLE_HOST_SUPPORT_JSON_TEXT_H_
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "host/support/errors.h"
+
+namespace thimble::host {
+
+// Parses `text` (RFC 8259, UTF-8), an object. Refused, with `path` in the sentence: what is not JSON, an object that
+// has one key twice, nesting deeper than 64, anything but an object at the top.
+Expected<nlohmann::json> ParseJsonObject(std::string_view text, const std::string& path);
+
+// Typed access to the keys of one object; sentences start with `path`. A key that is null reads as one that is absent.
+// Refers to both, which must outlive it.
+class JsonKeys {
+ public:
+  JsonKeys(const nlohmann::json& object, const std::string& path) : object_(object), path_(path) {}
+
+  const std::string& path() const { return path_; }
+
+  const nlohmann::json* Find(const char* key) const;
+
+  // "PATH: KEY WHAT".
+  std::unexpected<std::string> Refuse(const char* key, std::string_view what) const;
+
+  // A whole number of 1 to `max`.
+  Expected<std::optional<uint32_t>> Size(const char* key, uint32_t max) const;
+  Expected<uint32_t> RequiredSize(const char* key, uint32_t max) const;
+
+  Expected<bool> Flag(const char* key, bool otherwise) const;
+
+  Expected<std::optional<std::string>> Text(const char* key) const;
+
+  // A positive number that float32 can hold.
+  Expected<std::optional<double>> Positive(const char* key) const;
+
+ private:
+  const nlohmann::json& object_;
+  const std::string& path_;
+};
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_SUPPORT_JSON_TEXT_H_

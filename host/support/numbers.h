@@ -1,0 +1,21 @@
+// Numbers as people read them.
+#ifndef THIMBLE_HOST_SUPPORT_NUMBERS_H_
+#define THIMBLE_HOST_SUPPORT_NUMBERS_H_
+
+#include <cstdint>
+#include <string>
+
+namespace thimble::host {
+
+// "4 194 304"
+std::string Grouped(uint64_t n);
+
+// "6.30 MB"; MB = 10^6 bytes.
+std::string Megabytes(uint64_t bytes);
+
+// `value`, or 0 where so many decimals show nothing of it: no figure reads "-0.0".
+double WithoutMinusZero(double value, int decimals);
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_SUPPORT_NUMBERS_H_

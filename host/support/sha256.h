@@ -1,0 +1,38 @@
+// SHA-256, so that a model on a card can be compared with what `sha256sum` or a download page says of it.
+#ifndef THIMBLE_HOST_SUPPORT_SHA256_H_
+#define THIMBLE_HOST_SUPPORT_SHA256_H_
+
+#include <sha2.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace thimble::host {
+
+// libmd's, with a digest for people.
+class Sha256 {
+ public:
+  Sha256() { SHA256Init(&context_); }
+
+  // Takes the next bytes of the message, in pieces of any size.
+  void Add(std::span<const std::byte> bytes) {
+    SHA256Update(&context_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  }
+
+  // The digest of all that was added, as 64 hexadecimal digits in small letters. Nothing may be added afterwards.
+  std::string Finish() {
+    std::array<char, SHA256_DIGEST_STRING_LENGTH> text;
+    SHA256End(&context_, text.data());
+    return text.data();
+  }
+
+ private:
+  SHA2_CTX context_;
+};
+
+}  // namespace thimble::host
+
+#endif  // THIMBLE_HOST_SUPPORT_SHA256_H_
