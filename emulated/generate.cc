@@ -10,11 +10,13 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
-#include "engine/card/block_device.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/index_file.h"
+#include "engine/formats/card_models.h"
+#include "engine/formats/index_file.h"
+#include "engine/opening.h"
 #include "engine/session.h"
+#include "engine/storage/block_device.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
 
 namespace thimble::emulated {
 namespace {
@@ -27,17 +29,17 @@ Board MachineBoard() {
 }
 
 // A card's image. As the card of a board, it can write to the DMA's memory only.
-class Card final : public card::BlockDevice {
+class Card final : public storage::BlockDevice {
  public:
   Card(int file, uint64_t size_bytes, uint32_t dma_align, std::span<const std::byte> dma)
       : file_(file), dma_align_(dma_align), dma_(dma), size_bytes_(size_bytes) {}
 
-  card::BlockGeometry geometry() const override {
+  storage::BlockGeometry geometry() const override {
     return {.block_bytes = 512, .buffer_align = dma_align_, .size_bytes = size_bytes_};
   }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override {
     if (is_started_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
-    THIMBLE_TRY(card::CheckRead(geometry(), offset_bytes, dst));
+    THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, dst));
     if (dst.data() < dma_.data() || dst.data() + dst.size() > dma_.data() + dma_.size()) {
       return Fail({.code = Code::kInvalidArgument, .what = "the card's DMA cannot write to this memory"});
     }
@@ -67,7 +69,7 @@ class Card final : public card::BlockDevice {
 
 // What the command line says.
 struct Choices {
-  text::SamplerOptions sampler;
+  head::SamplerOptions sampler;
   bool screened = false;
   int64_t n_predict = 0;
   Text prompt;
@@ -116,25 +118,6 @@ class Output final : public TextSink {
   uint64_t last_count_;
 };
 
-// A model's file, or its index, on the card.
-struct CardFile {
-  card::DirEntry entry;
-  std::array<card::Extent, card::kUsualExtents> extents;
-  card::FileMap map;
-};
-
-Result<void> FindFile(card::Fat32& volume, std::string_view extension, CardFile& file) {
-  bool found = false;
-  THIMBLE_TRY(volume.ListRoot([&](const card::DirEntry& entry) {
-    found = std::string_view(entry.name.data()).ends_with(extension);
-    if (found) file.entry = entry;
-    return !found;
-  }));
-  if (!found) return Fail({.code = Code::kNotFound, .what = "the card lacks a model or its index"});
-  THIMBLE_ASSIGN(file.map, volume.MapFile(file.entry, file.extents));
-  return {};
-}
-
 // Everything from the card to the text, too large for a task's stack. Its steps are not inlined into each other: their
 // stack is what is measured.
 class Program {
@@ -175,40 +158,32 @@ class Program {
   }
 
   __attribute__((noinline)) Result<void> FindFiles() {
-    const card::Extent whole = card::WholeDevice(*card_);
-    card::FileReader disk(*card_, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger_);
+    const storage::Extent whole = storage::WholeDevice(*card_);
+    storage::FileReader disk(*card_, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger_);
     const uint64_t mark = dma().used_bytes();
     THIMBLE_ASSIGN(const std::span<std::byte> sector, dma().Take<std::byte>(512));
-    THIMBLE_ASSIGN(card::Fat32 volume, card::Fat32::Mount(disk, sector));
-    THIMBLE_TRY(FindFile(volume, ".gguf", model_file_));
-    THIMBLE_TRY(FindFile(volume, card::kIndexExtension, index_file_));
+    THIMBLE_ASSIGN(storage::Fat32 volume, storage::Fat32::Mount(disk, sector));
+    THIMBLE_TRY(formats::FindModelFile(volume, model_file_));
+    THIMBLE_TRY(formats::FindBeside(volume, model_file_.entry.name.data(), formats::kIndexExtension, index_file_));
     dma().Release(mark);
     return {};
   }
 
   __attribute__((noinline)) Result<void> OpenFiles() {
-    reader_.emplace(*card_, model_file_.map, ledger_);
-    index_reader_.emplace(*card_, index_file_.map, ledger_);
-    THIMBLE_ASSIGN(model_, OpenModel(*reader_, arenas_));
-    THIMBLE_ASSIGN(index_, OpenModelIndex(*reader_, *index_reader_, model_, kernels_, arenas_));
-    return {};
+    opening_.emplace(arenas_, kernels_, ledger_);
+    THIMBLE_TRY(opening_->OpenFile(*card_, model_file_.map));
+    return opening_->OpenIndex(*card_, index_file_.map);
   }
 
   __attribute__((noinline)) Result<void> Plan() {
     const plan::PlanOptions options = {.head = choices.screened ? plan::HeadMode::kScreen : plan::HeadMode::kFull,
                                        .keep_logits = !choices.screened};
-    THIMBLE_ASSIGN(plan_, PlanSession(model_, board_, reader_->block_bytes(), options, choices.sampler, &index_));
+    THIMBLE_ASSIGN(plan_, opening_->Plan(board_, options, choices.sampler));
     return {};
   }
 
   __attribute__((noinline)) Result<void> Open() {
-    THIMBLE_ASSIGN(session_, Session::Open({.model = &model_,
-                                            .plan = &plan_,
-                                            .reader = &*reader_,
-                                            .kernels = &kernels_,
-                                            .index = &index_,
-                                            .index_reader = &*index_reader_},
-                                           arenas_));
+    THIMBLE_ASSIGN(session_, opening_->Start(plan_));
     text_.Add("count open ").Number(Instructions()).Add("\n").Print();
     return {};
   }
@@ -240,11 +215,9 @@ class Program {
   Text text_;
   std::array<Arena, kNumRegions> arenas_;
   std::optional<Card> card_;
-  CardFile model_file_, index_file_;
+  formats::CardFile model_file_, index_file_;
   Ledger ledger_;
-  std::optional<card::FileReader> reader_, index_reader_;
-  card::ModelFile model_;
-  card::Index index_;
+  std::optional<Opening> opening_;
   plan::Plan plan_;
   Session* session_ = nullptr;
 };

@@ -80,11 +80,11 @@ class KernelCheck {
   }
 
  private:
-  static constexpr uint32_t kMostCols = 70;
-  static constexpr uint32_t kMostRows = 9;
-  static constexpr uint32_t kMostUnits = 40;
-  static constexpr uint32_t kMostShift = 3;
-  static constexpr uint32_t kMostBlocks = 9;
+  static constexpr uint32_t kMaxCols = 70;
+  static constexpr uint32_t kMaxRows = 9;
+  static constexpr uint32_t kMaxUnits = 40;
+  static constexpr uint32_t kMaxShift = 3;
+  static constexpr uint32_t kMaxBlocks = 9;
 
   template <class T>
   bool Same(std::span<const T> got, std::span<const T> want, const char* what, uint32_t a, uint32_t b) {
@@ -107,18 +107,18 @@ class KernelCheck {
   bool Matrix(void (*Kernels::*matvec)(float*, const T*, const float*, uint32_t, uint32_t), T (Random::*next)(),
               std::span<T> w, const char* what, uint32_t rows, uint32_t cols, uint32_t shift) {
     Fill(w.subspan(shift, size_t{rows} * cols), next);
-    Fill(x_.subspan(kMostShift - shift, cols), &Random::Float);
+    Fill(x_.subspan(kMaxShift - shift, cols), &Random::Float);
     const auto got = got_.subspan(shift, rows);
     const auto want = want_.subspan(shift, rows);
-    (kernels_->*matvec)(got.data(), w.data() + shift, x_.data() + kMostShift - shift, rows, cols);
-    (math::kReferenceKernels.*matvec)(want.data(), w.data() + shift, x_.data() + kMostShift - shift, rows, cols);
+    (kernels_->*matvec)(got.data(), w.data() + shift, x_.data() + kMaxShift - shift, rows, cols);
+    (math::kReferenceKernels.*matvec)(want.data(), w.data() + shift, x_.data() + kMaxShift - shift, rows, cols);
     return Same<float>(got, want, what, rows, cols);
   }
 
   bool Matrices() {
-    for (uint32_t cols = 0; cols <= kMostCols; ++cols) {
+    for (uint32_t cols = 0; cols <= kMaxCols; ++cols) {
       for (const uint32_t rows : {1u, 2u, 3u, 4u, 5u, 9u}) {
-        const uint32_t shift = (cols + rows) % (kMostShift + 1);
+        const uint32_t shift = (cols + rows) % (kMaxShift + 1);
         if (!Matrix(&Kernels::matvec_f32, &Random::Float, w32_, "matvec_f32", rows, cols, shift) ||
             !Matrix(&Kernels::matvec_f16, &Random::F16, w16_, "matvec_f16", rows, cols, shift) ||
             !Matrix(&Kernels::matvec_bf16, &Random::BF16, w16_, "matvec_bf16", rows, cols, shift)) {
@@ -126,9 +126,9 @@ class KernelCheck {
         }
       }
     }
-    for (uint32_t blocks = 0; blocks <= kMostBlocks; ++blocks) {
+    for (uint32_t blocks = 0; blocks <= kMaxBlocks; ++blocks) {
       for (const uint32_t rows : {1u, 2u, 3u, 4u, 5u, 9u}) {
-        if (!Blocks(rows, blocks, (blocks + rows) % (kMostShift + 1))) return false;
+        if (!Blocks(rows, blocks, (blocks + rows) % (kMaxShift + 1))) return false;
       }
     }
     return true;
@@ -156,7 +156,7 @@ class KernelCheck {
   bool Others() {
     const Kernels& k = *kernels_;
     const Kernels& reference = math::kReferenceKernels;
-    for (uint32_t n = 1; n <= kMostCols; ++n) {
+    for (uint32_t n = 1; n <= kMaxCols; ++n) {
       const auto x = x_.first(n);
       const auto got = got_.first(n);
       const auto want = want_.first(n);
@@ -187,8 +187,8 @@ class KernelCheck {
 
   bool Screens() {
     for (uint32_t bits = 1; bits <= 7; ++bits) {
-      for (uint32_t units = 1; units <= kMostUnits; units += units < 4 ? 1 : 6) {
-        if (!Screen(bits, units, 4 * (units % 5), 1 + units % kMostRows)) return false;
+      for (uint32_t units = 1; units <= kMaxUnits; units += units < 4 ? 1 : 6) {
+        if (!Screen(bits, units, 4 * (units % 5), 1 + units % kMaxRows)) return false;
       }
     }
     return true;
@@ -233,17 +233,17 @@ class KernelCheck {
   }
 
   Memory memory_;
-  std::span<float> w32_ = memory_.Take<float>(size_t{kMostRows} * kMostCols + kMostShift);
-  std::span<uint16_t> w16_ = memory_.Take<uint16_t>(size_t{kMostRows} * kMostCols + kMostShift);
-  std::span<float> x_ = memory_.Take<float>(kMostCols + kMostShift);
-  std::span<float> got_ = memory_.Take<float>(kMostCols + kMostShift);
-  std::span<float> want_ = memory_.Take<float>(kMostCols + kMostShift);
-  std::span<float> state_ = memory_.Take<float>(kMostBlocks * Q8Block::kElements);
-  std::span<Q8Block> got_blocks_ = memory_.Take<Q8Block>(kMostBlocks);
-  std::span<Q8Block> want_blocks_ = memory_.Take<Q8Block>(kMostBlocks);
-  std::span<int8_t> codes_ = memory_.Take<int8_t>(size_t{kMostUnits} * 64);
+  std::span<float> w32_ = memory_.Take<float>(size_t{kMaxRows} * kMaxCols + kMaxShift);
+  std::span<uint16_t> w16_ = memory_.Take<uint16_t>(size_t{kMaxRows} * kMaxCols + kMaxShift);
+  std::span<float> x_ = memory_.Take<float>(kMaxCols + kMaxShift);
+  std::span<float> got_ = memory_.Take<float>(kMaxCols + kMaxShift);
+  std::span<float> want_ = memory_.Take<float>(kMaxCols + kMaxShift);
+  std::span<float> state_ = memory_.Take<float>(kMaxBlocks * Q8Block::kElements);
+  std::span<Q8Block> got_blocks_ = memory_.Take<Q8Block>(kMaxBlocks);
+  std::span<Q8Block> want_blocks_ = memory_.Take<Q8Block>(kMaxBlocks);
+  std::span<int8_t> codes_ = memory_.Take<int8_t>(size_t{kMaxUnits} * 64);
   std::span<int16_t> directions_ = memory_.Take<int16_t>(16);
-  std::span<std::byte> records_ = memory_.Take<std::byte>(size_t{kMostRows + 1} * (4 * 7 * kMostUnits + 24));
+  std::span<std::byte> records_ = memory_.Take<std::byte>(size_t{kMaxRows + 1} * (4 * 7 * kMaxUnits + 24));
   const Kernels* kernels_ = nullptr;
   Random random_{1};
   uint32_t crc_ = 0;

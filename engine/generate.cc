@@ -30,7 +30,7 @@ const char* StopReasonName(StopReason reason) {
 
 Result<GenerateResult> Generate(Session& session, const GenerateOptions& options, TextSink& sink) {
   const text::Tokenizer& tokenizer = session.tokenizer();
-  const card::TokenizerRef& special = session.tokenizer_ref();
+  const formats::TokenizerRef& special = session.tokenizer_ref();
   const std::span<std::byte> bytes = session.text_memory();
   const std::span<char> memory(reinterpret_cast<char*>(bytes.data()), bytes.size());
   const auto held_token = static_cast<size_t>(tokenizer.size() == 0 ? 0 : text::Detokenizer::MemoryBytes(special));

@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "engine/base/error.h"
+#include "engine/head/sampler.h"
 #include "engine/session.h"
-#include "engine/text/sampler.h"
 
 namespace thimble {
 
@@ -23,7 +23,7 @@ enum class StopReason : uint8_t {
 const char* StopReasonName(StopReason reason);
 
 struct GenerateOptions {
-  text::SamplerOptions sampler;
+  head::SamplerOptions sampler;
   int64_t n_predict = -1;  // negative: until something else ends it
   std::span<const std::string_view>
       stops;  // no empty ones; together with the longest token they fit Session::text_memory()

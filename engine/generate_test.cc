@@ -54,7 +54,7 @@ class GenerateTest : public testing::Test {
   }
 
   // A fresh session that has read `prompt`.
-  std::unique_ptr<tests::OpenModel> Start(std::string_view prompt, card::BlockDevice& device, uint32_t n_ctx = 0) {
+  std::unique_ptr<tests::OpenModel> Start(std::string_view prompt, storage::BlockDevice& device, uint32_t n_ctx = 0) {
     auto model = std::make_unique<tests::OpenModel>(device, tests::OpenModel::Options{.plan = {.n_ctx = n_ctx}});
     EXPECT_NE(model->session(), nullptr) << model->error();
     const auto ids = model->session()->Tokenize(prompt);
@@ -67,7 +67,7 @@ class GenerateTest : public testing::Test {
   std::unique_ptr<host::FileDevice> device_;
 };
 
-constexpr text::SamplerOptions kSampler = {.temperature = 1.0f, .seed = 4};
+constexpr head::SamplerOptions kSampler = {.temperature = 1.0f, .seed = 4};
 
 TEST_F(GenerateTest, StopsAfterTheTokensAskedFor) {
   for (int64_t n : {0, 1, 7}) {
@@ -96,7 +96,7 @@ TEST_F(GenerateTest, StopsAtAnEndTokenAndDoesNotShowIt) {
   for (uint64_t seed = 0; seed < 40 && !seen; ++seed) {
     Sink sink;
     const auto model = Start("", *device_);
-    const text::SamplerOptions hot = {.temperature = 5.0f, .seed = seed};
+    const head::SamplerOptions hot = {.temperature = 5.0f, .seed = seed};
     const auto result = Generate(*model->session(), {.sampler = hot, .stops = {}}, sink);
     ASSERT_TRUE(result);
     for (size_t i = 0; i + 1 < sink.ids.size(); ++i) {
@@ -213,7 +213,7 @@ class TokenizerOnCard : public GenerateTest {
     EXPECT_TRUE(prepared) << prepared.error();
     const std::string bytes = tests::ReadFile(prepared->path);
     index_ = std::make_unique<host::RamDevice>(std::as_bytes(std::span(bytes)));
-    image_ = prepared->index.section(card::Section::kTokenizer);
+    image_ = prepared->index.section(formats::Section::kTokenizer);
     options_.keep_logits = false;
     options_.plan = {
         .n_ctx = 100, .tile_buffer_bytes = kEsp32.tile_buffer_bytes, .prompt_batch = 1, .head = plan::HeadMode::kFull};
@@ -249,7 +249,7 @@ class TokenizerOnCard : public GenerateTest {
   }
 
   std::unique_ptr<host::RamDevice> index_;
-  card::SectionRef image_;
+  formats::SectionRef image_;
   tests::OpenModel::Options options_;
 };
 

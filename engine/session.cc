@@ -6,38 +6,31 @@
 #include <new>
 #include <utility>
 
-#include "engine/card/flash_writer.h"
-#include "engine/card/gguf.h"
-#include "engine/text/detokenizer.h"
+#include "engine/formats/gguf.h"
+#include "engine/model/needs.h"
+#include "engine/storage/flash_writer.h"
+#include "engine/text/needs.h"
 
 namespace thimble {
 namespace {
 
-using plan::BufferId;
-
-// For stop texts, beside room for what the detokenizer hands out (engine/generate.h).
-constexpr uint64_t kStopTextBytes = 2048;
-
-// Of a tokenizer on the card, that are kept: a token's text takes two or three.
-constexpr uint32_t kTokenizerPages = 8;
-
-bool HasTokenizer(const card::Index* index) {
-  return index != nullptr && index->section(card::Section::kTokenizer).bytes != 0;
+bool HasTokenizer(const formats::Index* index) {
+  return index != nullptr && index->section(formats::Section::kTokenizer).bytes != 0;
 }
 
-plan::TextNeeds NeedsOf(const card::ModelFile& model, uint32_t block_bytes, const text::SamplerOptions& sampler,
-                        const card::Index* index) {
+plan::TextNeeds NeedsOf(const formats::ModelFile& model, uint32_t block_bytes, const head::SamplerOptions& sampler,
+                        const formats::Index* index) {
   plan::TextNeeds needs = {
-      .candidate_bytes = text::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(text::Candidate),
-      .penalised = text::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
-      .is_boundable = text::IsBoundable(sampler)};
+      .candidate_bytes = head::CandidatesNeeded(sampler, model.shape.vocab_size) * sizeof(head::Candidate),
+      .penalised = head::PenalisedNeeded(sampler, std::numeric_limits<uint64_t>::max()),
+      .is_boundable = head::IsBoundable(sampler)};
   if (model.tokenizer.present) {
     needs.table_bytes = text::Tokenizer::TableBytes(model.tokenizer);
     if (HasTokenizer(index)) {
-      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, kTokenizerPages);
+      needs.cache_bytes = text::Tokenizer::CacheBytes(model.tokenizer, block_bytes, text::kTokenizerPages);
     }
     needs.work_bytes = text::Tokenizer::WorkspaceBytes;
-    needs.held_bytes = kStopTextBytes + 2 * text::Detokenizer::MemoryBytes(model.tokenizer);
+    needs.held_bytes = text::HeldBytes(model.tokenizer);
   }
   return needs;
 }
@@ -56,80 +49,42 @@ Result<std::span<std::byte>> Reserve(const plan::Plan& plan, BufferId id, Arenas
   return ArenaOf(arenas, buffer.region).Reserve(buffer.bytes);
 }
 
-// Cuts a buffer into consecutive spans.
-class Cutter {
- public:
-  explicit Cutter(std::span<float> memory) : rest_(memory) {}
-  std::span<float> Cut(size_t n) {
-    const std::span<float> piece = rest_.first(n);
-    rest_ = rest_.subspan(n);
-    return piece;
-  }
-
- private:
-  std::span<float> rest_;
-};
-
-model::Activations CutActivations(const card::ModelFile& model, std::span<float> memory, size_t positions,
-                                  size_t whole) {
-  const ModelShape& s = model.shape;
-  Cutter cutter(memory);
-  const auto cut = [&](size_t rows, size_t cols) { return cutter.Cut(rows * cols); };
-  const auto cut_blocks = [&](uint64_t n) {
-    const std::span<float> piece = cutter.Cut(static_cast<size_t>(n) * sizeof(math::Q8Block) / sizeof(float));
-    return std::span(reinterpret_cast<math::Q8Block*>(piece.data()), static_cast<size_t>(n));
-  };
-  const uint64_t blocks =
-      whole * plan::QuantizedBlocks(model, true) + (positions - whole) * plan::QuantizedBlocks(model, false);
-  return {.x = cut(positions, s.hidden_size),
-          .normed = cut(positions, s.hidden_size),
-          .k = cut(positions, s.kv_dim()),
-          .v = cut(positions, s.kv_dim()),
-          .cos = cut(positions, s.head_dim / 2),
-          .sin = cut(positions, s.head_dim / 2),
-          .q = cut(whole, s.q_dim()),
-          .attended = cut(whole, s.q_dim()),
-          .gate = cut(whole, s.intermediate_size),
-          .up = cut(whole, s.intermediate_size),
-          .quantized = cut_blocks(blocks)};
-}
-
 }  // namespace
 
-Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder) {
+Result<formats::ModelFile> OpenModel(storage::FileReader& reader, Arenas arenas, const formats::ModelFolder* folder) {
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  card::ByteReader header(reader, buffer);
+  storage::ByteReader header(reader, buffer);
   Arena& table = ArenaOf(arenas, Region::kSram);
   const bool is_folder = folder != nullptr && !folder->is_empty();
-  Result<card::ModelFile> model = is_folder ? card::OpenFolder(header, *folder, table) : card::OpenGguf(header, table);
+  Result<formats::ModelFile> model =
+      is_folder ? formats::OpenFolder(header, *folder, table) : formats::OpenGguf(header, table);
   dma.Release(mark);
   return model;
 }
 
-Result<card::Index> OpenModelIndex(card::FileReader& reader, card::FileReader& index_reader,
-                                   const card::ModelFile& model, const math::Kernels& kernels, Arenas arenas) {
+Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::FileReader& index_reader,
+                                      const formats::ModelFile& model, const math::Kernels& kernels, Arenas arenas) {
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  const Result<uint32_t> crc = card::MetadataCrc(reader, model, buffer, kernels.crc32c);
-  Result<card::Index> index = !crc ? Result<card::Index>(std::unexpected(crc.error()))
-                                   : card::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
+  const Result<uint32_t> crc = formats::MetadataCrc(reader, model, buffer, kernels.crc32c);
+  Result<formats::Index> index = !crc ? Result<formats::Index>(std::unexpected(crc.error()))
+                                      : formats::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
   dma.Release(mark);
   return index;
 }
 
-Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler,
-                               const card::Index* index) {
-  static_assert(sizeof(text::Bounded) == 16);
+Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
+                               const plan::PlanOptions& options, const head::SamplerOptions& sampler,
+                               const formats::Index* index) {
   return plan::MakePlan(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
-uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler,
-                        const card::Index* index) {
+uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
+                        const plan::PlanOptions& options, const head::SamplerOptions& sampler,
+                        const formats::Index* index) {
   return plan::LargestContext(model, NeedsOf(model, block_bytes, sampler, index), board, block_bytes, options, index);
 }
 
@@ -153,21 +108,22 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
 
 // In the order in which it lies in flash.
 Result<void> Session::LoadKept(const SessionParts& parts) {
-  card::FlashWriter flash;
+  storage::FlashWriter flash;
   const uint64_t flash_bytes = plan_->region_bytes(Region::kFlash);
   if (parts.flash != nullptr && flash_bytes != 0) {
-    const card::FlashContents contents = {
+    const storage::FlashContents contents = {
         .model_bytes = parts.reader->file_size_bytes(),
-        .model_checks = parts.index == nullptr ? 0 : parts.index->section(card::Section::kBlockChecks).crc,
+        .model_checks = parts.index == nullptr ? 0 : parts.index->section(formats::Section::kBlockChecks).crc,
         .bytes = static_cast<uint32_t>(std::min<uint64_t>(flash_bytes, std::numeric_limits<uint32_t>::max())),
         .weights_bytes = static_cast<uint32_t>(plan_->buffer(BufferId::kWeightsFlash).bytes),
-        .shares = memory_.resident.shares,
-        .places = plan_->places};
-    THIMBLE_ASSIGN(flash, card::FlashWriter::Begin(*parts.flash, contents, parts.kernels->crc32c));
+        .parts = {memory_.resident.shares.psram_percent, memory_.resident.shares.flash_percent,
+                  plan_->places[0].psram_rows, plan_->places[0].flash_rows, plan_->places[1].psram_rows,
+                  plan_->places[1].flash_rows, plan_->places[2].psram_rows, plan_->places[2].flash_rows}};
+    THIMBLE_ASSIGN(flash, storage::FlashWriter::Begin(*parts.flash, contents, parts.kernels->crc32c));
   }
   do {
-    THIMBLE_TRY(card::LoadResidentRows(memory_.resident, *model_, plan_->tile_block_bytes(),
-                                       memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers, stream_, flash));
+    THIMBLE_TRY(stream::LoadResidentRows(memory_.resident, *model_, plan_->tile_block_bytes(),
+                                         memory_.tiles[static_cast<size_t>(Zone::kFfn)].buffers, stream_, flash));
     THIMBLE_TRY(head_->Load(flash));
     THIMBLE_TRY(flash.End());
   } while (flash.NeedsAnotherPass());
@@ -209,19 +165,18 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
   THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
-  memory_.one = CutActivations(*model_, one, 1, 1);
+  memory_.one = model::CutActivations(*model_, one, 1);
   THIMBLE_ASSIGN(scratch_, Reserve(*plan_, BufferId::kScratch, arenas));
   if (plan_->prompt_batch > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
-    memory_.batch =
-        CutActivations(*model_, batch, plan_->prompt_batch, s.num_hidden_layers == 1 ? 1 : plan_->prompt_batch);
+    memory_.batch = model::CutActivations(*model_, batch, plan_->prompt_batch);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
   THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
-  THIMBLE_ASSIGN(candidates_, Take<text::Candidate>(*plan_, BufferId::kCandidates, arenas));
+  THIMBLE_ASSIGN(candidates_, Take<head::Candidate>(*plan_, BufferId::kCandidates, arenas));
   THIMBLE_ASSIGN(penalised_, Take<TokenId>(*plan_, BufferId::kPenalised, arenas));
   THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
   THIMBLE_ASSIGN(logits_, Take<float>(*plan_, BufferId::kLogits, arenas));
@@ -251,17 +206,17 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
                           .block_bytes = plan_->tile_block_bytes(),
                           .ledger = &reader_->ledger()};
   if (parts.index != nullptr) {
-    const auto load = [&](card::Section id, std::span<uint32_t> out) {
-      return card::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out), card_buffer_,
-                               parts.kernels->crc32c);
+    const auto load = [&](formats::Section id, std::span<uint32_t> out) {
+      return formats::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out),
+                                  card_buffer_, parts.kernels->crc32c);
     };
     THIMBLE_ASSIGN(const std::span<uint32_t> blocks, Take<uint32_t>(*plan_, BufferId::kBlockChecks, arenas));
     THIMBLE_ASSIGN(const std::span<uint32_t> rows, Take<uint32_t>(*plan_, BufferId::kRowChecks, arenas));
-    THIMBLE_TRY(load(card::Section::kBlockChecks, blocks));
-    if (!rows.empty()) THIMBLE_TRY(load(card::Section::kRowChecks, rows));
-    stream_ = card::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
+    THIMBLE_TRY(load(formats::Section::kBlockChecks, blocks));
+    if (!rows.empty()) THIMBLE_TRY(load(formats::Section::kRowChecks, rows));
+    stream_ = stream::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
     row_checks_ = {.reader = parts.index_reader,
-                   .offset = parts.index->section(card::Section::kRowChecks).offset,
+                   .offset = parts.index->section(formats::Section::kRowChecks).offset,
                    .in_memory = rows,
                    .crc32c = parts.kernels->crc32c};
   }
@@ -270,7 +225,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head.index_reader = parts.index_reader;
     head_memory_.places = plan_->places;
     THIMBLE_ASSIGN(const std::span<float> vectors, Take<float>(*plan_, BufferId::kScreenVectors, arenas));
-    const auto num_vectors = static_cast<size_t>(parts.index->section(card::Section::kVectors).bytes / sizeof(float));
+    const auto num_vectors =
+        static_cast<size_t>(parts.index->section(formats::Section::kVectors).bytes / sizeof(float));
     head_memory_.vectors = vectors.first(num_vectors);
     head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
                                  vectors.size() - num_vectors};
@@ -280,8 +236,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.quantized_state = {reinterpret_cast<float*>(query.data() + code_bytes),
                                     (query.size() - code_bytes) / sizeof(float)};
     head_memory_.candidates = {
-        reinterpret_cast<text::Bounded*>(scratch_.data()),
-        std::min<size_t>(scratch_.size() / sizeof(text::Bounded), parts.index->screen.num_candidates)};
+        reinterpret_cast<head::Bounded*>(scratch_.data()),
+        std::min<size_t>(scratch_.size() / sizeof(head::Bounded), parts.index->screen.num_candidates)};
     THIMBLE_ASSIGN(head_memory_.psram, Reserve(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }
@@ -290,8 +246,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
 }
 
 Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
-  const card::TokenizerRef& ref = model_->tokenizer;
-  const auto image = [&] { return parts.index->section(card::Section::kTokenizer); };
+  const formats::TokenizerRef& ref = model_->tokenizer;
+  const auto image = [&] { return parts.index->section(formats::Section::kTokenizer); };
   switch (plan_->tokenizer) {
     case plan::TokenizerPlace::kNone:
     case plan::TokenizerPlace::kNowhere:
@@ -299,10 +255,10 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
     case plan::TokenizerPlace::kInMemory: {
       Arena& arena = ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region);
       if (HasTokenizer(parts.index)) {
-        card::ByteReader bytes(*parts.index_reader, card_buffer_);
+        storage::ByteReader bytes(*parts.index_reader, card_buffer_);
         THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->crc32c, arena));
       } else {
-        card::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
+        storage::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
         THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(ref, bytes, arena));
       }
       return {};
@@ -331,7 +287,7 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
     return Fail({.code = Code::kInvalidArgument,
                  .what =
                      "a prompt of {need} bytes is longer than the {have} that this context has room for: shorten it, "
-                     "or give a larger -c",
+                     "or give a larger ctx-size",
                  .have = plan_->max_prompt_bytes,
                  .need = text.size()});
   }
@@ -355,7 +311,7 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
     return Fail({.code = Code::kContextFull,
                  .what =
                      "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a "
-                     "larger -c",
+                     "larger ctx-size",
                  .have = left,
                  .need = need});
   }
@@ -378,28 +334,29 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
   return Run(tokens, true);
 }
 
-Result<TokenId> Session::Next(const text::SamplerOptions& sampler) {
-  THIMBLE_TRY(text::CheckSamplerOptions(sampler));
-  if (pending_) {
-    if (n_past_ == plan_->n_ctx) {
-      return Fail({.code = Code::kContextFull,
-                   .what = "the context of {have} positions is full: give a larger -c for longer texts",
-                   .have = plan_->n_ctx});
-    }
-    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
-    pending_.reset();
-  }
-  if (!have_hidden_) {
+Result<TokenId> Session::Next(const head::SamplerOptions& sampler) {
+  // Everything that can be refused, before anything changes.
+  THIMBLE_TRY(head::CheckSamplerOptions(sampler));
+  if (!pending_ && !have_hidden_) {
     return Fail({.code = Code::kInvalidArgument, .what = "there is nothing to continue: give a prompt first"});
   }
-  const std::span<const TokenId> context = history_.first(n_past_);
-  if (text::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
-      text::PenalisedNeeded(sampler, n_past_) > penalised_.size()) {
+  if (pending_ && n_past_ == plan_->n_ctx) {
+    return Fail({.code = Code::kContextFull,
+                 .what = "the context of {have} positions is full: give a larger ctx-size for longer texts",
+                 .have = plan_->n_ctx});
+  }
+  if (head::CandidatesNeeded(sampler, model_->shape.vocab_size) > candidates_.size() ||
+      head::PenalisedNeeded(sampler, n_past_ + (pending_ ? 1 : 0)) > penalised_.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,
          .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
   }
-  text::Choice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
+  if (pending_) {
+    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
+    pending_.reset();
+  }
+  const std::span<const TokenId> context = history_.first(n_past_);
+  head::TokenChoice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
   THIMBLE_ASSIGN(pending_, head_->Choose(transformer_->hidden(), choice));
   has_text_ |= *pending_ != model_->tokenizer.bos;
   return *pending_;

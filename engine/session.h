@@ -15,18 +15,18 @@
 #include "engine/base/board.h"
 #include "engine/base/error.h"
 #include "engine/base/workers.h"
-#include "engine/card/bouncing_device.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/flash.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
-#include "engine/card/model_folder.h"
-#include "engine/card/tile_stream.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/formats/model_folder.h"
 #include "engine/head/head.h"
+#include "engine/head/sampler.h"
 #include "engine/math/kernels.h"
 #include "engine/model/transformer.h"
 #include "engine/plan/plan.h"
-#include "engine/text/sampler.h"
+#include "engine/storage/bouncing_device.h"
+#include "engine/storage/file_reader.h"
+#include "engine/storage/flash.h"
+#include "engine/stream/tile_stream.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble {
@@ -34,33 +34,34 @@ namespace thimble {
 // Reads the header of the model behind `reader`, with scratch that arenas[kSramDma] has back afterwards: OpenFolder()
 // when the files of `folder` are what `reader` reads, OpenGguf() when that is null or has no files. The tensor table
 // stays in arenas[kSram].
-Result<card::ModelFile> OpenModel(card::FileReader& reader, Arenas arenas, const card::ModelFolder* folder = nullptr);
+Result<formats::ModelFile> OpenModel(storage::FileReader& reader, Arenas arenas,
+                                     const formats::ModelFolder* folder = nullptr);
 
 // Reads the header of the model's index behind `index_reader`, and checks that it belongs to the model: reads all of
-// the model's metadata. Scratch as for OpenModel(). Fails as card::OpenIndex() does.
-Result<card::Index> OpenModelIndex(card::FileReader& reader, card::FileReader& index_reader,
-                                   const card::ModelFile& model, const math::Kernels& kernels, Arenas arenas);
+// the model's metadata. Scratch as for OpenModel(). Fails as formats::OpenIndex() does.
+Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::FileReader& index_reader,
+                                      const formats::ModelFile& model, const math::Kernels& kernels, Arenas arenas);
 
 // Plans `model` on `board` with what its tokenizer and this sampler need. As plan::MakePlan(), pure.
-Result<plan::Plan> PlanSession(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                               const plan::PlanOptions& options, const text::SamplerOptions& sampler = {},
-                               const card::Index* index = nullptr);
+Result<plan::Plan> PlanSession(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
+                               const plan::PlanOptions& options, const head::SamplerOptions& sampler = {},
+                               const formats::Index* index = nullptr);
 // As plan::LargestContext().
-uint32_t LargestContext(const card::ModelFile& model, const Board& board, uint32_t block_bytes,
-                        const plan::PlanOptions& options, const text::SamplerOptions& sampler = {},
-                        const card::Index* index = nullptr);
+uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uint32_t block_bytes,
+                        const plan::PlanOptions& options, const head::SamplerOptions& sampler = {},
+                        const formats::Index* index = nullptr);
 
 // What a session refers to and does not own; all of it outlives the session.
 struct SessionParts {
-  const card::ModelFile* model = nullptr;  // its tensor table lies in arenas[kSram], taken by OpenModel()
-  const plan::Plan* plan = nullptr;        // of this model and these arenas
-  card::FileReader* reader = nullptr;      // of the model's file; no read in flight
+  const formats::ModelFile* model = nullptr;  // its tensor table lies in arenas[kSram], taken by OpenModel()
+  const plan::Plan* plan = nullptr;           // of this model and these arenas
+  storage::FileReader* reader = nullptr;      // of the model's file; no read in flight
   const math::Kernels* kernels = nullptr;
-  Workers* workers = nullptr;                // cores that compute beside the session's thread; null: none
-  const card::Index* index = nullptr;        // with which the plan was made; null: without
-  card::FileReader* index_reader = nullptr;  // of its file; may share the model's device
-  // What the arena of Region::kFlash is made over (card::FlashArenaMemory()). Null: that arena is memory.
-  card::Flash* flash = nullptr;
+  Workers* workers = nullptr;                   // cores that compute beside the session's thread; null: none
+  const formats::Index* index = nullptr;        // with which the plan was made; null: without
+  storage::FileReader* index_reader = nullptr;  // of its file; may share the model's device
+  // What the arena of Region::kFlash is made over (storage::FlashArenaMemory()). Null: that arena is memory.
+  storage::Flash* flash = nullptr;
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
@@ -68,7 +69,7 @@ struct SessionParts {
 class Session {
  public:
   // Takes the plan's buffers from the arenas, reads norms, tokenizer, the rows that stay in memory and what is kept of
-  // the index. What the plan keeps in flash is written there, if it is not there yet (card::FlashWriter). Afterwards
+  // the index. What the plan keeps in flash is written there, if it is not there yet (storage::FlashWriter). Afterwards
   // used_bytes() of each arena equals the plan's region_bytes(). Fails with kOutOfMemory when the arenas are smaller
   // than the plan, kIo, and kCorrupt for a bad tokenizer; after a failure another Open() goes on writing the flash. The
   // session lies in arenas[kSram] and needs no destruction.
@@ -89,7 +90,7 @@ class Session {
   // it is asked for, so the last token of a text costs no more. kInvalidArgument before the first Prefill(),
   // kContextFull when no position is left for the token before it, kCorrupt if a checksum of the index does not fit, or
   // a logit is not a finite number (the weights are damaged). After an I/O error the call can be made again.
-  Result<TokenId> Next(const text::SamplerOptions& sampler);
+  Result<TokenId> Next(const head::SamplerOptions& sampler);
 
   // Begins another conversation: as after Open().
   void Clear();
@@ -110,7 +111,7 @@ class Session {
 
   // Empty if the plan has no place for it. Who asks it for texts asks for its TakeStatus(), too: it may be on the card.
   const text::Tokenizer& tokenizer() const { return tokenizer_; }
-  const card::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
+  const formats::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
   const ModelShape& shape() const { return model_->shape; }
   std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
 
@@ -123,12 +124,12 @@ class Session {
   Result<void> LoadKept(const SessionParts& parts);
   Result<void> Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next = false);
 
-  const card::ModelFile* model_;
+  const formats::ModelFile* model_;
   const plan::Plan* plan_;
-  card::BouncingDevice bouncer_;     // used if the plan says so
-  card::FileReader bounced_reader_;  // through it
-  card::FileReader* reader_;         // one of the two
-  card::TileStream stream_;
+  storage::BouncingDevice bouncer_;     // used if the plan says so
+  storage::FileReader bounced_reader_;  // through it
+  storage::FileReader* reader_;         // one of the two
+  stream::TileStream stream_;
   std::span<std::byte> card_buffer_;  // that the device can write, for what is read while opening
   text::Tokenizer tokenizer_;
   std::optional<model::Transformer> transformer_;
@@ -139,7 +140,7 @@ class Session {
   std::span<float> logits_;
   std::span<TokenId> prompt_ids_;
   std::span<TokenId> history_;  // [n_past_] ids run
-  std::span<text::Candidate> candidates_;
+  std::span<head::Candidate> candidates_;
   std::span<TokenId> penalised_;
   std::span<std::byte> scratch_;
   std::span<std::byte> text_memory_;

@@ -50,7 +50,7 @@ class SessionTest : public testing::Test {
  protected:
   SessionTest() : device_(tests::MakeGguf({.shape = kSmall})) {}
 
-  std::unique_ptr<OpenModel> Open(card::BlockDevice& device, plan::PlanOptions options = {}) {
+  std::unique_ptr<OpenModel> Open(storage::BlockDevice& device, plan::PlanOptions options = {}) {
     auto model = std::make_unique<OpenModel>(device, OpenModel::Options{.plan = options});
     EXPECT_NE(model->session(), nullptr) << model->error();
     return model;
@@ -97,6 +97,43 @@ TEST_F(SessionTest, WhatTheMemoryHeldBeforeChangesNothing) {
   for (const int left_over : {0x7f, 0xff, 0xa5}) {
     options.left_over = static_cast<std::byte>(left_over);
     EXPECT_EQ(run(), want) << left_over;
+  }
+}
+
+TEST_F(SessionTest, ASamplerLargerThanPlannedIsRefusedBeforeAnythingChanges) {
+  const std::vector<TokenId> prompt = {1, 60, 7, 12};
+  constexpr int kTokens = 5;
+  const head::SamplerOptions fits = {.top_k = 5, .seed = 3};
+  const auto plain = Open(device_);
+  ASSERT_TRUE(plain->session()->Prefill(prompt));
+  std::vector<TokenId> want;
+  for (int i = 0; i < kTokens; ++i) {
+    const Result<TokenId> token = plain->session()->Next(fits);
+    ASSERT_TRUE(token);
+    want.push_back(*token);
+  }
+
+  const auto model = Open(device_);
+  Session& s = *model->session();
+  ASSERT_TRUE(s.Prefill(prompt));
+  for (int i = 0; i < kTokens; ++i) {
+    const uint32_t n_past = s.n_past();
+    const std::vector<float> logits = Copy(s.logits());
+    const ZoneCounts before = model->ledger().total();
+    for (const head::SamplerOptions& larger :
+         {head::SamplerOptions{.top_k = 41}, head::SamplerOptions{.top_k = 0, .top_p = 0.9f},
+          head::SamplerOptions{.repeat_penalty = 1.1f, .top_k = 5}}) {
+      const Result<TokenId> refused = s.Next(larger);
+      ASSERT_FALSE(refused);
+      EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
+    }
+    EXPECT_EQ(s.n_past(), n_past);
+    EXPECT_EQ(Copy(s.logits()), logits);
+    EXPECT_EQ(model->ledger().total().reads, before.reads);
+    EXPECT_EQ(model->ledger().total().macs, before.macs);
+    const Result<TokenId> token = s.Next(fits);
+    ASSERT_TRUE(token);
+    EXPECT_EQ(*token, want[static_cast<size_t>(i)]) << i;
   }
 }
 
@@ -166,7 +203,7 @@ TEST_F(SessionTest, AFailedPromptBatchCanBeRunAgain) {
     host::FaultyDevice faulty(device_);
     const auto model = Open(faulty, {.prompt_batch = 3});
     Session& s = *model->session();
-    faulty.Add({.first_read = faulty.starts() + fail_after, .times = card::kReadRetries + 2});
+    faulty.Add({.first_read = faulty.starts() + fail_after, .times = storage::kReadRetries + 2});
     if (!s.Prefill(prompt)) {
       EXPECT_EQ(s.n_past() % 3, 0u) << "whole batches";
       ASSERT_TRUE(s.Prefill(std::span(prompt).subspan(s.n_past())));
@@ -233,7 +270,7 @@ TEST_F(SessionTest, AFailedReadIsReportedAndTheStepCanBeMadeAgain) {
     ASSERT_TRUE(s.Prefill(std::vector<TokenId>{1, 2, 3}));
     ASSERT_EQ(s.Next({.temperature = 0.0f}).value(), *want_token);
     // First try, retries, one more after re-initialisation: all fail.
-    faulty.Add({.first_read = faulty.starts() + fail_after, .times = card::kReadRetries + 2});
+    faulty.Add({.first_read = faulty.starts() + fail_after, .times = storage::kReadRetries + 2});
     const auto failed = s.Next({.temperature = 0.0f});
     if (!failed) {
       EXPECT_EQ(failed.error().code, Code::kIo);

@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/card/fat32.h"
-#include "engine/card/model_folder.h"
+#include "engine/formats/model_folder.h"
+#include "engine/storage/fat32.h"
 #include "host/devices/ram_device.h"
 #include "host/support/utf8.h"
 
@@ -114,16 +114,16 @@ std::vector<std::byte> MakeCard(bool partition) {
   return card;
 }
 
-void CheckFile(card::BlockDevice& device, const card::DirEntry& entry, const card::FileMap& map) {
+void CheckFile(storage::BlockDevice& device, const storage::DirEntry& entry, const storage::FileMap& map) {
   const uint64_t device_bytes = device.geometry().size_bytes;
   Require(map.size_bytes == entry.size_bytes && map.extents.size() <= kMostExtents);
   uint64_t end = 0;
-  for (const card::Extent& extent : map.extents) {
+  for (const storage::Extent& extent : map.extents) {
     Require(extent.file_offset_bytes == end && extent.size_bytes != 0 && extent.device_offset_bytes % 512 == 0);
     Require(extent.device_offset_bytes < device_bytes &&
             extent.size_bytes <= device_bytes - extent.device_offset_bytes);
     end += extent.size_bytes;
-    for (const card::Extent& other : map.extents.first(static_cast<size_t>(&extent - map.extents.data()))) {
+    for (const storage::Extent& other : map.extents.first(static_cast<size_t>(&extent - map.extents.data()))) {
       Require(extent.device_offset_bytes >= other.device_offset_bytes + other.size_bytes ||
               other.device_offset_bytes >= extent.device_offset_bytes + extent.size_bytes);
     }
@@ -131,9 +131,9 @@ void CheckFile(card::BlockDevice& device, const card::DirEntry& entry, const car
   Require(end == entry.size_bytes);
 
   Ledger ledger;
-  card::FileReader reader(device, map, ledger);
+  storage::FileReader reader(device, map, ledger);
   alignas(64) std::array<std::byte, 1024> buffer;
-  card::ByteReader bytes(reader, buffer);
+  storage::ByteReader bytes(reader, buffer);
   std::array<std::byte, 100> got;
   for (uint64_t offset = 0; offset < end; offset += 300) {
     Require(bytes.Seek(offset).has_value());
@@ -143,18 +143,18 @@ void CheckFile(card::BlockDevice& device, const card::DirEntry& entry, const car
 }
 
 // The files of a model in a folder: each has its place in the virtual file, and every block of that lies on the device.
-bool CheckFolder(card::BlockDevice& device, card::Fat32& volume, const card::DirEntry& folder) {
-  std::vector<card::FolderFile> slots(card::FolderFileCount(1));
-  card::ModelFolder files(slots);
-  std::array<card::Extent, kMostExtents> extents;
-  const Result<card::FileMap> map = card::MapFolder(volume, folder, files, extents);
+bool CheckFolder(storage::BlockDevice& device, storage::Fat32& volume, const storage::DirEntry& folder) {
+  std::vector<formats::FolderFile> slots(formats::FolderFileCount(1));
+  formats::ModelFolder files(slots);
+  std::array<storage::Extent, kMostExtents> extents;
+  const Result<storage::FileMap> map = formats::MapFolder(volume, folder, files, extents);
   if (!map) {
     RequireSentence(map.error());
     return false;
   }
   const uint64_t device_bytes = device.geometry().size_bytes;
   uint64_t end = 0;
-  for (const card::Extent& extent : map->extents) {
+  for (const storage::Extent& extent : map->extents) {
     Require(extent.file_offset_bytes == end && extent.size_bytes % 512 == 0 && extent.device_offset_bytes % 512 == 0);
     Require(extent.device_offset_bytes < device_bytes &&
             extent.size_bytes <= device_bytes - extent.device_offset_bytes);
@@ -162,7 +162,7 @@ bool CheckFolder(card::BlockDevice& device, card::Fat32& volume, const card::Dir
   }
   Require(end == map->size_bytes && end == files.size_bytes());
   for (uint32_t number = 0; number < files.num_slots(); ++number) {
-    const card::FolderFile file = files.file(number);
+    const formats::FolderFile file = files.file(number);
     Require(!file.is_there() || (file.offset_bytes <= end && file.size_bytes <= end - file.offset_bytes));
   }
   return !map->extents.empty();
@@ -171,11 +171,11 @@ bool CheckFolder(card::BlockDevice& device, card::Fat32& volume, const card::Dir
 // Returns how many files and model folders could be read.
 size_t MountAndUse(std::span<const std::byte> contents) {
   host::RamDevice device(contents);
-  const card::Extent whole = card::WholeDevice(device);
+  const storage::Extent whole = storage::WholeDevice(device);
   Ledger ledger;
-  card::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
+  storage::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
   alignas(64) std::array<std::byte, 512> sector;
-  Result<card::Fat32> volume = card::Fat32::Mount(disk, sector);
+  Result<storage::Fat32> volume = storage::Fat32::Mount(disk, sector);
   if (!volume) {
     RequireSentence(volume.error());
     return 0;
@@ -187,17 +187,17 @@ size_t MountAndUse(std::span<const std::byte> contents) {
     RequireSentence(same.error());
     Require(same.error().have >= 2 && same.error().have < uint64_t{volume->cluster_count()} + 2);
   }
-  std::vector<card::DirEntry> entries;
-  const Result<void> listed = volume->ListRoot([&](const card::DirEntry& entry) {
+  std::vector<storage::DirEntry> entries;
+  const Result<void> listed = volume->ListRoot([&](const storage::DirEntry& entry) {
     Require(entry.name.back() == '\0' && host::IsUtf8(entry.name.data()));
     entries.push_back(entry);
     return entries.size() < 64;
   });
   if (!listed) RequireSentence(listed.error());
   size_t files = 0;
-  for (const card::DirEntry& entry : entries) {
-    std::array<card::Extent, kMostExtents> extents;
-    const Result<card::FileMap> map = volume->MapFile(entry, extents);
+  for (const storage::DirEntry& entry : entries) {
+    std::array<storage::Extent, kMostExtents> extents;
+    const Result<storage::FileMap> map = volume->MapFile(entry, extents);
     if (map) {
       CheckFile(device, entry, *map);
       ++files;
@@ -205,13 +205,13 @@ size_t MountAndUse(std::span<const std::byte> contents) {
       RequireSentence(map.error());
     }
   }
-  std::vector<card::DirEntry> folders;
-  const Result<void> listed_folders = volume->ListRootFolders([&](const card::DirEntry& entry) {
+  std::vector<storage::DirEntry> folders;
+  const Result<void> listed_folders = volume->ListRootFolders([&](const storage::DirEntry& entry) {
     folders.push_back(entry);
     return folders.size() < 16;
   });
   if (!listed_folders) RequireSentence(listed_folders.error());
-  for (const card::DirEntry& folder : folders) files += CheckFolder(device, *volume, folder) ? 1 : 0;
+  for (const storage::DirEntry& folder : folders) files += CheckFolder(device, *volume, folder) ? 1 : 0;
   return files;
 }
 

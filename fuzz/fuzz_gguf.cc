@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "engine/base/arena.h"
-#include "engine/card/gguf.h"
+#include "engine/formats/gguf.h"
 #include "host/devices/ram_device.h"
 #include "tests/support/gguf_builder.h"
 
@@ -34,7 +34,7 @@ void RequireSentence(const Error& error) {
   Require(error.code != Code::kInvalidArgument && error.code != Code::kIo);
 }
 
-void CheckModel(const card::ModelFile& model, uint64_t file_bytes) {
+void CheckModel(const formats::ModelFile& model, uint64_t file_bytes) {
   const ModelShape& shape = model.shape;
   Require(shape.vocab_size != 0 && shape.hidden_size != 0 && shape.intermediate_size != 0);
   Require(shape.num_hidden_layers != 0 && shape.max_position_embeddings != 0);
@@ -54,11 +54,11 @@ void CheckModel(const card::ModelFile& model, uint64_t file_bytes) {
 }
 
 // The three arrays lie in the file, and the tokens are as long as is said. What they hold is fuzz_tokenizer's business.
-void CheckTokenizer(const card::TokenizerRef& tokenizer, uint32_t vocab_size, card::ByteReader& bytes,
+void CheckTokenizer(const formats::TokenizerRef& tokenizer, uint32_t vocab_size, storage::ByteReader& bytes,
                     uint64_t file_bytes) {
   Require(tokenizer.num_tokens == vocab_size);
   for (const TokenId id : {tokenizer.bos, tokenizer.eos, tokenizer.unk}) {
-    Require(id == card::kNoToken || id < vocab_size);
+    Require(id == kNoToken || id < vocab_size);
   }
   for (const uint64_t offset : {tokenizer.scores_offset, tokenizer.types_offset}) {
     Require(offset <= file_bytes && uint64_t{vocab_size} * 4 <= file_bytes - offset);
@@ -79,12 +79,12 @@ void OpenAndUse(std::span<const std::byte> file) {
   alignas(kArenaAlign) static std::array<std::byte, 1 << 18> memory;
   alignas(64) std::array<std::byte, 1024> buffer;
   host::RamDevice device(file);
-  const card::Extent extent = {.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = file.size()};
+  const storage::Extent extent = {.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = file.size()};
   Ledger ledger;
-  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
-  card::ByteReader bytes(reader, buffer);
+  storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
+  storage::ByteReader bytes(reader, buffer);
   Arena arena(Region::kPsram, memory);
-  const Result<card::ModelFile> model = card::OpenGguf(bytes, arena);
+  const Result<formats::ModelFile> model = formats::OpenGguf(bytes, arena);
   if (!model) {
     Require(arena.used_bytes() == 0);
     return RequireSentence(model.error());

@@ -35,7 +35,7 @@ void Require(bool holds) {
 }
 
 // In order: greedy, noise, min-p, top-k.
-constexpr std::array<text::SamplerOptions, kTokens> kSamplers = {{
+constexpr std::array<head::SamplerOptions, kTokens> kSamplers = {{
     {.temperature = 0},
     {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1},
     {.repeat_penalty = 1.2f, .top_k = 0, .top_p = 1, .min_p = 0.05f},
@@ -49,7 +49,7 @@ struct Base {
 };
 
 // A section's bytes; none where it does not lie in the file.
-std::span<std::byte> SectionBytes(std::span<std::byte> file, const card::SectionRef& section) {
+std::span<std::byte> SectionBytes(std::span<std::byte> file, const formats::SectionRef& section) {
   if (section.offset > file.size() || section.bytes > file.size() - section.offset) return {};
   return file.subspan(static_cast<size_t>(section.offset), static_cast<size_t>(section.bytes));
 }
@@ -93,21 +93,21 @@ bool Write(const Base& base, std::span<const std::byte> file, uint8_t board_choi
   Memory memory(board);
   host::RamDevice model_device(base.model);
   host::RamDevice index_device(file);
-  const card::Extent model_extent = {.size_bytes = base.model.size()};
-  const card::Extent index_extent = {.size_bytes = file.size()};
+  const storage::Extent model_extent = {.size_bytes = base.model.size()};
+  const storage::Extent index_extent = {.size_bytes = file.size()};
   Ledger ledger;
-  card::FileReader reader(model_device, {.extents = {&model_extent, 1}, .size_bytes = base.model.size()}, ledger);
-  card::FileReader index_reader(index_device, {.extents = {&index_extent, 1}, .size_bytes = file.size()}, ledger);
+  storage::FileReader reader(model_device, {.extents = {&model_extent, 1}, .size_bytes = base.model.size()}, ledger);
+  storage::FileReader index_reader(index_device, {.extents = {&index_extent, 1}, .size_bytes = file.size()}, ledger);
   const math::Kernels& kernels = math::BestKernels();
-  const Result<card::ModelFile> model = OpenModel(reader, memory.arenas);
+  const Result<formats::ModelFile> model = OpenModel(reader, memory.arenas);
   Require(model.has_value());
   const bool scans = file.empty();
-  Result<card::Index> index = card::Index{};
+  Result<formats::Index> index = formats::Index{};
   if (!scans) index = OpenModelIndex(reader, index_reader, *model, kernels, memory.arenas);
   if (!index) return RequireSentence(index.error()), false;
 
   const plan::PlanOptions options = {.n_ctx = 16, .head = scans ? plan::HeadMode::kFull : plan::HeadMode::kScreen};
-  const card::Index* const used = scans ? nullptr : &*index;
+  const formats::Index* const used = scans ? nullptr : &*index;
   const auto plan = PlanSession(*model, board, reader.block_bytes(), options, kSamplers.back(), used);
   if (!plan) return RequireSentence(plan.error()), false;
   const auto session = Session::Open({.model = &*model,
@@ -177,39 +177,39 @@ void Seal(std::vector<std::byte>& file, const Base& base) {
   };
   const auto set = [&](size_t at, uint32_t value) { std::memcpy(&file[at], &value, sizeof(value)); };
   constexpr size_t kSections = 64, kSectionBytes = 24, kStages = 256, kStageBytes = 152;
-  const auto section = [&](card::Section id) {
+  const auto section = [&](formats::Section id) {
     const size_t at = kSections + static_cast<size_t>(id) * kSectionBytes;
-    return card::SectionRef{.offset = field(at, uint64_t{}), .bytes = field(at + 8, uint64_t{})};
+    return formats::SectionRef{.offset = field(at, uint64_t{}), .bytes = field(at + 8, uint64_t{})};
   };
   const auto record_bytes = [&](size_t stage) { return field(kStages + stage * kStageBytes + 4, uint32_t{}); };
 
-  const std::span<std::byte> groups = SectionBytes(file, section(card::Section::kGroupChecks));
-  const std::span<std::byte> first = SectionBytes(file, section(card::Section::kStage0));
-  if (record_bytes(0) != 0 && record_bytes(0) < card::kMostGroupBytes) {
-    const size_t group_bytes = size_t{card::GroupRows(record_bytes(0))} * record_bytes(0);
+  const std::span<std::byte> groups = SectionBytes(file, section(formats::Section::kGroupChecks));
+  const std::span<std::byte> first = SectionBytes(file, section(formats::Section::kStage0));
+  if (record_bytes(0) != 0 && record_bytes(0) < formats::kMaxGroupBytes) {
+    const size_t group_bytes = size_t{formats::GroupRows(record_bytes(0))} * record_bytes(0);
     for (size_t g = 0; (g + 1) * 4 <= groups.size() && g * group_bytes < first.size(); ++g) {
       const uint32_t crc = Crc(first.subspan(g * group_bytes, std::min(group_bytes, first.size() - g * group_bytes)));
       std::memcpy(&groups[g * 4], &crc, sizeof(crc));
     }
   }
-  for (uint32_t s = 1; s < card::kMostStages; ++s) {
-    const auto id = static_cast<card::Section>(static_cast<uint32_t>(card::Section::kStage0) + s);
+  for (uint32_t s = 1; s < formats::kMaxStages; ++s) {
+    const auto id = static_cast<formats::Section>(static_cast<uint32_t>(formats::Section::kStage0) + s);
     const std::span<std::byte> records = SectionBytes(file, section(id));
     const size_t size = record_bytes(s);
-    if (size < sizeof(card::RecordTail)) continue;
+    if (size < sizeof(formats::RecordTail)) continue;
     for (size_t at = 0; at + size <= records.size(); at += size) {
       const uint32_t crc = Crc(records.subspan(at, size - 4));
       std::memcpy(&records[at + size - 4], &crc, sizeof(crc));
     }
   }
-  for (size_t i = 0; i < card::kNumSections; ++i) {
-    const auto id = static_cast<card::Section>(i);
+  for (size_t i = 0; i < formats::kNumSections; ++i) {
+    const auto id = static_cast<formats::Section>(i);
     set(kSections + i * kSectionBytes + 16, Crc(SectionBytes(file, section(id))));
   }
   std::memcpy(&file[16], &base.index[16], 28);  // sizes and identity: a stale index is the plain case
   const uint64_t size = file.size();
   std::memcpy(&file[16], &size, sizeof(size));
-  set(12, Crc(std::span(file).subspan(16, card::kIndexHeaderBytes - 16)));
+  set(12, Crc(std::span(file).subspan(16, formats::kIndexHeaderBytes - 16)));
 }
 
 // Changes: where (2 bytes, counted in the file and wrapping around), how many bytes (1), the bytes.
@@ -228,7 +228,7 @@ void Change(std::vector<std::byte>& file, std::span<const uint8_t> changes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const thimble::Base base = thimble::MakeBase();
   thimble::Tokens tokens;
-  const auto& magic = thimble::card::kIndexMagic;
+  const auto& magic = thimble::formats::kIndexMagic;
   if (size >= magic.size() && std::memcmp(data, magic.data(), magic.size()) == 0) {
     thimble::Write(base, std::as_bytes(std::span(data, size)), 0, tokens);
     return 0;

@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "engine/base/arena.h"
-#include "engine/card/flat_json.h"
-#include "engine/card/model_folder.h"
+#include "engine/formats/flat_json.h"
+#include "engine/formats/model_folder.h"
 #include "engine/text/tokenizer.h"
 #include "host/devices/ram_device.h"
 #include "host/support/utf8.h"
@@ -49,19 +49,19 @@ class File {
         extent_{0, 0, device_.geometry().size_bytes},
         reader_(device_, {{&extent_, 1}, extent_.size_bytes}, ledger_),
         bytes_(reader_, buffer_) {}
-  card::ByteReader& bytes() { return bytes_; }
+  storage::ByteReader& bytes() { return bytes_; }
 
  private:
   host::RamDevice device_;
-  card::Extent extent_;
+  storage::Extent extent_;
   Ledger ledger_;
-  card::FileReader reader_;
+  storage::FileReader reader_;
   alignas(64) std::array<std::byte, 1024> buffer_;
-  card::ByteReader bytes_;
+  storage::ByteReader bytes_;
 };
 
-void CompareMember(const card::JsonMember& member, const json& value) {
-  using Type = card::JsonMember::Type;
+void CompareMember(const formats::JsonMember& member, const json& value) {
+  using Type = formats::JsonMember::Type;
   switch (member.type) {
     case Type::kNull:
       return Require(value.is_null());
@@ -87,9 +87,9 @@ void CompareMember(const card::JsonMember& member, const json& value) {
 
 void CompareJson(std::string_view text) {
   File file(text);
-  card::FlatJsonReader reader(file.bytes(), text.size());
-  std::vector<card::JsonMember> members;
-  card::JsonMember member;
+  formats::FlatJsonReader reader(file.bytes(), text.size());
+  std::vector<formats::JsonMember> members;
+  formats::JsonMember member;
   Result<bool> found = reader.Next(member);
   for (; found && *found; found = reader.Next(member)) members.push_back(member);
   if (!found) RequireSentence(found.error().Named("it"));
@@ -103,8 +103,8 @@ void CompareJson(std::string_view text) {
   if (object.is_discarded() && may_be_huge) return;
   Require(object.is_object());
   std::map<std::string, int> times;
-  for (const card::JsonMember& m : members) ++times[std::string(m.key.view())];
-  for (const card::JsonMember& m : members) {
+  for (const formats::JsonMember& m : members) ++times[std::string(m.key.view())];
+  for (const formats::JsonMember& m : members) {
     const std::string key(m.key.view());
     if (m.key.is_cut || times[key] > 1) continue;
     Require(object.contains(key));
@@ -112,13 +112,13 @@ void CompareJson(std::string_view text) {
   }
 }
 
-void CheckModel(const card::ModelFile& model, const card::ModelFolder& files) {
+void CheckModel(const formats::ModelFile& model, const formats::ModelFolder& files) {
   const ModelShape& shape = model.shape;
   Require(shape.vocab_size != 0 && shape.hidden_size != 0 && shape.intermediate_size != 0);
   Require(shape.num_hidden_layers != 0 && shape.max_position_embeddings != 0);
   Require(shape.num_key_value_heads != 0 && shape.num_attention_heads % shape.num_key_value_heads == 0);
   Require(shape.head_dim != 0 && shape.head_dim % 2 == 0);
-  Require(uint64_t{shape.head_dim} * shape.num_attention_heads == shape.q_dim() && shape.q_dim() <= card::kMaxWidth);
+  Require(uint64_t{shape.head_dim} * shape.num_attention_heads == shape.q_dim() && shape.q_dim() <= formats::kMaxWidth);
   Require(shape.rms_norm_eps > 0 && shape.rms_norm_eps <= std::numeric_limits<float>::max());
   Require(shape.rope_theta > 0 && shape.rope_theta <= std::numeric_limits<float>::max());
   Require(model.tensors.size() == TensorCount(shape));
@@ -130,7 +130,7 @@ void CheckModel(const card::ModelFile& model, const card::ModelFolder& files) {
     Require(tensor.size_bytes() <= files.size_bytes() - tensor.offset);
   }
   for (const TokenId id : {model.tokenizer.bos, model.tokenizer.eos, model.tokenizer.unk}) {
-    Require(id == card::kNoToken || id < shape.vocab_size);
+    Require(id == kNoToken || id < shape.vocab_size);
   }
 }
 
@@ -138,17 +138,17 @@ void CheckModel(const card::ModelFile& model, const card::ModelFolder& files) {
 void OpenAndUse(std::string_view config, std::string_view tokenizer) {
   alignas(kArenaAlign) static std::array<std::byte, 1 << 20> memory;
   constexpr uint32_t kLayers = 3;
-  std::vector<card::FolderFile> slots(card::FolderFileCount(kLayers));
-  card::ModelFolder files(slots);
+  std::vector<formats::FolderFile> slots(formats::FolderFileCount(kLayers));
+  formats::ModelFolder files(slots);
   std::string contents(config);
   contents.resize((contents.size() + kUnit - 1) / kUnit * kUnit);
   contents += tokenizer;
-  Require(files.Add(card::kFolderConfig, config.size(), kUnit).has_value());
-  if (!tokenizer.empty()) Require(files.Add(card::kFolderTokenizer, tokenizer.size(), kUnit).has_value());
+  Require(files.Add(formats::kFolderConfig, config.size(), kUnit).has_value());
+  if (!tokenizer.empty()) Require(files.Add(formats::kFolderTokenizer, tokenizer.size(), kUnit).has_value());
   File file(contents);
   for (size_t i = 0; i <= slots.size(); ++i) {
     Arena arena(Region::kPsram, memory);
-    const auto model = card::OpenFolder(file.bytes(), files, arena);
+    const auto model = formats::OpenFolder(file.bytes(), files, arena);
     if (model) {
       CheckModel(*model, files);
       if (!model->tokenizer.present) return;
@@ -159,7 +159,7 @@ void OpenAndUse(std::string_view config, std::string_view tokenizer) {
     }
     RequireSentence(model.error());
     Require(arena.used_bytes() == 0);
-    const auto number = card::FolderFileNumber(model.error().name);
+    const auto number = formats::FolderFileNumber(model.error().name);
     const bool asks_for_file = model.error().code == Code::kNotFound && number && model.error().need != 0;
     if (!asks_for_file || !files.Add(*number, model.error().need, kUnit)) return;
   }

@@ -13,7 +13,7 @@ namespace {
 
 using namespace thimble;
 
-card::ModelFile ModelOf(const ModelShape& shape, DType type, std::vector<TensorRef>& tensors) {
+formats::ModelFile ModelOf(const ModelShape& shape, DType type, std::vector<TensorRef>& tensors) {
   uint64_t offset = 32;
   for (uint32_t i = 0; i < TensorCount(shape); ++i) {
     const TensorId id = TensorIdAt(i);
@@ -21,7 +21,7 @@ card::ModelFile ModelOf(const ModelShape& shape, DType type, std::vector<TensorR
     tensors.push_back({.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id, .type = type});
     offset += (tensors.back().size_bytes() + 31) / 32 * 32;
   }
-  card::ModelFile model;
+  formats::ModelFile model;
   model.shape = shape;
   model.tensors = tensors;
   return model;
@@ -50,7 +50,7 @@ void CheckPlans(const plan::PlanOptions& options) {
                                   .rope_theta = 10000};
   for (DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
     std::vector<TensorRef> tensors;
-    const card::ModelFile model = ModelOf(type == DType::kQ8_0 ? kBlocks : kOdd, type, tensors);
+    const formats::ModelFile model = ModelOf(type == DType::kQ8_0 ? kBlocks : kOdd, type, tensors);
     for (const Board& board : {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(1 << 30)}) {
       const auto made = plan::MakePlan(model, {}, board, 512, options);
       if (!made) continue;

@@ -13,7 +13,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/ledger.h"
-#include "engine/card/file_reader.h"
+#include "engine/storage/file_reader.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/stop_matcher.h"
 #include "engine/text/tokenizer.h"
@@ -26,7 +26,7 @@ namespace {
 
 using thimble::Arena;
 using thimble::TokenId;
-using thimble::card::TokenizerRef;
+using thimble::formats::TokenizerRef;
 using thimble::fuzz::Input;
 using thimble::fuzz::MakePieces;
 using thimble::text::Detokenizer;
@@ -93,11 +93,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
 
   thimble::host::RamDevice device(file);
-  const thimble::card::Extent extent{.size_bytes = file.size()};
+  const thimble::storage::Extent extent{.size_bytes = file.size()};
   thimble::Ledger ledger;
-  thimble::card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
+  thimble::storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
   alignas(16) std::array<std::byte, 1024> buffer;
-  thimble::card::ByteReader bytes(reader, buffer);
+  thimble::storage::ByteReader bytes(reader, buffer);
   struct alignas(thimble::kArenaAlign) Line {
     std::byte bytes[thimble::kArenaAlign];
   };

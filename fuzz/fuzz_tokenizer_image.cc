@@ -14,19 +14,20 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/ledger.h"
-#include "engine/card/file_reader.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/file_reader.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/tokenizer.h"
 #include "fuzz/vocabulary.h"
 #include "host/devices/ram_device.h"
+#include "host/formats/tokenizer_image_writer.h"
 
 namespace {
 
 using thimble::Arena;
 using thimble::Result;
 using thimble::TokenId;
-using thimble::card::TokenizerRef;
+using thimble::formats::TokenizerRef;
 using thimble::text::Tokenizer;
 
 void Check(bool ok) {
@@ -52,11 +53,11 @@ struct File {
         reader(device, {.extents = {&extent, 1}, .size_bytes = bytes.size()}, ledger),
         byte_reader(reader, buffer) {}
   thimble::host::RamDevice device;
-  thimble::card::Extent extent;
+  thimble::storage::Extent extent;
   thimble::Ledger ledger;
-  thimble::card::FileReader reader;
+  thimble::storage::FileReader reader;
   alignas(16) std::array<std::byte, 1024> buffer;
-  thimble::card::ByteReader byte_reader;
+  thimble::storage::ByteReader byte_reader;
 };
 
 // Everything a tokenizer says; nothing where reading failed.
@@ -110,10 +111,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Result<Tokenizer> original = Tokenizer::Load(ref, model_file.byte_reader, memory.arena);
   Check(original.has_value());
 
-  const thimble::card::SectionRef image = {.offset = 512, .bytes = original->ImageBytes()};
+  const thimble::formats::SectionRef image = {.offset = 512, .bytes = thimble::host::TokenizerImageBytes(*original)};
   std::vector<std::byte> bytes(static_cast<size_t>(image.offset + image.bytes));
   const std::span<std::byte> pages = std::span(bytes).subspan(512);
-  original->WriteImage(pages, crc32c);
+  thimble::host::WriteTokenizerImage(*original, pages, crc32c);
   const bool changed = input.left() != 0;
   while (input.left() != 0) {
     const size_t at = input.Take<uint16_t>() % pages.size();

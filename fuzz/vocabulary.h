@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/utf8.h"
 
@@ -46,7 +46,7 @@ void Append(std::vector<std::byte>& out, T value) {
 }
 
 // Pieces from `input`; their arrays go to `file`.
-inline card::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file) {
+inline formats::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file) {
   const uint8_t flags = input.Take<uint8_t>();
   std::vector<std::string> pieces = {"<unk>"};
   std::vector<text::TokenType> types = {text::TokenType::kUnknown};
@@ -71,7 +71,7 @@ inline card::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file)
     types.push_back(kTypes[head / 16 % 4]);
     scores.push_back(-static_cast<float>(head / 64 == 0 ? pieces.size() : head / 64));
   }
-  card::TokenizerRef ref{.present = true, .num_tokens = static_cast<uint32_t>(pieces.size())};
+  formats::TokenizerRef ref{.present = true, .num_tokens = static_cast<uint32_t>(pieces.size())};
   ref.unk = 0;
   ref.add_space_prefix = (flags & 2) != 0;
   for (const std::string& piece : pieces) {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/base/board.h"
-#include "engine/card/block_device.h"
+#include "engine/storage/block_device.h"
 #include "tests/support/no_allocation.h"
 #include "tests/support/open_model.h"
 #include "tests/support/test_gguf.h"
@@ -41,13 +41,13 @@ static_assert(kQ + kK + kV + kO + kGate + kUp + kDown + kEmbeddingBlocks + kHead
 static_assert(kLayerReads + 1 + kHeadReads == kTokenReads);
 
 // Counts; allocates nothing; refuses what a card's DMA could not do.
-class CountingDevice final : public card::BlockDevice {
+class CountingDevice final : public storage::BlockDevice {
  public:
   explicit CountingDevice(std::vector<std::byte> contents) : contents_(std::move(contents)) {
     contents_.resize((contents_.size() + 511) / 512 * 512);
   }
 
-  card::BlockGeometry geometry() const override {
+  storage::BlockGeometry geometry() const override {
     return {.block_bytes = 512, .buffer_align = 16, .size_bytes = contents_.size()};
   }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override {

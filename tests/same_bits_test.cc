@@ -153,7 +153,7 @@ TEST_P(SameBits, FromAFileInPieces) {
   constexpr uint64_t kPiece = 1536;
   const uint64_t pieces = (gguf_.size() + kPiece - 1) / kPiece;
   std::vector<std::byte> contents(static_cast<size_t>(pieces * kPiece));
-  std::vector<card::Extent> extents;
+  std::vector<storage::Extent> extents;
   for (uint64_t i = 0; i < pieces; ++i) {
     const uint64_t size = std::min(kPiece, gguf_.size() - i * kPiece);
     const uint64_t at = (pieces - 1 - i) * kPiece;

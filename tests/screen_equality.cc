@@ -48,22 +48,22 @@ constexpr size_t kLargeHead = 1'000'000;  // weights from which a head gets a th
 
 struct Mode {
   const char* group;  // the line of the table that it is counted in
-  text::SamplerOptions sampler;
+  head::SamplerOptions sampler;
 };
 
 // Every mode with the penalty off, on over the latest 64 tokens, and the other way around over all of them.
 std::vector<Mode> Modes() {
   const auto plain = [](float temperature) {
-    return text::SamplerOptions{.top_k = 0, .top_p = 1, .min_p = 0, .temperature = temperature};
+    return head::SamplerOptions{.top_k = 0, .top_p = 1, .min_p = 0, .temperature = temperature};
   };
   const auto top_k = [&](uint32_t k, float top_p) {
-    text::SamplerOptions sampler = plain(1);
+    head::SamplerOptions sampler = plain(1);
     sampler.top_k = k;
     sampler.top_p = top_p;
     return sampler;
   };
   const auto min_p = [&](float temperature) {
-    text::SamplerOptions sampler = plain(temperature);
+    head::SamplerOptions sampler = plain(temperature);
     sampler.min_p = 0.05f;
     return sampler;
   };
@@ -181,7 +181,7 @@ class Author {
 
   // Calls use(x, position, recent, token) for each of n tokens, in texts that begin in different ways.
   template <class Use>
-  Status Write(const text::SamplerOptions& sampler, uint64_t n, uint32_t seed, Use use) {
+  Status Write(const head::SamplerOptions& sampler, uint64_t n, uint32_t seed, Use use) {
     std::mt19937 random(seed);
     for (uint64_t done = 0; done < n;) {
       const auto length = static_cast<uint32_t>(std::min<uint64_t>(kTextTokens, n - done));
@@ -191,7 +191,7 @@ class Author {
       THIMBLE_ASSIGN(Session* const session, loaded_->OpenSession(*plan));
       std::vector<TokenId> ids = {1, static_cast<TokenId>(random() % model().shape.vocab_size)};
       if (const auto begun = session->Prefill(ids); !begun) return loaded_->Failure(begun.error());
-      text::SamplerOptions seeded = sampler;
+      head::SamplerOptions seeded = sampler;
       seeded.seed = random();
       for (uint32_t i = 0; i < length; ++i, ++done) {
         const auto token = session->Next(seeded);
@@ -203,7 +203,7 @@ class Author {
     return {};
   }
 
-  const card::ModelFile& model() const { return loaded_->model(); }
+  const formats::ModelFile& model() const { return loaded_->model(); }
 
  private:
   explicit Author(std::unique_ptr<host::LoadedModel> loaded) : loaded_(std::move(loaded)) {}
@@ -216,7 +216,7 @@ Expected<Subject> CompareModel(const std::string& name, const std::string& path,
   THIMBLE_ASSIGN(const std::vector<float> weights, author.Head());
   const uint32_t hidden_size = author.model().shape.hidden_size;
   std::vector<float> states;
-  const text::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
+  const head::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
   THIMBLE_TRY(author.Write(plain, kShapingTokens, 1, [&](const float* x, const auto&, const auto&, TokenId) -> Status {
     states.insert(states.end(), x, x + hidden_size);
     return {};
@@ -227,7 +227,7 @@ Expected<Subject> CompareModel(const std::string& name, const std::string& path,
   if (weights.size() >= kLargeHead) tokens = (tokens + 2) / 3;
   uint32_t seed = 2;
   for (Mode mode : Modes()) {
-    const auto use = [&](const float* x, const text::SamplerOptions& sampler, std::span<const TokenId> recent,
+    const auto use = [&](const float* x, const head::SamplerOptions& sampler, std::span<const TokenId> recent,
                          TokenId token) -> Status {
       mode.sampler = sampler;
       ++subject.tokens;

@@ -28,10 +28,10 @@ namespace {
 
 using host::BuiltScreen;
 
-std::vector<text::SamplerOptions> Modes() {
-  std::vector<text::SamplerOptions> modes;
+std::vector<head::SamplerOptions> Modes() {
+  std::vector<head::SamplerOptions> modes;
   for (float penalty : {1.0f, 1.3f, 0.8f}) {
-    for (const text::SamplerOptions& o : std::initializer_list<text::SamplerOptions>{
+    for (const head::SamplerOptions& o : std::initializer_list<head::SamplerOptions>{
              {.temperature = 0},
              {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1},
              {.top_k = 0, .top_p = 1, .min_p = 0.05f, .temperature = 0.8f},
@@ -52,7 +52,7 @@ size_t Compare(ScreenedHead& head, std::span<const float> states, uint64_t seed)
   TokenId last = 0;
   size_t n = 0;
   for (size_t at = 0; at + hidden_size <= states.size(); at += hidden_size) {
-    for (text::SamplerOptions mode : Modes()) {
+    for (head::SamplerOptions mode : Modes()) {
       mode.seed = seed;
       const auto position = static_cast<uint32_t>(at / hidden_size);
       std::array<TokenId, 6> recent;
@@ -221,7 +221,7 @@ TEST(Screen, OfATrainedHeadLeavesAFewRows) {
   const std::span<const float> asked = std::span(states).subspan(half);
   struct Case {
     const char* name;
-    text::SamplerOptions sampler;
+    head::SamplerOptions sampler;
     double most_left;
   };
   for (const Case& c :

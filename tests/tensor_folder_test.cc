@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/card/fat32.h"
+#include "engine/storage/fat32.h"
 #include "host/models/card_open.h"
 #include "host/models/convert.h"
 #include "host/support/paths.h"

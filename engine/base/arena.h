@@ -40,8 +40,8 @@ class Arena {
   template <class T>
   Result<std::span<T>> Take(uint64_t n) {
     static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= kArenaAlign);
-    constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
-    Result<std::byte*> memory = TakeBytes(n > kMost / sizeof(T) ? kMost : n * sizeof(T));
+    constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+    Result<std::byte*> memory = TakeBytes(n > kMax / sizeof(T) ? kMax : n * sizeof(T));
     if (!memory) return std::unexpected(memory.error());
     const auto count = static_cast<size_t>(n);
     T* first = reinterpret_cast<T*>(*memory);

@@ -1,7 +1,7 @@
 // What a run does, told as it happens to whoever keeps a board's time.
 //
 // The engine reports work through Ledger::Count(); a block device around the card's reports reads
-// (engine/card/observed_device.h). Nothing the engine does depends on who listens.
+// (engine/stream/observed_device.h). Nothing the engine does depends on who listens.
 #ifndef THIMBLE_ENGINE_BASE_EVENTS_H_
 #define THIMBLE_ENGINE_BASE_EVENTS_H_
 

@@ -34,11 +34,12 @@ constexpr Zone ZoneOf(TensorKind kind) {
 }
 
 struct ZoneCounts {
-  uint64_t payload_bytes = 0;   // bytes that were asked for
-  uint64_t card_bytes = 0;      // bytes that crossed the bus: whole blocks that cover the payload
-  uint64_t reads = 0;           // reads issued, retries not included
-  uint64_t bounced_blocks = 0;  // reads of one block each that they fell into (engine/card/bouncing_device.h); 0: none
-  uint64_t macs = 0;            // multiply-accumulates of dot products and of the attention sum
+  uint64_t payload_bytes = 0;  // bytes that were asked for
+  uint64_t card_bytes = 0;     // bytes that crossed the bus: whole blocks that cover the payload
+  uint64_t reads = 0;          // reads issued, retries not included
+  uint64_t bounced_blocks =
+      0;              // reads of one block each that they fell into (engine/storage/bouncing_device.h); 0: none
+  uint64_t macs = 0;  // multiply-accumulates of dot products and of the attention sum
   // Bytes of weights, screen and KV cache that were read from each region's memory; 0 for the card's own buffers.
   std::array<uint64_t, kNumRegions> memory_bytes = {};
 

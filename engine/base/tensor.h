@@ -9,6 +9,7 @@
 namespace thimble {
 
 using TokenId = uint32_t;
+inline constexpr TokenId kNoToken = 0xffffffff;
 
 // Matrices are [rows, cols] = [out, in], row-major, so that one row is one dot product with the input.
 enum class TensorKind : uint8_t {

@@ -22,7 +22,7 @@ class Workers {
 };
 
 // Work of fewer units (as in engine/base/events.h) is not worth waking another core for: about 40 us on an ESP32.
-inline constexpr uint64_t kLeastSharedUnits = 2048;
+inline constexpr uint64_t kMinSharedUnits = 2048;
 
 // Where two cores divide `rows`: the first has the rows before it. A multiple of 12, as kernels take several rows at
 // once, if there are more.
@@ -36,7 +36,7 @@ constexpr uint32_t HalfOf(uint32_t rows) {
 // it does not matter how the rows are divided: no bit depends on it.
 template <class Compute>
 void ShareRows(Workers* workers, uint32_t rows, uint64_t units, const Compute& compute) {
-  if (workers == nullptr || rows < 2 || units < kLeastSharedUnits) return compute(uint32_t{0}, rows);
+  if (workers == nullptr || rows < 2 || units < kMinSharedUnits) return compute(uint32_t{0}, rows);
   workers->Run(
       rows, [](const void* c, uint32_t begin, uint32_t end) { (*static_cast<const Compute*>(c))(begin, end); },
       &compute);

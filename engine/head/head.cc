@@ -8,15 +8,15 @@ namespace thimble::head {
 namespace {
 
 // The candidate with the largest center.
-size_t Likeliest(std::span<const text::Bounded> candidates) {
+size_t Likeliest(std::span<const Bounded> candidates) {
   const auto best = std::max_element(candidates.begin(), candidates.end(),
                                      [](const auto& a, const auto& b) { return a.center < b.center; });
   return static_cast<size_t>(best - candidates.begin());
 }
 
 // What stands at the end of a later stage's record.
-card::RecordTail TailOf(std::span<const std::byte> record) {
-  card::RecordTail tail;
+formats::RecordTail TailOf(std::span<const std::byte> record) {
+  formats::RecordTail tail;
   std::memcpy(&tail, record.data() + record.size() - sizeof(tail), sizeof(tail));
   return tail;
 }
@@ -29,7 +29,7 @@ Head::Head(const HeadParts& parts, const HeadMemory& memory) : parts_(parts), me
   std::span<std::byte> psram = memory_.psram;
   std::span<std::byte> flash = memory_.flash;
   for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
-    const card::StagePlace& place = memory_.places[s];
+    const formats::StagePlace& place = memory_.places[s];
     const auto take = [&](std::span<std::byte>& from, uint32_t rows) {
       const std::span<std::byte> taken = from.first(size_t{rows} * info(s).record_bytes);
       from = from.subspan(taken.size());
@@ -42,18 +42,18 @@ Head::Head(const HeadParts& parts, const HeadMemory& memory) : parts_(parts), me
   }
 }
 
-card::RowsRef Head::RowsOf(uint32_t stage) const {
+stream::RowsRef Head::RowsOf(uint32_t stage) const {
   return {parts_.index->stage(stage).offset, info(stage).record_bytes, parts_.tensor->rows, parts_.tensor->id};
 }
 
-Result<void> Head::Load(card::FlashWriter& flash) {
+Result<void> Head::Load(storage::FlashWriter& flash) {
   if (!has_screen()) return {};
-  const auto load = [&](card::Section id, std::span<std::byte> out) {
-    return card::LoadSection(*parts_.index_reader, parts_.index->section(id), out, memory_.tiles.first,
-                             parts_.kernels->crc32c);
+  const auto load = [&](formats::Section id, std::span<std::byte> out) {
+    return formats::LoadSection(*parts_.index_reader, parts_.index->section(id), out, memory_.tiles.first,
+                                parts_.kernels->crc32c);
   };
-  THIMBLE_TRY(load(card::Section::kVectors, std::as_writable_bytes(memory_.vectors)));
-  THIMBLE_TRY(load(card::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
+  THIMBLE_TRY(load(formats::Section::kVectors, std::as_writable_bytes(memory_.vectors)));
+  THIMBLE_TRY(load(formats::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
   for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
     for (const Part& part : stages_[s].parts) {
       if (!part.records.empty()) THIMBLE_TRY(LoadPart(s, part, flash));
@@ -62,12 +62,12 @@ Result<void> Head::Load(card::FlashWriter& flash) {
   return {};
 }
 
-Result<void> Head::LoadPart(uint32_t stage, const Part& part, card::FlashWriter& flash) {
-  const card::RowsRef rows = RowsOf(stage);
+Result<void> Head::LoadPart(uint32_t stage, const Part& part, storage::FlashWriter& flash) {
+  const stream::RowsRef rows = RowsOf(stage);
   const uint64_t offset = rows.offset + part.first_row * rows.row_bytes;
   const std::span<std::byte> buffer = memory_.tiles.first;
   THIMBLE_TRY(part.region == Region::kFlash ? flash.Copy(*parts_.index_reader, offset, part.records, buffer)
-                                            : card::ReadBytes(*parts_.index_reader, offset, part.records, buffer));
+                                            : storage::ReadBytes(*parts_.index_reader, offset, part.records, buffer));
   if (stage == 0) return CheckGroups(part.first_row, part.records);
   const auto record_bytes = static_cast<size_t>(rows.row_bytes);
   for (size_t at = 0; at < part.records.size(); at += record_bytes) {
@@ -78,16 +78,17 @@ Result<void> Head::LoadPart(uint32_t stage, const Part& part, card::FlashWriter&
 
 // `offset`: of the record in the index.
 Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offset) const {
-  const uint32_t crc = parts_.kernels->crc32c(0, record.data(), record.size() - sizeof(card::RecordTail::record_crc));
+  const uint32_t crc =
+      parts_.kernels->crc32c(0, record.data(), record.size() - sizeof(formats::RecordTail::record_crc));
   parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = record.size()});
-  if (crc != TailOf(record).record_crc) return card::DamagedIndex(offset);
+  if (crc != TailOf(record).record_crc) return formats::DamagedIndex(offset);
   return {};
 }
 
 // Whole groups of the first stage, which begin at `first_row`.
 Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> records) {
   const size_t record_bytes = info(0).record_bytes;
-  const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
+  const uint32_t group_rows = formats::GroupRows(info(0).record_bytes);
   const uint32_t first_group = first_row / group_rows;
   const size_t group_bytes = group_rows * record_bytes;
   const auto groups = static_cast<uint32_t>((records.size() + group_bytes - 1) / group_bytes);
@@ -105,7 +106,7 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
     }
   });
   if (damaged == groups) return {};
-  return card::DamagedIndex(parts_.index->stage(0).offset + (first_group + damaged) * group_bytes);
+  return formats::DamagedIndex(parts_.index->stage(0).offset + (first_group + damaged) * group_bytes);
 }
 
 // The record of a later stage; from the card it is valid until the next read.
@@ -142,7 +143,7 @@ const float* Head::StateOf(const math::Activation& x) {
   return memory_.quantized_state.data();
 }
 
-Result<TokenId> Head::Choose(const float* hidden, text::Choice& choice) {
+Result<TokenId> Head::Choose(const float* hidden, TokenChoice& choice) {
   parts_.ledger->zone = Zone::kHead;
   const math::Activation x = InputOf(hidden);
   if (!has_screen() || !memory_.logits.empty()) return Scan(x, choice);
@@ -161,7 +162,7 @@ Result<TokenId> Head::Choose(const float* hidden, text::Choice& choice) {
   }
   if (candidates_.size() == 1 && !choice.needs_logits()) return candidates_.front().id;
   choice.ForgetBounds();
-  for (const text::Bounded& c : candidates_) choice.Offer(c.id, c.center);
+  for (const Bounded& c : candidates_) choice.Offer(c.id, c.center);
   return choice.Chosen();
 }
 
@@ -170,7 +171,7 @@ Result<void> Head::ComputeLogits(const float* x) {
   return ForRows(InputOf(x), [](uint32_t, std::span<const float>) -> Result<void> { return {}; });
 }
 
-Result<TokenId> Head::Scan(const math::Activation& x, text::Choice& choice) {
+Result<TokenId> Head::Scan(const math::Activation& x, TokenChoice& choice) {
   const auto offer = [&](uint32_t first_row, std::span<const float> logits) -> Result<void> {
     THIMBLE_TRY(CheckFinite(first_row, logits));
     choice.OfferAll(first_row, logits);
@@ -192,10 +193,10 @@ template <class Use>
 Result<void> Head::ForRows(const math::Activation& x, Use use) {
   const TensorRef& tensor = *parts_.tensor;
   const auto buffer_bytes = static_cast<uint32_t>(memory_.tiles.first.size());
-  const uint32_t tile_rows = card::TileRows(tensor, buffer_bytes, parts_.block_bytes, memory_.chunks);
+  const uint32_t tile_rows = stream::TileRows(tensor, buffer_bytes, parts_.block_bytes, memory_.chunks);
   THIMBLE_TRY(parts_.stream->Begin(tensor, 0, tensor.rows, tile_rows, memory_.tiles));
   while (!parts_.stream->done()) {
-    THIMBLE_ASSIGN(const card::Tile tile, parts_.stream->Next());
+    THIMBLE_ASSIGN(const stream::Tile tile, parts_.stream->Next());
     for (uint32_t done = 0; done < tile.num_rows;) {
       const uint32_t first_row = tile.first_row + done;
       const uint32_t rows = std::min(tile.num_rows - done, kBlockRows);
@@ -238,14 +239,14 @@ Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits
 }
 
 // True when the choice is certain from the logits of candidates_, or from their only one.
-Result<bool> Head::Screen(const math::Activation& x, text::Choice& choice) {
+Result<bool> Head::Screen(const math::Activation& x, TokenChoice& choice) {
   THIMBLE_ASSIGN(const bool goes_on, AskFirstStage(choice));
   if (!goes_on) return false;
   for (uint32_t s = 1; s < parts_.index->screen.num_stages; ++s) THIMBLE_TRY(AskStage(s, choice));
   ScreenCounts& counts = parts_.ledger->screen;
   counts.survivors += candidates_.size();
   counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
-  TokenId fetched = card::kNoToken;
+  TokenId fetched = kNoToken;
   if (!choice.needs_logits()) {
     if (candidates_.size() > 1) {  // the likeliest's logit often settles it
       const size_t likeliest = Likeliest(candidates_);
@@ -261,18 +262,18 @@ Result<bool> Head::Screen(const math::Activation& x, text::Choice& choice) {
   return true;
 }
 
-Result<bool> Head::AskFirstStage(text::Choice& choice) {
+Result<bool> Head::AskFirstStage(TokenChoice& choice) {
   candidates_ = memory_.candidates.first(0);
-  card::RowsRef rows = RowsOf(0);
+  stream::RowsRef rows = RowsOf(0);
   // While the card is read, what lies in memory is asked.
   rows.psram = stages_[0].parts[0].records;
   rows.flash = stages_[0].parts[1].records;
-  const uint32_t group_rows = card::GroupRows(info(0).record_bytes);
-  const uint32_t fits = card::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
-  card::TileStream stream(*parts_.index_reader);
+  const uint32_t group_rows = formats::GroupRows(info(0).record_bytes);
+  const uint32_t fits = stream::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
+  stream::TileStream stream(*parts_.index_reader);
   THIMBLE_TRY(stream.Begin(rows, 0, rows.rows, fits / group_rows * group_rows, memory_.tiles));
   while (!stream.done()) {
-    THIMBLE_ASSIGN(const card::Tile tile, stream.Next());
+    THIMBLE_ASSIGN(const stream::Tile tile, stream.Next());
     if (tile.region == Region::kSramDma) {
       if (const Result<void> checked = CheckGroups(tile.first_row, tile.rows); !checked) {
         stream.Abandon();
@@ -290,8 +291,7 @@ Result<bool> Head::AskFirstStage(text::Choice& choice) {
 }
 
 // False when more rows survive than there is room for.
-Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region,
-                           text::Choice& choice) {
+Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice) {
   const size_t record_bytes = info(0).record_bytes;
   const auto num_rows = static_cast<uint32_t>(records.size() / record_bytes);
   const float* const centers = memory_.rows.data();
@@ -310,10 +310,10 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
       const TokenId id = first_row + done + r;
       const float high = centers[r] + radii[r];
       if (high < choice.floor() && !choice.IsPenalised(id)) continue;
-      text::Bounded c = {.id = id,
-                         .center = centers[r],
-                         .low = choice.Penalised(id, centers[r] - radii[r]),
-                         .high = choice.Penalised(id, high)};
+      Bounded c = {.id = id,
+                   .center = centers[r],
+                   .low = choice.Penalised(id, centers[r] - radii[r]),
+                   .high = choice.Penalised(id, high)};
       if (!choice.MayMatter(id, c.low, c.high)) continue;
       if (candidates_.size() == memory_.candidates.size()) {
         candidates_ = candidates_.first(choice.Prune(candidates_, false));
@@ -328,8 +328,8 @@ Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
 
 // Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked. One that is left
 // is the token.
-Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
-  const auto ask = [&](text::Bounded& c) -> Result<void> {
+Result<void> Head::AskStage(uint32_t stage, TokenChoice& choice) {
+  const auto ask = [&](Bounded& c) -> Result<void> {
     THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(stage, c.id));
     float center = 0;
     float radius = 0;
@@ -341,15 +341,15 @@ Result<void> Head::AskStage(uint32_t stage, text::Choice& choice) {
     ++parts_.ledger->screen.refined;
     return {};
   };
-  TokenId asked = card::kNoToken;
+  TokenId asked = kNoToken;
   if (!choice.needs_logits()) {
     if (candidates_.size() <= 1) return {};
-    text::Bounded& best = candidates_[Likeliest(candidates_)];
+    Bounded& best = candidates_[Likeliest(candidates_)];
     asked = best.id;
     THIMBLE_TRY(ask(best));
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
   }
-  for (text::Bounded& c : candidates_) {
+  for (Bounded& c : candidates_) {
     if (c.id != asked) THIMBLE_TRY(ask(c));
   }
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
@@ -365,7 +365,7 @@ Head::Run Head::NextRun(size_t from, TokenId fetched) const {
   const auto bytes_to = [&](size_t last) { return (candidates_[last].id - candidates_[from].id + 1) * row_bytes; };
   size_t end = from + 1;
   while (end < candidates_.size() && end - from < kBlockRows && candidates_[end].id != fetched &&
-         (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= card::kCommandBytes &&
+         (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= stream::kCommandBytes &&
          parts_.reader->BufferBytes(bytes_to(end)) <= memory_.tiles.first.size()) {
     ++end;
   }
@@ -378,17 +378,17 @@ bool Head::IsScanCheaper(TokenId fetched) const {
   const uint64_t all_bytes = parts_.tensor->size_bytes();
   uint64_t bytes = 0;
   for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
-    bytes += card::kCommandBytes + run.bytes;
+    bytes += stream::kCommandBytes + run.bytes;
     // A row's checksum is in its record.
-    for (const text::Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
-      if (c.id >= rows_in_memory) bytes += card::kCommandBytes;
+    for (const Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
+      if (c.id >= rows_in_memory) bytes += stream::kCommandBytes;
     }
   }
-  return bytes >= all_bytes + all_bytes / memory_.tiles.first.size() * card::kCommandBytes;
+  return bytes >= all_bytes + all_bytes / memory_.tiles.first.size() * stream::kCommandBytes;
 }
 
 // Reads the weights of all candidates but `fetched`, in the order of the file.
-Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, text::Choice& choice) {
+Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, TokenChoice& choice) {
   for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
     THIMBLE_TRY(FetchRun(x, candidates_.subspan(run.first, run.end - run.first), choice));
   }
@@ -396,7 +396,7 @@ Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, text::C
 }
 
 // At most kBlockRows candidates, with what lies between them, in one read.
-Result<void> Head::FetchRun(const math::Activation& x, std::span<text::Bounded> run, text::Choice& choice) {
+Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, TokenChoice& choice) {
   const TensorRef& tensor = *parts_.tensor;
   const uint64_t row_bytes = tensor.row_bytes();
   // The checksums come first: they may lie on the card, too, and share the buffer.
@@ -415,7 +415,7 @@ Result<void> Head::FetchRun(const math::Activation& x, std::span<text::Bounded> 
     const std::byte* const row = rows.data() + at;
     const uint32_t crc = parts_.kernels->crc32c(0, row, static_cast<size_t>(row_bytes));
     parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = row_bytes});
-    if (std::memcmp(&crc, &crcs[i], sizeof(crc)) != 0) return card::DamagedWeights(tensor.id, offset + at);
+    if (std::memcmp(&crc, &crcs[i], sizeof(crc)) != 0) return formats::DamagedWeights(tensor.id, offset + at);
     float logit = 0;
     math::Matvec(*parts_.kernels, tensor.type, &logit, row, x, 1, tensor.cols);
     THIMBLE_TRY(CheckFinite(run[i].id, {&logit, 1}));

@@ -14,9 +14,9 @@ constexpr double kUnitRoundoff = 0x1p-24;
 constexpr double kSlack = 1.0 + 0x1p-20;  // covers the few roundings that a bound itself goes through
 constexpr float kLargest = 0x1p40f;       // of |x[i]|; the largest of them is at least 1 / kLargest
 constexpr double kLargestLogit = 0x1p90;
-constexpr int32_t kMostQueryCode = 8191;
-constexpr int32_t kLeastQueryCode = 64;  // a query of fewer steps bounds nothing
-constexpr double kMostCoefficient = 127;
+constexpr int32_t kMaxQueryCode = 8191;
+constexpr int32_t kMinQueryCode = 64;  // a query of fewer steps bounds nothing
+constexpr double kMaxCoefficient = 127;
 
 double Magnitude(double x) { return x < 0 ? -x : x; }
 
@@ -38,7 +38,7 @@ int32_t Round(float x) {
 
 }  // namespace
 
-Query::Query(const card::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
+Query::Query(const formats::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
              std::span<const float> vectors, std::span<int8_t> codes)
     : screen_(&screen), kernels_(&kernels), hidden_size_(hidden_size), vectors_(vectors), codes_(codes) {}
 
@@ -81,8 +81,8 @@ bool Query::SetCodes(const float* x, float largest) {
   uint32_t bits = 0;
   for (uint32_t i = 0; i < screen_->num_stages; ++i) bits = std::max(bits, screen_->stages[i].bits);
   const int64_t allowed = (int64_t{1} << 30) / ((int64_t{hidden_size_} + 1) << bits);
-  const auto steps = static_cast<int32_t>(std::min<int64_t>(allowed, kMostQueryCode));
-  if (steps < kLeastQueryCode) return false;
+  const auto steps = static_cast<int32_t>(std::min<int64_t>(allowed, kMaxQueryCode));
+  if (steps < kMinQueryCode) return false;
   code_scale_ = largest * N::Reciprocal(static_cast<float>(steps));
   const float inverse = N::Reciprocal(code_scale_);
   std::fill(codes_.begin(), codes_.end(), int8_t{0});
@@ -91,9 +91,9 @@ bool Query::SetCodes(const float* x, float largest) {
   for (uint32_t i = 0; i < hidden_size_; ++i) {
     const int32_t q = std::clamp(Round(x[i] * inverse), -steps, steps);
     const int32_t high = (q + 64) >> 7;
-    int8_t* const unit = codes_.data() + size_t{i / card::kScreenUnit} * 2 * card::kScreenUnit;
-    unit[i % card::kScreenUnit] = static_cast<int8_t>(high);
-    unit[card::kScreenUnit + i % card::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
+    int8_t* const unit = codes_.data() + size_t{i / formats::kScreenUnit} * 2 * formats::kScreenUnit;
+    unit[i % formats::kScreenUnit] = static_cast<int8_t>(high);
+    unit[formats::kScreenUnit + i % formats::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
     code_sum_ += q;
     const double off = static_cast<double>(x[i]) - static_cast<double>(code_scale_) * q;
     error += off * off;
@@ -103,7 +103,7 @@ bool Query::SetCodes(const float* x, float largest) {
 }
 
 void Query::SetStage(uint32_t index) {
-  const card::StageInfo& stage = screen_->stages[index];
+  const formats::StageInfo& stage = screen_->stages[index];
   const uint32_t num_directions = screen_->num_directions;
   const float base = index == 0 ? dots_[0] : 0.0f;
   const auto max_norm = static_cast<double>(screen_->max_norm);
@@ -112,7 +112,7 @@ void Query::SetStage(uint32_t index) {
   const double operations = (hidden_size_ + 7) / 8 + 4;
   const double dot_error = operations * kUnitRoundoff * kSlack * norm_;
 
-  std::array<float, card::kMostDirections> terms = {};
+  std::array<float, formats::kMaxDirections> terms = {};
   float largest_term = 0.0f;
   double all_terms = 0;
   double leak = 0;
@@ -135,14 +135,14 @@ void Query::SetStage(uint32_t index) {
   }
 
   const double bound =
-      leak + kMostCoefficient * (term_error + scales * dot_error) + 2 * dot_error * max_norm +
-      32 * kUnitRoundoff * (Magnitude(static_cast<double>(base)) + kMostCoefficient * all_terms + norm_ * max_norm) +
+      leak + kMaxCoefficient * (term_error + scales * dot_error) + 2 * dot_error * max_norm +
+      32 * kUnitRoundoff * (Magnitude(static_cast<double>(base)) + kMaxCoefficient * all_terms + norm_ * max_norm) +
       0x1p-100;
   const double of_scale =
       static_cast<double>(stage.code_norm) * (code_error_ + 32 * kUnitRoundoff * (norm_ + code_error_));
   stages_[index] = {.codes = codes_.data(),
                     .directions = directions_[index].data(),
-                    .units = card::ScreenUnits(hidden_size_),
+                    .units = formats::ScreenUnits(hidden_size_),
                     .bits = stage.bits,
                     .num_directions = num_directions,
                     .record_bytes = stage.record_bytes,

@@ -9,14 +9,14 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
 #include "engine/math/kernels.h"
 
 namespace thimble::head {
 
 // Bytes of Query's codes for a hidden state.
 constexpr uint64_t QueryCodeBytes(uint32_t hidden_size) {
-  return uint64_t{card::ScreenUnits(hidden_size)} * card::kScreenUnit * 2;
+  return uint64_t{formats::ScreenUnits(hidden_size)} * formats::kScreenUnit * 2;
 }
 
 // Refers to what it is given, which outlives it.
@@ -24,7 +24,7 @@ class Query {
  public:
   Query() = default;
   // `vectors` [1 + num_directions, hidden_size] as in the index; `codes` has QueryCodeBytes().
-  Query(const card::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
+  Query(const formats::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
         std::span<const float> vectors, std::span<int8_t> codes);
 
   // Makes this the query for the hidden state x [hidden_size]. False if x or the head has numbers so large, or x so
@@ -41,14 +41,14 @@ class Query {
   bool SetCodes(const float* x, float largest);
   void SetStage(uint32_t i);
 
-  const card::ScreenInfo* screen_ = nullptr;
+  const formats::ScreenInfo* screen_ = nullptr;
   const math::Kernels* kernels_ = nullptr;
   uint32_t hidden_size_ = 0;
   std::span<const float> vectors_;
   std::span<int8_t> codes_;
-  std::array<float, 1 + card::kMostDirections> dots_ = {};  // of x with the vectors
-  std::array<std::array<int16_t, card::kMostDirections>, card::kMostStages> directions_ = {};
-  std::array<math::ScreenQuery, card::kMostStages> stages_ = {};
+  std::array<float, 1 + formats::kMaxDirections> dots_ = {};  // of x with the vectors
+  std::array<std::array<int16_t, formats::kMaxDirections>, formats::kMaxStages> directions_ = {};
+  std::array<math::ScreenQuery, formats::kMaxStages> stages_ = {};
   float code_scale_ = 0;  // x is about this times the codes
   int32_t code_sum_ = 0;
   double norm_ = 0;        // at least that of x

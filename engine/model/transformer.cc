@@ -14,8 +14,8 @@ constexpr uint32_t kAttentionBlockBytes = 8192;
 
 }  // namespace
 
-Transformer::Transformer(const card::ModelFile& model, const math::Kernels& kernels, Workers* workers,
-                         card::TileStream& stream, Ledger& ledger, const Memory& memory, uint32_t n_ctx,
+Transformer::Transformer(const formats::ModelFile& model, const math::Kernels& kernels, Workers* workers,
+                         stream::TileStream& stream, Ledger& ledger, const Memory& memory, uint32_t n_ctx,
                          uint32_t block_bytes, const RowChecks& row_checks)
     : model_(&model),
       shape_(model.shape),
@@ -35,7 +35,7 @@ Result<void> Transformer::Load() {
   const auto load = [&](TensorId id) -> Result<void> {
     const TensorRef& tensor = model_->tensor(id);
     THIMBLE_TRY(BeginRow(tensor, 0));
-    THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
+    THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
     math::Expand(tensor.type, norm, tile.rows.data(), tensor.cols);
     ledger_->Count({.kernel = Kernel::kExpand, .units = tensor.cols});
     norm += shape_.hidden_size;
@@ -58,7 +58,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   const uint32_t half = shape_.head_dim / 2;
   THIMBLE_TRY(Embed(tokens, a));
   for (uint32_t i = 0; i < n; ++i) {
-    ShareRows(workers_, half, kLeastSharedUnits, [&](uint32_t begin, uint32_t end) {
+    ShareRows(workers_, half, kMinSharedUnits, [&](uint32_t begin, uint32_t end) {
       const size_t at = size_t{i} * half + begin;
       math::RotaryAngles(&a.cos[at], &a.sin[at], &memory_.inv_freq[begin], end - begin, first_position + i);
     });
@@ -97,7 +97,7 @@ Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::s
   } else {
     expected = row_checks_.in_memory[token];
   }
-  if (crc != expected) return card::DamagedWeights(table.id, table.offset + token * table.row_bytes());
+  if (crc != expected) return formats::DamagedWeights(table.id, table.offset + token * table.row_bytes());
   return {};
 }
 
@@ -107,7 +107,7 @@ Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activatio
   float* x = a.x.data();
   for (TokenId token : tokens) {
     THIMBLE_TRY(BeginRow(table, token));
-    THIMBLE_ASSIGN(const card::Tile row, stream_->Next());
+    THIMBLE_ASSIGN(const stream::Tile row, stream_->Next());
     math::Expand(table.type, x, row.rows.data(), table.cols);
     ledger_->Count({.kernel = Kernel::kExpand, .units = table.cols});
     THIMBLE_TRY(CheckRow(table, token, row.rows));
@@ -237,7 +237,7 @@ Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activati
   THIMBLE_TRY(Stream({TensorKind::kFfnUp, layer}, normed, a.up.data(), n));
   const uint64_t activations = uint64_t{n} * shape_.intermediate_size;
   for (size_t i = 0; i < n; ++i) {
-    ShareRows(workers_, shape_.intermediate_size, kLeastSharedUnits, [&](uint32_t begin, uint32_t end) {
+    ShareRows(workers_, shape_.intermediate_size, kMinSharedUnits, [&](uint32_t begin, uint32_t end) {
       const size_t at = i * shape_.intermediate_size + begin;
       kernels_->silu_mul(&a.gate[at], &a.up[at], end - begin);
     });
@@ -246,11 +246,11 @@ Result<void> Transformer::FeedForward(uint16_t layer, Rows whole, const Activati
   return Stream({TensorKind::kFfnDown, layer}, a.gate.data(), normed, n);
 }
 
-card::TileRequest Transformer::RequestOf(const TensorRef& tensor) const {
+stream::TileRequest Transformer::RequestOf(const TensorRef& tensor) const {
   const auto& [buffers, chunks] = TilesOf(tensor);
-  return {.rows = card::RowsIn(memory_.resident, *model_, tensor),
+  return {.rows = stream::RowsIn(memory_.resident, *model_, tensor),
           .num_rows = tensor.rows,
-          .tile_rows = card::TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes_, chunks),
+          .tile_rows = stream::TileRows(tensor, static_cast<uint32_t>(buffers.first.size()), block_bytes_, chunks),
           .buffers = buffers};
 }
 
@@ -313,7 +313,7 @@ Result<void> Transformer::Stream(TensorId id, const float* x, float* y, uint32_t
   THIMBLE_TRY(BeginTiles(id));
   const math::Activation input = InputOf(tensor, x, positions);
   while (!stream_->done()) {
-    THIMBLE_ASSIGN(const card::Tile tile, stream_->Next());
+    THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
     const uint64_t macs = uint64_t{tile.num_rows} * tensor.cols * positions;
     ShareRows(workers_, tile.num_rows, macs, [&](uint32_t begin, uint32_t end) {
       const std::byte* const rows = tile.rows.data() + begin * tensor.row_bytes();

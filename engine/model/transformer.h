@@ -13,11 +13,11 @@
 #include "engine/base/ledger.h"
 #include "engine/base/tensor.h"
 #include "engine/base/workers.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
-#include "engine/card/resident_rows.h"
-#include "engine/card/tile_stream.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
 #include "engine/math/kernels.h"
+#include "engine/stream/resident_rows.h"
+#include "engine/stream/tile_stream.h"
 
 namespace thimble::model {
 
@@ -35,7 +35,7 @@ struct Activations {
   std::span<float> attended;  // [whole positions, q_dim]
   std::span<float> gate;      // [whole positions, intermediate_size]
   std::span<float> up;        // [whole positions, intermediate_size]
-  // Of all positions, the input of one matrix at a time, as Q8_0 wants it: plan::QuantizedBlocks() of each.
+  // Of all positions, the input of one matrix at a time, as Q8_0 wants it.
   std::span<math::Q8Block> quantized;
 };
 
@@ -49,30 +49,31 @@ struct Memory {
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
   std::span<float> v_cache;   // the same
   Region kv_region = Region::kPsram;
-  card::ResidentMemory resident;  // rows of the layers' matrices that are in memory
+  stream::ResidentMemory resident;  // rows of the layers' matrices that are in memory
 
   // What the tensors of each zone come through, indexed by Zone; kOpen: the norms. Zones may share buffers.
   struct Tiles {
-    card::TileBuffers buffers;
-    uint32_t chunks = 0;  // as for card::TileRows()
+    stream::TileBuffers buffers;
+    uint32_t chunks = 0;  // as for stream::TileRows()
   };
   std::array<Tiles, kNumZones> tiles;
 };
 
 // Checksums of the rows of the token embedding, from an index.
 struct RowChecks {
-  card::FileReader* reader = nullptr;   // of the index; null: rows are not checked
-  uint64_t offset = 0;                  // of the checksums, uint32 each
-  std::span<const uint32_t> in_memory;  // all of them, or empty: read one by one
-  card::Crc32c crc32c = nullptr;
+  storage::FileReader* reader = nullptr;  // of the index; null: rows are not checked
+  uint64_t offset = 0;                    // of the checksums, uint32 each
+  std::span<const uint32_t> in_memory;    // all of them, or empty: read one by one
+  Crc32c crc32c = nullptr;
 };
 
 // Refers to everything it is given; all of it outlives this. One thread.
 class Transformer {
  public:
   // `workers`: the other cores, or null.
-  Transformer(const card::ModelFile& model, const math::Kernels& kernels, Workers* workers, card::TileStream& stream,
-              Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes, const RowChecks& row_checks);
+  Transformer(const formats::ModelFile& model, const math::Kernels& kernels, Workers* workers,
+              stream::TileStream& stream, Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes,
+              const RowChecks& row_checks);
 
   // Reads the norm weights and computes the rotary frequencies. Fails by I/O only.
   Result<void> Load();
@@ -95,7 +96,7 @@ class Transformer {
     uint32_t begin, end;
   };
 
-  card::TileRequest RequestOf(const TensorRef& tensor) const;
+  stream::TileRequest RequestOf(const TensorRef& tensor) const;
   Result<void> BeginTiles(TensorId id);
   Result<void> FollowWith(TensorId id);
   TensorId After(TensorId id) const;
@@ -121,11 +122,11 @@ class Transformer {
     return memory_.tiles[static_cast<size_t>(ZoneOf(t.id.kind))];
   }
 
-  const card::ModelFile* model_;
+  const formats::ModelFile* model_;
   ModelShape shape_;
   const math::Kernels* kernels_;
   Workers* workers_;
-  card::TileStream* stream_;
+  stream::TileStream* stream_;
   Ledger* ledger_;
   const Memory& memory_;
   uint32_t n_ctx_;

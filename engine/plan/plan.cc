@@ -8,63 +8,39 @@
 #include <string_view>
 
 #include "engine/base/text_buffer.h"
-#include "engine/card/bouncing_device.h"
-#include "engine/card/tile_stream.h"
-#include "engine/math/kernels.h"
+#include "engine/head/needs.h"
+#include "engine/model/needs.h"
+#include "engine/storage/bouncing_device.h"
+#include "engine/stream/tile_stream.h"
+#include "engine/text/needs.h"
 
 namespace thimble::plan {
 namespace {
 
 constexpr uint64_t kMaxContext = uint64_t{1} << 20;  // what RotaryAngles() is made for
 constexpr uint64_t kFloat = sizeof(float);
-constexpr uint64_t kScreenCandidateBytes = 16;  // of text::Bounded, which this layer does not know
-constexpr uint32_t kLeastCandidates = 256;
-constexpr uint32_t kLeastPromptBatch = 64;  // before the screen takes what is left
+constexpr uint32_t kMinPromptBatch = 64;  // before the screen takes what is left
 
 // What MakePlan() was given.
 struct Request {
-  const card::ModelFile& model;
+  const formats::ModelFile& model;
   const TextNeeds& text;
   const Board& board;
   uint32_t block_bytes;
   const PlanOptions& options;
-  const card::Index* index;
+  const formats::Index* index;
 };
-
-// Where a buffer goes: the first of these regions that has room left.
-struct Regions {
-  std::array<Region, 3> in_order;
-  uint8_t count = 0;
-
-  std::span<const Region> span() const { return std::span(in_order).first(count); }
-};
-constexpr Regions Only(Region region) { return {{region}, 1}; }
-// What the card's DMA can write and tiles leave is internal memory like the rest of it.
-constexpr Regions kInternalFirst = {{Region::kSram, Region::kSramDma, Region::kPsram}, 3};
-constexpr Regions kPsramFirst = {{Region::kPsram, Region::kSram, Region::kSramDma}, 3};
-constexpr Regions kInternal = {{Region::kSram, Region::kSramDma}, 2};
-
-struct Wish {
-  BufferId id;
-  Regions regions;
-  uint64_t bytes;
-};
-
-// What kernels read and write over and over: the clock counts it as internal memory, and it is slow anywhere else.
-constexpr std::array kHot = {BufferId::kActivations, BufferId::kRotary,       BufferId::kNorms,
-                             BufferId::kScores,      BufferId::kCandidates,   BufferId::kHeadRows,
-                             BufferId::kScreenQuery, BufferId::kScreenVectors};
 
 // Bytes that a tile of `bytes` bytes needs when it is bounced, wherever it starts.
 uint64_t BouncedBytes(uint64_t bytes, uint64_t row_bytes) {
-  constexpr uint64_t kBlock = card::BouncingDevice::kBlockBytes;
+  constexpr uint64_t kBlock = storage::BouncingDevice::kBlockBytes;
   return row_bytes % kBlock == 0 ? bytes : (bytes + 2 * kBlock - 2) / kBlock * kBlock;
 }
 
 uint64_t RowsOfChunk(const TensorRef& tensor, uint32_t chunks) { return (tensor.rows + uint64_t{chunks} - 1) / chunks; }
 
 // The tile buffer that a zone needs when it is bounced.
-uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chunks, const Plan& plan) {
+uint64_t BouncedTileBytes(const formats::ModelFile& model, Zone zone, uint32_t chunks, const Plan& plan) {
   uint64_t bytes = 0;
   for (const TensorRef& tensor : model.tensors) {
     if (ZoneOf(tensor.id.kind) != zone) continue;
@@ -72,7 +48,7 @@ uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chun
     if (chunks != 0) {
       rows = RowsOfChunk(tensor, chunks);
     } else if (zone != Zone::kEmbedding) {
-      rows = card::TileRows(tensor, plan.tile_buffer_bytes, card::BouncingDevice::kBlockBytes);
+      rows = stream::TileRows(tensor, plan.tile_buffer_bytes, storage::BouncingDevice::kBlockBytes);
     }
     bytes = std::max(bytes, BouncedBytes(rows * tensor.row_bytes(), tensor.row_bytes()));
   }
@@ -80,7 +56,7 @@ uint64_t BouncedTileBytes(const card::ModelFile& model, Zone zone, uint32_t chun
 }
 
 // Fails when a buffer would have more than 4 GiB.
-Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
+Result<void> PlanZones(const formats::ModelFile& model, Plan& plan) {
   const std::array<uint32_t, kNumZones> chunks = {0, 0, plan.options.attention_chunks, plan.options.ffn_chunks,
                                                   plan.options.head_chunks};
   for (size_t i = 0; i < kNumZones; ++i) {
@@ -107,92 +83,70 @@ Result<void> PlanZones(const card::ModelFile& model, Plan& plan) {
   return {};
 }
 
-// In a model of one layer only the last position of a batch goes through all of it.
-uint64_t PromptBatchBytes(const card::ModelFile& model, uint64_t positions) {
-  if (positions < 2) return 0;
-  const uint64_t whole = model.shape.num_hidden_layers == 1 ? 1 : positions;
-  return (whole * ActivationFloats(model, true) + (positions - whole) * ActivationFloats(model, false)) * kFloat;
-}
-
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
-uint32_t LargestPromptBatch(const card::ModelFile& model, uint64_t bytes, uint32_t most) {
+uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
-  while (fits < most && ArenaBytes(PromptBatchBytes(model, fits + 1)) <= bytes) ++fits;
+  while (fits < most && ArenaBytes(model::BatchNeed(model, fits + 1).bytes) <= bytes) ++fits;
   return fits;
 }
 
-// The index asks for room for twice the rows that top-k was seen to leave after the first stage: half of that
-// does, where memory is short. Samplers that keep one token leave far fewer.
-uint32_t LeastCandidates(const TextNeeds& text, const card::ScreenInfo& screen) {
-  const uint64_t wanted = text.candidate_bytes != 0
-                              ? (uint64_t{screen.num_candidates} + 1) / 2
-                              : std::max<uint64_t>(kLeastCandidates, 2 * uint64_t{screen.stages[0].rows_left_most});
-  return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
-}
-
-// For a prompt batch of so many positions, then for so many rows that survive the screen.
+// What goes on at one time or another: for a prompt batch of so many positions, then for so many rows that survive the
+// screen.
 uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_batch, uint32_t num_candidates) {
   const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
-  const uint64_t encoding = has_texts ? request.text.work_bytes(plan.max_prompt_bytes) : 0;
-  const uint64_t candidates = plan.screened ? num_candidates * kScreenCandidateBytes : 0;
-  return std::max({encoding, candidates, PromptBatchBytes(request.model, prompt_batch)});
+  uint64_t bytes = model::BatchNeed(request.model, prompt_batch).bytes;
+  if (has_texts) bytes = std::max(bytes, text::EncodingNeed(request.text.work_bytes(plan.max_prompt_bytes)).bytes);
+  if (plan.screened) bytes = std::max(bytes, head::CandidatesNeed(num_candidates).bytes);
+  return bytes;
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
-std::array<Wish, kNumBuffers> Wishes(const Request& request, const Plan& plan) {
+constexpr std::array kOrder = {
+    BufferId::kTiles,         BufferId::kBounce,        BufferId::kTokenizerCache, BufferId::kTensorTable,
+    BufferId::kSession,       BufferId::kActivations,   BufferId::kRotary,         BufferId::kNorms,
+    BufferId::kScores,        BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenQuery,
+    BufferId::kScreenVectors, BufferId::kText,          BufferId::kPenalised,      BufferId::kBlockChecks,
+    BufferId::kTokens,        BufferId::kHistory,       BufferId::kLogits,         BufferId::kTokenizer,
+    BufferId::kEmbeddingTile, BufferId::kAttentionTile, BufferId::kFfnTile,        BufferId::kHeadTile,
+    BufferId::kKvCache,       BufferId::kWeightsPsram,  BufferId::kWeightsFlash,   BufferId::kScreenFlash,
+    BufferId::kScreenPsram,   BufferId::kRowChecks,     BufferId::kScratch};
+static_assert(kOrder.size() == kNumBuffers);
+
+// What all parts need, in that order.
+std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   const TextNeeds& text = request.text;
-  const card::Index* const index = request.index;
   const ModelShape& s = request.model.shape;
-  const uint64_t hidden = s.hidden_size;
-  const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * hidden;
-  const uint64_t kv = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * plan.n_ctx;
   const bool in_memory = plan.tokenizer == TokenizerPlace::kInMemory;
   const bool on_card = plan.tokenizer == TokenizerPlace::kOnCard;
-  const uint64_t penalised = std::min(text.penalised, uint64_t{plan.n_ctx});
-  const auto section = [&](card::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
-  const auto screen = [&](uint64_t bytes) { return plan.screened ? bytes : 0; };
-  const uint64_t vectors = section(card::Section::kVectors) + section(card::Section::kGroupChecks);
-  const bool has_q8_head = request.model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
-  const uint64_t query =
-      uint64_t{card::ScreenUnits(s.hidden_size)} * card::kScreenUnit * 2 + (has_q8_head ? hidden * kFloat : 0);
-  const card::ResidentBytes resident = card::ResidentBytesOf(request.model, plan.options.resident());
   const bool bounced = plan.options.tiles == TileMode::kBounced;
-  const auto bounced_tile = [&](Zone zone) { return bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0; };
+  std::array<Need, kNumBuffers> all;
+  for (size_t i = 0; i < kNumBuffers; ++i) all[i] = {.id = kOrder[i], .regions = kPsramFirst};
+  const auto add = [&](std::span<const Need> needs) {
+    for (const Need& need : needs) *std::ranges::find(all, need.id, &Need::id) = need;
+  };
+  add(model::Needs(request.model, plan.n_ctx, plan.options.resident(), request.index));
+  add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
+  add(head::SamplerNeeds(text.candidate_bytes, std::min(text.penalised, uint64_t{plan.n_ctx})));
+  add(text::Needs(in_memory ? text.table_bytes : 0, on_card ? text.cache_bytes : 0,
+                  in_memory || on_card ? text.held_bytes : 0));
   using enum BufferId;
-  using enum Region;
-  return {{
-      {kTiles, Only(kSramDma), bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
-      {kBounce, Only(kSramDma), bounced ? kHeaderBufferBytes : uint64_t{0}},
-      {kTokenizerCache, Only(kSramDma), on_card ? text.cache_bytes : 0},
-      {kTensorTable, Only(kSram), TensorCount(s) * sizeof(TensorRef)},
+  const auto bounced_tile = [&](BufferId id, Zone zone) {
+    return Need{id, kPsramFirst, bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0};
+  };
+  const std::array<Need, 10> own = {{
+      {kTiles, Only(Region::kSramDma), bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
+      {kBounce, Only(Region::kSramDma), bounced ? kHeaderBufferBytes : uint64_t{0}},
+      {kTensorTable, Only(Region::kSram), TensorCount(s) * sizeof(TensorRef)},
       {kSession, kInternal, kSessionBytes},
-      {kActivations, kInternalFirst, ActivationFloats(request.model, true) * kFloat},
-      {kRotary, kInternalFirst, uint64_t{s.head_dim / 2} * kFloat},
-      {kNorms, kInternalFirst, norms * kFloat},
-      {kScores, kInternalFirst, s.num_attention_heads / s.num_key_value_heads * uint64_t{plan.n_ctx} * kFloat},
-      {kCandidates, kInternalFirst, text.candidate_bytes},
-      {kHeadRows, kInternalFirst, 2 * uint64_t{card::kMostGroupRows} * kFloat},
-      {kScreenQuery, kInternalFirst, screen(query)},
-      {kScreenVectors, kInternalFirst, screen(vectors)},
-      {kText, kInternalFirst, in_memory || on_card ? text.held_bytes : 0},
-      {kPenalised, kInternalFirst, penalised * sizeof(TokenId)},
-      {kBlockChecks, kInternalFirst, section(card::Section::kBlockChecks)},
       {kTokens, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {kHistory, kInternalFirst, uint64_t{plan.n_ctx} * sizeof(TokenId)},
-      {kLogits, kPsramFirst, plan.options.keep_logits ? uint64_t{s.vocab_size} * kFloat : 0},
-      {kTokenizer, kPsramFirst, in_memory ? text.table_bytes : 0},
-      {kEmbeddingTile, kPsramFirst, bounced_tile(Zone::kEmbedding)},
-      {kAttentionTile, kPsramFirst, bounced_tile(Zone::kAttention)},
-      {kFfnTile, kPsramFirst, bounced_tile(Zone::kFfn)},
-      {kHeadTile, kPsramFirst, bounced_tile(Zone::kHead)},
-      {kKvCache, kPsramFirst, kv * kFloat},
-      {kWeightsPsram, Only(kPsram), resident.psram},
-      {kWeightsFlash, Only(kFlash), resident.flash},
-      {kScreenFlash, Only(kFlash), 0},
-      {kScreenPsram, Only(kPsram), 0},
-      {kRowChecks, kPsramFirst, section(card::Section::kRowChecks)},
-      {kScratch, kPsramFirst, 0},
+      bounced_tile(kEmbeddingTile, Zone::kEmbedding),
+      bounced_tile(kAttentionTile, Zone::kAttention),
+      bounced_tile(kFfnTile, Zone::kFfn),
+      bounced_tile(kHeadTile, Zone::kHead),
   }};
+  add(own);
+  return all;
 }
 
 // The most blocks that `bytes` bytes at start + k * step can touch.
@@ -207,7 +161,7 @@ uint64_t CoveringBytes(uint64_t begin, uint64_t bytes, uint64_t block) {
 }
 
 // Whether the next token is to be found with the screen, if it turns out to save reads.
-Result<bool> WantsScreen(const TextNeeds& text, const card::Index* index, const PlanOptions& options) {
+Result<bool> WantsScreen(const TextNeeds& text, const formats::Index* index, const PlanOptions& options) {
   const bool possible = index != nullptr && index->has_screen() && options.tiles == TileMode::kStreamed;
   if (options.head == HeadMode::kScreen && (!possible || options.keep_logits)) {
     return Fail({.code = Code::kInvalidArgument,
@@ -221,7 +175,7 @@ Result<bool> WantsScreen(const TextNeeds& text, const card::Index* index, const 
 
 // Later stages are read record by record, where the card is slowest: they go to memory first, to flash before PSRAM. Or
 // the first stage does, of which every record is read for each token.
-void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left,
+void PlaceScreen(const formats::ScreenInfo& screen, uint32_t rows, uint64_t flash_left, uint64_t psram_left,
                  bool first_stage_first, Plan& plan) {
   const auto place = [&](uint64_t& left, uint32_t wanted, uint64_t record_bytes, uint32_t unit) {
     auto fits = static_cast<uint32_t>(std::min<uint64_t>(wanted, left / record_bytes));
@@ -231,7 +185,7 @@ void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_l
   };
   const auto place_first_stage = [&] {
     const uint32_t record_bytes = screen.stages[0].record_bytes;
-    const uint32_t unit = card::GroupRows(record_bytes);
+    const uint32_t unit = formats::GroupRows(record_bytes);
     const auto on_card = static_cast<uint32_t>(uint64_t{rows} * plan.options.screen_card_percent / 100);
     const uint32_t wanted = on_card == 0 ? rows : (rows - on_card) / unit * unit;
     plan.places[0].psram_rows = place(psram_left, wanted, record_bytes, unit);
@@ -245,7 +199,7 @@ void PlaceScreen(const card::ScreenInfo& screen, uint32_t rows, uint64_t flash_l
   if (!first_stage_first) place_first_stage();
 }
 
-uint64_t ScreenBytes(const card::ScreenInfo& screen, const Plan& plan, uint32_t card::StagePlace::* rows) {
+uint64_t ScreenBytes(const formats::ScreenInfo& screen, const Plan& plan, uint32_t formats::StagePlace::* rows) {
   uint64_t sum = 0;
   for (uint32_t s = 0; s < screen.num_stages; ++s)
     sum += uint64_t{plan.places[s].*rows} * screen.stages[s].record_bytes;
@@ -253,11 +207,11 @@ uint64_t ScreenBytes(const card::ScreenInfo& screen, const Plan& plan, uint32_t 
 }
 
 // As measured when the index was made, where it depends on the token.
-TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, const Plan& plan) {
+TokenCost ScreenCost(const TensorRef& head, const formats::ScreenInfo& screen, const Plan& plan) {
   TokenCost cost;
   double reached = head.rows;  // rows whose record of the stage is read
   for (uint32_t s = 0; s < screen.num_stages; ++s) {
-    const card::StagePlace& place = plan.places[s];
+    const formats::StagePlace& place = plan.places[s];
     const uint64_t record_bytes = screen.stages[s].record_bytes;
     const uint32_t on_card = head.rows - place.psram_rows - place.flash_rows;
     const double share = static_cast<double>(on_card) / head.rows;
@@ -284,44 +238,44 @@ TokenCost ScreenCost(const TensorRef& head, const card::ScreenInfo& screen, cons
 }
 
 // The card's part of the cost, to compare.
-uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * card::kCommandBytes; }
+uint64_t CardCost(const TokenCost& cost) { return cost.card_bytes + cost.reads * stream::kCommandBytes; }
 
 // What a scan of all rows would read.
-TokenCost ScanCost(const card::ModelFile& model, Plan plan) {
+TokenCost ScanCost(const formats::ModelFile& model, Plan plan) {
   plan.screened = false;
   return plan.PlacementOf(model.tensor({TensorKind::kLmHead, 0})).cost;
 }
 
 // `left`: bytes of `region`, where the buffer came nearest to fitting.
-std::unexpected<Error> RefuseBuffer(const Wish& wish, Region region, uint64_t left, const Plan& plan) {
+std::unexpected<Error> RefuseBuffer(const Need& need, Region region, uint64_t left, const Plan& plan) {
   char name[sizeof(Error::name)];
   TextBuffer text(name);
   text.Append(RegionName(region));
   text.Append(" has no room for the ");
-  text.Append(BufferName(wish.id));
+  text.Append(BufferName(need.id));
   using enum BufferId;
-  const bool is_batch = wish.id == kScratch && plan.options.prompt_batch != 0;
-  const bool grows_with_context = wish.id == kKvCache || wish.id == kScores || wish.id == kTokens ||
-                                  wish.id == kHistory || (wish.id == kScratch && !is_batch);
-  const bool is_weights = wish.id == kWeightsPsram || wish.id == kWeightsFlash;
-  const bool is_tile = wish.id == kTiles || wish.id == kAttentionTile || wish.id == kFfnTile || wish.id == kHeadTile;
+  const bool is_batch = need.id == kScratch && plan.options.prompt_batch != 0;
+  const bool grows_with_context = need.id == kKvCache || need.id == kScores || need.id == kTokens ||
+                                  need.id == kHistory || (need.id == kScratch && !is_batch);
+  const bool is_weights = need.id == kWeightsPsram || need.id == kWeightsFlash;
+  const bool is_tile = need.id == kTiles || need.id == kAttentionTile || need.id == kFfnTile || need.id == kHeadTile;
   return Fail(Error{
       .code = Code::kOutOfMemory,
       .what =
-          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower -c"
+          grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower ctx-size"
           : is_batch   ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
                          "prompt_batch"
           : is_tile    ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
                          "tiles or more chunks"
           : is_weights ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
                          "psram_weights_percent or flash_weights_percent"
-          : wish.id == kCandidates
+          : need.id == kCandidates
               ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: top-p without top-k needs all "
                 "logits at once: give a --top-k (a small one), or --top-p 1"
               : "{name}: {need} bytes are needed, {have} are left, {short} are missing: take a board "
                 "with more memory or a smaller model",
       .have = left,
-      .need = ArenaBytes(wish.bytes)}
+      .need = ArenaBytes(need.bytes)}
                   .Named(std::string_view(name, text.size())));
 }
 
@@ -337,74 +291,6 @@ const char* TokenizerPlaceName(TokenizerPlace place) {
       return "card";
     case TokenizerPlace::kNowhere:
       return "nowhere";
-  }
-  return "";
-}
-
-const char* BufferName(BufferId id) {
-  switch (id) {
-    case BufferId::kTiles:
-      return "weight tiles";
-    case BufferId::kBounce:
-      return "bounce buffer";
-    case BufferId::kTensorTable:
-      return "tensor table";
-    case BufferId::kSession:
-      return "session";
-    case BufferId::kNorms:
-      return "norm weights";
-    case BufferId::kActivations:
-      return "activations";
-    case BufferId::kRotary:
-      return "rotary frequencies";
-    case BufferId::kScores:
-      return "attention scores";
-    case BufferId::kTokens:
-      return "prompt ids";
-    case BufferId::kHistory:
-      return "context ids";
-    case BufferId::kCandidates:
-      return "sampler candidates";
-    case BufferId::kPenalised:
-      return "penalised ids";
-    case BufferId::kHeadRows:
-      return "LM head block";
-    case BufferId::kBlockChecks:
-      return "weight checksums";
-    case BufferId::kRowChecks:
-      return "embedding checksums";
-    case BufferId::kScreenVectors:
-      return "screen vectors";
-    case BufferId::kScreenQuery:
-      return "screen query";
-    case BufferId::kScreenPsram:
-      return "screen";
-    case BufferId::kScreenFlash:
-      return "screen in flash";
-    case BufferId::kTokenizer:
-      return "tokenizer";
-    case BufferId::kTokenizerCache:
-      return "tokenizer cache";
-    case BufferId::kScratch:
-      return "scratch";
-    case BufferId::kText:
-      return "text held back";
-    case BufferId::kLogits:
-      return "logits";
-    case BufferId::kWeightsPsram:
-      return "weights";
-    case BufferId::kWeightsFlash:
-      return "weights in flash";
-    case BufferId::kKvCache:
-      return "KV cache";
-    case BufferId::kEmbeddingTile:
-      return "embedding row";
-    case BufferId::kAttentionTile:
-      return "attention matrix";
-    case BufferId::kFfnTile:
-      return "MLP chunk";
-    case BufferId::kHeadTile:
-      return "LM head chunk";
   }
   return "";
 }
@@ -427,16 +313,16 @@ TokenCost& TokenCost::operator+=(const TokenCost& o) {
 }
 
 uint32_t Plan::tile_block_bytes() const {
-  return options.tiles == TileMode::kBounced ? card::BouncingDevice::kBlockBytes : block_bytes;
+  return options.tiles == TileMode::kBounced ? storage::BouncingDevice::kBlockBytes : block_bytes;
 }
 
 Placement Plan::PlacementOf(const TensorRef& tensor) const {
   const Zone where = ZoneOf(tensor.id.kind);
   const bool one_row = where == Zone::kOpen || where == Zone::kEmbedding;
-  const uint32_t fits = card::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
+  const uint32_t fits = stream::TileRows(tensor, zone(where).buffer_bytes, tile_block_bytes(), zone(where).chunks);
   Placement placement = {.resident = where == Zone::kOpen, .tile_rows = one_row ? std::min<uint32_t>(fits, 1) : fits};
   if (placement.tile_rows == 0) return placement;
-  placement.in_memory = card::ResidentRowsOf(tensor, options.resident());
+  placement.in_memory = stream::ResidentRowsOf(tensor, options.resident());
   const uint32_t in_memory = placement.in_memory.psram + placement.in_memory.flash;
   placement.tiles = (tensor.rows - in_memory + placement.tile_rows - 1) / placement.tile_rows;
   placement.tile_bytes = placement.tile_rows * tensor.row_bytes();
@@ -462,7 +348,7 @@ Placement Plan::PlacementOf(const TensorRef& tensor) const {
   return placement;
 }
 
-TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) const {
+TokenCost Plan::PromptCost(const formats::ModelFile& model, uint32_t positions) const {
   const uint32_t batches = (positions + prompt_batch - 1) / prompt_batch;
   const uint32_t last_layer = model.shape.num_hidden_layers - 1;
   TokenCost sum;
@@ -483,24 +369,6 @@ TokenCost Plan::PromptCost(const card::ModelFile& model, uint32_t positions) con
   return sum;
 }
 
-uint64_t ActivationFloats(const card::ModelFile& model, bool whole) {
-  static_assert(sizeof(math::Q8Block) % kFloat == 0 && alignof(math::Q8Block) == kFloat);
-  const ModelShape& s = model.shape;
-  const uint64_t always = 2 * uint64_t{s.hidden_size} + 2 * uint64_t{s.kv_dim()} + 2 * uint64_t{s.head_dim / 2};
-  return always + (whole ? 2 * uint64_t{s.q_dim()} + 2 * uint64_t{s.intermediate_size} : 0) +
-         QuantizedBlocks(model, whole) * (sizeof(math::Q8Block) / kFloat);
-}
-
-uint64_t QuantizedBlocks(const card::ModelFile& model, bool whole) {
-  const auto is_q8_matrix = [](const TensorRef& t) {
-    return t.type == DType::kQ8_0 && t.id.kind != TensorKind::kTokenEmbd;
-  };
-  if (std::ranges::none_of(model.tensors, is_q8_matrix)) return 0;
-  const ModelShape& s = model.shape;
-  const uint32_t widest = std::max({s.hidden_size, s.q_dim(), s.intermediate_size});
-  return (whole ? widest : s.hidden_size) / math::Q8Block::kElements;
-}
-
 PlanOptions OriginalPlan(const ModelShape& shape) {
   constexpr uint32_t kHeadRows = 256;
   return {.tiles = TileMode::kBounced,
@@ -515,8 +383,8 @@ namespace {
 // Whether groups of the screen's first stage fit a tile buffer.
 bool GroupFits(const Request& request, const Plan& plan) {
   const uint32_t record_bytes = request.index->screen.stages[0].record_bytes;
-  return card::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
-                        request.block_bytes) >= card::GroupRows(record_bytes);
+  return stream::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
+                          request.block_bytes) >= formats::GroupRows(record_bytes);
 }
 
 // A first stage that is mostly read from the card may cost more than what it saves.
@@ -543,17 +411,17 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
   plan.tile_buffer_bytes = layout.tile_buffer_bytes;
   plan.prompt_batch = options.prompt_batch;
   if (plan.n_ctx > model.shape.max_position_embeddings) {
-    return Fail({.code = Code::kInvalidArgument,
-                 .what = "a context of {need} positions was asked for and the model was made for {have}: lower -c",
-                 .have = model.shape.max_position_embeddings,
-                 .need = plan.n_ctx});
-  }
-  if (plan.n_ctx > kMaxContext) {
     return Fail(
         {.code = Code::kInvalidArgument,
-         .what = "a context of {need} positions is more than the {have} this engine computes: give a smaller -c",
-         .have = kMaxContext,
+         .what = "a context of {need} positions was asked for and the model was made for {have}: lower ctx-size",
+         .have = model.shape.max_position_embeddings,
          .need = plan.n_ctx});
+  }
+  if (plan.n_ctx > kMaxContext) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "a context of {need} positions is more than the {have} this engine computes: lower ctx-size",
+                 .have = kMaxContext,
+                 .need = plan.n_ctx});
   }
   if (options.prompt_batch > plan.n_ctx) {
     return Fail(
@@ -604,26 +472,26 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
-  std::array<Wish, kNumBuffers> wishes = Wishes(request, plan);
+  std::array<Need, kNumBuffers> needs = Needs(request, plan);
   if (layout.cache_first) {
-    const auto cache = std::ranges::find(wishes, BufferId::kKvCache, &Wish::id);
+    const auto cache = std::ranges::find(needs, BufferId::kKvCache, &Need::id);
     cache->regions = kInternalFirst;  // what else wants PSRAM may need all of it
-    std::rotate(std::ranges::find(wishes, BufferId::kSession, &Wish::id), cache, cache + 1);
+    std::rotate(std::ranges::find(needs, BufferId::kSession, &Need::id), cache, cache + 1);
   }
   const uint32_t num_candidates = plan.screened ? index->screen.num_candidates : 0;
   // A prompt goes a few positions at a time at least.
   const uint64_t scratch = ArenaBytes(ScratchBytes(
-      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kLeastPromptBatch),
+      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kMinPromptBatch),
       num_candidates));
   const auto psram_left = [&] {
     const uint64_t psram = left_in(Region::kPsram);
     return psram > scratch ? psram - scratch : 0;
   };
-  for (Wish& wish : wishes) {
-    if (wish.id == BufferId::kRowChecks && ArenaBytes(wish.bytes) > psram_left()) {
-      wish.bytes = 0;  // read from the card one by one
+  for (Need& need : needs) {
+    if (need.id == BufferId::kRowChecks && ArenaBytes(need.bytes) > psram_left()) {
+      need.bytes = 0;  // read from the card one by one
     }
-    if (wish.id == BufferId::kScreenFlash && plan.screened) {
+    if (need.id == BufferId::kScreenFlash && plan.screened) {
       const auto cost_of = [&](bool first_stage_first) {
         PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), first_stage_first,
                     plan);
@@ -632,29 +500,29 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
       };
       const uint64_t later_stages_first = cost_of(false);
       if (cost_of(true) >= later_stages_first) cost_of(false);
-      wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::flash_rows);
+      need.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::flash_rows);
     }
-    if (wish.id == BufferId::kScreenPsram && plan.screened) {
-      wish.bytes = ScreenBytes(index->screen, plan, &card::StagePlace::psram_rows);
+    if (need.id == BufferId::kScreenPsram && plan.screened) {
+      need.bytes = ScreenBytes(index->screen, plan, &formats::StagePlace::psram_rows);
     }
-    if (wish.id == BufferId::kScratch) {
+    if (need.id == BufferId::kScratch) {
       uint64_t room = 0;
-      for (Region region : wish.regions.span()) room = std::max(room, left_in(region) / kArenaAlign * kArenaAlign);
+      for (Region region : need.regions.span()) room = std::max(room, left_in(region) / kArenaAlign * kArenaAlign);
       if (plan.prompt_batch == 0) {
-        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMostPromptBatch));
+        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMaxPromptBatch));
       }
-      const uint32_t least = plan.screened ? LeastCandidates(text, index->screen) : 0;
-      wish.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
+      const uint32_t least = plan.screened ? head::MinCandidates(text.candidate_bytes != 0, index->screen) : 0;
+      need.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
                             ScratchBytes(request, plan, plan.prompt_batch, least));
     }
     const auto found =
-        std::ranges::find_if(wish.regions.span(), [&](Region r) { return ArenaBytes(wish.bytes) <= left_in(r); });
-    if (found == wish.regions.span().end()) {
-      const Region roomiest = *std::ranges::max_element(wish.regions.span(), {}, left_in);
-      return RefuseBuffer(wish, roomiest, left_in(roomiest), plan);
+        std::ranges::find_if(need.regions.span(), [&](Region r) { return ArenaBytes(need.bytes) <= left_in(r); });
+    if (found == need.regions.span().end()) {
+      const Region roomiest = *std::ranges::max_element(need.regions.span(), {}, left_in);
+      return RefuseBuffer(need, roomiest, left_in(roomiest), plan);
     }
-    left_in(*found) -= ArenaBytes(wish.bytes);
-    plan.buffers[static_cast<size_t>(wish.id)] = {*found, wish.bytes};
+    left_in(*found) -= ArenaBytes(need.bytes);
+    plan.buffers[static_cast<size_t>(need.id)] = {*found, need.bytes};
   }
   if (plan.screened && !GroupFits(request, plan)) {
     return Fail({.code = Code::kOutOfMemory,
@@ -665,9 +533,10 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
   return plan;
 }
 
-bool IsHotInternal(const Plan& plan) {
-  return std::ranges::none_of(
-      kHot, [&](BufferId id) { return plan.buffer(id).region == Region::kPsram && plan.buffer(id).bytes != 0; });
+bool IsHotInternal(const Request& request, const Plan& plan) {
+  return std::ranges::none_of(Needs(request, plan), [&](const Need& need) {
+    return need.is_hot && plan.buffer(need.id).region == Region::kPsram && plan.buffer(need.id).bytes != 0;
+  });
 }
 
 // What came of a layout.
@@ -682,7 +551,7 @@ struct Outcome {
 [[gnu::noinline]] Outcome Try(const Request& request, const Layout& layout) {
   const Result<Plan> plan = PlanLayout(request, layout);
   if (!plan) return {.is_small = plan.error().code == Code::kOutOfMemory};
-  return {.fits = true, .is_hot_internal = IsHotInternal(*plan), .saves_reads = SavesReads(request, *plan)};
+  return {.fits = true, .is_hot_internal = IsHotInternal(request, *plan), .saves_reads = SavesReads(request, *plan)};
 }
 
 // Tiles and all else share the board's internal memory. Tiles are as large as the board's where what is hot lies in
@@ -727,8 +596,8 @@ Layout ChooseTokenizer(const Request& request, bool screened) {
 
 }  // namespace
 
-Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options, const card::Index* index) {
+Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options, const formats::Index* index) {
   const Request request = {model, text, board, block_bytes, options, index};
   THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
   Layout layout = ChooseTokenizer(request, wants_screen);
@@ -739,15 +608,17 @@ Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const
   return PlanLayout(request, layout);
 }
 
-uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                        PlanOptions options, const card::Index* index) {
-  uint32_t fits = 0;
+uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,
+                        uint32_t block_bytes, PlanOptions options, const formats::Index* index) {
+  // A context shorter than the batch that was asked for is refused, so what fits lies between the two.
+  const uint32_t too_short = options.prompt_batch == 0 ? 0 : options.prompt_batch - 1;
+  uint32_t fits = too_short;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, kMaxContext)) + 1;
-  while (fails - fits > 1) {
+  while (fits + 1 < fails) {
     options.n_ctx = fits + (fails - fits) / 2;
     (MakePlan(model, text, board, block_bytes, options, index) ? fits : fails) = options.n_ctx;
   }
-  return fits;
+  return fits == too_short ? 0 : fits;
 }
 
 }  // namespace thimble::plan

@@ -14,17 +14,18 @@
 #include "engine/base/board.h"
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
+#include "engine/base/need.h"
 #include "engine/base/tensor.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
-#include "engine/card/resident_rows.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/stream/resident_rows.h"
 
 namespace thimble::plan {
 
 // How weights come in from the card.
 enum class TileMode : uint8_t {
   kStreamed,  // through two DMA buffers in internal memory, one being read while the other is computed on
-  kBounced,   // into one buffer for each zone, in PSRAM, through a card::BouncingDevice; nothing overlaps
+  kBounced,   // into one buffer for each zone, in PSRAM, through a storage::BouncingDevice; nothing overlaps
 };
 
 // How the next token is found.
@@ -55,7 +56,7 @@ struct PlanOptions {
   uint32_t ffn_chunks = 0;
   uint32_t head_chunks = 0;
   // Positions of a prompt that go through the model together, so that weights are read once for all of them; 0: as many
-  // as memory is left for, up to kMostPromptBatch.
+  // as memory is left for, up to kMaxPromptBatch.
   uint32_t prompt_batch = 0;
   // Of each of the layers' matrices, in percent, the rows that stay in PSRAM and those that stay in flash: they are
   // computed on while the card gives the others. Streamed tiles only; together at most 100.
@@ -67,7 +68,7 @@ struct PlanOptions {
   HeadMode head = HeadMode::kAuto;
   bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
 
-  card::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
+  stream::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;
 };
 
@@ -76,7 +77,7 @@ struct PlanOptions {
 // a time.
 PlanOptions OriginalPlan(const ModelShape& shape);
 
-// What the text side wants, told by the layer that knows it: this one does not.
+// How large a vocabulary and a sampler are, as values: nothing of it depends on the plan.
 struct TextNeeds {
   uint64_t table_bytes = 0;  // the loaded vocabulary; 0: no tokenizer
   uint64_t cache_bytes = 0;  // to use it from the index on the card instead; 0: the index does not have it
@@ -86,44 +87,6 @@ struct TextNeeds {
   uint64_t penalised = 0;    // ids of the sampler; at most one for each token of the context is given
   bool is_boundable = true;  // the sampler's choice can be made from bounds of logits
 };
-
-enum class BufferId : uint8_t {
-  kTiles,           // streamed: two DMA buffers that weights go through
-  kBounce,          // bounced: what the card's DMA writes; the model's header is read through all of it
-  kTensorTable,     // where each tensor lies in the file
-  kSession,         // the session object
-  kNorms,           // all norm weights, float32, resident
-  kActivations,     // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kRotary,          // inverse frequencies
-  kScores,          // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
-  kTokens,          // ids of the prompt [n_ctx]
-  kHistory,         // ids of the context [n_ctx]
-  kCandidates,      // of the sampler
-  kPenalised,       // ids of the sampler's repetition penalty
-  kTokenizer,       // vocabulary
-  kTokenizerCache,  // pages of a vocabulary on the card, which the card's DMA writes
-  kText,            // the detokenizer's and the stop matcher's held-back text
-  kHeadRows,        // logits or bounds of a block of rows
-  kLogits,          // [vocab_size], if they are kept
-  kBlockChecks,     // the index's checksums of the weights
-  kRowChecks,       // of the rows of the token embedding
-  kScreenVectors,   // mean row, directions and checksums of the screen
-  kScreenQuery,     // codes of the hidden state
-  kScreenPsram,     // records of the screen's stages
-  kScreenFlash,     // those that lie in flash
-  kWeightsPsram,    // rows of the layers' matrices
-  kWeightsFlash,    // the same
-  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
-  // max_prompt_bytes; or the rows that survive the screen.
-  kScratch,
-  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
-  kEmbeddingTile,  // bounced: one row of the token embedding
-  kAttentionTile,  // bounced: the largest piece of q, k, v and o
-  kFfnTile,        // bounced: the largest piece of gate, up and down
-  kHeadTile,       // bounced: one piece of the LM head
-};
-inline constexpr size_t kNumBuffers = 31;
-const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 struct Buffer {
   Region region = Region::kSram;
@@ -155,7 +118,7 @@ struct Placement {
   uint32_t tile_rows = 0;   // rows of a piece; the last may have fewer
   uint64_t tile_bytes = 0;  // bytes of a piece
   uint32_t tiles = 0;       // pieces of what is on the card; of the token embedding a token reads one
-  card::ResidentRows in_memory = {};
+  stream::ResidentRows in_memory = {};
   TokenCost cost = {};  // its part of a token's
 };
 
@@ -169,8 +132,8 @@ struct Plan {
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
-  bool screened = false;                                        // the next token is found with the screen
-  std::array<card::StagePlace, card::kMostStages> places = {};  // of its records
+  bool screened = false;                                             // the next token is found with the screen
+  std::array<formats::StagePlace, formats::kMaxStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
 
@@ -184,18 +147,11 @@ struct Plan {
 
   // What a prompt of `positions` tokens reads of `model`, to the logits of the last: for each prompt_batch of them
   // every layer but the last, k and v of that; and once the rest of it and the LM head.
-  TokenCost PromptCost(const card::ModelFile& model, uint32_t positions) const;
+  TokenCost PromptCost(const formats::ModelFile& model, uint32_t positions) const;
 };
 
-// Floats of working memory that one position needs: more when it goes through whole layers than when only its k and v
-// of a model's only layer are wanted. QuantizedBlocks() are among them.
-uint64_t ActivationFloats(const card::ModelFile& model, bool whole);
-
-// Blocks of a position's activations for the matrices of Q8_0; 0 for a model that has none.
-uint64_t QuantizedBlocks(const card::ModelFile& model, bool whole);
-
 // More positions than these save few reads.
-inline constexpr uint32_t kMostPromptBatch = 256;
+inline constexpr uint32_t kMaxPromptBatch = 256;
 
 // Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
 inline constexpr uint32_t kPromptBytesPerPosition = 8;
@@ -217,12 +173,12 @@ inline constexpr uint32_t kHeaderBufferBytes = 4096;
 // board with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a
 // scan of all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in
 // bytes) when something fits nowhere, kInvalidArgument for options out of range.
-Result<Plan> MakePlan(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                      const PlanOptions& options, const card::Index* index = nullptr);
+Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
+                      const PlanOptions& options, const formats::Index* index = nullptr);
 
 // The largest n_ctx up to the model's that MakePlan accepts with these options, 0 if none.
-uint32_t LargestContext(const card::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
-                        PlanOptions options, const card::Index* index = nullptr);
+uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,
+                        uint32_t block_bytes, PlanOptions options, const formats::Index* index = nullptr);
 
 }  // namespace thimble::plan
 

@@ -3,11 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "engine/card/tile_stream.h"
+#include "engine/stream/tile_stream.h"
 #include "tests/support/test_gguf.h"
 
 namespace thimble::plan {
@@ -29,11 +30,11 @@ class Model {
     file_.shape = shape;
     file_.tensors = tensors_;
   }
-  const card::ModelFile& file() const { return file_; }
+  const formats::ModelFile& file() const { return file_; }
 
  private:
   std::vector<TensorRef> tensors_;
-  card::ModelFile file_;
+  formats::ModelFile file_;
 };
 
 constexpr TextNeeds kTokenizer = {
@@ -103,6 +104,49 @@ TEST(Plan, TheFirstPlanReadsTinyLlmIn154Pieces) {
   expect_buffer(BufferId::kBounce, kHeaderBufferBytes, Region::kSramDma);
 }
 
+// Against trying every context there is.
+TEST(Plan, TheLargestContextIsTheLargestThatFits) {
+  std::mt19937 random(11);
+  const auto up_to = [&](uint32_t n) { return static_cast<uint32_t>(random() % (n + 1)); };
+  uint32_t found = 0;
+  uint32_t with_batch = 0;
+  for (int round = 0; round < 300; ++round) {
+    const ModelShape shape = {.vocab_size = 64 + up_to(64),
+                              .hidden_size = 32 * (1 + up_to(2)),
+                              .intermediate_size = 32 * (1 + up_to(3)),
+                              .num_hidden_layers = 1 + up_to(2),
+                              .num_attention_heads = 4,
+                              .num_key_value_heads = 1u << up_to(2),
+                              .head_dim = 8,
+                              .max_position_embeddings = 1 + up_to(150),
+                              .rms_norm_eps = 1e-5f,
+                              .rope_theta = 10000};
+    const Model model(shape);
+    Board board = kEsp32Cam;
+    board.tile_buffer_bytes = 4096;
+    board.capacity_bytes = {8192 + up_to(16'384), 4096 + up_to(40'000), round % 3 == 0 ? 0 : up_to(200'000), 0};
+    const TextNeeds text = {.table_bytes = up_to(3) * 1000,
+                            .work_bytes = [](uint64_t n) { return 11 * n + 14; },
+                            .held_bytes = 300,
+                            .candidate_bytes = up_to(1) * 320,
+                            .penalised = up_to(1) * 64};
+    const PlanOptions options = {.prompt_batch = round % 2 == 0 ? 0 : up_to(40), .keep_logits = round % 5 == 0};
+    uint32_t most = 0;
+    for (uint32_t n = 1; n <= shape.max_position_embeddings; ++n) {
+      PlanOptions tried = options;
+      tried.n_ctx = n;
+      if (MakePlan(model.file(), text, board, 512, tried)) most = n;
+    }
+    EXPECT_EQ(LargestContext(model.file(), text, board, 512, options), most)
+        << "round " << round << ", batch " << options.prompt_batch;
+    found += most != 0 && most != shape.max_position_embeddings;
+    with_batch += most > options.prompt_batch && options.prompt_batch > 1 && most != shape.max_position_embeddings;
+  }
+  // Enough of them say something.
+  EXPECT_GT(found, 50u);
+  EXPECT_GT(with_batch, 10u);
+}
+
 TEST(Plan, ChunksThatDoNotFitTheTileBuffersAreRefused) {
   const Model model(kTinyLlm);
   const auto refused = MakePlan(model.file(), {}, kEsp32Cam, 512, {.attention_chunks = 1});
@@ -122,9 +166,9 @@ TEST(Plan, SaysWhichBufferLacksHowMuchWhere) {
   const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
   ASSERT_FALSE(refused);
   // 1 272 000 less tokenizer 500 000.
-  EXPECT_EQ(
-      Text(refused.error()),
-      "psram has no room for the KV cache: 786432 bytes are needed, 772000 are left, 14432 are missing: lower -c");
+  EXPECT_EQ(Text(refused.error()),
+            "psram has no room for the KV cache: 786432 bytes are needed, 772000 are left, 14432 are missing: lower "
+            "ctx-size");
 }
 
 TEST(Plan, EveryBufferHasAName) {
@@ -144,7 +188,7 @@ TEST(Plan, FallsBackToTheOtherMemoryAndRefusesWhenBothAreFull) {
   const auto refused = MakePlan(model.file(), kTokenizer, board, 512, {});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::kOutOfMemory);
-  EXPECT_NE(Text(refused.error()).find("lower -c"), std::string::npos) << Text(refused.error());
+  EXPECT_NE(Text(refused.error()).find("lower ctx-size"), std::string::npos) << Text(refused.error());
   const uint32_t fits = LargestContext(model.file(), kTokenizer, board, 512, {});
   EXPECT_GT(fits, 128u);
   EXPECT_TRUE(MakePlan(model.file(), kTokenizer, board, 512, {.n_ctx = fits}));
@@ -159,26 +203,27 @@ constexpr TextNeeds kTokenizerInIndex = {.table_bytes = 366'000,
                                          .candidate_bytes = 40 * 8};
 
 // An index without a screen, as far as a plan asks.
-card::Index IndexOf(const card::ModelFile& model) {
-  card::Index index;
-  index.sections[static_cast<size_t>(card::Section::kBlockChecks)].bytes = card::NumBlocks(model) * sizeof(uint32_t);
-  index.sections[static_cast<size_t>(card::Section::kRowChecks)].bytes = model.shape.vocab_size * sizeof(uint32_t);
+formats::Index IndexOf(const formats::ModelFile& model) {
+  formats::Index index;
+  index.sections[static_cast<size_t>(formats::Section::kBlockChecks)].bytes =
+      formats::NumBlocks(model) * sizeof(uint32_t);
+  index.sections[static_cast<size_t>(formats::Section::kRowChecks)].bytes = model.shape.vocab_size * sizeof(uint32_t);
   return index;
 }
 
 // With a screen of 4 and 3 bits and room for this many candidates.
-card::Index ScreenedIndexOf(const card::ModelFile& model, uint32_t num_candidates) {
-  card::Index index = IndexOf(model);
+formats::Index ScreenedIndexOf(const formats::ModelFile& model, uint32_t num_candidates) {
+  formats::Index index = IndexOf(model);
   index.screen = {.num_stages = 2, .num_directions = 4, .num_candidates = num_candidates};
   for (uint32_t s = 0; s < 2; ++s) {
-    card::StageInfo& stage = index.screen.stages[s];
+    formats::StageInfo& stage = index.screen.stages[s];
     stage.bits = 4 - s;
-    stage.record_bytes = card::RecordBytes(model.shape.hidden_size, stage.bits, 4, s);
+    stage.record_bytes = formats::RecordBytes(model.shape.hidden_size, stage.bits, 4, s);
     stage.rows_left_mean = s == 0 ? 100 : 2;
     stage.rows_left_most = s == 0 ? 150 : 5;
   }
-  index.sections[static_cast<size_t>(card::Section::kVectors)].bytes = 5 * model.shape.hidden_size * sizeof(float);
-  index.sections[static_cast<size_t>(card::Section::kGroupChecks)].bytes = 250 * sizeof(uint32_t);
+  index.sections[static_cast<size_t>(formats::Section::kVectors)].bytes = 5 * model.shape.hidden_size * sizeof(float);
+  index.sections[static_cast<size_t>(formats::Section::kGroupChecks)].bytes = 250 * sizeof(uint32_t);
   return index;
 }
 
@@ -188,7 +233,7 @@ uint64_t InternalBytes(const Plan& plan) {
 
 TEST(Plan, TinyLlmOnAnEsp32WithoutPsram) {
   const Model model(kTinyLlm);
-  const card::Index index = IndexOf(model.file());
+  const formats::Index index = IndexOf(model.file());
   const auto plan = MakePlan(model.file(), kTokenizerInIndex, kEsp32, 512, {.n_ctx = 112}, &index);
   ASSERT_TRUE(plan) << Text(plan.error());
   EXPECT_EQ(plan->buffer(BufferId::kKvCache).bytes, 112u * 2 * 96 * 4);
@@ -258,7 +303,7 @@ TEST(Plan, TilesLeaveInternalMemoryToWhatIsHot) {
 // Memory for tables goes before the card; the context goes before the tables.
 TEST(Plan, TheTokenizerIsOnTheCardWhereItsTablesDoNotFit) {
   const Model model(kTinyLlm);
-  const card::Index index = IndexOf(model.file());
+  const formats::Index index = IndexOf(model.file());
   const PlanOptions options = {.n_ctx = 112, .prompt_batch = 1};
   Board board = kEsp32;
   uint64_t in_memory = 0;
@@ -281,7 +326,7 @@ TEST(Plan, AScreenThatDoesNotFitIsDoneWithout) {
   const PlanOptions options = {.n_ctx = 112, .prompt_batch = 1};
   uint32_t screened = 0;
   for (uint32_t candidates = 100; candidates < 3000; candidates += 100) {
-    const card::Index index = ScreenedIndexOf(model.file(), candidates);
+    const formats::Index index = ScreenedIndexOf(model.file(), candidates);
     // One token is kept: twice the most rows that the likeliest left are enough, or 256.
     TextNeeds greedy = kTokenizerInIndex;
     greedy.candidate_bytes = 0;
@@ -345,7 +390,7 @@ TEST(TileRows, CoveringBlocksAlwaysFit) {
     for (uint64_t offset : {0u, 4u, 28u, 512u, 516u, 4096u}) {
       for (uint32_t buffer : {1024u, 4096u, 5120u, 65536u}) {
         const TensorRef tensor = {.offset = offset, .rows = 5000, .cols = cols};
-        const uint64_t rows = card::TileRows(tensor, buffer, 512);
+        const uint64_t rows = stream::TileRows(tensor, buffer, 512);
         if (rows == 0) {
           EXPECT_GT(tensor.row_bytes() + 1022, buffer);
           continue;

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "engine/base/tensor.h"
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble::text {
@@ -20,7 +20,7 @@ namespace thimble::text {
 class Detokenizer {
  public:
   // Bytes of memory for the tokens of this vocabulary; also the most that Push() returns at once.
-  static uint64_t MemoryBytes(const card::TokenizerRef& ref) { return (uint64_t{ref.longest_token_bytes} + 1) * 3; }
+  static uint64_t MemoryBytes(const formats::TokenizerRef& ref) { return (uint64_t{ref.longest_token_bytes} + 1) * 3; }
 
   // `at_start`: the first space of the text is the dummy prefix, dropped as SentencePiece's decoder drops it, if the
   // vocabulary's encoder puts one there (Tokenizer::add_space_prefix()). `tokenizer` and `memory`, at least

@@ -1,4 +1,4 @@
-// SentencePiece BPE tokenizer in the board's memory.
+// SentencePiece BPE tokenizer: an encoder over the pieces of a vocabulary.
 //
 // Gives the ids that SentencePiece's BPE model gives (T. Kudo, J. Richardson, "SentencePiece", EMNLP 2018; the merge
 // loop is that of R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, with the
@@ -7,32 +7,23 @@
 #ifndef THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 #define THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
 #include "engine/base/arena.h"
+#include "engine/base/checksum.h"
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/storage/file_reader.h"
+#include "engine/text/card_pieces.h"
+#include "engine/text/memory_pieces.h"
+#include "engine/text/pieces.h"
 
 namespace thimble::text {
-
-// GGUF's tokenizer.ggml.token_type.
-//   kNormal       made by merges
-//   kUnknown      stands for what no other piece covers; never made from text by its name
-//   kControl      "<s>", "</s>", ...: never made from text
-//   kUserDefined  matched before any merge, longest match first, and never split or merged
-//   kUnused       may be merged through, but is split again where it would be in the result
-//   kByte         "<0x00>" to "<0xFF>": one byte of a character that no piece covers
-enum class TokenType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
-
-// Longest token, in bytes of the file. No tokenizer comes near it.
-inline constexpr uint32_t kMaxTokenBytes = 65535;
 
 // A vocabulary, ready to encode and decode, with its tables in memory (Load(), LoadImage()) or on the card
 // (OpenImage()). A small value that points into the arena or the cache it was made with, which must outlive it and its
@@ -41,7 +32,7 @@ inline constexpr uint32_t kMaxTokenBytes = 65535;
 class Tokenizer {
  public:
   // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
-  static uint64_t TableBytes(const card::TokenizerRef& ref);
+  static uint64_t TableBytes(const formats::TokenizerRef& ref);
 
   // Bytes of workspace that Encode() needs for a text of this many bytes: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
@@ -61,26 +52,19 @@ class Tokenizer {
   //   kUnsupported    a token longer than kMaxTokenBytes; neither all 256 byte tokens nor an unknown token
   //   kOutOfMemory    the arena has no room
   // and as `reader` fails. What was taken from the arena is then given back.
-  static Result<Tokenizer> Load(const card::TokenizerRef& ref, card::ByteReader& reader, Arena& arena);
-
-  // The size of an image of this tokenizer (docs/formats/tokenizer_image.md), a multiple of 512, and the image itself:
-  // the same bytes on every target.
-  // `out` has ImageBytes() bytes. Of a tokenizer whose tables are in memory; that of an empty one has no bytes. Both
-  // go through the whole vocabulary.
-  uint64_t ImageBytes() const;
-  void WriteImage(std::span<std::byte> out, card::Crc32c crc32c) const;
+  static Result<Tokenizer> Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena);
 
   // What Load() of this reference gave when the image was written, without building anything: one pass over the first
   // half of the image into TableBytes(ref) of `arena`. `image` is Section::kTokenizer of an index; its own checksum is
   // not needed, each page has one. Nothing in the image is trusted. Fails with kCorrupt when it is damaged or not of
   // this reference, kUnsupported and kOutOfMemory as Load() does, and as `reader` fails; what was taken from the arena
   // is then given back. A reference with present = false gives the empty tokenizer.
-  static Result<Tokenizer> LoadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
-                                     const card::SectionRef& image, card::Crc32c crc32c, Arena& arena);
+  static Result<Tokenizer> LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
+                                     const formats::SectionRef& image, Crc32c crc32c, Arena& arena);
 
   // Bytes of cache for OpenImage() that keep `num_pages` pages of the image, at least 1: a pure function, the same on
   // every target. A little more than 512 for each where the card's blocks have 512 bytes.
-  static uint64_t CacheBytes(const card::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages);
+  static uint64_t CacheBytes(const formats::TokenizerRef& ref, uint32_t block_bytes, uint32_t num_pages);
 
   // The same tokenizer with its tables left on the card: what a call needs is read then, through as many pages as fit
   // `cache`, which the device must be able to read into and which is aligned to kArenaAlign and as the device wants it.
@@ -89,8 +73,8 @@ class Tokenizer {
   // Zone::kText. Only the image's first page is read here; the others are checked when they are read, and nothing in
   // them is trusted either: a lookup reads at most the vocabulary's hash pages. Fails as LoadImage() does, and with
   // kInvalidArgument when the cache is not aligned or smaller than CacheBytes() of one page.
-  static Result<Tokenizer> OpenImage(const card::TokenizerRef& ref, card::FileReader& file,
-                                     const card::SectionRef& image, card::Crc32c crc32c, std::span<std::byte> cache);
+  static Result<Tokenizer> OpenImage(const formats::TokenizerRef& ref, storage::FileReader& file,
+                                     const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache);
 
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
@@ -115,109 +99,31 @@ class Tokenizer {
   // taken nothing more is read. Always success when the tables are in memory.
   Result<void> TakeStatus() const;
 
-  uint32_t size() const { return ref_.num_tokens; }
-  TokenId bos() const { return ref_.bos; }
-  TokenId eos() const { return ref_.eos; }
-  TokenId unk() const { return ref_.unk; }
-  bool add_bos() const { return ref_.add_bos; }
-  bool add_space_prefix() const { return ref_.add_space_prefix; }
+  uint32_t size() const { return facts_.ref.num_tokens; }
+  TokenId bos() const { return facts_.ref.bos; }
+  TokenId eos() const { return facts_.ref.eos; }
+  TokenId unk() const { return facts_.ref.unk; }
+  bool add_bos() const { return facts_.ref.add_bos; }
+  bool add_space_prefix() const { return facts_.ref.add_space_prefix; }
+
+  // For whoever writes an image of it; its pieces are in memory.
+  const VocabularyFacts& facts() const { return facts_; }
+  const MemoryPieces& memory_pieces() const { return memory_; }
 
  private:
-  struct Layout;
-  struct Image;
-  struct ImageHeader;
-  class CardTables;
-  class Loader;
   class Merger;
 
-  // Numbers of `width` bytes, 2 or 4 (1 or 2 for lengths), in the arena.
-  struct Table {
-    std::byte* data = nullptr;
-    uint32_t width = 0;
-
-    uint32_t Get(size_t i) const {
-      if (width == 1) return static_cast<uint8_t>(data[i]);
-      if (width == 2) return reinterpret_cast<const uint16_t*>(data)[i];
-      return reinterpret_cast<const uint32_t*>(data)[i];
-    }
-    void Set(size_t i, uint32_t value) {
-      if (width == 1) {
-        data[i] = static_cast<std::byte>(value);
-      } else if (width == 2) {
-        reinterpret_cast<uint16_t*>(data)[i] = static_cast<uint16_t>(value);
-      } else {
-        reinterpret_cast<uint32_t*>(data)[i] = value;
-      }
-    }
-  };
-
-  // Two bits a token; what is none of the first three is told apart by its entry in ranks_.
-  enum class Kind : uint8_t { kNormal, kUserDefined, kUnused, kOther };
-
-  // A piece that is not user-defined, found by its spelling; id kNoToken if there is none.
-  struct Found {
-    TokenId id = card::kNoToken;
-    uint32_t rank = 0;
-    bool is_unused = false;
-  };
-
-  // Where `piece` belongs among this many buckets.
-  static uint32_t Bucket(std::string_view piece, uint32_t num_buckets);
-  static Result<void> CheckRef(const card::TokenizerRef& ref);
-
-  // Tables in memory.
-  void Place(const Layout& layout, std::byte* memory);
-  static Kind KindIn(std::byte kinds, TokenId id) {
-    return static_cast<Kind>(static_cast<uint8_t>(kinds) >> (id % 4 * 2) & 3);
-  }
-  Kind KindInMemory(TokenId id) const { return KindIn(kinds_[id / 4], id); }
-  std::string_view PieceInMemory(TokenId id) const;
-  Found FindInMemory(std::string_view piece) const;
-
-  // Images.
-  template <class Use>
-  void ForEachSpelling(Use use) const;
-  static ImageHeader HeaderOf(const card::TokenizerRef& ref);
-  ImageHeader HeaderOfThis() const;
-  void WriteHashPages(std::span<std::byte> pages, uint32_t num_hash_pages) const;
-  static Result<Tokenizer> ReadImage(const card::TokenizerRef& ref, card::ByteReader& reader,
-                                     const card::SectionRef& image, card::Crc32c crc32c, Arena& arena);
-  static Result<void> CheckHeader(const ImageHeader& header, const card::TokenizerRef& ref,
-                                  const card::SectionRef& image);
-  static Tokenizer FromHeader(const ImageHeader& header, const card::TokenizerRef& ref);
-  bool TablesAgree(uint32_t text_bytes) const;
-
-  // Wherever the tables are.
-  Kind KindOf(TokenId id) const;
-  uint32_t RankOf(TokenId id) const;
-  TokenId ByteToken(uint8_t byte) const;
-  TokenId UserDefined(uint32_t i) const;
-  uint32_t PieceBytes(TokenId id) const;
-  int PieceByte(TokenId id, uint32_t i) const;
-  Found Find(std::string_view piece) const;
+  const Pieces& pieces() const { return card_ == nullptr ? static_cast<const Pieces&>(memory_) : *card_; }
+  FoundPiece Find(std::string_view piece) const;
   uint32_t MatchUserDefined(std::string_view text, TokenId* id) const;
   bool StartsUserDefined(char c) const {
     const uint8_t byte = static_cast<uint8_t>(c);
-    return (user_defined_starts_[byte / 32] >> (byte % 32) & 1) != 0;
+    return (facts_.user_defined_starts[byte / 32] >> (byte % 32) & 1) != 0;
   }
 
-  card::TokenizerRef ref_;
-  CardTables* card_ = nullptr;  // in the cache; null when the tables below are in memory
-  Table ranks_;                 // [num_tokens] 0 for the highest score; what cannot be merged has none
-  Table index_;    // [num_tokens] ids by bucket, within one by (length, bytes, id); then user-defined by bytes
-  Table buckets_;  // [num_buckets_ + 1] where each bucket begins in index_
-  Table bytes_;    // [256] ids of the byte tokens
-  Table bases_;    // [num_tokens / 32, rounded up] where every 32nd piece begins in text_
-  Table lengths_;  // [num_tokens]
-  std::byte* kinds_ = nullptr;
-  char* text_ = nullptr;  // the pieces, one after the other
-  uint32_t num_buckets_ = 0;
-  uint32_t num_hashed_ = 0;        // entries of index_ that are in buckets
-  uint32_t num_user_defined_ = 0;  // entries of index_ after those
-  uint32_t longest_piece_bytes_ = 0;
-  bool byte_fallback_ = false;                        // all 256 byte tokens are there
-  bool crosses_words_ = false;                        // a piece has a space after something else
-  std::array<uint32_t, 8> user_defined_starts_ = {};  // one bit for each first byte
+  VocabularyFacts facts_;
+  MemoryPieces memory_;
+  const CardPieces* card_ = nullptr;  // in the cache; null when the pieces are in memory
 };
 
 }  // namespace thimble::text

@@ -19,6 +19,7 @@
 
 #include "engine/text/detokenizer.h"
 #include "engine/text/tokenizer.h"
+#include "host/formats/tokenizer_image_writer.h"
 #include "tests/support/test_vocabulary.h"
 
 namespace thimble::text {
@@ -139,7 +140,7 @@ TEST(TokenizerImageTest, OfSmallVocabularies) {
   no_bytes.pieces.erase(no_bytes.pieces.begin() + 3, no_bytes.pieces.begin() + 259);
   ExpectImageGivesTheSame(TokenizerFile(no_bytes), texts);
   TokenizerFile no_unk(no_bytes);
-  no_unk.ref.unk = no_unk.ref.bos = card::kNoToken;
+  no_unk.ref.unk = no_unk.ref.bos = kNoToken;
   no_unk.ref.add_bos = no_unk.ref.add_space_prefix = false;
   ExpectImageGivesTheSame(no_unk, texts);
 }
@@ -181,7 +182,7 @@ TEST(TokenizerImageTest, WithoutAVocabulary) {
   TokenizerFile file(Small());
   file.ref.present = false;
   const LoadedTokenizer none(file);
-  EXPECT_EQ(none.tokenizer().ImageBytes(), 0u);
+  EXPECT_EQ(host::TokenizerImageBytes(none.tokenizer()), 0u);
   const ImageFile image(file.ref, none.tokenizer());
   EXPECT_EQ(LoadedImage(image).tokenizer().size(), 0u);
   EXPECT_EQ(OpenedImage(image).tokenizer().size(), 0u);
@@ -371,7 +372,7 @@ TEST(TokenizerImageTest, RefusesWhatIsNotOfThisModel) {
       {[](auto& f) { f.ref.unk = 5; }, "damaged"},
       {[](auto& f) { f.ref.add_bos = !f.ref.add_bos; }, "another model's"},
       {[](auto& f) { f.ref.add_space_prefix = !f.ref.add_space_prefix; }, "another model's"},
-      {[](auto& f) { f.ref.layout = card::TokenizerLayout::kLlama2c; }, "another model's"},
+      {[](auto& f) { f.ref.layout = formats::TokenizerLayout::kLlama2c; }, "another model's"},
       {[](auto& f) { f.image_bytes()[4] = std::byte{2}; }, "another version"},
       {[](auto& f) { f.image_bytes()[0] = std::byte{'t'}; }, "another version"},
       {[](auto& f) { f.image.bytes += 512; }, "damaged"},
@@ -455,7 +456,7 @@ TEST(TokenizerImageTest, ReadErrorsAreKeptUntilTheyAreTaken) {
   const Tokenizer& card = opened.tokenizer();
   // As often as a read is tried before it fails.
   const auto break_one_read = [&] {
-    opened.faulty_device().Add({.first_read = opened.faulty_device().starts(), .times = card::kReadRetries + 2});
+    opened.faulty_device().Add({.first_read = opened.faulty_device().starts(), .times = storage::kReadRetries + 2});
   };
   break_one_read();
   EXPECT_EQ(card.Piece(263), "");
@@ -502,9 +503,9 @@ TEST(TokenizerImageTest, RefusesCachesThatDoNotDo) {
 
   tests::AlignedMemory memory(4096);
   host::RamDevice device(image.bytes);
-  const card::Extent extent{.size_bytes = image.bytes.size()};
+  const storage::Extent extent{.size_bytes = image.bytes.size()};
   Ledger ledger;
-  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = image.bytes.size()}, ledger);
+  storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = image.bytes.size()}, ledger);
   const auto odd = Tokenizer::OpenImage(file.ref, reader, image.image, Crc32cOf, memory.span().subspan(8));
   EXPECT_EQ(odd.error().code, Code::kInvalidArgument);
   EXPECT_TRUE(device.reads().empty());

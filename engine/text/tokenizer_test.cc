@@ -303,14 +303,14 @@ TEST(TokenizerTest, SaysWhatItNeeds) {
 
 // docs/tokenizer.md has these numbers. The same on every target.
 TEST(TokenizerTest, TableBytesOfKnownSizes) {
-  card::TokenizerRef llama2{.present = true, .num_tokens = 32000, .tokens_bytes = 210919, .longest_token_bytes = 48};
+  formats::TokenizerRef llama2{.present = true, .num_tokens = 32000, .tokens_bytes = 210919, .longest_token_bytes = 48};
   EXPECT_EQ(Tokenizer::TableBytes(llama2), 399440u);
-  card::TokenizerRef bundled{.present = true, .num_tokens = 2240, .tokens_bytes = 13374, .longest_token_bytes = 15};
+  formats::TokenizerRef bundled{.present = true, .num_tokens = 2240, .tokens_bytes = 13374, .longest_token_bytes = 15};
   EXPECT_EQ(Tokenizer::TableBytes(bundled), 27056u);
   // Tokens that are nearly all empty: what loading needs for a moment decides, four bytes for each score.
-  card::TokenizerRef empty{.present = true, .num_tokens = 1000, .tokens_bytes = 5, .longest_token_bytes = 5};
+  formats::TokenizerRef empty{.present = true, .num_tokens = 1000, .tokens_bytes = 5, .longest_token_bytes = 5};
   EXPECT_EQ(Tokenizer::TableBytes(empty), 1000u * (2 + 2 + 4));
-  card::TokenizerRef wide{.present = true, .num_tokens = 65536, .tokens_bytes = 1 << 20, .longest_token_bytes = 256};
+  formats::TokenizerRef wide{.present = true, .num_tokens = 65536, .tokens_bytes = 1 << 20, .longest_token_bytes = 256};
   EXPECT_EQ(Tokenizer::TableBytes(wide),
             65536u * (4 + 4 + 2) + 65536 / 32 * 4 + (65536 / 4 + 1) * 4 + 256 * 4 + 65536 / 4 + (1u << 20) + 12);
 }
@@ -470,15 +470,15 @@ TEST(TokenizerTest, ErrorsPointIntoTheFile) {
 }
 
 TEST(TokenizerTest, RefusesSpecialIdsOutsideTheVocabulary) {
-  for (TokenId card::TokenizerRef::* id :
-       {&card::TokenizerRef::bos, &card::TokenizerRef::eos, &card::TokenizerRef::unk}) {
+  for (TokenId formats::TokenizerRef::* id :
+       {&formats::TokenizerRef::bos, &formats::TokenizerRef::eos, &formats::TokenizerRef::unk}) {
     TokenizerFile file(SmallVocabulary());
     file.ref.*id = file.ref.num_tokens;
     const LoadedTokenizer t(file);
     ASSERT_FALSE(t.result().has_value());
     EXPECT_EQ(t.result().error().code, Code::kCorrupt);
     EXPECT_EQ(t.result().error().have, file.ref.num_tokens);
-    file.ref.*id = card::kNoToken;
+    file.ref.*id = kNoToken;
     EXPECT_TRUE(LoadedTokenizer(file).result().has_value());
   }
 }

@@ -7,9 +7,9 @@
 #include <span>
 
 #include "engine/base/text_buffer.h"
+#include "engine/head/sampler.h"
 #include "engine/math/numerics.h"
 #include "engine/math/rotary.h"
-#include "engine/text/sampler.h"
 #include "firmware/app/measure.h"
 #include "firmware/app/print.h"
 
@@ -43,7 +43,7 @@ class Borrowed {
 // -- The card
 
 Result<void> BenchReads(Machine& machine, Measurements& out, std::span<std::byte> buffer, bool is_random) {
-  card::BlockDevice& card = *machine.card();
+  storage::BlockDevice& card = *machine.card();
   std::array<uint64_t, kTimes> us;
   const auto read = [&](uint64_t place) -> Result<void> {
     THIMBLE_TRY(card.StartRead(place * buffer.size(), buffer));
@@ -73,7 +73,7 @@ void WriteLines(std::span<std::byte> memory) {
 
 // As often as it takes to be timed in microseconds: until it takes this long, or so many times.
 constexpr uint64_t kLongEnoughUs = 2000;
-constexpr uint64_t kMostRepeats = 1024;
+constexpr uint64_t kMaxRepeats = 1024;
 
 template <class Do>
 uint64_t TimeRepeated(Machine& machine, uint64_t repeats, Do& work) {
@@ -87,7 +87,7 @@ template <class Do>
 Result<void> TimeCost(Machine& machine, Measurements& out, std::string_view key, uint64_t units, uint64_t scale,
                       Do work) {
   uint64_t repeats = 1;
-  while (TimeRepeated(machine, repeats, work) < kLongEnoughUs && repeats < kMostRepeats) repeats *= 2;
+  while (TimeRepeated(machine, repeats, work) < kLongEnoughUs && repeats < kMaxRepeats) repeats *= 2;
   for (uint32_t i = 0; i < kTimes; ++i) {
     THIMBLE_TRY(CheckInterrupt(machine));
     const uint64_t us = TimeRepeated(machine, repeats, work);
@@ -209,7 +209,7 @@ class KernelBench {
     THIMBLE_TRY(Time(Kernel::kScreen, uint64_t{kRows} * kCols,
                      [&] { k_->screen_rows(o_.y.data(), o_.x2.data(), o_.records.data(), kRows, query); }));
     return Time(Kernel::kChoose, kCols, [&] {
-      text::Choice choice({.temperature = 0}, kCols, 0, {}, {}, {});
+      head::TokenChoice choice({.temperature = 0}, kCols, 0, {}, {}, {});
       choice.OfferAll(0, o_.x);
       sum_ = choice.Chosen();
     });

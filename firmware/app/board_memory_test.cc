@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/simulated/simulated_board.h"
 
 namespace thimble::firmware {
@@ -56,7 +56,7 @@ TEST(BoardMemory, WhatABootedBoardTakesIsItsProfileToTheByte) {
 TEST(BoardMemory, ASimulatedBoardHasItsProfilesBytes) {
   for (const Board* profile : {&kEsp32Cam, &kEsp32, &kEsp32S3}) {
     SimulatedSlot slot(nullptr);
-    host::NorFlash flash(static_cast<size_t>(card::FlashBytes(profile->capacity(Region::kFlash))));
+    host::NorFlash flash(static_cast<size_t>(storage::FlashBytes(profile->capacity(Region::kFlash))));
     SimulatedBoard board(*profile, slot, false, &flash);
     EXPECT_EQ(board.board().capacity_bytes, profile->capacity_bytes) << profile->name;
     for (const Arena& arena : board.arenas()) {
@@ -71,7 +71,7 @@ TEST(BoardMemory, SaysWhatABoardLacks) {
   Board less = kEsp32Cam;
   less.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 2'000'000;
   SimulatedSlot slot(nullptr);
-  host::NorFlash flash(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  host::NorFlash flash(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   SimulatedBoard board(less, slot, false, &flash);
   TellOfMissingMemory(board, kEsp32Cam);
   EXPECT_EQ(board.output(),

@@ -5,40 +5,12 @@
 namespace thimble::firmware {
 namespace {
 
-constexpr std::string_view kModelExtension = ".gguf";
 constexpr std::string_view kPlanExtension = ".plan";
-
-bool EndsWith(std::string_view name, std::string_view extension) {
-  return name.size() > extension.size() && card::SameName(name.substr(name.size() - extension.size()), extension);
-}
 
 // What the card or its driver is to blame for, as opposed to what a file holds.
 bool IsCardFailure(Code code) { return code == Code::kIo || code == Code::kTimeout || code == Code::kCancelled; }
 
 }  // namespace
-
-bool CardModel::IsModelName(std::string_view name) {
-  // What macOS leaves beside a file it copies.
-  return !name.starts_with("._") && EndsWith(name, kModelExtension);
-}
-
-bool CardModel::HoldsModel(const card::DirEntry& folder) {
-  bool found = false;
-  const Result<void> listed = volume_.fat().ListFolder(folder, [&](const card::DirEntry& file) {
-    found = card::SameName(file.name.data(), card::kFolderConfigName);
-    return !found;
-  });
-  return listed && found;
-}
-
-std::string_view CardModel::Beside(std::string_view extension, std::span<char> out) const {
-  std::string_view stem = name_.text.data();
-  if (!name_.is_folder && EndsWith(stem, kModelExtension)) stem.remove_suffix(kModelExtension.size());
-  stem = stem.substr(0, out.size() - extension.size());
-  char* const end = std::copy(stem.begin(), stem.end(), out.data());
-  std::copy(extension.begin(), extension.end(), end);
-  return {out.data(), stem.size() + extension.size()};
-}
 
 Result<void> CardModel::MountVolume() {
   if (machine_->card() == nullptr) THIMBLE_TRY(machine_->MountCard());
@@ -49,8 +21,8 @@ Result<void> CardModel::MountVolume() {
 Result<void> CardModel::FindModel(std::string_view name) {
   THIMBLE_TRY(MountVolume());
   bool found = false;
-  THIMBLE_TRY(ForEntries([&](const card::DirEntry& entry, bool is_folder) {
-    found = name.empty() || card::SameName(entry.name.data(), name);
+  THIMBLE_TRY(ForEntries([&](const storage::DirEntry& entry, bool is_folder) {
+    found = name.empty() || storage::SameName(entry.name.data(), name);
     if (found) {
       name_ = {.text = entry.name, .is_folder = is_folder};
       entry_ = entry;
@@ -70,28 +42,24 @@ Result<void> CardModel::FindModel(std::string_view name) {
 Result<void> CardModel::MapFolder() {
   Arena& arena = roomy();
   const uint64_t before = arena.used_bytes();
-  THIMBLE_ASSIGN(const std::span<card::FolderFile> files,
-                 arena.Take<card::FolderFile>(card::FolderFileCount(card::kUsualFolderLayers)));
-  THIMBLE_ASSIGN(const std::span<card::Extent> extents, arena.Take<card::Extent>(card::kMostFolderPieces));
+  THIMBLE_ASSIGN(const std::span<formats::FolderFile> files,
+                 arena.Take<formats::FolderFile>(formats::FolderFileCount(formats::kUsualFolderLayers)));
+  THIMBLE_ASSIGN(const std::span<storage::Extent> extents, arena.Take<storage::Extent>(formats::kMaxFolderPieces));
   board_.capacity_bytes[static_cast<size_t>(arena.region())] -= arena.used_bytes() - before;
-  folder_ = card::ModelFolder(files);
-  THIMBLE_ASSIGN(map_, card::MapFolder(volume_.fat(), entry_, folder_, extents));
+  folder_ = formats::ModelFolder(files);
+  THIMBLE_ASSIGN(map_, formats::MapFolder(volume_.fat(), entry_, folder_, extents));
   return {};
 }
 
 Result<void> CardModel::OpenIndex() {
   std::array<char, 256> name;
-  const Result<card::DirEntry> entry = volume_.Find(Beside(card::kIndexExtension, name));
+  const Result<storage::DirEntry> entry =
+      volume_.Find(formats::BesideModel(name_.text.data(), formats::kIndexExtension, name));
   if (!entry) return entry.error().code == Code::kNotFound ? Result<void>() : std::unexpected(entry.error());
   THIMBLE_ASSIGN(index_map_, volume_.fat().MapFile(*entry, index_extents_));
-  index_reader_.emplace(*observed_, index_map_, ledger_, &machine_->interrupted());
-  Result<card::Index> index = OpenModelIndex(*reader_, *index_reader_, model_, machine_->kernels(), machine_->arenas());
-  if (!index && IsCardFailure(index.error().code)) return std::unexpected(index.error());
-  if (index) {
-    index_ = *index;
-  } else {
-    index_note_ = index.error();
-  }
+  const Result<void> opened = opening_->OpenIndex(*observed_, index_map_);
+  if (!opened && IsCardFailure(opened.error().code)) return opened;
+  if (!opened) index_note_ = opened.error();
   return {};
 }
 
@@ -100,7 +68,8 @@ Result<void> CardModel::ReadPlanFile() {
   Arena& arena = roomy();
   const uint64_t mark = arena.used_bytes();
   THIMBLE_ASSIGN(const std::span<char> memory, arena.Take<char>(plan::kMaxPlanFileBytes));
-  const Result<std::string_view> text = volume_.ReadText(Beside(kPlanExtension, name), memory);
+  const Result<std::string_view> text =
+      volume_.ReadText(formats::BesideModel(name_.text.data(), kPlanExtension, name), memory);
   arena.Release(mark);
   if (!text) {
     if (IsCardFailure(text.error().code)) return std::unexpected(text.error());
@@ -127,12 +96,10 @@ Result<void> CardModel::OpenFiles() {
   } else {
     THIMBLE_ASSIGN(map_, volume_.fat().MapFile(entry_, extents_));
   }
-  reader_.emplace(*observed_, map_, ledger_, &machine_->interrupted());
-  THIMBLE_ASSIGN(model_, OpenModel(*reader_, machine_->arenas(), name_.is_folder ? &folder_ : nullptr));
+  opening_.emplace(machine_->arenas(), machine_->kernels(), ledger_, &machine_->interrupted());
+  THIMBLE_TRY(opening_->OpenFile(*observed_, map_, name_.is_folder ? &folder_ : nullptr));
   THIMBLE_TRY(OpenIndex());
-  THIMBLE_TRY(ReadPlanFile());
-  for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = machine_->arenas()[i].used_bytes();
-  return {};
+  return ReadPlanFile();
 }
 
 Result<void> CardModel::Open(std::string_view name) {
@@ -149,8 +116,9 @@ Result<void> CardModel::Open(std::string_view name) {
 }
 
 Result<void> CardModel::ReadSector(std::span<std::byte> out) {
-  THIMBLE_TRY(reader_->Start(0, std::min<uint64_t>(out.size(), reader_->file_size_bytes()), out));
-  THIMBLE_TRY(reader_->Wait());
+  storage::FileReader& reader = opening_->reader();
+  THIMBLE_TRY(reader.Start(0, std::min<uint64_t>(out.size(), reader.file_size_bytes()), out));
+  THIMBLE_TRY(reader.Wait());
   return {};
 }
 
@@ -161,12 +129,10 @@ Result<plan::Plan> CardModel::Plan(const plan::PlanOptions& wanted, const StartO
   if (options.n_ctx != 0) chosen.n_ctx = options.n_ctx;
   if (options.head != plan::HeadMode::kAuto) chosen.head = options.head;
   chosen.keep_logits = options.keep_logits;
-  const auto plan = [&] {
-    return PlanSession(model_, board_, reader_->block_bytes(), chosen, options.sampler, index());
-  };
+  const auto plan = [&] { return opening_->Plan(board_, chosen, options.sampler); };
   Result<plan::Plan> made = plan();
   if (made || made.error().code != Code::kOutOfMemory || chosen.n_ctx != 0) return made;
-  chosen.n_ctx = LargestContext(model_, board_, reader_->block_bytes(), chosen, options.sampler, index());
+  chosen.n_ctx = opening_->LargestContext(board_, chosen, options.sampler);
   return chosen.n_ctx == 0 ? made : plan();
 }
 
@@ -182,25 +148,18 @@ Result<plan::Plan> CardModel::MakePlan(const StartOptions& options) {
 Result<void> CardModel::Start(const StartOptions& options) {
   if (!is_open()) return Fail({.code = Code::kInvalidArgument, .what = "no model is open: choose one with 'use'"});
   session_ = nullptr;
-  for (size_t i = 0; i < kNumRegions; ++i) machine_->arenas()[i].Release(marks_[i]);
+  opening_->EndSession();
   THIMBLE_ASSIGN(plan_, MakePlan(options));
-  THIMBLE_ASSIGN(session_, Session::Open({.model = &model_,
-                                          .plan = &plan_,
-                                          .reader = &*reader_,
-                                          .kernels = &machine_->kernels(),
-                                          .workers = workers_,
-                                          .index = index(),
-                                          .index_reader = index_ ? &*index_reader_ : nullptr,
-                                          .flash = machine_->flash()},
-                                         machine_->arenas()));
+  SessionParts parts = opening_->PartsFor(plan_);
+  parts.workers = workers_;
+  parts.flash = machine_->flash();
+  THIMBLE_ASSIGN(session_, opening_->Start(parts));
   return {};
 }
 
 void CardModel::Close() {
   session_ = nullptr;
-  index_.reset();
-  reader_.reset();
-  index_reader_.reset();
+  opening_.reset();
   index_note_.reset();
   plan_note_.reset();
   plan_file_.reset();
@@ -212,7 +171,7 @@ void CardModel::Close() {
 }
 
 const char* CardModel::hint() const {
-  if (index_) return nullptr;
+  if (index() != nullptr) return nullptr;
   return "there is no index beside the model: 'thimble prepare' on a computer makes one, with which most of the LM "
          "head "
          "need not be read and every weight that is read is checked";

@@ -13,16 +13,18 @@
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
 #include "engine/base/workers.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/index_file.h"
-#include "engine/card/model_file.h"
-#include "engine/card/model_folder.h"
-#include "engine/card/observed_device.h"
+#include "engine/formats/card_models.h"
+#include "engine/formats/index_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/formats/model_folder.h"
+#include "engine/head/sampler.h"
+#include "engine/opening.h"
 #include "engine/plan/plan.h"
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
-#include "engine/text/sampler.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
+#include "engine/stream/observed_device.h"
 #include "firmware/app/machine.h"
 #include "firmware/app/volume.h"
 
@@ -39,7 +41,7 @@ struct StartOptions {
   uint32_t n_ctx = 0;  // 0: as much as the board has memory for, up to the model's
   plan::HeadMode head = plan::HeadMode::kAuto;
   bool keep_logits = false;
-  text::SamplerOptions sampler = {};
+  head::SamplerOptions sampler = {};
 };
 
 // One model at a time, in the machine's arenas. Some 6 KB: static, and as Volume() says in memory for the card's DMA.
@@ -54,7 +56,7 @@ class CardModel {
   template <class Visit>
   Result<void> ForModels(Visit&& visit) {
     THIMBLE_TRY(MountVolume());
-    return ForEntries([&](const card::DirEntry& entry, bool is_folder) {
+    return ForEntries([&](const storage::DirEntry& entry, bool is_folder) {
       return visit(ModelName{.text = entry.name, .is_folder = is_folder});
     });
   }
@@ -63,7 +65,7 @@ class CardModel {
   // or the first; Close()s the one that is open. Mounts the card if it was not, and anew if the model cannot be found.
   // Reads the header, the index's beside it and the plan file's. kNotFound: no card, or no model on it.
   Result<void> Open(std::string_view name);
-  bool is_open() const { return reader_.has_value(); }
+  bool is_open() const { return opening_.has_value(); }
 
   // Plans the open model and opens a session in the machine's arenas; the session before is gone. A plan file that does
   // not fit this board is left aside (plan_note()). If n_ctx is 0 and the model's context does not fit, it becomes the
@@ -75,8 +77,8 @@ class CardModel {
 
   // Of the open model.
   const ModelName& name() const { return name_; }
-  const card::ModelFile& model() const { return model_; }
-  const card::Index* index() const { return index_ ? &*index_ : nullptr; }
+  const formats::ModelFile& model() const { return opening_->model(); }
+  const formats::Index* index() const { return opening_ ? opening_->index() : nullptr; }
   // What is wrong with an index or a plan file that is beside the model and not used; null: nothing.
   const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
   const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
@@ -94,7 +96,7 @@ class CardModel {
   // Whether there is such a file. Fails where it cannot be known. Mounts the card if it was not.
   Result<bool> HasFile(std::string_view name) {
     THIMBLE_TRY(MountVolume());
-    const Result<card::DirEntry> entry = volume_.Find(name);
+    const Result<storage::DirEntry> entry = volume_.Find(name);
     if (entry) return true;
     return entry.error().code == Code::kNotFound ? Result<bool>(false) : std::unexpected(entry.error());
   }
@@ -114,20 +116,18 @@ class CardModel {
   template <class Visit>
   Result<void> ForEntries(Visit visit) {
     bool goes_on = true;
-    THIMBLE_TRY(volume_.fat().ListRoot([&](const card::DirEntry& entry) {
-      if (IsModelName(entry.name.data())) goes_on = visit(entry, false);
+    THIMBLE_TRY(volume_.fat().ListRoot([&](const storage::DirEntry& entry) {
+      if (formats::IsModelName(entry.name.data())) goes_on = visit(entry, false);
       return goes_on;
     }));
     if (!goes_on) return {};
-    return volume_.fat().ListRootFolders([&](const card::DirEntry& entry) {
-      if (HoldsModel(entry)) goes_on = visit(entry, true);
+    return volume_.fat().ListRootFolders([&](const storage::DirEntry& entry) {
+      if (formats::HoldsModel(volume_.fat(), entry).value_or(false)) goes_on = visit(entry, true);
       return goes_on;
     });
   }
 
   Result<void> MountVolume();
-  static bool IsModelName(std::string_view name);
-  bool HoldsModel(const card::DirEntry& folder);
   Result<void> FindModel(std::string_view name);
   Result<void> MapFolder();
   Result<void> OpenFiles();
@@ -138,27 +138,22 @@ class CardModel {
   Arena& roomy() {
     return ArenaOf(machine_->arenas(), board_.capacity(Region::kPsram) != 0 ? Region::kPsram : Region::kSram);
   }
-  // The name of a file beside the model.
-  std::string_view Beside(std::string_view extension, std::span<char> out) const;
 
   Machine* machine_;
   Workers* workers_;
   Volume volume_;
   Board board_;
   ModelName name_;
-  card::DirEntry entry_;  // of it
+  storage::DirEntry entry_;  // of it
   Ledger ledger_;
-  std::array<card::Extent, card::kUsualExtents> extents_;
-  std::array<card::Extent, card::kUsualExtents> index_extents_;
-  card::ModelFolder folder_;
-  card::FileMap map_, index_map_;
-  std::optional<card::ObservedDevice> observed_;  // around the card
-  std::optional<card::FileReader> reader_, index_reader_;
-  card::ModelFile model_;
-  std::optional<card::Index> index_;
+  std::array<storage::Extent, storage::kUsualExtents> extents_;
+  std::array<storage::Extent, storage::kUsualExtents> index_extents_;
+  formats::ModelFolder folder_;
+  storage::FileMap map_, index_map_;
+  std::optional<stream::ObservedDevice> observed_;  // around the card
+  std::optional<Opening> opening_;
   std::optional<Error> index_note_, plan_note_;
   std::optional<plan::PlanOptions> plan_file_;
-  std::array<uint64_t, kNumRegions> marks_ = {};  // of the arenas, with the model open and no session
   plan::Plan plan_;
   Session* session_ = nullptr;
 };

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/card/flat_json.h"
+#include "engine/formats/flat_json.h"
 
 namespace thimble::firmware {
 namespace {
@@ -18,14 +18,14 @@ Error LineTooLong(uint64_t bytes) {
   return {.code = Code::kInvalidArgument,
           .what = "a line of {have} bytes is longer than the {need} that can be typed",
           .have = bytes,
-          .need = kMostLineBytes};
+          .need = kMaxLineBytes};
 }
 
 Result<void> CommandLine::Parse(std::string_view line) {
   num_words_ = 0;
   line_bytes_ = 0;
   while (!line.empty() && IsBlank(line.back()) && !line.ends_with("\\ ")) line.remove_suffix(1);
-  if (line.size() > kMostLineBytes) return Fail(LineTooLong(line.size()));
+  if (line.size() > kMaxLineBytes) return Fail(LineTooLong(line.size()));
   if (std::ranges::any_of(line, IsControl)) return Refuse("the line has a control character in it");
   std::ranges::copy(line, line_.begin());
   line_bytes_ = line.size();
@@ -51,7 +51,7 @@ Result<void> CommandLine::Parse(std::string_view line) {
       text_[out++] = c;
     }
     if (is_quoted) return Refuse("a quote is not closed: end it with another \"");
-    if (num_words == kMostWords) continue;
+    if (num_words == kMaxWords) continue;
     words_[num_words++] = {static_cast<uint16_t>(begin), static_cast<uint16_t>(out),
                            static_cast<uint16_t>(typed_begin)};
   }
@@ -85,7 +85,7 @@ std::optional<int64_t> ParseWhole(std::string_view text, int64_t least, int64_t 
 }
 
 std::optional<float> ParseFloat(std::string_view text) {
-  const std::optional<double> value = card::ParseDecimal(text);
+  const std::optional<double> value = formats::ParseDecimal(text);
   if (!value || !(*value >= -1e30 && *value <= 1e30)) return std::nullopt;
   return static_cast<float>(*value);
 }

@@ -14,7 +14,7 @@
 namespace thimble::firmware {
 
 // Longer lines are refused.
-inline constexpr size_t kMostLineBytes = 512;
+inline constexpr size_t kMaxLineBytes = 512;
 
 // What is wrong with a line of so many bytes.
 Error LineTooLong(uint64_t bytes);
@@ -22,7 +22,7 @@ Error LineTooLong(uint64_t bytes);
 // The words of a line.
 class CommandLine {
  public:
-  static constexpr size_t kMostWords = 8;  // that can be asked for: RestFrom() has them all
+  static constexpr size_t kMaxWords = 8;  // that can be asked for: RestFrom() has them all
 
   // Words are divided by blanks and tabs. In double quotes blanks are part of a word; "" is an empty word. A backslash,
   // in quotes or not, makes the next character part of the word, and \n and \t a line's end and a tab. Fails with
@@ -43,9 +43,9 @@ class CommandLine {
     uint16_t end = 0;
     uint16_t typed_begin = 0;  // in line_
   };
-  std::array<char, kMostLineBytes> line_ = {};
-  std::array<char, kMostLineBytes> text_ = {};
-  std::array<Word, kMostWords> words_ = {};
+  std::array<char, kMaxLineBytes> line_ = {};
+  std::array<char, kMaxLineBytes> text_ = {};
+  std::array<Word, kMaxWords> words_ = {};
   size_t line_bytes_ = 0;
   size_t num_words_ = 0;
 };

@@ -33,11 +33,11 @@ TEST(CommandLine, DividesAtBlanksOutsideQuotes) {
 
 TEST(CommandLine, RefusesWhatItCannotTell) {
   for (const std::string& line : {std::string("run \"a"), std::string("run a\\"), std::string("run \x01"),
-                                  std::string("a\0b", 3), std::string(kMostLineBytes + 1, 'x')}) {
+                                  std::string("a\0b", 3), std::string(kMaxLineBytes + 1, 'x')}) {
     EXPECT_EQ(Words(line), List{"ERROR"}) << line;
   }
-  EXPECT_EQ(Words(std::string(kMostLineBytes, 'x')).size(), 1u);
-  EXPECT_EQ(Words("1 2 3 4 5 6 7 8 9 10").size(), CommandLine::kMostWords);
+  EXPECT_EQ(Words(std::string(kMaxLineBytes, 'x')).size(), 1u);
+  EXPECT_EQ(Words("1 2 3 4 5 6 7 8 9 10").size(), CommandLine::kMaxWords);
 }
 
 TEST(CommandLine, APromptNeedsNoQuotes) {

@@ -65,22 +65,22 @@ std::string_view ReasonText(StopReason reason) {
   return "";
 }
 
-constexpr uint64_t kMostTokens = ~uint64_t{0};
+constexpr uint64_t kMaxTokens = ~uint64_t{0};
 
 // A plan for one has room for the other, and nothing but that.
-bool NeedSameRoom(const text::SamplerOptions& a, const text::SamplerOptions& b, uint32_t vocab_size) {
-  return text::CandidatesNeeded(a, vocab_size) == text::CandidatesNeeded(b, vocab_size) &&
-         text::PenalisedNeeded(a, kMostTokens) == text::PenalisedNeeded(b, kMostTokens) &&
-         text::IsBoundable(a) == text::IsBoundable(b);
+bool NeedSameRoom(const head::SamplerOptions& a, const head::SamplerOptions& b, uint32_t vocab_size) {
+  return head::CandidatesNeeded(a, vocab_size) == head::CandidatesNeeded(b, vocab_size) &&
+         head::PenalisedNeeded(a, kMaxTokens) == head::PenalisedNeeded(b, kMaxTokens) &&
+         head::IsBoundable(a) == head::IsBoundable(b);
 }
 
 // The sampler that is planned for: the usual one where it needs as much room, so that another temperature does not
 // change the plan, and with it what is in flash.
-text::SamplerOptions PlannedSampler(const text::SamplerOptions& wanted, uint32_t vocab_size) {
-  const text::SamplerOptions usual;
-  const bool suffices = text::CandidatesNeeded(wanted, vocab_size) <= text::CandidatesNeeded(usual, vocab_size) &&
-                        text::PenalisedNeeded(wanted, kMostTokens) <= text::PenalisedNeeded(usual, kMostTokens) &&
-                        text::IsBoundable(wanted);
+head::SamplerOptions PlannedSampler(const head::SamplerOptions& wanted, uint32_t vocab_size) {
+  const head::SamplerOptions usual;
+  const bool suffices = head::CandidatesNeeded(wanted, vocab_size) <= head::CandidatesNeeded(usual, vocab_size) &&
+                        head::PenalisedNeeded(wanted, kMaxTokens) <= head::PenalisedNeeded(usual, kMaxTokens) &&
+                        head::IsBoundable(wanted);
   return suffices ? usual : wanted;
 }
 
@@ -207,7 +207,7 @@ void Console::List() {
   uint32_t n = 0;
   const Result<void> listed = model_->ForModels([&](const ModelName& name) {
     const bool is_current =
-        model_->is_open() && card::SameName(name.text.data(), std::string_view(model_->name().text.data()));
+        model_->is_open() && storage::SameName(name.text.data(), std::string_view(model_->name().text.data()));
     Print(*machine_, is_current ? "* " : "  ", Clean{name.text.data()}, name.is_folder ? "/\n" : "\n");
     ++n;
     return !machine_->interrupted().load();
@@ -285,7 +285,7 @@ void Console::ExecuteChat(std::string_view line) {
   } else if (line.starts_with('/')) {
     Print(*machine_,
           "/clear            begin another text\n/set NAME VALUE   as 'set'\n/bye              back to commands\n");
-  } else if (line.size() > kMostLineBytes) {
+  } else if (line.size() > kMaxLineBytes) {
     done = Fail(LineTooLong(line.size()));
   } else {
     done = OpenSession();
@@ -303,7 +303,7 @@ Result<void> Console::Continue(std::string_view text) {
   const uint64_t retries = model_->ledger().retries;
   if (!text.empty() || session.n_past() == 0) {
     std::span<const TokenId> ids;
-    if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != card::kNoToken && text.empty()) {
+    if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != kNoToken && text.empty()) {
       ids = {&session.tokenizer_ref().bos, 1};
     } else {
       THIMBLE_ASSIGN(ids, session.Tokenize(text));
@@ -317,7 +317,7 @@ Result<void> Console::Continue(std::string_view text) {
 
 Result<void> Console::Generate(uint64_t retries_before) {
   Session& session = model_->session();
-  const text::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
+  const head::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
   Output output(*machine_, session.tokenizer().size() != 0);
   const Result<GenerateResult> made =
       thimble::Generate(session, {.sampler = sampler, .n_predict = settings_.run.n, .stops = {}}, output);
@@ -377,10 +377,10 @@ void Console::Plan() {
   const plan::Plan& p = model_->plan();
   Print(*machine_, "context ", p.n_ctx, ", prompts in pieces of ", p.prompt_batch, ", next token by ",
         p.screened ? "the screen" : "a scan of all rows", model_->has_plan_file() ? ", by the plan file" : "", "\n");
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
-    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{plan::BufferName(static_cast<plan::BufferId>(i)), 22},
+    Print(*machine_, Padded{RegionName(buffer.region), 9}, Padded{BufferName(static_cast<BufferId>(i)), 22},
           buffer.bytes, " bytes\n");
   }
   for (size_t i = 0; i < kNumRegions; ++i) {

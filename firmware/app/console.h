@@ -11,7 +11,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/workers.h"
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/command_line.h"
 #include "firmware/app/machine.h"

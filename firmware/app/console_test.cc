@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/app/report.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/boards/board_log.h"
@@ -109,7 +109,8 @@ TEST_F(ConsoleTest, IsAsTheManualSays) {
     if (command.name == "?") continue;
     EXPECT_THAT(manual, HasSubstr("| `" + std::string(command.name)));
   }
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Start();
   Type("set temp 0");
   Type("set predict 20");
@@ -457,7 +458,8 @@ TEST_F(ConsoleTest, TheDoctorTellsHowLongASectorTakes) {
 }
 
 TEST_F(ConsoleTest, TheDoctorsReportIsABoardFile) {
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Board board = kEsp32Cam;
   board.capacity_bytes[static_cast<size_t>(Region::kSram)] = 58368;
   board.tile_buffer_bytes = 48 * 1024;
@@ -616,7 +618,8 @@ TEST_F(ConsoleTest, EventsAreATraceThatViewersRead) {
 }
 
 TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   // So little PSRAM that the screen goes to flash.
   Board board = kEsp32Cam;
   board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 400 * 1024;
@@ -639,7 +642,8 @@ TEST_F(ConsoleTest, WeightsGoToFlashOnceWithProgress) {
 }
 
 TEST_F(ConsoleTest, ALossOfPowerWhileFlashIsWrittenIsGoneOnFrom) {
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Start();
   Type("set temp 0");
   Type("set predict 8");
@@ -661,7 +665,8 @@ TEST_F(ConsoleTest, ALossOfPowerWhileFlashIsWrittenIsGoneOnFrom) {
 // its text is the same, says that nobody touches either then.
 TEST_F(ConsoleTest, NobodyTouchesPsramOrFlashWhileFlashIsWritten) {
   const std::string without = Made(Type(std::string("run ") + kStory));
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   ThreadWorkers threads;
   SimulatedCores cores(&threads);
   cores_ = &cores;
@@ -671,11 +676,12 @@ TEST_F(ConsoleTest, NobodyTouchesPsramOrFlashWhileFlashIsWritten) {
 }
 
 TEST_F(ConsoleTest, WhoeverTouchesPsramOrFlashWhileFlashIsWrittenIsFoundOut) {
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   SimulatedCores cores;
   cores_ = &cores;
   Start();
-  card::Flash& flash = *board_->flash();
+  storage::Flash& flash = *board_->flash();
   const std::span<std::byte> psram = *ArenaOf(board_->arenas(), Region::kPsram).Take<std::byte>(64);
   const std::array<std::byte, 1> internal = {};
   EXPECT_TRUE(flash.Program(0, internal));
@@ -691,7 +697,7 @@ TEST_F(ConsoleTest, WhoeverTouchesPsramOrFlashWhileFlashIsWrittenIsFoundOut) {
   }
   // Another core computes.
   struct Attempt {
-    card::Flash* flash;
+    storage::Flash* flash;
     mutable bool was_written = true;
   };
   const Attempt attempt = {.flash = &flash};
@@ -733,7 +739,8 @@ TEST_F(ConsoleTest, WhateverIsTypedHasAnAnswer) {
 // Of the task that runs it: what a session has, and the console's own.
 TEST_F(ConsoleTest, FitsItsStack) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
-  flash_ = std::make_unique<host::NorFlash>(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  flash_ =
+      std::make_unique<host::NorFlash>(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   Start();
   Type("set predict 5");
   size_t most = 0;

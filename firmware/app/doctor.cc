@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/app/arithmetic.h"
 #include "firmware/app/print.h"
 

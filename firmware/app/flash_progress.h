@@ -1,4 +1,4 @@
-// How far the flash is written, told on the terminal: for card::Flash::OnProgress().
+// How far the flash is written, told on the terminal: for storage::Flash::OnProgress().
 #ifndef THIMBLE_FIRMWARE_APP_FLASH_PROGRESS_H_
 #define THIMBLE_FIRMWARE_APP_FLASH_PROGRESS_H_
 

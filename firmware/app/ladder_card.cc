@@ -19,7 +19,7 @@ constexpr const char* kReadsWrong =
 
 }  // namespace
 
-card::BlockGeometry LadderCard::geometry() const {
+storage::BlockGeometry LadderCard::geometry() const {
   return {.block_bytes = kSectorBytes, .buffer_align = buffer_align_, .size_bytes = identity_.size_bytes};
 }
 
@@ -139,7 +139,7 @@ void LadderCard::Unmount() {
 Result<void> LadderCard::StartRead(uint64_t offset_bytes, std::span<std::byte> dst) {
   if (!is_mounted_) return Fail({.code = Code::kNotFound, .what = kNoCard});
   if (in_flight_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
-  THIMBLE_TRY(card::CheckRead(geometry(), offset_bytes, dst));
+  THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, dst));
   if (!port_->CanReach(dst)) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "the card's DMA cannot write to this memory: buffers lie in internal RAM"});

@@ -8,22 +8,22 @@
 #include <span>
 
 #include "engine/base/error.h"
-#include "engine/card/block_device.h"
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
+#include "engine/storage/block_device.h"
 #include "firmware/app/card_port.h"
 
 namespace thimble::firmware {
 
 // Refers to what it is given, which outlives it. One task.
 //
-// Who retries: card::FileReader makes a failed read four times, then calls Reinitialise(), then reads once more. What
-// is here is what happens in Reinitialise(): the same way again, or the next slower one if bits came wrong.
-class LadderCard final : public card::BlockDevice {
+// Who retries: storage::FileReader makes a failed read four times, then calls Reinitialise(), then reads once more.
+// What is here is what happens in Reinitialise(): the same way again, or the next slower one if bits came wrong.
+class LadderCard final : public storage::BlockDevice {
  public:
   // `rungs`: the ways to try, the fastest first. `probe`: memory that the card can be read into, of whole sectors, for
   // the reads that tell whether a way reads right; 4 KiB are usual. `buffer_align`: what the DMA wants of addresses.
   LadderCard(CardPort& port, std::span<const CardRung> rungs, std::span<std::byte> probe, uint32_t buffer_align,
-             card::Crc32c crc32c)
+             Crc32c crc32c)
       : port_(&port), rungs_(rungs), probe_(probe), buffer_align_(buffer_align), crc32c_(crc32c) {}
 
   // Takes whatever card there is. Reads five places of it in the slowest way, twice, then in the fastest, three times,
@@ -54,9 +54,9 @@ class LadderCard final : public card::BlockDevice {
   uint64_t reinitialised() const { return reinitialised_; }  // times that it came back, since Mount()
   bool is_gone() const { return is_gone_; }                  // it did not come back when it was last asked
 
-  // card::BlockDevice. A buffer that the card cannot be read into straight is refused with kInvalidArgument. Of a card
-  // that is gone reads fail with kTimeout at once, until Reinitialise() finds it again.
-  card::BlockGeometry geometry() const override;
+  // storage::BlockDevice. A buffer that the card cannot be read into straight is refused with kInvalidArgument. Of a
+  // card that is gone reads fail with kTimeout at once, until Reinitialise() finds it again.
+  storage::BlockGeometry geometry() const override;
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
   // Connects again, and reads as Mount() did: in the same way after a card that did not answer, in the next slower
@@ -74,7 +74,7 @@ class LadderCard final : public card::BlockDevice {
   std::span<const CardRung> rungs_;
   std::span<std::byte> probe_;
   uint32_t buffer_align_;
-  card::Crc32c crc32c_;
+  Crc32c crc32c_;
   CardIdentity identity_;
   uint32_t sum_ = 0;  // of what ReadPlaces() read in the slowest way
   uint32_t rung_ = 0;

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/file_reader.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/file_reader.h"
 #include "firmware/app/board_card.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/devices/ram_device.h"
@@ -34,8 +34,8 @@ class LadderCardTest : public testing::Test {
  protected:
   // Reads all of the card as the engine does.
   Result<void> ReadAll() {
-    const card::Extent whole = {.size_bytes = kCardBytes};
-    card::FileReader reader(card_, {.extents = {&whole, 1}, .size_bytes = kCardBytes}, ledger_);
+    const storage::Extent whole = {.size_bytes = kCardBytes};
+    storage::FileReader reader(card_, {.extents = {&whole, 1}, .size_bytes = kCardBytes}, ledger_);
     for (uint64_t at = 0; at < kCardBytes; at += sizeof(buffer_)) {
       THIMBLE_TRY(reader.Start(at, sizeof(buffer_), buffer_));
       THIMBLE_ASSIGN(const std::span<const std::byte> read, reader.Wait());
@@ -131,7 +131,7 @@ TEST_F(LadderCardTest, AFewFailuresAreRetriedInTheSameWay) {
 TEST_F(LadderCardTest, BitsThatGoOnComingWrongMakeItSlower) {
   ASSERT_TRUE(card_.Mount());
   for (const char* rung : {"4bit-32", "4bit-26.7", "4bit-20", "1bit-40", "1bit-20"}) {
-    slot_.io_failures = card::kReadRetries + 1;
+    slot_.io_failures = storage::kReadRetries + 1;
     EXPECT_TRUE(ReadAll());
     EXPECT_EQ(Rung(), rung);
   }
@@ -145,7 +145,7 @@ TEST_F(LadderCardTest, BitsThatGoOnComingWrongMakeItSlower) {
 
 TEST_F(LadderCardTest, ACardThatDoesNotAnswerForAWhileIsAskedAgainInTheSameWay) {
   ASSERT_TRUE(card_.Mount());
-  slot_.time_outs = card::kReadRetries + 1;
+  slot_.time_outs = storage::kReadRetries + 1;
   EXPECT_TRUE(ReadAll());
   EXPECT_EQ(Rung(), "4bit-40");
   EXPECT_EQ(card_.reinitialised(), 1u);

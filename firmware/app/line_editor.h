@@ -30,7 +30,7 @@ class LineEditor {
 
   // After kLine, until Clear(): the line, in UTF-8 as it was typed, or its beginning if typed_bytes() is larger.
   std::string_view text() const { return {line_.data(), size_}; }
-  // Of which no more than kMostLineBytes are kept.
+  // Of which no more than kMaxLineBytes are kept.
   uint64_t typed_bytes() const { return size_ + over_; }
 
   // Keeps a line for the arrow keys, if it is not the last one again. The oldest ones are forgotten for it.
@@ -53,7 +53,7 @@ class LineEditor {
   size_t Before(size_t at) const;
   size_t After(size_t at) const;
 
-  std::array<char, kMostLineBytes> line_ = {};
+  std::array<char, kMaxLineBytes> line_ = {};
   size_t size_ = 0;
   size_t cursor_ = 0;
   uint64_t over_ = 0;  // bytes that found no room

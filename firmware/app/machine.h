@@ -12,9 +12,9 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/error.h"
-#include "engine/card/block_device.h"
-#include "engine/card/flash.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/block_device.h"
+#include "engine/storage/flash.h"
 
 namespace thimble::firmware {
 
@@ -87,14 +87,14 @@ class Machine {
   // failed or was changed. kNotFound: there is none. Afterwards card() is there; a read that fails because the card was
   // pulled is kNotFound or kIo, and MountCard() may be called again, without a restart.
   virtual Result<void> MountCard() = 0;
-  virtual card::BlockDevice* card() = 0;  // null before the first MountCard() that did not fail; stays where it is
+  virtual storage::BlockDevice* card() = 0;  // null before the first MountCard() that did not fail; stays where it is
   virtual CardInfo card_info() const = 0;
   // Tries the rung of this number, 0 the fastest; false if there is none. Leaves the card unmounted. kUnsupported: it
   // was left out, as the slot does not have it, or it would make the others fail; kCancelled: interrupted() was set.
   virtual bool TryCard(uint32_t rung, CardTrial& trial) = 0;
 
   // -- The partition for weights; null: there is none.
-  virtual card::Flash* flash() = 0;
+  virtual storage::Flash* flash() = 0;
 
   // -- Settings that stay. Keys: 1 to 15 letters, digits and '-'; texts of up to 255 bytes. Returns the length of
   // the text; kNotFound: it was never set; kOutOfMemory: `out` is too short.

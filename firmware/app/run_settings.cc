@@ -65,15 +65,15 @@ bool Store(T& to, const std::optional<Parsed>& value) {
 }
 
 bool Set(RunSettings& settings, Id id, std::string_view value) {
-  constexpr int64_t kMost32 = std::numeric_limits<int32_t>::max();
-  text::SamplerOptions& sampler = settings.start.sampler;
+  constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
+  head::SamplerOptions& sampler = settings.start.sampler;
   switch (id) {
     case Id::kPredict:
-      return Store(settings.n, ParseWhole(value, -1, kMost32));
+      return Store(settings.n, ParseWhole(value, -1, kMax32));
     case Id::kTemp:
       return Store(sampler.temperature, ParseFloat(value));
     case Id::kTopK:
-      return Store(sampler.top_k, ParseWhole(value, 0, kMost32));
+      return Store(sampler.top_k, ParseWhole(value, 0, kMax32));
     case Id::kTopP:
       return Store(sampler.top_p, ParseFloat(value));
     case Id::kMinP:
@@ -81,7 +81,7 @@ bool Set(RunSettings& settings, Id id, std::string_view value) {
     case Id::kRepeatPenalty:
       return Store(sampler.repeat_penalty, ParseFloat(value));
     case Id::kRepeatLastN:
-      return Store(sampler.repeat_last_n, ParseWhole(value, -1, kMost32));
+      return Store(sampler.repeat_last_n, ParseWhole(value, -1, kMax32));
     case Id::kSeed: {
       const std::optional<int64_t> seed = ParseWhole(value, -1, std::numeric_limits<int64_t>::max());
       if (seed) settings.draws_seed = *seed < 0;
@@ -89,7 +89,7 @@ bool Set(RunSettings& settings, Id id, std::string_view value) {
       return seed.has_value();
     }
     case Id::kCtxSize:
-      return Store(settings.start.n_ctx, ParseWhole(value, 0, kMost32));
+      return Store(settings.start.n_ctx, ParseWhole(value, 0, kMax32));
     case Id::kHead: {
       const auto head = std::ranges::find(kHeads, value);
       if (head == kHeads.end()) return false;
@@ -116,19 +116,19 @@ Result<void> SetRunSetting(RunSettings& settings, std::string_view name, std::st
   if (!Set(changed, *id, value)) {
     return Fail(Error{.code = Code::kInvalidArgument, .what = "'{name}' cannot be set to this value"}.Named(name));
   }
-  THIMBLE_TRY(text::CheckSamplerOptions(changed.start.sampler));
+  THIMBLE_TRY(head::CheckSamplerOptions(changed.start.sampler));
   settings = changed;
   return {};
 }
 
-text::SamplerOptions SamplerFor(const RunSettings& settings, uint64_t random) {
-  text::SamplerOptions sampler = settings.start.sampler;
+head::SamplerOptions SamplerFor(const RunSettings& settings, uint64_t random) {
+  head::SamplerOptions sampler = settings.start.sampler;
   if (settings.draws_seed) sampler.seed = random;
   return sampler;
 }
 
 std::string_view FormatRunSetting(const RunSettings& settings, std::string_view name, std::span<char> out) {
-  const text::SamplerOptions& sampler = settings.start.sampler;
+  const head::SamplerOptions& sampler = settings.start.sampler;
   TextBuffer text(out);
   const std::optional<Id> id = Find(name);
   if (!id) return {out.data(), 0};

@@ -39,7 +39,7 @@ const RunSetting* FindRunSetting(std::string_view name);
 Result<void> SetRunSetting(RunSettings& settings, std::string_view name, std::string_view value);
 
 // The sampler of the next text: its seed is `random`, a number that differs from text to text, if it draws seeds.
-text::SamplerOptions SamplerFor(const RunSettings& settings, uint64_t random);
+head::SamplerOptions SamplerFor(const RunSettings& settings, uint64_t random);
 
 // The value of one of them as SetRunSetting() takes it, NUL-terminated and cut to fit. Empty for an unknown name.
 std::string_view FormatRunSetting(const RunSettings& settings, std::string_view name, std::span<char> out);

@@ -74,7 +74,7 @@ bool Terminal::HasLine() {
     shown.Add(outcome == LineEditor::Outcome::kLine ? "\n" : "^C\n");
     is_asking_ = false;
     if (outcome == LineEditor::Outcome::kInterrupted) continue;
-    has_line_ = editor_.typed_bytes() <= kMostLineBytes;
+    has_line_ = editor_.typed_bytes() <= kMaxLineBytes;
     if (has_line_) break;
     shown.Add("error: ").Add(LineTooLong(editor_.typed_bytes())).Add("\n");
   }

@@ -19,7 +19,7 @@
 namespace thimble::firmware {
 
 // Every line that is typed is done once, whole and in its order, or refused with a sentence: if it is longer than
-// kMostLineBytes, or if it was typed while a command ran and there was no room to keep it. None is cut. Allocates
+// kMaxLineBytes, or if it was typed while a command ran and there was no room to keep it. None is cut. Allocates
 // nothing; some 2 KB. Refers to what it is given, which outlives it.
 class Terminal {
  public:

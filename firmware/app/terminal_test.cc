@@ -90,13 +90,13 @@ std::vector<TypedLine> ManyLines(size_t n, std::mt19937& random) {
   for (size_t i = 0; i < n; ++i) {
     TypedLine line = {.text = "w" + std::to_string(i)};
     const size_t kinds = random() % 20;
-    const size_t wanted = kinds == 0   ? kMostLineBytes
-                          : kinds == 1 ? kMostLineBytes + 1 + random() % 1500
-                          : kinds == 2 ? random() % kMostLineBytes
+    const size_t wanted = kinds == 0   ? kMaxLineBytes
+                          : kinds == 1 ? kMaxLineBytes + 1 + random() % 1500
+                          : kinds == 2 ? random() % kMaxLineBytes
                                        : random() % 60;
     line.text += ' ';
     while (line.text.size() < wanted) line.text += static_cast<char>('a' + random() % 26);
-    line.is_too_long = line.text.size() > kMostLineBytes;
+    line.is_too_long = line.text.size() > kMaxLineBytes;
     lines.push_back(line);
   }
   return lines;
@@ -110,7 +110,7 @@ TEST_F(TerminalTest, TenThousandLinesAreNeitherCutNorSwallowed) {
   std::string typed, expected;
   for (const TypedLine& line : lines) {
     typed += line.text + (random() % 3 == 0 ? "\r\n" : random() % 2 == 0 ? "\r" : "\n");
-    expected += kPrompt + line.text.substr(0, kMostLineBytes) + "\n";
+    expected += kPrompt + line.text.substr(0, kMaxLineBytes) + "\n";
     expected += line.is_too_long ? "error: a line of " + std::to_string(line.text.size()) +
                                        " bytes is longer than the 512 that can be typed\n"
                                  : AnswerTo(line.text.substr(0, line.text.find(' '))) + ": 'help' lists all of them\n";
@@ -227,7 +227,7 @@ TEST_F(TerminalTest, TheLinesBeforeComeBack) {
   EXPECT_EQ(Edited("\x1b[A\x1b[A\x1b[A\x1b[B\x1b[B\x1b[B\x1b[Bother"), "other");
   for (int i = 0; i < 300; ++i) Type("line-" + std::to_string(i) + "\r");
   EXPECT_EQ(Edited("\x1b[A"), "line-299");
-  Type(std::string(kMostLineBytes, 'x') + "\r");
+  Type(std::string(kMaxLineBytes, 'x') + "\r");
   EXPECT_EQ(Edited("\x1b[A"), "line-299") << "the longest lines are not kept";
 }
 

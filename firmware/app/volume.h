@@ -9,9 +9,9 @@
 #include <string_view>
 
 #include "engine/base/ledger.h"
-#include "engine/card/block_device.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
+#include "engine/storage/block_device.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
 
 namespace thimble::firmware {
 
@@ -23,14 +23,14 @@ class Volume {
   Volume(const Volume&) = delete;
   Volume& operator=(const Volume&) = delete;
 
-  // Fails as card::Fat32::Mount(), and as the device. What was mounted before is gone. The device outlives this.
-  Result<void> Mount(card::BlockDevice& device);
+  // Fails as storage::Fat32::Mount(), and as the device. What was mounted before is gone. The device outlives this.
+  Result<void> Mount(storage::BlockDevice& device);
 
   // After Mount().
-  card::Fat32& fat() { return *fat_; }
+  storage::Fat32& fat() { return *fat_; }
 
   // The file of this name in the root folder; kNotFound names it.
-  Result<card::DirEntry> Find(std::string_view name);
+  Result<storage::DirEntry> Find(std::string_view name);
 
   // All of a small file of the root folder, as text in `out`. kNotFound: there is none; kUnsupported: it is longer than
   // `out`.
@@ -39,11 +39,11 @@ class Volume {
  private:
   alignas(64) std::array<std::byte, 512> sector_ = {};
   alignas(64) std::array<std::byte, 1024> text_ = {};
-  card::BlockDevice* device_ = nullptr;
+  storage::BlockDevice* device_ = nullptr;
   Ledger ledger_;
-  card::Extent whole_;
-  std::optional<card::FileReader> disk_;
-  std::optional<card::Fat32> fat_;
+  storage::Extent whole_;
+  std::optional<storage::FileReader> disk_;
+  std::optional<storage::Fat32> fat_;
 };
 
 }  // namespace thimble::firmware

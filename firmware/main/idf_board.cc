@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "engine/base/text_buffer.h"
-#include "engine/card/flash_writer.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/flash_writer.h"
 #include "esp_chip_info.h"
 #include "esp_flash.h"
 #include "esp_heap_caps.h"
@@ -112,7 +112,7 @@ bool EspBoard::TakeRest() {
   const std::span<std::byte> sram =
       Take(kSramCaps,
            SramBytesToTake(profile, heap_caps_get_largest_free_block(kSramCaps), heap_caps_get_free_size(kSramCaps)));
-  const std::span<std::byte> flash = has_flash_ ? card::FlashArenaMemory(flash_) : std::span<std::byte>();
+  const std::span<std::byte> flash = has_flash_ ? storage::FlashArenaMemory(flash_) : std::span<std::byte>();
   arenas_[static_cast<size_t>(Region::kSram)] = Arena(Region::kSram, sram);
   arenas_[static_cast<size_t>(Region::kFlash)] = Arena(Region::kFlash, flash);
   const auto bytes = [&](Region region) { return ArenaOf(arenas_, region).capacity_bytes(); };

@@ -44,10 +44,10 @@ class EspBoard final : public Machine {
   void Write(std::string_view text) override;
   std::atomic<bool>& interrupted() override { return interrupted_; }
   Result<void> MountCard() override;
-  card::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
+  storage::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
-  card::Flash* flash() override { return has_flash_ ? &flash_ : nullptr; }
+  storage::Flash* flash() override { return has_flash_ ? &flash_ : nullptr; }
   Result<size_t> LoadSetting(const char* key, std::span<char> out) override;
   Result<void> SaveSetting(const char* key, std::string_view text) override;
   Result<void> ClearSettings() override;

@@ -28,14 +28,14 @@ bool PartitionFlash::Open() {
     const void* begin = nullptr;
     esp_partition_mmap_handle_t handle = 0;
     if (esp_partition_mmap(partition_, 0, bytes, ESP_PARTITION_MMAP_DATA, &begin, &handle) != ESP_OK) continue;
-    memory_ = {static_cast<const std::byte*>(begin), bytes / card::kFlashSectorBytes * card::kFlashSectorBytes};
+    memory_ = {static_cast<const std::byte*>(begin), bytes / storage::kFlashSectorBytes * storage::kFlashSectorBytes};
     return true;
   }
   return false;
 }
 
 Result<void> PartitionFlash::EraseSector(uint32_t offset_bytes) {
-  return Check(esp_partition_erase_range(partition_, offset_bytes, card::kFlashSectorBytes), offset_bytes);
+  return Check(esp_partition_erase_range(partition_, offset_bytes, storage::kFlashSectorBytes), offset_bytes);
 }
 
 Result<void> PartitionFlash::Program(uint32_t offset_bytes, std::span<const std::byte> bytes) {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/card/flash.h"
+#include "engine/storage/flash.h"
 #include "esp_partition.h"
 #include "firmware/app/flash_progress.h"
 #include "firmware/app/machine.h"
@@ -16,7 +16,7 @@ namespace thimble::firmware::idf {
 // The data partition named "weights". While it is erased or programmed, ESP-IDF stops the cache, and with it all code
 // that is not in IRAM, on both cores: the task that reads the card, too, whose DMA goes on. Of one task, whose stack is
 // in internal memory, as is what it programs; ESP-IDF would copy anything else piece by piece.
-class PartitionFlash final : public card::Flash {
+class PartitionFlash final : public storage::Flash {
  public:
   // `machine` shows how far it is.
   explicit PartitionFlash(Machine& machine) : machine_(&machine) {}

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "engine/base/board.h"
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/app/autorun.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   firmware::SimulatedSlot slot(card->get());
-  host::NorFlash flash(static_cast<size_t>(card::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
+  host::NorFlash flash(static_cast<size_t>(storage::FlashBytes(kEsp32Cam.capacity(Region::kFlash))));
   firmware::SimulatedBoard board(kEsp32Cam, slot, /*shows=*/true, &flash);
   const auto model = std::make_unique<firmware::CardModel>(board, nullptr);
   bool passed = false;

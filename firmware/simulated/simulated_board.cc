@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <utility>
 
-#include "engine/card/flash_writer.h"
 #include "engine/math/kernels.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/app/board_card.h"
 
 // Of the linker: the program's code and constants lie between. On a board they are in flash.
@@ -123,7 +123,7 @@ SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool sho
   }
   if (flash != nullptr) {
     flash_.emplace(*flash, *this);
-    const std::span<std::byte> memory = card::FlashArenaMemory(*flash_);
+    const std::span<std::byte> memory = storage::FlashArenaMemory(*flash_);
     flash_bytes = std::min<uint64_t>(memory.size(), wanted_flash);
     arenas_[static_cast<size_t>(Region::kFlash)] =
         Arena(Region::kFlash, memory.first(static_cast<size_t>(flash_bytes)));
@@ -149,9 +149,9 @@ Result<void> SimulatedBoard::MappedFlash::WithoutCache(uint32_t offset_bytes, Ch
   if (board_->on_flash_writing) board_->on_flash_writing();
   board_->psram_.Allow(Pages::Access::kWrite);
   mapped_.Allow(Pages::Access::kWrite);
-  const size_t sector = offset_bytes / card::kFlashSectorBytes * card::kFlashSectorBytes;
+  const size_t sector = offset_bytes / storage::kFlashSectorBytes * storage::kFlashSectorBytes;
   if (sector < mapped_.memory().size()) {
-    std::ranges::copy(flash_->memory().subspan(sector, card::kFlashSectorBytes), &mapped_.memory()[sector]);
+    std::ranges::copy(flash_->memory().subspan(sector, storage::kFlashSectorBytes), &mapped_.memory()[sector]);
   }
   mapped_.Allow(Pages::Access::kRead);
   return written;

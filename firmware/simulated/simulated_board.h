@@ -20,7 +20,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/workers.h"
-#include "engine/card/block_device.h"
+#include "engine/storage/block_device.h"
 #include "firmware/app/card_port.h"
 #include "firmware/app/flash_progress.h"
 #include "firmware/app/ladder_card.h"
@@ -35,15 +35,15 @@ class SimulatedSlot final : public CardPort {
   static constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
 
   // `contents` outlives this; null: the slot is empty.
-  explicit SimulatedSlot(card::BlockDevice* contents) : contents_(contents) {}
+  explicit SimulatedSlot(storage::BlockDevice* contents) : contents_(contents) {}
 
   // Another card, or none.
-  void Insert(card::BlockDevice* contents, uint32_t serial) {
+  void Insert(storage::BlockDevice* contents, uint32_t serial) {
     contents_ = contents;
     serial_ = serial;
     is_connected_ = false;
   }
-  card::BlockDevice* contents() { return contents_; }
+  storage::BlockDevice* contents() { return contents_; }
 
   // Reads at clocks above these fail with kIo, or, if `is_silent`, give a wrong byte.
   uint32_t good_4bit_khz = 40000;
@@ -79,7 +79,7 @@ class SimulatedSlot final : public CardPort {
   bool IsTooFast() const;
   void Spend(uint64_t first_sector, uint64_t sectors);
 
-  card::BlockDevice* contents_;
+  storage::BlockDevice* contents_;
   uint32_t serial_ = 1;
   CardRung rung_;
   bool is_connected_ = false;
@@ -166,10 +166,10 @@ class SimulatedBoard final : public Machine {
   void Write(std::string_view text) override;
   std::atomic<bool>& interrupted() override { return interrupted_; }
   Result<void> MountCard() override;
-  card::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
+  storage::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
-  card::Flash* flash() override { return flash_ ? &*flash_ : nullptr; }
+  storage::Flash* flash() override { return flash_ ? &*flash_ : nullptr; }
   Result<size_t> LoadSetting(const char* key, std::span<char> out) override;
   Result<void> SaveSetting(const char* key, std::string_view text) override;
   Result<void> ClearSettings() override {
@@ -184,7 +184,7 @@ class SimulatedBoard final : public Machine {
 
   // The flash as the board's processor sees it: its memory is a copy that is there to read, but not while it changes.
   // Refuses to write what the board could not read meanwhile. Tells how far it is.
-  class MappedFlash final : public card::Flash {
+  class MappedFlash final : public storage::Flash {
    public:
     MappedFlash(host::NorFlash& flash, SimulatedBoard& board);
     std::span<const std::byte> memory() const override { return mapped_.memory(); }

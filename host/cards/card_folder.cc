@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "engine/base/ledger.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
 #include "host/cards/model_for_card.h"
 #include "host/models/card_open.h"
 #include "host/models/loaded_model.h"
@@ -69,7 +69,7 @@ Status CheckRoom(const std::string& path, uint64_t bytes, const FileSystem& syst
 Status CopyBytes(const StoredFile& from, const std::string& name, FileSink& sink) {
   constexpr uint64_t kPieceBytes = 1 << 20;
   Ledger ledger;
-  card::FileReader reader(*from.device, from.file, ledger);
+  storage::FileReader reader(*from.device, from.file, ledger);
   AlignedBuffer buffer(reader.BufferBytes(kPieceBytes));
   Progress progress("copy", from.file.size_bytes);
   for (uint64_t offset = 0; offset < from.file.size_bytes; offset += kPieceBytes) {
@@ -91,7 +91,7 @@ Status CopyFile(const StoredFile& from, const std::string& name, const std::stri
   THIMBLE_TRY(file.Flush());
   {
     THIMBLE_ASSIGN(const auto device, FileDevice::Open(file.path_while_open()));
-    std::array extents = {card::WholeDevice(*device)};
+    std::array extents = {storage::WholeDevice(*device)};
     extents[0].size_bytes = device->file_size_bytes();
     const StoredFile read_back = {.device = device.get(),
                                   .file = {.extents = extents, .size_bytes = device->file_size_bytes()}};
@@ -142,10 +142,10 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
         "this card is small enough to be FAT16, which a board does not read: 'thimble verify' on the whole card tells");
   }
   copy.pieces = CountPieces(copy.path, system.block_bytes);
-  if (copy.pieces > card::kUsualExtents) {
+  if (copy.pieces > storage::kUsualExtents) {
     copy.notes.push_back(
         fmt::format("{} pieces are more than the {} that a board takes: format the card and copy the model again",
-                    *copy.pieces, card::kUsualExtents));
+                    *copy.pieces, storage::kUsualExtents));
   }
   return copy;
 }

@@ -59,7 +59,7 @@ class CardImageTest : public testing::Test {
 
   static std::string ReadModel(const OpenedModel& model) {
     Ledger ledger;
-    card::FileReader reader(*model.device, model.file, ledger);
+    storage::FileReader reader(*model.device, model.file, ledger);
     std::vector<uint32_t> buffer(static_cast<size_t>(reader.BufferBytes(model.file.size_bytes)) / 4);
     if (!reader.Start(0, model.file.size_bytes, std::as_writable_bytes(std::span(buffer)))) return "";
     const auto bytes = reader.Wait();

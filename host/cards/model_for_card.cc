@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "engine/base/arena.h"
-#include "engine/card/gguf.h"
+#include "engine/formats/gguf.h"
 #include "host/support/aligned_buffer.h"
 #include "host/support/paths.h"
 #include "host/support/progress.h"
@@ -43,9 +43,9 @@ Status CheckModel(const OpenedModel& model, const std::string& name) {
   AlignedBuffer buffer(64 * 1024);
   Arena arena(Region::kSram, memory.bytes());
   Ledger ledger;
-  card::FileReader reader(*model.device, model.file, ledger);
-  card::ByteReader bytes(reader, buffer.bytes());
-  if (const auto opened = card::OpenGguf(bytes, arena); !opened) return Failed(name, opened.error());
+  storage::FileReader reader(*model.device, model.file, ledger);
+  storage::ByteReader bytes(reader, buffer.bytes());
+  if (const auto opened = formats::OpenGguf(bytes, arena); !opened) return Failed(name, opened.error());
   return {};
 }
 
@@ -61,8 +61,8 @@ Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string&
   if (a.file.size_bytes != b.file.size_bytes) return Sentence(fmt::format("{}: the copy has another size", name));
   constexpr size_t kChunkBytes = (size_t{1} << 20);
   Ledger ledger;
-  card::FileReader readers[] = {card::FileReader(*a.device, a.file, ledger),
-                                card::FileReader(*b.device, b.file, ledger)};
+  storage::FileReader readers[] = {storage::FileReader(*a.device, a.file, ledger),
+                                   storage::FileReader(*b.device, b.file, ledger)};
   AlignedBuffer buffers[] = {AlignedBuffer(readers[0].BufferBytes(kChunkBytes)),
                              AlignedBuffer(readers[1].BufferBytes(kChunkBytes))};
   Progress progress("check", a.file.size_bytes);

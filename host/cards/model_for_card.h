@@ -30,7 +30,7 @@ Expected<ModelForCard> OpenModelForCard(const std::string& model, const std::str
 // A file, and what it is read from. Refers to the model that it is of.
 struct StoredFile {
   FileDevice* device;
-  card::FileMap file;
+  storage::FileMap file;
 };
 StoredFile FileOf(const OpenedModel& model);
 StoredFile IndexOf(const OpenedModel& model);  // which has one

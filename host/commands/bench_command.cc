@@ -33,7 +33,7 @@ constexpr uint32_t kMaxReps = 100'000;
 constexpr uint32_t kPromptSeed = 1;
 
 // The logit is looked at, nothing is drawn.
-constexpr text::SamplerOptions kGreedy = {.temperature = 0.0f};
+constexpr head::SamplerOptions kGreedy = {.temperature = 0.0f};
 
 constexpr char kMeasuredOn[] = "this computer, not a board";
 
@@ -118,11 +118,11 @@ class Bench {
  private:
   // The begin token and then numbers that are the same everywhere.
   std::vector<TokenId> Prompt(uint32_t n) const {
-    const card::ModelFile& model = loaded_->model();
+    const formats::ModelFile& model = loaded_->model();
     std::mt19937 random(kPromptSeed);
     std::vector<TokenId> ids(n);
     for (TokenId& id : ids) id = static_cast<TokenId>(random() % model.shape.vocab_size);
-    if (model.tokenizer.bos != card::kNoToken) ids.front() = model.tokenizer.bos;
+    if (model.tokenizer.bos != kNoToken) ids.front() = model.tokenizer.bos;
     return ids;
   }
 

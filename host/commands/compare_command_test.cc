@@ -152,7 +152,7 @@ TEST_F(CompareTest, SaysWhereRowsAreTheSameAndWhatTheBoardCannotDo) {
       RunTool({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen-bits", "4,3", "-c", "512"});
   EXPECT_EQ(large.exit_code, 0);
   EXPECT_THAT(large.out,
-              AllOf(HasSubstr("not on this board"), HasSubstr("float32, full scan: "), HasSubstr("lower -c")));
+              AllOf(HasSubstr("not on this board"), HasSubstr("float32, full scan: "), HasSubstr("lower ctx-size")));
 }
 
 // What is in Q8_0 already stays so; float32 is what its blocks stand for. A card will do.

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "engine/card/flash_writer.h"
 #include "engine/session.h"
+#include "engine/storage/flash_writer.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/plan_options.h"
@@ -33,7 +33,7 @@ struct FlashImageArguments {
 Status Run(const FlashImageArguments& arguments) {
   ModelRequest model = arguments.model;
   THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(arguments.sampler));
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(arguments.sampler));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
   if (loaded->is_converted()) {
     return Sentence(
@@ -49,9 +49,9 @@ Status Run(const FlashImageArguments& arguments) {
         "-o best.plan' finds the best",
         model.model, model.model));
   }
-  NorFlash flash(static_cast<size_t>(card::FlashBytes(content_bytes)));
+  NorFlash flash(static_cast<size_t>(storage::FlashBytes(content_bytes)));
   Arenas arenas = loaded->memory().arenas();
-  ArenaOf(arenas, Region::kFlash) = Arena(Region::kFlash, card::FlashArenaMemory(flash));
+  ArenaOf(arenas, Region::kFlash) = Arena(Region::kFlash, storage::FlashArenaMemory(flash));
   SessionParts parts = loaded->PartsFor(plan);
   parts.flash = &flash;
   const auto session = Session::Open(parts, arenas);

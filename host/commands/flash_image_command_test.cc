@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 #include "firmware/app/card_model.h"
 #include "firmware/app/console.h"
 #include "firmware/simulated/simulated_board.h"
@@ -73,7 +73,7 @@ TEST_F(FlashImageTest, IsWhatABoardWrites) {
   host::NorFlash flash(kPartitionBytes);
   const std::string first = RunOnBoard(flash);
   EXPECT_THAT(first, AllOf(HasSubstr("to flash: once"), HasSubstr("[8 tokens")));
-  ASSERT_GT(bytes.size(), 10 * card::kFlashSectorBytes);
+  ASSERT_GT(bytes.size(), 10 * storage::kFlashSectorBytes);
   EXPECT_TRUE(std::ranges::equal(bytes, flash.memory().first(bytes.size())));
   const auto rest = flash.memory().subspan(bytes.size());
   EXPECT_TRUE(std::ranges::all_of(rest, [](std::byte b) { return b == std::byte{0xff}; }));
@@ -99,7 +99,7 @@ TEST_F(FlashImageTest, SaysHowToWriteItWhereThePartitionIs) {
       EXPECT_THAT(line, HasSubstr(" 0x13f000,")) << table;
       const uint64_t bytes = std::stoul(line.substr(line.rfind("0x")), nullptr, 16);
       const Board& board = std::string(table).find("8mb") == std::string::npos ? kEsp32Cam : kEsp32S3;
-      EXPECT_EQ(bytes, card::FlashBytes(board.capacity(Region::kFlash)));
+      EXPECT_EQ(bytes, storage::FlashBytes(board.capacity(Region::kFlash)));
     }
     EXPECT_TRUE(found) << table;
   }

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/fat32.h"
 #include "engine/session.h"
+#include "engine/storage/fat32.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/result_json.h"
@@ -30,12 +30,12 @@ uint64_t Parameters(const TensorRef& tensor) { return uint64_t{tensor.rows} * te
 
 // What a user would want to know before a run.
 std::vector<std::string> Warnings(LoadedModel& loaded) {
-  const card::ModelFile& model = loaded.model();
+  const formats::ModelFile& model = loaded.model();
   const uint32_t block_bytes = loaded.reader().block_bytes();
   std::vector<std::string> warnings;
   if (!model.tokenizer.present) {
     warnings.push_back("there is no tokenizer: prompts are given as ids (run --ids 1,2,3)");
-  } else if (model.tokenizer.eos == card::kNoToken) {
+  } else if (model.tokenizer.eos == kNoToken) {
     warnings.push_back("there is no end token: a text ends only when the context is full (run -n or --stop ends it)");
   }
   const auto plan = PlanSession(model, loaded.board(), block_bytes, {});
@@ -48,7 +48,7 @@ std::vector<std::string> Warnings(LoadedModel& loaded) {
     warnings.push_back(
         fmt::format("the file lies in {} pieces on the card, {} at most can be used: a tile across two of them takes "
                     "two reads, and on a freshly formatted card it is whole",
-                    pieces, card::kUsualExtents));
+                    pieces, storage::kUsualExtents));
   }
   uint64_t off_block = 0;
   for (const TensorRef* tensor : StoredTensors(model)) off_block += tensor->offset % block_bytes != 0;
@@ -61,7 +61,7 @@ std::vector<std::string> Warnings(LoadedModel& loaded) {
   return warnings;
 }
 
-std::string IdText(TokenId id) { return id == card::kNoToken ? "none" : fmt::format("{}", id); }
+std::string IdText(TokenId id) { return id == kNoToken ? "none" : fmt::format("{}", id); }
 
 // "128 KiB", "2.75 MiB".
 std::string MemoryText(uint64_t bytes) {
@@ -75,7 +75,7 @@ std::string RatioText(double ratio) {
 }
 
 void PrintText(LoadedModel& loaded) {
-  const card::ModelFile& model = loaded.model();
+  const formats::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
   const ModelSize totals = SizeOf(model);
   std::string out = fmt::format("{}\n\n{:28} {:>15}  {:5} {:>13} {:>10}\n", loaded.description(), "tensor", "shape",
@@ -94,7 +94,7 @@ void PrintText(LoadedModel& loaded) {
   out += fmt::format("          vocabulary {}{}, context {}, rope_theta {:g}, rms_norm_eps {:g}\n",
                      Grouped(s.vocab_size), model.tied ? ", LM head and embedding are one" : "",
                      s.max_position_embeddings, s.rope_theta, s.rms_norm_eps);
-  const card::TokenizerRef& tokenizer = model.tokenizer;
+  const formats::TokenizerRef& tokenizer = model.tokenizer;
   out += fmt::format("tokenizer {}\n", tokenizer.present
                                            ? fmt::format("{} tokens, begin {}, end {}", Grouped(tokenizer.num_tokens),
                                                          IdText(tokenizer.bos), IdText(tokenizer.eos))
@@ -125,7 +125,7 @@ void PrintText(LoadedModel& loaded) {
 }
 
 nlohmann::ordered_json InspectJson(LoadedModel& loaded) {
-  const card::ModelFile& model = loaded.model();
+  const formats::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
   const ModelSize totals = SizeOf(model);
   nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
@@ -143,9 +143,9 @@ nlohmann::ordered_json InspectJson(LoadedModel& loaded) {
     const uint64_t capacity = loaded.board().capacity(region);
     if (capacity != 0) times[RegionName(region)] = static_cast<double>(totals.bytes) / static_cast<double>(capacity);
   }
-  const card::TokenizerRef& tokenizer = model.tokenizer;
+  const formats::TokenizerRef& tokenizer = model.tokenizer;
   const auto id_or_null = [](TokenId id) {
-    return id == card::kNoToken ? nlohmann::ordered_json() : nlohmann::ordered_json(id);
+    return id == kNoToken ? nlohmann::ordered_json() : nlohmann::ordered_json(id);
   };
   return {{"model", loaded.description()},
           {"pieces", loaded.opened().extents.size()},

@@ -32,7 +32,6 @@
 namespace thimble::host {
 namespace {
 
-using plan::BufferId;
 using plan::TileMode;
 
 constexpr char kTensorLine[] = "{:26} {:>14}  {:5} {:34} {:>7} {:>13}";
@@ -188,7 +187,7 @@ std::string TensorTable(const LoadedModel& loaded, const plan::Plan& p) {
 
 std::string BufferTable(const plan::Plan& p) {
   std::string out = fmt::format("{:26} {:10} {:>11}\n", "buffer", "region", "bytes");
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
     out += fmt::format("{:26} {:10} {:>11}\n", BufferName(static_cast<BufferId>(i)), RegionName(buffer.region),
@@ -267,7 +266,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                        {"token", CostJson(placement.cost)}});
   }
   nlohmann::ordered_json buffers = nlohmann::ordered_json::array();
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     if (p.buffers[i].bytes == 0) continue;
     buffers.push_back({{"name", BufferName(static_cast<BufferId>(i))},
                        {"region", RegionName(p.buffers[i].region)},
@@ -316,7 +315,7 @@ Status WritePlanFile(const std::string& path, const PlanArguments& arguments, co
 }
 
 // What a search runs: a few tokens after one.
-RunRequest SearchRun(const text::SamplerOptions& sampler) {
+RunRequest SearchRun(const head::SamplerOptions& sampler) {
   return ShortRun({.prompt = std::vector<TokenId>{1}, .sampler = sampler});
 }
 
@@ -360,7 +359,7 @@ nlohmann::ordered_json SearchJson(const Optimized& o, const std::vector<Worth>& 
 }
 
 Status RunSearch(const PlanArguments& arguments, const ModelRequest& model, const PlanStart& start,
-                 const text::SamplerOptions& sampler) {
+                 const head::SamplerOptions& sampler) {
   const RunRequest run = SearchRun(sampler);
   if (arguments.ladder) {
     THIMBLE_ASSIGN(const std::vector<Improvement> all, SimulateImprovements(model, arguments.card_mode, start, run));
@@ -389,7 +388,7 @@ Status RunSearch(const PlanArguments& arguments, const ModelRequest& model, cons
 Status RunPlan(const PlanArguments& arguments) {
   ModelRequest model = arguments.model;
   THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
-  THIMBLE_ASSIGN(const text::SamplerOptions sampler, ResolveSampler(arguments.sampler));
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(arguments.sampler));
   if (arguments.optimize || arguments.ladder) return RunSearch(arguments, model, start, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, start, sampler));

@@ -157,7 +157,7 @@ TEST_F(PlanCommand, SaysWhatDoesNotFitAndWhatWould) {
   EXPECT_EQ(full.exit_code, 1);
   const size_t fits = full.error.find("(-c ");
   ASSERT_NE(fits, full.error.npos) << full.error;
-  EXPECT_NE(full.error.find("are missing: lower -c"), full.error.npos) << full.error;
+  EXPECT_NE(full.error.find("are missing: lower ctx-size"), full.error.npos) << full.error;
   const int n_ctx = std::stoi(full.error.substr(fits + 4));
   EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx)}).exit_code, 0);
   EXPECT_EQ(RunTool({"plan", large, "-c", std::to_string(n_ctx + 1)}).exit_code, 1);

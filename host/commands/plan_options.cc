@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
 
 namespace thimble::host {
 
@@ -34,8 +34,8 @@ void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
                   "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
                   "fewest bytes)")
       ->delimiter(',')
-      ->expected(2, static_cast<int>(card::kMostStages))
-      ->check(CLI::Range(1u, card::kMostScreenBits))
+      ->expected(2, static_cast<int>(formats::kMaxStages))
+      ->check(CLI::Range(1u, formats::kMaxScreenBits))
       ->type_name("4,3");
 }
 

@@ -25,14 +25,14 @@ struct PrepareCommandOptions {
   bool json = false;
 };
 
-std::string RowsText(const card::ScreenInfo& screen, const RowsLeft& rows_left) {
+std::string RowsText(const formats::ScreenInfo& screen, const RowsLeft& rows_left) {
   std::vector<std::string> rows;
   for (uint32_t s = 0; s < screen.num_stages; ++s) rows.push_back(fmt::format("{:.1f}", rows_left[s]));
   return fmt::format("{}", fmt::join(rows, ", then "));
 }
 
 void Print(const Prepared& prepared) {
-  const card::ScreenInfo& screen = prepared.index.screen;
+  const formats::ScreenInfo& screen = prepared.index.screen;
   fmt::print("{}: {}\n", prepared.path, Megabytes(prepared.index_bytes));
   if (prepared.tried.size() > 1) {
     fmt::print("  bits   rows asked further, for the likeliest    for the 40 likeliest          bytes a token\n");
@@ -83,7 +83,7 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
       return;
     }
     if (!options->json) return Print(*prepared);
-    const card::ScreenInfo& screen = prepared->index.screen;
+    const formats::ScreenInfo& screen = prepared->index.screen;
     nlohmann::ordered_json stages = nlohmann::ordered_json::array();
     for (uint32_t s = 0; s < screen.num_stages; ++s) {
       stages.push_back({{"bits", screen.stages[s].bits},

@@ -14,7 +14,7 @@ using Json = nlohmann::ordered_json;
 // 0.8, not 0.800000012.
 double Shortest(float value) { return Json::parse(fmt::format("{}", value)).get<double>(); }
 
-Json SamplerJson(const text::SamplerOptions& o) {
+Json SamplerJson(const head::SamplerOptions& o) {
   return {{"repeat_penalty", Shortest(o.repeat_penalty)},
           {"repeat_last_n", o.repeat_last_n},
           {"top_k", o.top_k},

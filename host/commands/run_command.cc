@@ -90,7 +90,7 @@ nlohmann::ordered_json TimingsJson(const Timings& t) {
           {"predicted_ms", t.predicted_ms}};
 }
 
-std::string DescribeModel(const card::ModelFile& model, const Board& board) {
+std::string DescribeModel(const formats::ModelFile& model, const Board& board) {
   const ModelSize size = SizeOf(model);
   const uint64_t float32_bytes = size.parameters * sizeof(float);
   const ModelShape& s = model.shape;
@@ -160,7 +160,7 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, asked));
   InterruptHandler interrupt;
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &interrupted));
-  const card::ModelFile& model = loaded->model();
+  const formats::ModelFile& model = loaded->model();
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
   const auto session = Session::Open(loaded->PartsFor(plan), loaded->memory().arenas());
   if (!session) return loaded->Failure(session.error());

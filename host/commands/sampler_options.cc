@@ -9,7 +9,7 @@
 namespace thimble::host {
 
 void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments) {
-  text::SamplerOptions& options = arguments.options;
+  head::SamplerOptions& options = arguments.options;
   command.add_option("-s,--seed", arguments.seed, "seed of the sampler; -1: a random one, shown")
       ->capture_default_str();
   command.add_option("--temp", options.temperature, "temperature; 0: greedy")->capture_default_str();
@@ -30,14 +30,14 @@ void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments) {
       ->capture_default_str();
 }
 
-Expected<text::SamplerOptions> ResolveSampler(const SamplerArguments& arguments) {
-  text::SamplerOptions options = arguments.options;
+Expected<head::SamplerOptions> ResolveSampler(const SamplerArguments& arguments) {
+  head::SamplerOptions options = arguments.options;
   options.seed = arguments.seed < 0 ? std::random_device()() : static_cast<uint64_t>(arguments.seed);
   if (const auto checked = CheckSamplerOptions(options); !checked) return Sentence(SentenceOf(checked.error()));
   return options;
 }
 
-std::string SamplerText(const text::SamplerOptions& o) {
+std::string SamplerText(const head::SamplerOptions& o) {
   std::string text;
   if (o.repeat_penalty != 1.0f && o.repeat_last_n != 0) {
     text += fmt::format("repeat-penalty {:g} over {}, ", o.repeat_penalty,

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "engine/text/sampler.h"
+#include "engine/head/sampler.h"
 #include "host/support/errors.h"
 
 namespace CLI {
@@ -16,17 +16,17 @@ namespace thimble::host {
 
 // What the user typed.
 struct SamplerArguments {
-  text::SamplerOptions options;  // but for the seed
+  head::SamplerOptions options;  // but for the seed
   int64_t seed = -1;             // -1: a random one
 };
 
 void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments);
 
 // The options with the seed in place, checked.
-Expected<text::SamplerOptions> ResolveSampler(const SamplerArguments& arguments);
+Expected<head::SamplerOptions> ResolveSampler(const SamplerArguments& arguments);
 
 // The steps in force, in their order: "top-k 40, temperature 0.8, seed 1".
-std::string SamplerText(const text::SamplerOptions& options);
+std::string SamplerText(const head::SamplerOptions& options);
 
 }  // namespace thimble::host
 

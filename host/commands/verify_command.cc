@@ -56,7 +56,7 @@ class Findings {
 
 Status Verify(const VerifyCommandOptions& options, Findings& findings) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.model));
-  const card::ModelFile& model = loaded->model();
+  const formats::ModelFile& model = loaded->model();
   const std::string& name = options.model.model;
   OpenedModel& opened = loaded->opened();
 
@@ -83,7 +83,7 @@ Status Verify(const VerifyCommandOptions& options, Findings& findings) {
 
   OpenedModel source;
   Ledger source_ledger;
-  std::optional<card::FileReader> source_reader;
+  std::optional<storage::FileReader> source_reader;
   std::optional<ModelBytes> reference;
   if (!options.against.empty()) {
     THIMBLE_ASSIGN(source, OpenModelFile(options.against, ""));

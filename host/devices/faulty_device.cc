@@ -14,7 +14,7 @@ std::unexpected<Error> Broken(Code code) {
 
 }  // namespace
 
-FaultyDevice::FaultyDevice(card::BlockDevice& device, std::vector<Fault> faults)
+FaultyDevice::FaultyDevice(storage::BlockDevice& device, std::vector<Fault> faults)
     : device_(&device), faults_(std::move(faults)) {}
 
 Fault* FaultyDevice::FindFault(uint64_t offset_bytes, uint64_t size_bytes) {

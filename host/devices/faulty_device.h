@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/card/block_device.h"
+#include "engine/storage/block_device.h"
 
 namespace thimble::host {
 
@@ -28,11 +28,11 @@ struct Fault {
 };
 
 // Passes all calls on to `device`, which must outlive this, except where a fault says otherwise.
-class FaultyDevice final : public card::BlockDevice {
+class FaultyDevice final : public storage::BlockDevice {
  public:
-  explicit FaultyDevice(card::BlockDevice& device, std::vector<Fault> faults = {});
+  explicit FaultyDevice(storage::BlockDevice& device, std::vector<Fault> faults = {});
 
-  card::BlockGeometry geometry() const override { return device_->geometry(); }
+  storage::BlockGeometry geometry() const override { return device_->geometry(); }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
   Result<void> Reinitialise() override;
@@ -49,7 +49,7 @@ class FaultyDevice final : public card::BlockDevice {
   // The fault that hits the read now starting, or null.
   Fault* FindFault(uint64_t offset_bytes, uint64_t size_bytes);
 
-  card::BlockDevice* device_;
+  storage::BlockDevice* device_;
   std::vector<Fault> faults_;
   uint64_t reinitialise_failures_ = 0;
   uint64_t starts_ = 0;

@@ -35,7 +35,7 @@ FileDevice::FileDevice(uint32_t buffer_align)
 
 Result<void> FileDevice::StartRead(uint64_t offset_bytes, std::span<std::byte> dst) {
   if (in_flight_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight already"});
-  THIMBLE_TRY(card::CheckRead(geometry_, offset_bytes, dst));
+  THIMBLE_TRY(storage::CheckRead(geometry_, offset_bytes, dst));
   in_flight_ = true;
   outcome_ = {};
   while (!dst.empty()) {

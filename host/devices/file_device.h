@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/block_device.h"
+#include "engine/storage/block_device.h"
 #include "host/support/errors.h"
 #include "host/support/input_file.h"
 
@@ -18,7 +18,7 @@ namespace thimble::host {
 // Blocks of 512 bytes; the size of each file is rounded up to whole blocks and what lies beyond its end reads as zeros.
 // The read is done when StartRead() returns, its outcome is told by WaitRead(). A file that has become shorter since it
 // was opened fails with kIo.
-class FileDevice final : public card::BlockDevice {
+class FileDevice final : public storage::BlockDevice {
  public:
   // `buffer_align` is the alignment that buffers must have, for the sake of a board that needs it. Fails with one
   // sentence that names the path: it does not exist, cannot be read, or is a folder, a pipe or empty.
@@ -27,7 +27,7 @@ class FileDevice final : public card::BlockDevice {
   // Several files, one after the other, each from a block of its own on. Any of them may be empty.
   static Expected<std::unique_ptr<FileDevice>> OpenAll(std::span<const std::string> paths, uint32_t buffer_align = 4);
 
-  card::BlockGeometry geometry() const override { return geometry_; }
+  storage::BlockGeometry geometry() const override { return geometry_; }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
   Result<void> Reinitialise() override;
@@ -46,7 +46,7 @@ class FileDevice final : public card::BlockDevice {
   size_t ReadPiece(uint64_t offset_bytes, std::span<std::byte> dst);
 
   std::vector<File> files_;
-  card::BlockGeometry geometry_;
+  storage::BlockGeometry geometry_;
   bool in_flight_ = false;
   Result<void> outcome_;
 };

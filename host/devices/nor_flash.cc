@@ -8,12 +8,12 @@ std::unexpected<Error> NoPower() { return Fail({.code = Code::kIo, .what = "the 
 }  // namespace
 
 NorFlash::NorFlash(size_t bytes)
-    : memory_(bytes / card::kFlashSectorBytes * card::kFlashSectorBytes, std::byte{0xff}) {}
+    : memory_(bytes / storage::kFlashSectorBytes * storage::kFlashSectorBytes, std::byte{0xff}) {}
 
 Result<void> NorFlash::Begin(uint32_t offset_bytes, size_t bytes) {
   if (is_off_) return NoPower();
-  if (bytes > card::kFlashSectorBytes || offset_bytes > memory_.size() ||
-      offset_bytes % card::kFlashSectorBytes + bytes > card::kFlashSectorBytes) {
+  if (bytes > storage::kFlashSectorBytes || offset_bytes > memory_.size() ||
+      offset_bytes % storage::kFlashSectorBytes + bytes > storage::kFlashSectorBytes) {
     return Fail({.code = Code::kInvalidArgument, .what = "not one sector of the flash", .offset = offset_bytes});
   }
   is_torn_ = calls_left_ == 0;
@@ -24,12 +24,12 @@ Result<void> NorFlash::Begin(uint32_t offset_bytes, size_t bytes) {
 }
 
 Result<void> NorFlash::EraseSector(uint32_t offset_bytes) {
-  if (offset_bytes % card::kFlashSectorBytes != 0 || offset_bytes >= memory_.size()) {
+  if (offset_bytes % storage::kFlashSectorBytes != 0 || offset_bytes >= memory_.size()) {
     return Fail({.code = Code::kInvalidArgument, .what = "not a sector of the flash", .offset = offset_bytes});
   }
-  THIMBLE_TRY(Begin(offset_bytes, card::kFlashSectorBytes));
+  THIMBLE_TRY(Begin(offset_bytes, storage::kFlashSectorBytes));
   ++erased_;
-  for (std::byte& cell : std::span(memory_).subspan(offset_bytes, card::kFlashSectorBytes)) {
+  for (std::byte& cell : std::span(memory_).subspan(offset_bytes, storage::kFlashSectorBytes)) {
     cell |= is_torn_ ? Torn() : std::byte{0xff};
   }
   Wear();

@@ -8,13 +8,13 @@
 #include <span>
 #include <vector>
 
-#include "engine/card/flash.h"
+#include "engine/storage/flash.h"
 
 namespace thimble::host {
 
 // Programming clears bits and sets none. Refuses what a chip behind an operating system refuses: places that are no
 // sector or not its own, and a piece that crosses a sector.
-class NorFlash final : public card::Flash {
+class NorFlash final : public storage::Flash {
  public:
   // As it comes from the factory: all bits set.
   explicit NorFlash(size_t bytes);

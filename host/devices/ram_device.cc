@@ -13,7 +13,7 @@ RamDevice::RamDevice(std::span<const std::byte> contents, uint32_t block_bytes, 
 
 Result<void> RamDevice::StartRead(uint64_t offset_bytes, std::span<std::byte> dst) {
   if (!dst_.empty()) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight already"});
-  THIMBLE_TRY(card::CheckRead(geometry_, offset_bytes, dst));
+  THIMBLE_TRY(storage::CheckRead(geometry_, offset_bytes, dst));
   reads_.push_back({offset_bytes, dst.size()});
   std::fill(dst.begin(), dst.end(), std::byte{0xCD});
   offset_bytes_ = offset_bytes;

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/card/block_device.h"
+#include "engine/storage/block_device.h"
 
 namespace thimble::host {
 
@@ -20,11 +20,11 @@ struct ReadRecord {
 
 // The contents followed by zeros up to a whole block. Data arrives as late as the interface allows: StartRead() fills
 // the buffer with 0xCD and WaitRead() with the contents, so that whoever does not wait gets caught.
-class RamDevice final : public card::BlockDevice {
+class RamDevice final : public storage::BlockDevice {
  public:
   explicit RamDevice(std::span<const std::byte> contents, uint32_t block_bytes = 512, uint32_t buffer_align = 4);
 
-  card::BlockGeometry geometry() const override { return geometry_; }
+  storage::BlockGeometry geometry() const override { return geometry_; }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
   Result<void> Reinitialise() override;
@@ -39,7 +39,7 @@ class RamDevice final : public card::BlockDevice {
 
  private:
   std::vector<std::byte> bytes_;
-  card::BlockGeometry geometry_;
+  storage::BlockGeometry geometry_;
   std::vector<ReadRecord> reads_;
   uint64_t offset_bytes_ = 0;  // of the read in flight
   std::span<std::byte> dst_;   // empty when no read is in flight

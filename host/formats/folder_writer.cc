@@ -7,7 +7,7 @@
 #include <bit>
 #include <span>
 
-#include "engine/card/model_folder.h"
+#include "engine/formats/model_folder.h"
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/tokenizer_file.h"
 #include "host/formats/weights.h"
@@ -27,7 +27,7 @@ constexpr std::string_view kJsonName = "tokenizer.json";
 
 std::string FileName(uint32_t number, const ModelShape& shape) {
   std::array<char, 64> name;
-  return std::string(name.data(), card::FormatFolderFileName(number, shape.num_hidden_layers, name));
+  return std::string(name.data(), formats::FormatFolderFileName(number, shape.num_hidden_layers, name));
 }
 
 // The keys in the order in which the first folders had them; then those that they lacked.
@@ -93,11 +93,11 @@ class Writer {
 
   Expected<std::vector<std::string>> Write() {
     std::vector<std::string> notes;
-    THIMBLE_TRY(WriteText(FileName(card::kFolderConfig, shape()), ConfigText(checkpoint_)));
+    THIMBLE_TRY(WriteText(FileName(formats::kFolderConfig, shape()), ConfigText(checkpoint_)));
     if (!checkpoint_.vocabulary.tokens.empty()) {
       const std::string tokenizer = FormatLlama2cTokenizer(checkpoint_.vocabulary);
       notes = LossesOf(checkpoint_.vocabulary, tokenizer);
-      THIMBLE_TRY(WriteText(FileName(card::kFolderTokenizer, shape()), tokenizer));
+      THIMBLE_TRY(WriteText(FileName(formats::kFolderTokenizer, shape()), tokenizer));
       if (checkpoint_.tokenizer_files.empty()) {
         notes.push_back(
             "the source has no tokenizer.model or tokenizer.json to copy; the folder has tokenizer.bin only");
@@ -135,7 +135,7 @@ class Writer {
 
   Status WriteTensor(uint32_t index) {
     TensorId id = TensorIdAt(index);
-    THIMBLE_ASSIGN(FileSink * sink, folder_.Begin(FileName(card::kFolderTensors + index, shape())));
+    THIMBLE_ASSIGN(FileSink * sink, folder_.Begin(FileName(formats::kFolderTensors + index, shape())));
     if (checkpoint_.tied && id.kind == TensorKind::kLmHead) id.kind = TensorKind::kTokenEmbd;
     const TensorDims dims = DimsOf(id.kind, shape());
     const auto rows_at_once = static_cast<uint32_t>(std::max<size_t>(1, kElementsAtOnce / dims.cols));
@@ -170,7 +170,7 @@ class Writer {
 }  // namespace
 
 bool IsFolderFileName(std::string_view name) {
-  return card::FolderFileNumber(name).has_value() || name == kModelName || name == kJsonName;
+  return formats::FolderFileNumber(name).has_value() || name == kModelName || name == kJsonName;
 }
 
 Expected<std::vector<std::string>> WriteFolder(const Checkpoint& checkpoint, const std::string& label,

@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
 #include "host/formats/tensor_name.h"
 #include "host/formats/weights.h"
 #include "host/support/progress.h"
@@ -242,7 +242,7 @@ void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
   }
   // A reader takes 1, 2 and 0 for those of a vocabulary that does not say so.
   const auto special = [&](std::string_view key, const std::optional<TokenId>& id) {
-    if (id || !vocabulary.tokens.empty()) header.Key(key, id.value_or(card::kNoToken));
+    if (id || !vocabulary.tokens.empty()) header.Key(key, id.value_or(kNoToken));
   };
   special("tokenizer.ggml.bos_token_id", vocabulary.bos);
   special("tokenizer.ggml.eos_token_id", vocabulary.eos);

@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "engine/formats/model_file.h"
 #include "host/support/json_text.h"
 
 namespace thimble::host {

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "engine/formats/model_file.h"
 #include "host/formats/hf_config.h"
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/tokenizer_file.h"

@@ -7,7 +7,7 @@
 #include <set>
 #include <utility>
 
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
 #include "host/support/little_endian.h"
 #include "host/support/utf8.h"
 
@@ -53,7 +53,7 @@ Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t voca
     std::string token = EscapeSpaces(bytes.substr(at, length));
     at += length;
     if (!std::isfinite(score)) return refuse(fmt::format("token {} has a score that is not a finite number", id));
-    if (id == card::kLlama2cFirstByteToken && token == std::string(1, '\0')) {
+    if (id == formats::kLlama2cFirstByteToken && token == std::string(1, '\0')) {
       return refuse("it keeps bytes raw, as llama2.c did at first; export it again with a newer tokenizer.py");
     }
     if (!IsUtf8(token)) return refuse(fmt::format("token {} is not UTF-8", id));
@@ -63,8 +63,8 @@ Expected<Vocabulary> ParseLlama2cTokenizer(std::string_view bytes, uint32_t voca
       type = TokenType::kControl;
       token = id == kLlama2cBosToken ? "<s>" : "</s>";  // kept as "\n<s>\n" there
     }
-    if (id >= card::kLlama2cFirstByteToken && id < card::kLlama2cFirstByteToken + 256 &&
-        token == ByteTokenName(static_cast<uint8_t>(id - card::kLlama2cFirstByteToken))) {
+    if (id >= formats::kLlama2cFirstByteToken && id < formats::kLlama2cFirstByteToken + 256 &&
+        token == ByteTokenName(static_cast<uint8_t>(id - formats::kLlama2cFirstByteToken))) {
       type = TokenType::kByte;
     }
     if (!seen.insert(token).second)

@@ -12,57 +12,40 @@
 #include <string_view>
 #include <utility>
 
-#include "engine/card/fat32.h"
-#include "engine/card/index_file.h"
+#include "engine/formats/card_models.h"
+#include "engine/formats/index_file.h"
+#include "engine/storage/fat32.h"
 #include "host/support/paths.h"
 
 namespace thimble::host {
 namespace {
 
-constexpr std::string_view kExtension = ".gguf";
 constexpr size_t kMaxNamesShown = 8;
-
-bool IsModelName(std::string_view name) {
-  // What macOS leaves beside a file it copies.
-  if (name.starts_with("._")) return false;
-  return name.size() > kExtension.size() && card::SameName(name.substr(name.size() - kExtension.size()), kExtension);
-}
 
 // A model on a card.
 struct FoundModel {
-  card::DirEntry entry;
+  storage::DirEntry entry;
   bool is_folder = false;
 };
 
-// Whether the folder, an entry of the card's root folder, holds a model.
-Expected<bool> HoldsModel(card::Fat32& volume, const std::string& path, const card::DirEntry& folder) {
-  bool found = false;
-  const auto listed = volume.ListFolder(folder, [&](const card::DirEntry& file) {
-    found = card::SameName(file.name.data(), card::kFolderConfigName);
-    return !found;
-  });
-  if (!listed) return Failed(path, listed.error());
-  return found;
-}
-
 // The models of the root folder, or what is called `name`, which may be any file. Where there are files, folders are
 // not looked at.
-Expected<std::vector<FoundModel>> FindModels(card::Fat32& volume, const std::string& path, const std::string& name) {
+Expected<std::vector<FoundModel>> FindModels(storage::Fat32& volume, const std::string& path, const std::string& name) {
   std::vector<FoundModel> models;
-  const auto is_wanted = [&](const card::DirEntry& entry) {
-    return name.empty() || card::SameName(entry.name.data(), name);
+  const auto is_wanted = [&](const storage::DirEntry& entry) {
+    return name.empty() || storage::SameName(entry.name.data(), name);
   };
-  auto listed = volume.ListRoot([&](const card::DirEntry& entry) {
-    if (name.empty() ? IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
+  auto listed = volume.ListRoot([&](const storage::DirEntry& entry) {
+    if (name.empty() ? formats::IsModelName(entry.name.data()) : is_wanted(entry)) models.push_back({entry, false});
     return true;
   });
   if (!listed) return Failed(path, listed.error());
   if (!models.empty()) return models;
   Status looked;
-  listed = volume.ListRootFolders([&](const card::DirEntry& entry) {
+  listed = volume.ListRootFolders([&](const storage::DirEntry& entry) {
     if (!is_wanted(entry)) return true;
-    const Expected<bool> holds_model = HoldsModel(volume, path, entry);
-    if (!holds_model) looked = Sentence(holds_model.error());
+    const Result<bool> holds_model = formats::HoldsModel(volume, entry);
+    if (!holds_model) looked = Failed(path, holds_model.error());
     if (holds_model && *holds_model) models.push_back({entry, true});
     return looked.has_value();
   });
@@ -84,7 +67,7 @@ std::string ListOf(std::span<const FoundModel> models) {
 }
 
 // The model to open, chosen by name or for being the only one.
-Expected<FoundModel> ChooseModel(card::Fat32& volume, const std::string& path, const std::string& name) {
+Expected<FoundModel> ChooseModel(storage::Fat32& volume, const std::string& path, const std::string& name) {
   THIMBLE_ASSIGN(std::vector<FoundModel> models, FindModels(volume, path, name));
   if (models.empty() && !name.empty()) {
     THIMBLE_ASSIGN(models, FindModels(volume, path, ""));
@@ -101,17 +84,17 @@ Expected<FoundModel> ChooseModel(card::Fat32& volume, const std::string& path, c
 
 // Makes room for the files of a folder.
 void StartFolder(OpenedModel& model) {
-  model.folder_files.resize(card::FolderFileCount(card::kUsualFolderLayers));
-  model.folder = card::ModelFolder(model.folder_files);
+  model.folder_files.resize(formats::FolderFileCount(formats::kUsualFolderLayers));
+  model.folder = formats::ModelFolder(model.folder_files);
 }
 
-Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, card::Fat32& volume, const std::string& path,
+Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Fat32& volume, const std::string& path,
                                  const std::string& file_on_card) {
   THIMBLE_ASSIGN(const FoundModel found, ChooseModel(volume, path, file_on_card));
   OpenedModel model;
   if (found.is_folder) StartFolder(model);
-  model.extents.resize(found.is_folder ? card::kMostFolderPieces : card::kUsualExtents);
-  const auto map = found.is_folder ? card::MapFolder(volume, found.entry, model.folder, model.extents)
+  model.extents.resize(found.is_folder ? formats::kMaxFolderPieces : storage::kUsualExtents);
+  const auto map = found.is_folder ? formats::MapFolder(volume, found.entry, model.folder, model.extents)
                                    : volume.MapFile(found.entry, model.extents);
   if (!map) return Failed(path, map.error());
   model.extents.resize(map->extents.size());
@@ -120,14 +103,14 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, card::Fat32
   model.description = fmt::format("{} on the card {} ({} piece{})", Quote(model.name_on_card), path,
                                   model.extents.size(), model.extents.size() == 1 ? "" : "s");
   const std::string index_name = IndexName(model.name_on_card);
-  std::optional<card::DirEntry> index;
-  const auto listed = volume.ListRoot([&](const card::DirEntry& entry) {
-    if (card::SameName(entry.name.data(), index_name)) index = entry;
+  std::optional<storage::DirEntry> index;
+  const auto listed = volume.ListRoot([&](const storage::DirEntry& entry) {
+    if (storage::SameName(entry.name.data(), index_name)) index = entry;
     return !index;
   });
   if (!listed) return Failed(path, listed.error());
   if (index) {
-    model.index_extents.resize(card::kUsualExtents);
+    model.index_extents.resize(storage::kUsualExtents);
     const auto index_map = volume.MapFile(*index, model.index_extents);
     if (!index_map) return Failed(path, index_map.error());
     model.index_extents.resize(index_map->extents.size());
@@ -142,7 +125,7 @@ Status FindIndex(const std::string& path, const std::string& given, OpenedModel&
   const std::string index_path = given.empty() ? IndexName(path) : given;
   if (given.empty() && !Exists(index_path)) return {};
   THIMBLE_ASSIGN(model.index_device, FileDevice::Open(index_path));
-  model.index_extents = {card::WholeDevice(*model.index_device)};
+  model.index_extents = {storage::WholeDevice(*model.index_device)};
   model.index_extents[0].size_bytes = model.index_device->file_size_bytes();
   model.index_file = {.extents = model.index_extents, .size_bytes = model.index_device->file_size_bytes()};
   return {};
@@ -150,12 +133,12 @@ Status FindIndex(const std::string& path, const std::string& given, OpenedModel&
 
 Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::string& index_path) {
   if (!IsTensorFolder(path)) {
-    return Sentence(fmt::format("{} is no tensor folder: it has no {}", path, card::kFolderConfigName));
+    return Sentence(fmt::format("{} is no tensor folder: it has no {}", path, formats::kFolderConfigName));
   }
   std::map<uint32_t, std::string> paths;
   THIMBLE_ASSIGN(const std::vector<std::string> names, NamesIn(path));
   for (const std::string& name : names) {
-    const auto number = card::FolderFileNumber(name);
+    const auto number = formats::FolderFileNumber(name);
     if (number && !paths.emplace(*number, fmt::format("{}/{}", path, name)).second) {
       return Sentence(
           fmt::format("{} has two files for one tensor: {} and {}", path, Quote(name), Quote(NameOf(paths[*number]))));
@@ -173,7 +156,7 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::strin
         model.folder.Add(number, model.device->file_size_bytes(i++), model.device->geometry().block_bytes);
     if (!added) return Failed(path, added.error());
   }
-  model.extents = {card::WholeDevice(*model.device)};
+  model.extents = {storage::WholeDevice(*model.device)};
   model.file = {.extents = model.extents, .size_bytes = model.folder.size_bytes()};
   model.description = fmt::format("{} (tensor folder, {} files)", path, paths.size());
   THIMBLE_TRY(FindIndex(path, index_path, model));
@@ -185,12 +168,11 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::strin
 std::string IndexName(const std::string& model) {
   std::string stem = model;
   while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  if (IsModelName(stem)) stem.resize(stem.size() - kExtension.size());
-  return stem + std::string(card::kIndexExtension);
+  return std::string(formats::StemOf(stem)) + std::string(formats::kIndexExtension);
 }
 
 bool IsTensorFolder(const std::string& path) {
-  return IsFolder(path) && Exists(fmt::format("{}/{}", path, card::kFolderConfigName));
+  return IsFolder(path) && Exists(fmt::format("{}/{}", path, formats::kFolderConfigName));
 }
 
 Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card,
@@ -202,9 +184,9 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     return OpenTensorFolder(path, index_path);
   }
   THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(path));
-  const card::Extent whole = card::WholeDevice(*device);
+  const storage::Extent whole = storage::WholeDevice(*device);
   Ledger ledger;
-  card::FileReader disk(*device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
+  storage::FileReader disk(*device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
   alignas(512) std::array<std::byte, 512> sector;
 
   Result<void> started = disk.Start(0, 4, sector);
@@ -224,7 +206,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     return model;
   }
 
-  auto volume = card::Fat32::Mount(disk, sector);
+  auto volume = storage::Fat32::Mount(disk, sector);
   if (!volume && volume.error().code == Code::kNotFound) {
     return Failed(path + " is neither a GGUF file nor a card", volume.error());
   }

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/file_reader.h"
-#include "engine/card/model_folder.h"
+#include "engine/formats/model_folder.h"
+#include "engine/storage/file_reader.h"
 #include "host/devices/file_device.h"
 #include "host/support/errors.h"
 
@@ -16,17 +16,17 @@ namespace thimble::host {
 // A model and what its bytes are read from. May be moved; `file` refers to `extents`, `folder` to `folder_files`.
 struct OpenedModel {
   std::unique_ptr<FileDevice> device;
-  std::vector<card::Extent> extents;
-  card::FileMap file;  // of a tensor folder: its virtual file
-  std::vector<card::FolderFile> folder_files;
-  card::ModelFolder folder;  // empty unless the model is a tensor folder
-  std::string name_on_card;  // empty when the path itself is the model
-  std::string description;   // for people: "tiny-llm.gguf on the card card.img (1 piece)"
+  std::vector<storage::Extent> extents;
+  storage::FileMap file;  // of a tensor folder: its virtual file
+  std::vector<formats::FolderFile> folder_files;
+  formats::ModelFolder folder;  // empty unless the model is a tensor folder
+  std::string name_on_card;     // empty when the path itself is the model
+  std::string description;      // for people: "tiny-llm.gguf on the card card.img (1 piece)"
 
   // The index beside it, if there is one: on the card it shares the device.
   std::unique_ptr<FileDevice> index_device;
-  std::vector<card::Extent> index_extents;
-  card::FileMap index_file;
+  std::vector<storage::Extent> index_extents;
+  storage::FileMap index_file;
   bool has_index() const { return !index_extents.empty(); }
 };
 

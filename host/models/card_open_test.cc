@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/fat32.h"
+#include "engine/storage/fat32.h"
 #include "host/cards/card_image.h"
 #include "host/commands/command.h"
 #include "tests/support/checkpoints.h"
@@ -111,7 +111,7 @@ TEST_F(PiecesTest, GiveTheSameBitsAsAWholeFile) {
   ASSERT_TRUE(whole) << whole.error();
   const GreedyRun want = run(*whole);
   ASSERT_EQ(want.ids.size(), 12u);
-  for (const size_t pieces : {size_t{1}, size_t{2}, size_t{3}, size_t{17}, card::kUsualExtents}) {
+  for (const size_t pieces : {size_t{1}, size_t{2}, size_t{3}, size_t{17}, storage::kUsualExtents}) {
     SCOPED_TRACE(pieces);
     ASSERT_NO_FATAL_FAILURE(WriteInPieces(pieces, static_cast<uint32_t>(pieces)));
     const auto opened = OpenModelFile(image_, "");
@@ -123,7 +123,7 @@ TEST_F(PiecesTest, GiveTheSameBitsAsAWholeFile) {
 }
 
 TEST_F(PiecesTest, AreTakenUpToALimitAndThenRefusedWithTheRemedy) {
-  ASSERT_NO_FATAL_FAILURE(WriteInPieces(card::kUsualExtents, 1));
+  ASSERT_NO_FATAL_FAILURE(WriteInPieces(storage::kUsualExtents, 1));
   const std::vector<std::string> run = {"run", "-m", image_, "--ids", "1,2", "-n", "3", "--temp", "0"};
   EXPECT_EQ(RunTool(run).exit_code, 0);
   ToolRun inspect = RunTool({"inspect", image_});
@@ -132,7 +132,7 @@ TEST_F(PiecesTest, AreTakenUpToALimitAndThenRefusedWithTheRemedy) {
   EXPECT_THAT(RunTool({"verify", image_, "--against", folder_ / "model.gguf"}).out,
               AllOf(HasSubstr(", in 64 pieces\n"), HasSubstr("verdict    sound\n")));
 
-  ASSERT_NO_FATAL_FAILURE(WriteInPieces(card::kUsualExtents + 1, 1));
+  ASSERT_NO_FATAL_FAILURE(WriteInPieces(storage::kUsualExtents + 1, 1));
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{run, {"inspect", image_}, {"verify", image_}}) {
     const ToolRun refused = RunTool(arguments);

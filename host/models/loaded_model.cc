@@ -18,7 +18,7 @@ Expected<ModelSource> SourceOf(const ModelRequest& request) {
 
 }  // namespace
 
-std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
+std::vector<const TensorRef*> TensorsInOrder(const formats::ModelFile& model) {
   std::vector<const TensorRef*> tensors = {&model.tensor({TensorKind::kTokenEmbd, 0})};
   for (size_t i = kTensorsOutsideLayers; i < model.tensors.size(); ++i) tensors.push_back(&model.tensors[i]);
   tensors.push_back(&model.tensor({TensorKind::kFinalNorm, 0}));
@@ -26,13 +26,13 @@ std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model) {
   return tensors;
 }
 
-std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model) {
+std::vector<const TensorRef*> StoredTensors(const formats::ModelFile& model) {
   std::vector<const TensorRef*> tensors = TensorsInOrder(model);
   if (model.tied) tensors.pop_back();
   return tensors;
 }
 
-ModelSize SizeOf(const card::ModelFile& model) {
+ModelSize SizeOf(const formats::ModelFile& model) {
   ModelSize size;
   for (const TensorRef* tensor : StoredTensors(model)) {
     ++size.tensors;
@@ -42,29 +42,15 @@ ModelSize SizeOf(const card::ModelFile& model) {
   return size;
 }
 
-SessionParts LoadedModel::PartsFor(const plan::Plan& plan) {
-  return {.model = &model_,
-          .plan = &plan,
-          .reader = reader_.get(),
-          .kernels = &math::BestKernels(),
-          .index = index(),
-          .index_reader = index_reader_.get()};
-}
-
-void LoadedModel::Mark() {
-  for (size_t i = 0; i < kNumRegions; ++i) marks_[i] = memory_.arenas()[i].used_bytes();
-}
-
 Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
-  if (!model_.tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", name_));
-  auto tokenizer = LoadedTokenizer::Load(*reader_, model_.tokenizer);
+  if (!model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", name_));
+  auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
   if (!tokenizer) return Failure(tokenizer.error());
   return std::move(*tokenizer);
 }
 
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
-  for (size_t i = 0; i < kNumRegions; ++i) memory_.arenas()[i].Release(marks_[i]);
-  const auto session = Session::Open(PartsFor(plan), memory_.arenas());
+  const auto session = opening_->Start(plan);
   if (!session) return Failure(session.error());
   return *session;
 }
@@ -83,23 +69,16 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& req
   std::unique_ptr<LoadedModel> loaded(new LoadedModel(request.name.empty() ? request.model : request.name, board,
                                                       std::move(source), std::move(opened), std::move(memory)));
   loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
-  loaded->reader_ = std::make_unique<card::FileReader>(*loaded->device_, loaded->opened_.file, loaded->ledger_, cancel);
-  const auto model = OpenModel(*loaded->reader_, loaded->memory_.arenas(), &loaded->opened_.folder);
+  Opening& opening = loaded->opening_.emplace(loaded->memory_.arenas(), math::BestKernels(), loaded->ledger_, cancel);
+  const auto model = opening.OpenFile(*loaded->device_, loaded->opened_.file, &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
-  loaded->model_ = *model;
-  loaded->Mark();
   if (request.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
   if (o.index_device) {
     loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
   }
-  loaded->index_reader_ = std::make_unique<card::FileReader>(
-      loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file, loaded->ledger_, cancel);
-  const auto index = OpenModelIndex(*loaded->reader_, *loaded->index_reader_, loaded->model_, math::BestKernels(),
-                                    loaded->memory_.arenas());
+  const auto index = opening.OpenIndex(loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file);
   if (!index) return loaded->Failure(index.error());
-  loaded->index_ = *index;
-  loaded->Mark();
   return loaded;
 }
 

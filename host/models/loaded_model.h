@@ -13,11 +13,12 @@
 
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/gguf.h"
-#include "engine/card/index_file.h"
-#include "engine/card/observed_device.h"
+#include "engine/formats/gguf.h"
+#include "engine/formats/index_file.h"
+#include "engine/opening.h"
 #include "engine/session.h"
+#include "engine/storage/file_reader.h"
+#include "engine/stream/observed_device.h"
 #include "host/boards/board_memory.h"
 #include "host/boards/board_profile.h"
 #include "host/models/card_open.h"
@@ -29,10 +30,10 @@
 namespace thimble::host {
 
 // The tensors in the order in which a token meets them, the LM head last, also where it is the token embedding.
-std::vector<const TensorRef*> TensorsInOrder(const card::ModelFile& model);
+std::vector<const TensorRef*> TensorsInOrder(const formats::ModelFile& model);
 
 // What the file holds, each tensor once: a tied LM head is the token embedding.
-std::vector<const TensorRef*> StoredTensors(const card::ModelFile& model);
+std::vector<const TensorRef*> StoredTensors(const formats::ModelFile& model);
 
 // Of the stored tensors.
 struct ModelSize {
@@ -40,7 +41,7 @@ struct ModelSize {
   uint64_t parameters = 0;
   uint64_t bytes = 0;
 };
-ModelSize SizeOf(const card::ModelFile& model);
+ModelSize SizeOf(const formats::ModelFile& model);
 
 // Stays where it is: its parts point at each other.
 class LoadedModel {
@@ -57,14 +58,14 @@ class LoadedModel {
   const FoundBoard& found_board() const { return board_; }
   const Board& board() const { return board_.board; }
   const BoardProfile* profile() const { return board_.profile.get(); }  // null if nobody knows the board's costs
-  const card::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return opening_->model(); }
   OpenedModel& opened() { return opened_; }
-  card::FileReader& reader() { return *reader_; }
+  storage::FileReader& reader() { return opening_->reader(); }
   bool is_converted() const { return source_.is_converted(); }
-  const card::Index* index() const { return index_ ? &*index_ : nullptr; }
+  const formats::Index* index() const { return opening_->index(); }
 
   // What a session refers to.
-  SessionParts PartsFor(const plan::Plan& plan);
+  SessionParts PartsFor(const plan::Plan& plan) { return opening_->PartsFor(plan); }
 
   // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none.
   Expected<LoadedTokenizer> LoadTokenizer();
@@ -80,8 +81,6 @@ class LoadedModel {
   std::unexpected<std::string> Failure(const Error& error) const;
 
  private:
-  void Mark();
-
   LoadedModel(std::string name, FoundBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
         board_(std::move(board)),
@@ -95,13 +94,9 @@ class LoadedModel {
   OpenedModel opened_;
   BoardMemory memory_;
   Ledger ledger_;
-  std::optional<card::ObservedDevice> device_;        // around the model's
-  std::optional<card::ObservedDevice> index_device_;  // around the index's, if it has its own
-  std::unique_ptr<card::FileReader> reader_;
-  card::ModelFile model_;
-  std::unique_ptr<card::FileReader> index_reader_;
-  std::optional<card::Index> index_;
-  std::array<uint64_t, kNumRegions> marks_ = {};  // what the model itself takes of each arena
+  std::optional<stream::ObservedDevice> device_;        // around the model's
+  std::optional<stream::ObservedDevice> index_device_;  // around the index's, if it has its own
+  std::optional<Opening> opening_;
 };
 
 }  // namespace thimble::host

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "engine/card/file_reader.h"
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/storage/file_reader.h"
 #include "engine/text/tokenizer.h"
 #include "host/support/aligned_buffer.h"
 
@@ -17,7 +17,7 @@ class LoadedTokenizer {
  public:
   // As a session loads it, with the same checks: text::Tokenizer::Load(). No read is in flight in `reader`, which is
   // not needed afterwards.
-  static Result<LoadedTokenizer> Load(card::FileReader& reader, const card::TokenizerRef& ref);
+  static Result<LoadedTokenizer> Load(storage::FileReader& reader, const formats::TokenizerRef& ref);
 
   const text::Tokenizer& get() const { return tokenizer_; }
 

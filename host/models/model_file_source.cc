@@ -33,7 +33,7 @@ class ModelFileWeights : public WeightSource {
     return weights;
   }
 
-  const card::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return model_; }
 
   DType StoredType(TensorId id) const override { return model_.tensor(id).type; }
 
@@ -56,13 +56,13 @@ class ModelFileWeights : public WeightSource {
   }
 
   Expected<Vocabulary> ReadVocabulary() {
-    const card::TokenizerRef& ref = model_.tokenizer;
+    const formats::TokenizerRef& ref = model_.tokenizer;
     Vocabulary vocabulary;
     if (ref.present) {
       // All that a session checks of it.
       if (const auto loaded = LoadedTokenizer::Load(reader_, ref); !loaded) return Failure(loaded.error());
-      card::ByteReader bytes(reader_, buffer_);
-      if (ref.layout == card::TokenizerLayout::kGguf) {
+      storage::ByteReader bytes(reader_, buffer_);
+      if (ref.layout == formats::TokenizerLayout::kGguf) {
         const Result<void> read = ReadArrays(bytes, vocabulary);
         if (!read) return Failure(read.error());
       } else {
@@ -72,7 +72,7 @@ class ModelFileWeights : public WeightSource {
         }
       }
     }
-    const auto id_of = [](TokenId id) { return id == card::kNoToken ? std::nullopt : std::optional(id); };
+    const auto id_of = [](TokenId id) { return id == kNoToken ? std::nullopt : std::optional(id); };
     vocabulary.bos = id_of(ref.bos);
     vocabulary.eos = id_of(ref.eos);
     vocabulary.unk = id_of(ref.unk);
@@ -113,8 +113,8 @@ class ModelFileWeights : public WeightSource {
     return CheckFinite(out, path_, std::string_view(name, FormatTensorName(tensor.id, name)), first);
   }
 
-  Result<void> ReadArrays(card::ByteReader& bytes, Vocabulary& vocabulary) const {
-    const card::TokenizerRef& ref = model_.tokenizer;
+  Result<void> ReadArrays(storage::ByteReader& bytes, Vocabulary& vocabulary) const {
+    const formats::TokenizerRef& ref = model_.tokenizer;
     vocabulary.tokens.resize(ref.num_tokens);
     vocabulary.scores.resize(ref.num_tokens);
     THIMBLE_TRY(bytes.Seek(ref.tokens_offset));
@@ -133,10 +133,10 @@ class ModelFileWeights : public WeightSource {
     return {};
   }
 
-  Expected<Vocabulary> ReadRecords(card::ByteReader& bytes) const {
+  Expected<Vocabulary> ReadRecords(storage::ByteReader& bytes) const {
     constexpr size_t kHeaderBytes = 4;
     constexpr size_t kRecordBytes = 8;
-    const card::TokenizerRef& ref = model_.tokenizer;
+    const formats::TokenizerRef& ref = model_.tokenizer;
     std::string file(static_cast<size_t>(kHeaderBytes + ref.num_tokens * kRecordBytes + ref.tokens_bytes), '\0');
     Result<void> read = bytes.Seek(ref.tokens_offset);
     if (read) read = bytes.Read(std::as_writable_bytes(std::span(file).subspan(kHeaderBytes)));
@@ -148,9 +148,9 @@ class ModelFileWeights : public WeightSource {
   BoardMemory memory_;
   std::string path_;
   Ledger ledger_;
-  card::FileReader reader_;
+  storage::FileReader reader_;
   std::vector<std::byte> buffer_;
-  card::ModelFile model_;
+  formats::ModelFile model_;
 };
 
 }  // namespace

@@ -39,7 +39,7 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   return start;
 }
 
-Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const text::SamplerOptions& sampler) {
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const head::SamplerOptions& sampler) {
   plan::PlanOptions options = start.options;
   if (start.original) {
     options = plan::OriginalPlan(loaded.model().shape);

@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
-#include "engine/text/sampler.h"
 #include "host/models/loaded_model.h"
 #include "host/models/model_request.h"
 #include "host/support/errors.h"
@@ -36,7 +36,7 @@ struct PlanStart {
 Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model);
 
 // The plan of `loaded` on its board. A sentence that refuses a context says which one fits.
-Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const text::SamplerOptions& sampler);
+Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const head::SamplerOptions& sampler);
 
 }  // namespace thimble::host
 

@@ -10,6 +10,7 @@
 
 #include "engine/session.h"
 #include "host/formats/tensor_name.h"
+#include "host/formats/tokenizer_image_writer.h"
 #include "host/formats/weights.h"
 #include "host/models/loaded_model.h"
 #include "host/models/loaded_tokenizer.h"
@@ -51,7 +52,7 @@ std::vector<uint32_t> RowCrcs(std::span<const std::byte> bytes, size_t row_bytes
 }
 
 Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
-  const card::ModelFile& model = loaded.model();
+  const formats::ModelFile& model = loaded.model();
   uint64_t total = 0;
   for (const TensorRef& tensor : model.tensors) total += tensor.size_bytes();
   Progress progress("read", total);
@@ -61,7 +62,7 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
     if (model.tied && tensor.id.kind == TensorKind::kLmHead) continue;
     const bool keep = tensor.id.kind == TensorKind::kLmHead || tensor.id.kind == TensorKind::kTokenEmbd;
     std::vector<std::byte> kept;
-    static_assert(kReadBytes % card::kCheckBlockBytes == 0);
+    static_assert(kReadBytes % formats::kCheckBlockBytes == 0);
     for (uint64_t at = 0; at < tensor.size_bytes(); at += kReadBytes) {
       const uint64_t size = std::min<uint64_t>(kReadBytes, tensor.size_bytes() - at);
       if (const auto started = loaded.reader().Start(tensor.offset + at, size, buffer.bytes()); !started) {
@@ -69,8 +70,8 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
       }
       const auto bytes = loaded.reader().Wait();
       if (!bytes) return loaded.Failure(bytes.error());
-      for (size_t block = 0; block < bytes->size(); block += card::kCheckBlockBytes) {
-        const size_t n = std::min<size_t>(card::kCheckBlockBytes, bytes->size() - block);
+      for (size_t block = 0; block < bytes->size(); block += formats::kCheckBlockBytes) {
+        const size_t n = std::min<size_t>(formats::kCheckBlockBytes, bytes->size() - block);
         weights.blocks.push_back(math::BestKernels().crc32c(0, bytes->data() + block, n));
       }
       if (keep) kept.insert(kept.end(), bytes->begin(), bytes->end());
@@ -93,16 +94,16 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
 Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
   const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
   if (!tokenizer) return loaded.Failure(tokenizer.error());
-  std::vector<std::byte> image(tokenizer->get().ImageBytes());
-  tokenizer->get().WriteImage(image, math::BestKernels().crc32c);
+  std::vector<std::byte> image(TokenizerImageBytes(tokenizer->get()));
+  WriteTokenizerImage(tokenizer->get(), image, math::BestKernels().crc32c);
   return image;
 }
 
 // Hidden states of texts that the model writes, [n, hidden_size].
 Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
-  const card::ModelFile& model = loaded.model();
+  const formats::ModelFile& model = loaded.model();
   const uint32_t hidden_size = model.shape.hidden_size;
-  const text::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
+  const head::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
   const uint32_t length = std::min(kTokensOfText, model.shape.max_position_embeddings);
   const auto plan = PlanSession(model, loaded.board(), loaded.reader().block_bytes(),
                                 {.n_ctx = length, .head = plan::HeadMode::kFull}, plain);
@@ -111,9 +112,9 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   Progress progress("listen", uint64_t{kTexts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
   for (uint32_t text = 0; text < kTexts; ++text) {
     THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
-    const TokenId first = model.tokenizer.bos != card::kNoToken ? model.tokenizer.bos : 0;
+    const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
     if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
-    text::SamplerOptions sampler = plain;
+    head::SamplerOptions sampler = plain;
     sampler.seed = text + 1;
     for (uint32_t i = 0; i + 1 < length; ++i) {
       if (const auto next = session->Next(sampler); !next) return loaded.Failure(next.error());
@@ -127,10 +128,10 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
 
 // Writes a section, filled up to kSectionAlign.
 Status WriteSection(FileSink& sink, std::span<const std::byte> bytes) {
-  static constexpr std::array<std::byte, card::kSectionAlign> kZeros = {};
+  static constexpr std::array<std::byte, formats::kSectionAlign> kZeros = {};
   THIMBLE_TRY(sink.Write(bytes));
-  const uint64_t over = sink.written_bytes() % card::kSectionAlign;
-  return over == 0 ? Status() : sink.Write(std::span(kZeros).first(card::kSectionAlign - over));
+  const uint64_t over = sink.written_bytes() % formats::kSectionAlign;
+  return over == 0 ? Status() : sink.Write(std::span(kZeros).first(formats::kSectionAlign - over));
 }
 
 template <class T>
@@ -138,16 +139,16 @@ std::span<const std::byte> BytesOf(const std::vector<T>& values) {
   return std::as_bytes(std::span(values));
 }
 
-using Sections = std::array<std::span<const std::byte>, card::kNumSections>;
+using Sections = std::array<std::span<const std::byte>, formats::kNumSections>;
 
 // Where the sections will be is known before they are written, so that the header can come first.
-void Layout(const Sections& sections, card::Index& index, uint64_t& index_bytes) {
-  uint64_t at = card::kSectionAlign;
+void Layout(const Sections& sections, formats::Index& index, uint64_t& index_bytes) {
+  uint64_t at = formats::kSectionAlign;
   for (size_t i = 0; i < sections.size(); ++i) {
     index.sections[i] = {.offset = at,
                          .bytes = sections[i].size(),
                          .crc = math::BestKernels().crc32c(0, sections[i].data(), sections[i].size())};
-    at += (sections[i].size() + card::kSectionAlign - 1) / card::kSectionAlign * card::kSectionAlign;
+    at += (sections[i].size() + formats::kSectionAlign - 1) / formats::kSectionAlign * formats::kSectionAlign;
   }
   index_bytes = at;
 }
@@ -156,7 +157,7 @@ void Layout(const Sections& sections, card::Index& index, uint64_t& index_bytes)
 std::vector<uint32_t> GroupCrcs(const BuiltScreen& screen) {
   const std::vector<std::byte>& records = screen.records[0];
   const size_t record_bytes = screen.info.stages[0].record_bytes;
-  const size_t group_bytes = card::GroupRows(screen.info.stages[0].record_bytes) * record_bytes;
+  const size_t group_bytes = formats::GroupRows(screen.info.stages[0].record_bytes) * record_bytes;
   std::vector<uint32_t> crcs;
   for (size_t at = 0; at < records.size(); at += group_bytes) {
     crcs.push_back(math::BestKernels().crc32c(0, &records[at], std::min(group_bytes, records.size() - at)));
@@ -182,10 +183,10 @@ Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std
 
 // What a token costs on the board with this screen, of the whole model and from all memories, in bytes; half of the
 // tokens chosen as the likeliest and half from the 40 likeliest. Infinite if the model does not fit.
-double BytesOfToken(const card::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
+double BytesOfToken(const formats::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
                     const std::vector<std::byte>& tokenizer, const RowsLeft& top_k, uint32_t block_bytes,
                     const PrepareOptions& options) {
-  card::Index index = {.sections = {}, .screen = screen.info};
+  formats::Index index = {.sections = {}, .screen = screen.info};
   const std::vector<uint32_t> groups = GroupCrcs(screen);
   const Sections sections = SectionsOf(weights, screen, groups, tokenizer);
   for (size_t i = 0; i < sections.size(); ++i) index.sections[i].bytes = sections[i].size();
@@ -232,7 +233,7 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
                                                        : "prepare it before it goes on a "
                                                          "card"));
   }
-  const card::ModelFile& model = loaded->model();
+  const formats::ModelFile& model = loaded->model();
   const uint32_t hidden_size = model.shape.hidden_size;
   THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded, options.model));
   THIMBLE_ASSIGN(const std::vector<std::byte> tokenizer, TokenizerImage(*loaded));
@@ -267,14 +268,14 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   const std::vector<uint32_t> groups = GroupCrcs(*best);
 
   AlignedBuffer buffer(loaded->reader().BufferBytes(kReadBytes));
-  const auto metadata_crc = card::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
+  const auto metadata_crc = formats::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
   if (!metadata_crc) return loaded->Failure(metadata_crc.error());
   const Sections sections = SectionsOf(weights, *best, groups, tokenizer);
   prepared.index.screen = best->info;
   Layout(sections, prepared.index, prepared.index_bytes);
-  std::vector<std::byte> header(card::kIndexHeaderBytes);
-  card::FormatIndexHeader(prepared.index, model, *metadata_crc, prepared.index_bytes, header,
-                          math::BestKernels().crc32c);
+  std::vector<std::byte> header(formats::kIndexHeaderBytes);
+  formats::FormatIndexHeader(prepared.index, model, *metadata_crc, prepared.index_bytes, header,
+                             math::BestKernels().crc32c);
 
   THIMBLE_TRY(WriteSection(sink, header));
   for (const std::span<const std::byte>& section : sections) THIMBLE_TRY(WriteSection(sink, section));

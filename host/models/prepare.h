@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/base/board.h"
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
 #include "host/models/screen_builder.h"
 #include "host/support/atomic_file.h"
 #include "host/support/errors.h"
@@ -24,7 +24,7 @@ struct PrepareOptions {
 };
 
 struct Prepared {
-  card::Index index;
+  formats::Index index;
   std::string path;
   uint64_t index_bytes = 0;
   // What was compared, if the bits were not given: the bits and the bytes a token costs with them.

@@ -38,7 +38,7 @@ RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest
   if (!plan.screened) return result;
   result.screen.emplace();
   result.screen->counts = loaded.ledger().screen;
-  const card::ScreenInfo& screen = loaded.index()->screen;
+  const formats::ScreenInfo& screen = loaded.index()->screen;
   for (uint32_t s = 0; s < screen.num_stages; ++s) result.screen->bits.push_back(screen.stages[s].bits);
   return result;
 }

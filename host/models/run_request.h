@@ -12,9 +12,9 @@
 #include "engine/base/arena.h"
 #include "engine/base/ledger.h"
 #include "engine/generate.h"
+#include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
 #include "engine/session.h"
-#include "engine/text/sampler.h"
 #include "host/models/loaded_model.h"
 #include "host/support/errors.h"
 
@@ -22,7 +22,7 @@ namespace thimble::host {
 
 struct RunRequest {
   std::variant<std::string, std::vector<TokenId>> prompt = {};  // a text, or ids to which nothing is added
-  text::SamplerOptions sampler = {};
+  head::SamplerOptions sampler = {};
   int64_t n_predict = -1;  // tokens to make; negative: until the text or the context ends
   std::vector<std::string> stops = {};
 };
@@ -49,7 +49,7 @@ struct RunResult {
   std::string model;  // LoadedModel::description()
   std::string board;
   uint32_t n_ctx = 0;
-  text::SamplerOptions sampler;
+  head::SamplerOptions sampler;
   std::vector<TokenId> prompt_ids;
   std::vector<TokenId> ids;
   std::string text;

@@ -164,12 +164,12 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
 
   double most_rest = 0;
   for (uint32_t s = 0; s < bits.size(); ++s) {
-    card::StageInfo& info = screen.info.stages[s];
+    formats::StageInfo& info = screen.info.stages[s];
     info.bits = bits[s];
-    info.record_bytes = card::RecordBytes(hidden_size, info.bits, screen.info.num_directions, s);
+    info.record_bytes = formats::RecordBytes(hidden_size, info.bits, screen.info.num_directions, s);
     std::vector<std::byte>& records = screen.records.emplace_back(rows * info.record_bytes);
-    const uint32_t code_bytes = card::CodeBytes(hidden_size, info.bits);
-    std::vector<uint8_t> codes(size_t{card::ScreenUnits(hidden_size)} * card::kScreenUnit);
+    const uint32_t code_bytes = formats::CodeBytes(hidden_size, info.bits);
+    std::vector<uint8_t> codes(size_t{formats::ScreenUnits(hidden_size)} * formats::kScreenUnit);
     std::vector<double> along(rows * k);
     Vector across(d);
     double code_norm = 0;
@@ -183,8 +183,8 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
       const Coded coded = Quantise(across.data(), d, info.bits, codes.data());
       code_norm = std::max(code_norm, coded.norm);
       std::byte* const record = &records[r * info.record_bytes];
-      for (uint32_t unit = 0; unit < card::ScreenUnits(hidden_size); ++unit) {
-        math::PackCodes(record + size_t{unit} * 4 * info.bits, &codes[size_t{unit} * card::kScreenUnit], info.bits);
+      for (uint32_t unit = 0; unit < formats::ScreenUnits(hidden_size); ++unit) {
+        math::PackCodes(record + size_t{unit} * 4 * info.bits, &codes[size_t{unit} * formats::kScreenUnit], info.bits);
       }
       std::memcpy(record + code_bytes + k, &coded.scale, sizeof(coded.scale));
       const double scale{FromBf16(coded.scale)};
@@ -200,7 +200,7 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
       for (size_t r = 0; r < rows; ++r) most = std::max(most, std::abs(along[r * k + j]));
       info.coefficient_scales[j] = static_cast<float>(most / 127);
     }
-    std::array<double, card::kMostDirections> leaks = {};
+    std::array<double, formats::kMaxDirections> leaks = {};
     for (size_t r = 0; r < rows; ++r) {
       double* const row = &rest[r * d];
       std::byte* const record = &records[r * info.record_bytes];
@@ -313,7 +313,7 @@ RowsLeft MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<cons
   RowsLeft likeliest = {};
   uint32_t measured = 0;
   size_t most_top_k = 0;
-  for (card::StageInfo& stage : screen.info.stages) stage.rows_left_most = 0;
+  for (formats::StageInfo& stage : screen.info.stages) stage.rows_left_most = 0;
   for (size_t at = 0; at + hidden_size <= states.size(); at += hidden_size) {
     if (!query.Set(&states[at])) continue;
     ++measured;
@@ -346,7 +346,7 @@ void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_crcs) {
     const size_t record_bytes = screen.info.stages[s].record_bytes;
     for (size_t r = 0; r < row_crcs.size(); ++r) {
       std::byte* const record = &screen.records[s][r * record_bytes];
-      card::RecordTail tail = {.row_crc = row_crcs[r], .record_crc = 0};
+      formats::RecordTail tail = {.row_crc = row_crcs[r], .record_crc = 0};
       const size_t tail_at = record_bytes - sizeof(tail);
       std::memcpy(record + tail_at, &tail.row_crc, sizeof(tail.row_crc));
       tail.record_crc = kernels.crc32c(0, record, record_bytes - sizeof(tail.record_crc));

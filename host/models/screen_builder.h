@@ -8,13 +8,13 @@
 #include <span>
 #include <vector>
 
-#include "engine/card/index_file.h"
+#include "engine/formats/index_file.h"
 
 namespace thimble::host {
 
 // A screen, as it will stand in an index. row_crc of the records is 0: SealRecords() fills it in.
 struct BuiltScreen {
-  card::ScreenInfo info;
+  formats::ScreenInfo info;
   std::vector<float> vectors;                   // [1 + num_directions, hidden_size]
   std::vector<std::vector<std::byte>> records;  // of each stage, [rows, record_bytes]
 };
@@ -25,7 +25,7 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
                         std::span<const uint32_t> bits);
 
 // Of each stage, in the mean: rows that go on, and have their next record or, after the last stage, their weights read.
-using RowsLeft = std::array<float, card::kMostStages>;
+using RowsLeft = std::array<float, formats::kMaxStages>;
 
 // Measures on `states` how many rows go on after each stage when the likeliest token is chosen, and sets the info's
 // rows_left_*, num_measured and num_candidates. Returns the same for the 40 likeliest, the sampler's default.

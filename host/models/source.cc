@@ -28,7 +28,8 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
                                       WrittenType written) {
   THIMBLE_ASSIGN(const bool runs_as_it_is, RunsAsItIs(path));
   const bool as_it_is = runs_as_it_is && !(as_one_file && IsFolder(path));
-  const bool lacks_tokenizer = IsTensorFolder(path) && !Exists(fmt::format("{}/{}", path, card::kFolderTokenizerName));
+  const bool lacks_tokenizer =
+      IsTensorFolder(path) && !Exists(fmt::format("{}/{}", path, formats::kFolderTokenizerName));
   if (as_it_is && (tokenizer.empty() || !lacks_tokenizer)) {
     if (!tokenizer.empty()) return Sentence(fmt::format("--tokenizer: {} brings its own tokenizer", path));
     return ModelSource(path);

@@ -12,8 +12,8 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/ledger.h"
-#include "engine/card/fat32.h"
-#include "engine/card/model_folder.h"
+#include "engine/formats/model_folder.h"
+#include "engine/storage/fat32.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/utf8.h"
 #include "host/formats/tensor_name.h"
@@ -28,7 +28,7 @@ namespace {
 
 constexpr uint64_t kPieceBytes = 1 << 20;
 
-Result<std::span<const std::byte>> Read(card::FileReader& reader, uint64_t offset, uint64_t size,
+Result<std::span<const std::byte>> Read(storage::FileReader& reader, uint64_t offset, uint64_t size,
                                         AlignedBuffer& buffer) {
   THIMBLE_TRY(reader.Start(offset, size, buffer.bytes()));
   return reader.Wait();
@@ -74,7 +74,7 @@ std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType typ
 
 class ByteCheck {
  public:
-  ByteCheck(const ModelBytes& bytes, const card::ModelFile& model, const ModelBytes* reference)
+  ByteCheck(const ModelBytes& bytes, const formats::ModelFile& model, const ModelBytes* reference)
       : bytes_(&bytes), reference_(reference), piece_(bytes.reader->BufferBytes(kPieceBytes)) {
     for (const TensorRef& tensor : model.tensors) {
       if (!(model.tied && tensor.id.kind == TensorKind::kLmHead)) tensors_.push_back(&tensor);
@@ -186,8 +186,8 @@ class ByteCheck {
 
 // How many layers a model has that has the file of this number.
 uint32_t LayersUpTo(uint32_t number) {
-  if (number < card::kFolderTensors + kTensorsOutsideLayers) return 1;
-  return (number - card::kFolderTensors - kTensorsOutsideLayers) / kTensorsPerLayer + 1;
+  if (number < formats::kFolderTensors + kTensorsOutsideLayers) return 1;
+  return (number - formats::kFolderTensors - kTensorsOutsideLayers) / kTensorsPerLayer + 1;
 }
 
 // Piece() has the byte FF where the vocabulary has U+FFFD.
@@ -202,9 +202,9 @@ bool IsText(std::string_view text) {
 
 }  // namespace
 
-ModelBytes::ModelBytes(card::FileReader& model_reader, const OpenedModel& opened, std::string model_name)
+ModelBytes::ModelBytes(storage::FileReader& model_reader, const OpenedModel& opened, std::string model_name)
     : reader(&model_reader), name(std::move(model_name)) {
-  const card::ModelFolder& folder = opened.folder;
+  const formats::ModelFolder& folder = opened.folder;
   if (folder.is_empty()) {
     parts.push_back({.name = {}, .offset_bytes = 0, .size_bytes = opened.file.size_bytes});
     return;
@@ -214,10 +214,10 @@ ModelBytes::ModelBytes(card::FileReader& model_reader, const OpenedModel& opened
     if (folder.file(number).is_there()) layers = std::max(layers, LayersUpTo(number));
   }
   for (uint32_t number = 0; number < folder.num_slots(); ++number) {
-    const card::FolderFile file = folder.file(number);
+    const formats::FolderFile file = folder.file(number);
     if (!file.is_there()) continue;
     std::array<char, 64> text;
-    const size_t size = card::FormatFolderFileName(number, layers, text);
+    const size_t size = formats::FormatFolderFileName(number, layers, text);
     parts.push_back(
         {.name = std::string(text.data(), size), .offset_bytes = file.offset_bytes, .size_bytes = file.size_bytes});
   }
@@ -229,11 +229,13 @@ uint64_t ModelBytes::size_bytes() const {
   return sum;
 }
 
-Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const card::ModelFile& model, const ModelBytes* reference) {
+Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const formats::ModelFile& model,
+                                  const ModelBytes* reference) {
   return ByteCheck(bytes, model, reference).Run();
 }
 
-Expected<uint32_t> CheckTokenizer(card::FileReader& reader, const card::ModelFile& model, const std::string& name) {
+Expected<uint32_t> CheckTokenizer(storage::FileReader& reader, const formats::ModelFile& model,
+                                  const std::string& name) {
   if (!model.tokenizer.present) return 0u;
   const auto loaded = LoadedTokenizer::Load(reader, model.tokenizer);
   if (!loaded) return Failed(name, loaded.error());
@@ -248,13 +250,13 @@ Expected<uint32_t> CheckTokenizer(card::FileReader& reader, const card::ModelFil
   return tokenizer.size();
 }
 
-Expected<uint32_t> CheckAllocationTables(card::BlockDevice& device, const std::string& name) {
-  const card::Extent whole = card::WholeDevice(device);
+Expected<uint32_t> CheckAllocationTables(storage::BlockDevice& device, const std::string& name) {
+  const storage::Extent whole = storage::WholeDevice(device);
   Ledger ledger;
-  card::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
+  storage::FileReader disk(device, {.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
   AlignedBuffer sector(device.geometry().block_bytes);
   AlignedBuffer scratch(kPieceBytes);
-  auto volume = card::Fat32::Mount(disk, sector.bytes());
+  auto volume = storage::Fat32::Mount(disk, sector.bytes());
   if (!volume) return Failed(name, volume.error());
   const auto same = volume->CompareTables(scratch.bytes());
   if (!same) return Failed(name, same.error());

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/card/gguf.h"
+#include "engine/formats/gguf.h"
 #include "host/cards/card_image.h"
 #include "host/commands/command.h"
 #include "host/devices/faulty_device.h"
@@ -45,8 +45,8 @@ class Opened {
         extent_{.size_bytes = file.size()},
         reader_(faulty_, {.extents = {&extent_, 1}, .size_bytes = file.size()}, ledger_),
         arena_(Region::kSram, memory_) {
-    card::ByteReader bytes(reader_, buffer_);
-    const auto model = card::OpenGguf(bytes, arena_);
+    storage::ByteReader bytes(reader_, buffer_);
+    const auto model = formats::OpenGguf(bytes, arena_);
     EXPECT_TRUE(model) << model.error().what;
     if (model) model_ = *model;
     opened_.file.size_bytes = file.size();
@@ -61,19 +61,19 @@ class Opened {
 
   RamDevice& ram() { return ram_; }
   FaultyDevice& faulty() { return faulty_; }
-  const card::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return model_; }
   const Ledger& ledger() const { return ledger_; }
 
  private:
   RamDevice ram_;
   FaultyDevice faulty_;
-  card::Extent extent_;
+  storage::Extent extent_;
   Ledger ledger_;
-  card::FileReader reader_;
+  storage::FileReader reader_;
   alignas(64) std::array<std::byte, 1 << 16> memory_;
   alignas(64) std::array<std::byte, 4096> buffer_;
   Arena arena_;
-  card::ModelFile model_;
+  formats::ModelFile model_;
   OpenedModel opened_;
 };
 

@@ -322,10 +322,10 @@ struct NamedBuffer {
 // The largest first.
 std::vector<NamedBuffer> BuffersIn(const plan::Plan& plan, Region region) {
   std::vector<NamedBuffer> buffers;
-  for (size_t i = 0; i < plan::kNumBuffers; ++i) {
+  for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = plan.buffers[i];
     if (buffer.bytes == 0 || buffer.region != region) continue;
-    buffers.push_back({i, ArenaBytes(buffer.bytes), plan::BufferName(static_cast<plan::BufferId>(i))});
+    buffers.push_back({i, ArenaBytes(buffer.bytes), BufferName(static_cast<BufferId>(i))});
   }
   std::ranges::sort(buffers, {}, [](const NamedBuffer& b) { return std::pair(UINT64_MAX - b.bytes, b.id); });
   return buffers;

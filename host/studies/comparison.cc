@@ -25,7 +25,7 @@ namespace thimble::host {
 namespace {
 
 constexpr uint32_t kPromptTokens = 16;
-constexpr text::SamplerOptions kLikeliest = {.temperature = 0};
+constexpr head::SamplerOptions kLikeliest = {.temperature = 0};
 
 // A row while it is made.
 struct Variant {

@@ -61,8 +61,8 @@ Expected<JudgedText> InChunks(std::vector<TokenId> ids, uint32_t n_ctx, uint32_t
   }
   const size_t chunks = std::min<size_t>(ids.size() / n_ctx, most_chunks != 0 ? most_chunks : ids.size());
   ids.resize(chunks * n_ctx);
-  const card::TokenizerRef& tokenizer = loaded.model().tokenizer;
-  if (tokenizer.add_bos && tokenizer.bos != card::kNoToken) {
+  const formats::TokenizerRef& tokenizer = loaded.model().tokenizer;
+  if (tokenizer.add_bos && tokenizer.bos != kNoToken) {
     for (size_t at = 0; at < ids.size(); at += n_ctx) ids[at] = tokenizer.bos;
   }
   return JudgedText{.ids = std::move(ids), .n_ctx = n_ctx};
@@ -77,11 +77,11 @@ Expected<std::vector<TokenId>> ReadTokens(const std::string& file, LoadedModel& 
 }
 
 Expected<std::vector<TokenId>> OwnText(LoadedModel& loaded, size_t tokens) {
-  const card::ModelFile& model = loaded.model();
-  text::SamplerOptions sampler = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
+  const formats::ModelFile& model = loaded.model();
+  head::SamplerOptions sampler = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
   const uint32_t length = std::min(kMaxOfOwnText, model.shape.max_position_embeddings);
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, {.n_ctx = length, .head = plan::HeadMode::kFull}, sampler));
-  const TokenId first = model.tokenizer.bos != card::kNoToken ? model.tokenizer.bos : 0;
+  const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
   const auto ends = [&](TokenId id) { return id == model.tokenizer.eos || id == model.tokenizer.bos; };
   Progress progress("write a text", tokens * HeadBytes(loaded));
   std::vector<TokenId> ids;

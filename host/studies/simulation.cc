@@ -19,11 +19,11 @@ Expected<Simulation> Simulate(const SimulationRequest& request) {
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(model, request.card_mode));
 
   Simulation simulation;
-  text::SamplerOptions usual;
+  head::SamplerOptions usual;
   usual.seed = request.run.sampler.seed;
-  text::SamplerOptions greedy = usual;
+  head::SamplerOptions greedy = usual;
   greedy.temperature = 0;
-  for (const text::SamplerOptions& sampler : {request.run.sampler, greedy, usual}) {
+  for (const head::SamplerOptions& sampler : {request.run.sampler, greedy, usual}) {
     const char* const name = SamplerNameOf(sampler);
     if (std::ranges::find(simulation.runs, name, &SampledRun::sampler) != simulation.runs.end()) continue;
     RunRequest run = request.run;

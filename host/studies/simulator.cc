@@ -173,9 +173,9 @@ std::vector<Stage> StagesOf(const Simulated& simulated) {
   return stages;
 }
 
-const char* SamplerNameOf(const text::SamplerOptions& sampler) {
+const char* SamplerNameOf(const head::SamplerOptions& sampler) {
   if (sampler.temperature == 0 && sampler.repeat_penalty == 1) return "greedy";
-  const auto all_but_seed = [](const text::SamplerOptions& s) {
+  const auto all_but_seed = [](const head::SamplerOptions& s) {
     return std::tuple(s.repeat_penalty, s.repeat_last_n, s.top_k, s.top_p, s.min_p, s.temperature);
   };
   return all_but_seed(sampler) == all_but_seed({}) ? "default" : "as given";

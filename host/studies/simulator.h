@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "engine/base/ledger.h"
+#include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
-#include "engine/text/sampler.h"
 #include "host/boards/board_profile.h"
 #include "host/boards/clock.h"
 #include "host/models/loaded_model.h"
@@ -43,7 +43,7 @@ struct Simulated {
 };
 
 // "greedy", "default" or "as given"; static lifetime.
-const char* SamplerNameOf(const text::SamplerOptions& sampler);
+const char* SamplerNameOf(const head::SamplerOptions& sampler);
 
 // A run with one sampler.
 struct SampledRun {

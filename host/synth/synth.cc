@@ -8,6 +8,7 @@
 #include <cmath>
 #include <optional>
 
+#include "engine/formats/model_file.h"
 #include "host/formats/gguf_writer.h"
 #include "host/formats/hf_config.h"
 #include "host/formats/weights.h"

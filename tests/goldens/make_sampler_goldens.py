@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/goldens/sampler_draws.txt: what the sampler must choose, computed from its definition alone.
 
-Everything is done in double, by Python's own arithmetic, from the text of engine/text/sampler.h; nothing is shared with
+Everything is done in double, by Python's own arithmetic, from the text of engine/head/sampler.h; nothing is shared with
 the engine. The generator is checked against the known answers published with Random123 before anything is written.
 
 A draw is left out (written as "-") where rounding could decide it: where two numbers that some step compares are closer

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <bit>
 
-#include "engine/card/flash_writer.h"
+#include "engine/storage/flash_writer.h"
 
 namespace thimble::tests {
 
-OpenModel::OpenModel(card::BlockDevice& device, const Options& options, std::span<const card::Extent> extents)
+OpenModel::OpenModel(storage::BlockDevice& device, const Options& options, std::span<const storage::Extent> extents)
     : extents_(extents.begin(), extents.end()) {
   if (extents_.empty()) extents_.push_back({.size_bytes = device.geometry().size_bytes});
   const Result<void> opened = Open(device, options);
@@ -19,7 +19,7 @@ OpenModel::OpenModel(card::BlockDevice& device, const Options& options, std::spa
   error_.assign(text.data(), FormatError(opened.error(), text));
 }
 
-Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) {
+Result<void> OpenModel::Open(storage::BlockDevice& device, const Options& options) {
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto bytes = static_cast<size_t>(options.board.capacity_bytes[i]);
     memory_[i] = std::make_unique_for_overwrite<std::byte[]>(bytes + kArenaAlign);
@@ -28,33 +28,24 @@ Result<void> OpenModel::Open(card::BlockDevice& device, const Options& options) 
     arenas_[i] = Arena(static_cast<Region>(i), {memory_[i].get() + skip, bytes});
   }
   if (options.flash != nullptr) {
-    arenas_[static_cast<size_t>(Region::kFlash)] = Arena(Region::kFlash, card::FlashArenaMemory(*options.flash));
+    arenas_[static_cast<size_t>(Region::kFlash)] = Arena(Region::kFlash, storage::FlashArenaMemory(*options.flash));
   }
-  const card::Extent& last = extents_.back();
-  reader_ = std::make_unique<card::FileReader>(
-      device, card::FileMap{.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes}, ledger_,
-      &cancel_);
-  THIMBLE_ASSIGN(model_, thimble::OpenModel(*reader_, arenas_, options.folder));
+  const storage::Extent& last = extents_.back();
+  opening_.emplace(arenas_, *options.kernels, ledger_, &cancel_);
+  THIMBLE_TRY(opening_->OpenFile(device, {.extents = extents_, .size_bytes = last.file_offset_bytes + last.size_bytes},
+                                 options.folder));
   plan::PlanOptions plan = options.plan;
   plan.keep_logits = options.keep_logits;
   if (options.index != nullptr) {
     index_extent_ = {.size_bytes = options.index->geometry().size_bytes};
-    index_reader_ = std::make_unique<card::FileReader>(
-        *options.index, card::FileMap{.extents = {&index_extent_, 1}, .size_bytes = index_extent_.size_bytes}, ledger_,
-        &cancel_);
-    THIMBLE_ASSIGN(index_, OpenModelIndex(*reader_, *index_reader_, model_, *options.kernels, arenas_));
+    THIMBLE_TRY(
+        opening_->OpenIndex(*options.index, {.extents = {&index_extent_, 1}, .size_bytes = index_extent_.size_bytes}));
   }
-  const card::Index* const index = index_ ? &*index_ : nullptr;
-  THIMBLE_ASSIGN(plan_, PlanSession(model_, options.board, reader_->block_bytes(), plan, options.sampler, index));
-  THIMBLE_ASSIGN(session_, Session::Open({.model = &model_,
-                                          .plan = &plan_,
-                                          .reader = reader_.get(),
-                                          .kernels = options.kernels,
-                                          .workers = options.workers,
-                                          .index = index,
-                                          .index_reader = index_reader_.get(),
-                                          .flash = options.flash},
-                                         arenas_));
+  THIMBLE_ASSIGN(plan_, opening_->Plan(options.board, plan, options.sampler));
+  SessionParts parts = opening_->PartsFor(plan_);
+  parts.workers = options.workers;
+  parts.flash = options.flash;
+  THIMBLE_ASSIGN(session_, opening_->Start(parts));
   return {};
 }
 

@@ -15,13 +15,14 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
-#include "engine/card/block_device.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/flash.h"
-#include "engine/card/gguf.h"
+#include "engine/formats/gguf.h"
 #include "engine/math/kernels.h"
+#include "engine/opening.h"
 #include "engine/plan/plan.h"
 #include "engine/session.h"
+#include "engine/storage/block_device.h"
+#include "engine/storage/file_reader.h"
+#include "engine/storage/flash.h"
 
 namespace thimble::tests {
 
@@ -34,41 +35,38 @@ class OpenModel {
     bool keep_logits = true;  // whatever the plan says
     const math::Kernels* kernels = &math::BestKernels();
     Workers* workers = nullptr;
-    const card::ModelFolder* folder = nullptr;  // of a tensor folder
-    text::SamplerOptions sampler = {};          // that the plan is for
-    card::BlockDevice* index = nullptr;         // all of it is the model's index
-    card::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
-    std::optional<std::byte> left_over = {};    // what all memory holds before; empty: whatever it does
+    const formats::ModelFolder* folder = nullptr;  // of a tensor folder
+    head::SamplerOptions sampler = {};             // that the plan is for
+    storage::BlockDevice* index = nullptr;         // all of it is the model's index
+    storage::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
+    std::optional<std::byte> left_over = {};       // what all memory holds before; empty: whatever it does
   };
 
   // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is
   // null and error() says why.
-  OpenModel(card::BlockDevice& device, const Options& options, std::span<const card::Extent> extents = {});
+  OpenModel(storage::BlockDevice& device, const Options& options, std::span<const storage::Extent> extents = {});
   OpenModel(const OpenModel&) = delete;
   OpenModel& operator=(const OpenModel&) = delete;
 
   Session* session() { return session_; }
   const std::string& error() const { return error_; }
 
-  const card::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return opening_->model(); }
   const plan::Plan& plan() const { return plan_; }
   Ledger& ledger() { return ledger_; }
   void Cancel() { cancel_ = true; }  // as Ctrl-C does
   Arena& arena(Region region) { return arenas_[static_cast<size_t>(region)]; }
 
  private:
-  Result<void> Open(card::BlockDevice& device, const Options& options);
+  Result<void> Open(storage::BlockDevice& device, const Options& options);
 
   std::array<std::unique_ptr<std::byte[]>, kNumRegions> memory_;
   std::array<Arena, kNumRegions> arenas_;
-  std::vector<card::Extent> extents_;
+  std::vector<storage::Extent> extents_;
   Ledger ledger_;
   std::atomic<bool> cancel_ = false;
-  std::unique_ptr<card::FileReader> reader_;
-  card::ModelFile model_;
-  card::Extent index_extent_;
-  std::unique_ptr<card::FileReader> index_reader_;
-  std::optional<card::Index> index_;
+  storage::Extent index_extent_;
+  std::optional<Opening> opening_;
   plan::Plan plan_;
   Session* session_ = nullptr;
   std::string error_;

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <random>
 
-#include "engine/card/fat32.h"
+#include "engine/storage/fat32.h"
 #include "host/formats/weights.h"
 #include "host/models/screen_builder.h"
 
@@ -94,35 +94,35 @@ ScreenedHead::ScreenedHead(std::span<const float> weights, uint32_t hidden_size,
   index_.screen = screen.info;
 
   std::vector<std::byte> file;
-  const auto put = [&](card::Section id, std::span<const std::byte> bytes) {
+  const auto put = [&](formats::Section id, std::span<const std::byte> bytes) {
     index_.sections[static_cast<size_t>(id)] = {
         .offset = file.size(), .bytes = bytes.size(), .crc = crc32c(0, bytes.data(), bytes.size())};
     file.insert(file.end(), bytes.begin(), bytes.end());
-    file.resize((file.size() + card::kSectionAlign - 1) / card::kSectionAlign * card::kSectionAlign);
+    file.resize((file.size() + formats::kSectionAlign - 1) / formats::kSectionAlign * formats::kSectionAlign);
   };
-  put(card::Section::kVectors, BytesOf(screen.vectors));
+  put(formats::Section::kVectors, BytesOf(screen.vectors));
   const std::vector<std::byte>& first = screen.records[0];
   const size_t group_bytes =
-      size_t{card::GroupRows(screen.info.stages[0].record_bytes)} * screen.info.stages[0].record_bytes;
+      size_t{formats::GroupRows(screen.info.stages[0].record_bytes)} * screen.info.stages[0].record_bytes;
   for (size_t at = 0; at < first.size(); at += group_bytes) {
     groups_.push_back(crc32c(0, &first[at], std::min(group_bytes, first.size() - at)));
   }
-  put(card::Section::kGroupChecks, BytesOf(groups_));
+  put(formats::Section::kGroupChecks, BytesOf(groups_));
   for (uint32_t s = 0; s < screen.info.num_stages; ++s) {
-    put(static_cast<card::Section>(static_cast<uint32_t>(card::Section::kStage0) + s), screen.records[s]);
+    put(static_cast<formats::Section>(static_cast<uint32_t>(formats::Section::kStage0) + s), screen.records[s]);
   }
 
   model_device_ = std::make_unique<host::RamDevice>(model, kBlockBytes);
   index_device_ = std::make_unique<host::RamDevice>(file, kBlockBytes);
-  model_extent_ = card::WholeDevice(*model_device_);
-  index_extent_ = card::WholeDevice(*index_device_);
-  const card::FileMap model_map = {{&model_extent_, 1}, model_extent_.size_bytes};
-  reader_ = std::make_unique<card::FileReader>(*model_device_, model_map, ledger_);
-  scan_reader_ = std::make_unique<card::FileReader>(*model_device_, model_map, scan_ledger_);
-  index_reader_ = std::make_unique<card::FileReader>(
-      *index_device_, card::FileMap{{&index_extent_, 1}, index_extent_.size_bytes}, ledger_);
-  stream_ = std::make_unique<card::TileStream>(*reader_);
-  scan_stream_ = std::make_unique<card::TileStream>(*scan_reader_);
+  model_extent_ = storage::WholeDevice(*model_device_);
+  index_extent_ = storage::WholeDevice(*index_device_);
+  const storage::FileMap model_map = {{&model_extent_, 1}, model_extent_.size_bytes};
+  reader_ = std::make_unique<storage::FileReader>(*model_device_, model_map, ledger_);
+  scan_reader_ = std::make_unique<storage::FileReader>(*model_device_, model_map, scan_ledger_);
+  index_reader_ = std::make_unique<storage::FileReader>(
+      *index_device_, storage::FileMap{{&index_extent_, 1}, index_extent_.size_bytes}, ledger_);
+  stream_ = std::make_unique<stream::TileStream>(*reader_);
+  scan_stream_ = std::make_unique<stream::TileStream>(*scan_reader_);
 
   const head::HeadMemory memory = TakeMemory(options);
   head::HeadParts parts = {.tensor = &tensor_,
@@ -139,7 +139,7 @@ ScreenedHead::ScreenedHead(std::span<const float> weights, uint32_t hidden_size,
   parts.index = &index_;
   parts.index_reader = index_reader_.get();
   screen_ = std::make_unique<head::Head>(parts, memory);
-  card::FlashWriter in_memory;
+  storage::FlashWriter in_memory;
   if (!screen_->Load(in_memory)) std::abort();  // made a moment ago
 }
 
@@ -168,7 +168,7 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   head::HeadMemory memory;
   uint64_t psram_bytes = 0;
   uint64_t flash_bytes = 0;
-  const uint32_t unit = card::GroupRows(index_.screen.stages[0].record_bytes);
+  const uint32_t unit = formats::GroupRows(index_.screen.stages[0].record_bytes);
   for (uint32_t s = 0; s < index_.screen.num_stages; ++s) {
     const uint64_t record_bytes = index_.screen.stages[s].record_bytes;
     const auto take = [&](uint32_t wanted, uint32_t there, uint64_t& taken_bytes) {
@@ -203,13 +203,13 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   return memory;
 }
 
-Result<TokenId> ScreenedHead::Choose(head::Head& head, const float* x, const text::SamplerOptions& sampler,
+Result<TokenId> ScreenedHead::Choose(head::Head& head, const float* x, const head::SamplerOptions& sampler,
                                      uint32_t position, std::span<const TokenId> recent) {
   model_device_->ClearReads();
   index_device_->ClearReads();
-  std::vector<text::Candidate> kept(static_cast<size_t>(text::CandidatesNeeded(sampler, tensor_.rows)));
-  std::vector<TokenId> penalised(static_cast<size_t>(text::PenalisedNeeded(sampler, recent.size())));
-  text::Choice choice(sampler, tensor_.rows, position, recent, kept, penalised);
+  std::vector<head::Candidate> kept(static_cast<size_t>(head::CandidatesNeeded(sampler, tensor_.rows)));
+  std::vector<TokenId> penalised(static_cast<size_t>(head::PenalisedNeeded(sampler, recent.size())));
+  head::TokenChoice choice(sampler, tensor_.rows, position, recent, kept, penalised);
   return head.Choose(x, choice);
 }
 

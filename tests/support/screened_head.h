@@ -12,11 +12,11 @@
 
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
-#include "engine/card/index_file.h"
-#include "engine/card/tile_stream.h"
+#include "engine/formats/index_file.h"
 #include "engine/head/head.h"
+#include "engine/head/sampler.h"
 #include "engine/math/kernels.h"
-#include "engine/text/sampler.h"
+#include "engine/stream/tile_stream.h"
 #include "host/devices/ram_device.h"
 
 namespace thimble::tests {
@@ -56,11 +56,11 @@ class ScreenedHead {
   ScreenedHead& operator=(const ScreenedHead&) = delete;
 
   // The token by the screen, or by a scan of all rows.
-  Result<TokenId> Screened(const float* x, const text::SamplerOptions& sampler, uint32_t position,
+  Result<TokenId> Screened(const float* x, const head::SamplerOptions& sampler, uint32_t position,
                            std::span<const TokenId> recent) {
     return Choose(*screen_, x, sampler, position, recent);
   }
-  Result<TokenId> Scanned(const float* x, const text::SamplerOptions& sampler, uint32_t position,
+  Result<TokenId> Scanned(const float* x, const head::SamplerOptions& sampler, uint32_t position,
                           std::span<const TokenId> recent) {
     return Choose(*scan_, x, sampler, position, recent);
   }
@@ -74,24 +74,24 @@ class ScreenedHead {
     std::byte bytes[512];
   };
 
-  Result<TokenId> Choose(head::Head& head, const float* x, const text::SamplerOptions& sampler, uint32_t position,
+  Result<TokenId> Choose(head::Head& head, const float* x, const head::SamplerOptions& sampler, uint32_t position,
                          std::span<const TokenId> recent);
   std::vector<std::byte> StoreWeights(std::span<const float> weights) const;
   head::HeadMemory TakeMemory(const Options& options);
 
   TensorRef tensor_;
-  card::Index index_;
+  formats::Index index_;
   Ledger ledger_, scan_ledger_;
   std::unique_ptr<host::RamDevice> model_device_, index_device_;
-  card::Extent model_extent_, index_extent_;
-  std::unique_ptr<card::FileReader> reader_, scan_reader_, index_reader_;
-  std::unique_ptr<card::TileStream> stream_, scan_stream_;
+  storage::Extent model_extent_, index_extent_;
+  std::unique_ptr<storage::FileReader> reader_, scan_reader_, index_reader_;
+  std::unique_ptr<stream::TileStream> stream_, scan_stream_;
   std::vector<Block> blocks_;
   std::vector<float> rows_, vectors_, quantized_state_;
   std::vector<math::Q8Block> quantized_;
   std::vector<uint32_t> groups_;
   std::vector<int8_t> codes_;
-  std::vector<text::Bounded> candidates_;
+  std::vector<head::Bounded> candidates_;
   std::vector<std::byte> psram_, flash_;
   std::unique_ptr<head::Head> scan_, screen_;
 };

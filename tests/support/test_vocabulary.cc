@@ -179,11 +179,11 @@ LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64
       memory_(capacity_bytes.value_or(text::Tokenizer::TableBytes(file.ref))),
       arena_(Region::kPsram, memory_.span()) {
   host::RamDevice device(file.bytes);
-  const card::Extent extent{.size_bytes = file.bytes.size()};
+  const storage::Extent extent{.size_bytes = file.bytes.size()};
   Ledger ledger;
-  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
+  storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
   alignas(16) std::array<std::byte, 1024> buffer;
-  card::ByteReader byte_reader(reader, buffer);
+  storage::ByteReader byte_reader(reader, buffer);
   result_ = text::Tokenizer::Load(file.ref, byte_reader, arena_);
 }
 
@@ -198,7 +198,7 @@ std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view t
   return ids;
 }
 
-std::string Decode(const text::Tokenizer& tokenizer, const card::TokenizerRef& ref, std::span<const TokenId> ids,
+std::string Decode(const text::Tokenizer& tokenizer, const formats::TokenizerRef& ref, std::span<const TokenId> ids,
                    bool at_start) {
   const size_t memory_bytes = static_cast<size_t>(text::Detokenizer::MemoryBytes(ref));
   const auto memory = std::make_unique<char[]>(memory_bytes);

@@ -15,8 +15,8 @@
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/gguf.h"
+#include "engine/formats/gguf.h"
+#include "engine/storage/file_reader.h"
 #include "engine/text/tokenizer.h"
 #include "host/devices/ram_device.h"
 
@@ -59,7 +59,7 @@ struct TokenizerFile {
   explicit TokenizerFile(const TestVocabulary& vocabulary);
 
   std::vector<std::byte> bytes;
-  card::TokenizerRef ref;
+  formats::TokenizerRef ref;
 };
 
 // Memory at the boundary of an arena, as little as a sanitizer needs to see each byte too far.
@@ -82,7 +82,7 @@ class AlignedMemory {
 std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos = false);
 
 // What a Detokenizer makes of the ids, with exactly the memory it asks for.
-std::string Decode(const text::Tokenizer& tokenizer, const card::TokenizerRef& ref, std::span<const TokenId> ids,
+std::string Decode(const text::Tokenizer& tokenizer, const formats::TokenizerRef& ref, std::span<const TokenId> ids,
                    bool at_start = true);
 
 // A loaded tokenizer with the memory it lives in.
@@ -95,7 +95,7 @@ class LoadedTokenizer {
   const Result<text::Tokenizer>& result() const { return result_; }
   const text::Tokenizer& tokenizer() const { return *result_; }
   const Arena& arena() const { return arena_; }
-  const card::TokenizerRef& ref() const { return ref_; }
+  const formats::TokenizerRef& ref() const { return ref_; }
 
   std::vector<TokenId> Encode(std::string_view text, bool add_bos = false) const {
     return tests::Encode(*result_, text, add_bos);
@@ -105,7 +105,7 @@ class LoadedTokenizer {
   }
 
  private:
-  card::TokenizerRef ref_;
+  formats::TokenizerRef ref_;
   AlignedMemory memory_;
   Arena arena_;
   Result<text::Tokenizer> result_;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/math/kernels.h"
+#include "host/formats/tokenizer_image_writer.h"
 
 namespace thimble::tests {
 
@@ -21,10 +22,10 @@ uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n) {
   return ~crc;
 }
 
-ImageFile::ImageFile(const card::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer)
-    : ref(tokenizer_ref), image{.offset = 3 * 512, .bytes = tokenizer.ImageBytes()} {
+ImageFile::ImageFile(const formats::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer)
+    : ref(tokenizer_ref), image{.offset = 3 * 512, .bytes = host::TokenizerImageBytes(tokenizer)} {
   bytes.assign(static_cast<size_t>(image.offset + image.bytes) + 100, std::byte{0xEE});
-  tokenizer.WriteImage(image_bytes(), Crc32cOf);
+  host::WriteTokenizerImage(tokenizer, image_bytes(), Crc32cOf);
 }
 
 void ImageFile::FixCrcs() {
@@ -37,11 +38,11 @@ void ImageFile::FixCrcs() {
 LoadedImage::LoadedImage(const ImageFile& file)
     : memory_(text::Tokenizer::TableBytes(file.ref)), arena_(Region::kPsram, memory_.span()) {
   host::RamDevice device(file.bytes);
-  const card::Extent extent{.size_bytes = file.bytes.size()};
+  const storage::Extent extent{.size_bytes = file.bytes.size()};
   Ledger ledger;
-  card::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
+  storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
   alignas(16) std::array<std::byte, 1024> buffer;
-  card::ByteReader byte_reader(reader, buffer);
+  storage::ByteReader byte_reader(reader, buffer);
   result_ = text::Tokenizer::LoadImage(file.ref, byte_reader, file.image, math::BestKernels().crc32c, arena_);
 }
 

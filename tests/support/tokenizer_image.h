@@ -13,8 +13,8 @@
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
 #include "engine/base/ledger.h"
-#include "engine/card/file_reader.h"
-#include "engine/card/model_file.h"
+#include "engine/formats/model_file.h"
+#include "engine/storage/file_reader.h"
 #include "engine/text/tokenizer.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/ram_device.h"
@@ -27,7 +27,7 @@ uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n);
 
 // A file with an image in it and other bytes around.
 struct ImageFile {
-  ImageFile(const card::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer);
+  ImageFile(const formats::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer);
 
   std::span<std::byte> image_bytes() {
     return std::span(bytes).subspan(static_cast<size_t>(image.offset), static_cast<size_t>(image.bytes));
@@ -35,8 +35,8 @@ struct ImageFile {
   // Of every page, after changes.
   void FixCrcs();
 
-  card::TokenizerRef ref;
-  card::SectionRef image;
+  formats::TokenizerRef ref;
+  formats::SectionRef image;
   std::vector<std::byte> bytes;
 };
 
@@ -78,9 +78,9 @@ class OpenedImage {
  private:
   host::RamDevice device_;
   host::FaultyDevice faulty_device_;
-  card::Extent extent_;
+  storage::Extent extent_;
   Ledger ledger_;
-  card::FileReader reader_;
+  storage::FileReader reader_;
   AlignedMemory memory_;
   Result<text::Tokenizer> result_;
 };

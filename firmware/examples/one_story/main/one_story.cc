@@ -10,12 +10,14 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
-#include "engine/card/block_device.h"
-#include "engine/card/fat32.h"
-#include "engine/card/file_reader.h"
+#include "engine/formats/card_models.h"
 #include "engine/generate.h"
 #include "engine/math/kernels.h"
+#include "engine/opening.h"
 #include "engine/session.h"
+#include "engine/storage/block_device.h"
+#include "engine/storage/fat32.h"
+#include "engine/storage/file_reader.h"
 #include "esp_heap_caps.h"
 #include "esp_memory_utils.h"
 #include "sdmmc_cmd.h"
@@ -25,7 +27,7 @@ namespace {
 using namespace thimble;
 
 // The card in slot 1, read sector by sector.
-class Card final : public card::BlockDevice {
+class Card final : public storage::BlockDevice {
  public:
   Result<void> Open() {
     sdmmc_host_t host = SDMMC_HOST_DEFAULT();
@@ -38,11 +40,11 @@ class Card final : public card::BlockDevice {
     return {};
   }
 
-  card::BlockGeometry geometry() const override {
+  storage::BlockGeometry geometry() const override {
     return {.block_bytes = 512, .buffer_align = 16, .size_bytes = uint64_t{512} * card_.csd.capacity};
   }
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override {
-    THIMBLE_TRY(card::CheckRead(geometry(), offset_bytes, dst));
+    THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, dst));
     if (!esp_ptr_dma_capable(dst.data())) {
       return Fail({.code = Code::kInvalidArgument, .what = "the card's DMA cannot write to this memory"});
     }
@@ -86,11 +88,11 @@ struct Program {
   std::array<Arena, kNumRegions> arenas;
   Card card;
   alignas(64) std::array<std::byte, 512> sector;
-  card::Extent whole;
-  std::array<card::Extent, card::kUsualExtents> extents;
+  storage::Extent whole;
+  formats::CardFile file;
   Ledger ledger;
-  std::optional<card::FileReader> disk, reader;
-  card::ModelFile model;
+  std::optional<storage::FileReader> disk;
+  std::optional<Opening> opening;
   plan::Plan plan;
   Terminal terminal;
 
@@ -102,22 +104,15 @@ struct Program {
     for (size_t i = 0; i < kNumRegions; ++i) board.capacity_bytes[i] = arenas[i].capacity_bytes();
 
     THIMBLE_TRY(card.Open());
-    whole = card::WholeDevice(card);
-    disk.emplace(card, card::FileMap{.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
-    THIMBLE_ASSIGN(card::Fat32 volume, card::Fat32::Mount(*disk, sector));
-    card::DirEntry file;
-    THIMBLE_TRY(volume.ListRoot([&](const card::DirEntry& entry) {
-      file = entry;
-      return !std::string_view(entry.name.data()).ends_with(".gguf");
-    }));
-    THIMBLE_ASSIGN(const card::FileMap map, volume.MapFile(file, extents));
+    whole = storage::WholeDevice(card);
+    disk.emplace(card, storage::FileMap{.extents = {&whole, 1}, .size_bytes = whole.size_bytes}, ledger);
+    THIMBLE_ASSIGN(storage::Fat32 volume, storage::Fat32::Mount(*disk, sector));
+    THIMBLE_TRY(formats::FindModelFile(volume, file));
 
-    reader.emplace(card, map, ledger);
-    THIMBLE_ASSIGN(model, OpenModel(*reader, arenas));
-    THIMBLE_ASSIGN(plan, PlanSession(model, board, reader->block_bytes(), {.n_ctx = 256}));
-    THIMBLE_ASSIGN(
-        Session* const session,
-        Session::Open({.model = &model, .plan = &plan, .reader = &*reader, .kernels = &math::BestKernels()}, arenas));
+    opening.emplace(arenas, math::BestKernels(), ledger);
+    THIMBLE_TRY(opening->OpenFile(card, file.map));
+    THIMBLE_ASSIGN(plan, opening->Plan(board, {.n_ctx = 256}));
+    THIMBLE_ASSIGN(Session* const session, opening->Start(plan));
     THIMBLE_ASSIGN(const std::span<const TokenId> prompt, session->Tokenize("Once upon a time"));
     THIMBLE_TRY(session->Prefill(prompt));
     GenerateOptions options;

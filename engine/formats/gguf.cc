@@ -1,0 +1,830 @@
+#include "engine/formats/gguf.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+namespace thimble::formats {
+namespace {
+
+enum ValueType : uint32_t {
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
+};
+
+// Bytes of a value of this type, at least: a string has its length, an array its type and count.
+constexpr std::array<uint8_t, 13> kMinBytes = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
+constexpr uint64_t kMinPairBytes = 8 + 4 + 1;
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
+constexpr int kMaxArrayDepth = 4;
+constexpr uint32_t kMaxDimensions = 4;
+
+constexpr std::string_view kArchitecturePrefix = "llama.";
+
+// ggml's type numbers of what can be run.
+std::optional<DType> StoredType(uint32_t ggml_type) {
+  switch (ggml_type) {
+    case 0:
+      return DType::kF32;
+    case 1:
+      return DType::kF16;
+    case 8:
+      return DType::kQ8_0;
+    case 30:
+      return DType::kBF16;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::string_view GgmlTypeName(uint32_t type) {
+  // By type number; "-" is a number that no type has.
+  std::string_view names =
+      "F32 F16 Q4_0 Q4_1 Q4_2 Q4_3 Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S "
+      "IQ4_NL "
+      "IQ3_S IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 - - - TQ1_0 TQ2_0 - - - MXFP4 ";
+  for (; !names.empty(); --type) {
+    const size_t end = names.find(' ');
+    if (type == 0 && names[0] != '-') return names.substr(0, end);
+    if (type == 0) break;
+    names.remove_prefix(end + 1);
+  }
+  return "a type that is not known here";
+}
+
+// A short string value; a longer one is cut and equals nothing.
+struct Text {
+  std::array<char, 48> chars = {};
+  size_t size = 0;
+  bool cut = false;
+  std::string_view view() const { return {chars.data(), size}; }
+  bool operator==(std::string_view other) const { return !cut && view() == other; }
+};
+
+// What the keys say; absent until a key says it.
+struct Keys {
+  std::optional<Text> architecture, file_type, tokenizer_model, rope_scaling_type;
+  std::optional<uint64_t> alignment, split_count;
+  std::optional<uint64_t> vocab_size, context_length, embedding_length, block_count, feed_forward_length, head_count,
+      head_count_kv, key_length, value_length, rope_dimension_count;
+  std::optional<double> rms_epsilon, rope_freq_base, rope_scaling_factor, rope_scale_linear, rope_attn_factor;
+  std::optional<uint64_t> bos, eos, unk;
+  std::optional<bool> causal, add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+};
+
+template <class T>
+struct KeyOf {
+  std::string_view name;
+  std::optional<T> Keys::* value;
+};
+
+constexpr std::string_view kAlignment = "general.alignment";
+constexpr std::string_view kVocabSizeKey = "llama.vocab_size";
+constexpr std::string_view kContextLength = "llama.context_length";
+constexpr std::string_view kEmbeddingLength = "llama.embedding_length";
+constexpr std::string_view kBlockCount = "llama.block_count";
+constexpr std::string_view kFeedForwardLength = "llama.feed_forward_length";
+constexpr std::string_view kHeadCount = "llama.attention.head_count";
+constexpr std::string_view kHeadCountKv = "llama.attention.head_count_kv";
+constexpr std::string_view kKeyLength = "llama.attention.key_length";
+constexpr std::string_view kValueLength = "llama.attention.value_length";
+constexpr std::string_view kRmsEpsilon = "llama.attention.layer_norm_rms_epsilon";
+constexpr std::string_view kRopeDimensionCount = "llama.rope.dimension_count";
+constexpr std::string_view kRopeFreqBase = "llama.rope.freq_base";
+constexpr std::string_view kRopeScalingType = "llama.rope.scaling.type";
+constexpr std::string_view kRopeScalingFactor = "llama.rope.scaling.factor";
+constexpr std::string_view kRopeScaleLinear = "llama.rope.scale_linear";
+constexpr std::string_view kRopeAttnFactor = "llama.rope.scaling.attn_factor";
+constexpr std::string_view kCausal = "llama.attention.causal";
+constexpr std::string_view kTokenizerModel = "tokenizer.ggml.model";
+constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
+constexpr std::string_view kScores = "tokenizer.ggml.scores";
+constexpr std::string_view kTokenTypes = "tokenizer.ggml.token_type";
+constexpr std::string_view kBos = "tokenizer.ggml.bos_token_id";
+constexpr std::string_view kEos = "tokenizer.ggml.eos_token_id";
+constexpr std::string_view kUnk = "tokenizer.ggml.unknown_token_id";
+constexpr std::string_view kAddEos = "tokenizer.ggml.add_eos_token";
+constexpr std::string_view kRemoveExtraWhitespaces = "tokenizer.ggml.remove_extra_whitespaces";
+
+constexpr KeyOf<Text> kTextKeys[] = {
+    {"general.architecture", &Keys::architecture},
+    {"general.type", &Keys::file_type},
+    {kTokenizerModel, &Keys::tokenizer_model},
+    {kRopeScalingType, &Keys::rope_scaling_type},
+};
+constexpr KeyOf<uint64_t> kIntegerKeys[] = {
+    {kAlignment, &Keys::alignment},
+    {"split.count", &Keys::split_count},
+    {kVocabSizeKey, &Keys::vocab_size},
+    {kContextLength, &Keys::context_length},
+    {kEmbeddingLength, &Keys::embedding_length},
+    {kBlockCount, &Keys::block_count},
+    {kFeedForwardLength, &Keys::feed_forward_length},
+    {kHeadCount, &Keys::head_count},
+    {kHeadCountKv, &Keys::head_count_kv},
+    {kKeyLength, &Keys::key_length},
+    {kValueLength, &Keys::value_length},
+    {kRopeDimensionCount, &Keys::rope_dimension_count},
+    {kBos, &Keys::bos},
+    {kEos, &Keys::eos},
+    {kUnk, &Keys::unk},
+};
+constexpr KeyOf<double> kNumberKeys[] = {
+    {kRmsEpsilon, &Keys::rms_epsilon},
+    {kRopeFreqBase, &Keys::rope_freq_base},
+    {kRopeScalingFactor, &Keys::rope_scaling_factor},
+    {kRopeScaleLinear, &Keys::rope_scale_linear},
+    {kRopeAttnFactor, &Keys::rope_attn_factor},
+};
+constexpr KeyOf<bool> kBoolKeys[] = {
+    {kCausal, &Keys::causal},
+    {"tokenizer.ggml.add_bos_token", &Keys::add_bos},
+    {kAddEos, &Keys::add_eos},
+    {"tokenizer.ggml.add_space_prefix", &Keys::add_space_prefix},
+    {kRemoveExtraWhitespaces, &Keys::remove_extra_whitespaces},
+};
+// Keys of the architecture that have no part in a plain Llama's numbers, whatever they hold.
+constexpr std::string_view kHarmlessKeys[] = {
+    "llama.tensor_data_layout",
+    "llama.attention.layer_norm_epsilon",
+    "llama.rope.scaling.original_context_length",
+    "llama.rope.scaling.finetuned",
+    "llama.rope.scaling.yarn_log_multiplier",
+    "llama.rope.scaling.yarn_ext_factor",
+    "llama.rope.scaling.yarn_attn_factor",
+    "llama.rope.scaling.yarn_beta_fast",
+    "llama.rope.scaling.yarn_beta_slow",
+};
+
+// An array of the tokenizer.
+struct ArrayRef {
+  bool present = false;
+  uint64_t count = 0;
+  uint64_t offset = 0;  // of the first element
+};
+
+// A number of any type. `integer` is not negative; `negative` and fractions have no `integer`.
+struct Scalar {
+  double number = 0;
+  std::optional<uint64_t> integer;
+};
+
+template <class T>
+Scalar ScalarOf(T value) {
+  Scalar scalar = {.number = static_cast<double>(value), .integer = {}};
+  if constexpr (std::is_integral_v<T>) {
+    if (value >= 0) scalar.integer = static_cast<uint64_t>(value);
+  }
+  return scalar;
+}
+
+std::unexpected<Error> FailKey(Code code, const char* what, std::string_view key, uint64_t have = 0,
+                               uint64_t need = 0) {
+  return Fail(Error{.code = code, .what = what, .have = have, .need = need}.Named(key));
+}
+
+class Parser {
+ public:
+  explicit Parser(storage::ByteReader& reader) : reader_(reader) {}
+
+  Result<ModelFile> Parse(Arena& arena);
+
+ private:
+  Result<void> ReadHeader();
+  Result<void> ReadPair();
+  Result<void> ReadTensor(std::span<TensorRef> tensors);
+  Result<void> CheckKeys();
+  Result<void> CheckRope();
+  Result<void> MakeShape();
+  Result<void> MakeTokenizer();
+
+  Result<uint32_t> ReadType();
+  Result<uint64_t> ReadCount(uint64_t least_bytes, const char* what);
+  Result<Text> ReadText();
+  Result<Scalar> ReadScalar(uint32_t type);
+  Result<void> ReadArrayHead(uint32_t& element_type, uint64_t& count);
+  Result<void> SkipValue(uint32_t type, int depth);
+  Result<void> ReadTokens(uint32_t type);
+  Result<void> ReadTokenNumbers(uint32_t type, std::string_view key, uint32_t element, uint32_t other, ArrayRef& array);
+  Result<void> ReadInteger(uint32_t type, std::string_view key, uint64_t& value);
+  Result<void> CheckNeutral(uint32_t type, std::string_view key);
+
+  Error At(Code code, const char* what) const { return {.code = code, .what = what, .offset = reader_.offset_bytes()}; }
+
+  storage::ByteReader& reader_;
+  uint64_t tensor_count_ = 0;
+  uint64_t pair_count_ = 0;
+  uint64_t data_offset_ = 0;
+  uint64_t alignment_ = 32;
+  Keys keys_;
+  bool has_tokenizer_ = false;
+  ArrayRef tokens_, scores_, token_types_;
+  ModelShape shape_;
+  TokenizerRef tokenizer_;
+};
+
+Result<ModelFile> Parser::Parse(Arena& arena) {
+  THIMBLE_TRY(ReadHeader());
+  for (uint64_t i = 0; i < pair_count_; ++i) THIMBLE_TRY(ReadPair());
+  THIMBLE_TRY(CheckKeys());
+  THIMBLE_TRY(MakeShape());
+  THIMBLE_TRY(CheckRope());
+  THIMBLE_TRY(MakeTokenizer());
+
+  // Single tensors are missed by name below; this keeps a wrong layer count from asking for memory.
+  if (tensor_count_ + kTensorsPerLayer < TensorCount(shape_)) {
+    return FailKey(Code::kCorrupt, "the file has {have} tensors, too few for the {need} layers of {name}", kBlockCount,
+                   tensor_count_, shape_.num_hidden_layers);
+  }
+  THIMBLE_ASSIGN(const std::span<TensorRef> tensors, arena.Take<TensorRef>(TensorCount(shape_)));
+  for (uint64_t i = 0; i < tensor_count_; ++i) THIMBLE_TRY(ReadTensor(tensors));
+  data_offset_ = (reader_.offset_bytes() + alignment_ - 1) / alignment_ * alignment_;
+
+  bool tied = false;
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    TensorRef& tensor = tensors[i];
+    const TensorId id = TensorIdAt(i);
+    if (tensor.id.kind == TensorKind::kNone) {
+      if (id.kind != TensorKind::kLmHead) {
+        return Fail({.code = Code::kNotFound, .what = "tensor {tensor} is missing", .tensor = id});
+      }
+      tied = true;
+      continue;
+    }
+    const uint64_t file_size = reader_.offset_bytes() + reader_.left_bytes();
+    const uint64_t room = file_size > data_offset_ ? file_size - data_offset_ : 0;
+    if (tensor.offset > room || tensor.size_bytes() > room - tensor.offset) {
+      return Fail({.code = Code::kCorrupt,
+                   .what =
+                       "tensor {tensor} does not lie inside the file: it needs {need} bytes at byte {offset} of the "
+                       "tensor data, which has {have} bytes; the file may be cut off",
+                   .tensor = id,
+                   .offset = tensor.offset,
+                   .have = room,
+                   .need = tensor.size_bytes()});
+    }
+    tensor.offset += data_offset_;
+  }
+  if (tied) {
+    TensorRef& head = tensors[TensorIndex({TensorKind::kLmHead, 0})];
+    head = tensors[TensorIndex({TensorKind::kTokenEmbd, 0})];
+    head.id.kind = TensorKind::kLmHead;
+  }
+  return ModelFile{.shape = shape_,
+                   .tokenizer = tokenizer_,
+                   .tensors = tensors,
+                   .tied = tied,
+                   .metadata = {{{0, data_offset_}, {}}}};
+}
+
+Result<void> Parser::ReadHeader() {
+  THIMBLE_TRY(reader_.Seek(0));
+  std::array<char, 4> magic = {};
+  if (reader_.left_bytes() >= magic.size()) THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(magic))));
+  if (std::string_view(magic.data(), magic.size()) != "GGUF") {
+    return Fail(
+        {.code = Code::kUnsupported, .what = "this is not a GGUF file: it does not begin with the letters GGUF"});
+  }
+  THIMBLE_ASSIGN(const uint32_t version, reader_.ReadLittleEndian<uint32_t>());
+  if (version != 0 && version % 0x10000 == 0) {
+    return Fail(
+        {.code = Code::kUnsupported,
+         .what = "this GGUF file is big-endian; convert it to little-endian (gguf_convert_endian.py of llama.cpp)"});
+  }
+  if (version != 2 && version != 3) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "this is a GGUF file of version {have}; versions 2 and 3 can be read",
+                 .have = version});
+  }
+  THIMBLE_ASSIGN(tensor_count_, reader_.ReadLittleEndian<uint64_t>());
+  THIMBLE_ASSIGN(pair_count_, reader_.ReadLittleEndian<uint64_t>());
+  if (tensor_count_ > reader_.left_bytes() / kMinTensorBytes) {
+    Error error = At(Code::kCorrupt, "the header announces {have} tensors, more than the file has room for");
+    error.have = tensor_count_;
+    return Fail(error);
+  }
+  if (pair_count_ > reader_.left_bytes() / kMinPairBytes) {
+    Error error = At(Code::kCorrupt, "the header announces {have} metadata keys, more than the file has room for");
+    error.have = pair_count_;
+    return Fail(error);
+  }
+  return {};
+}
+
+Result<void> Parser::ReadPair() {
+  THIMBLE_ASSIGN(const uint64_t key_size, ReadCount(1, "a metadata key at byte {offset} is {have} bytes long"));
+  std::array<char, 96> key_chars = {};
+  const size_t kept = static_cast<size_t>(std::min<uint64_t>(key_size, key_chars.size()));
+  THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(key_chars).first(kept))));
+  THIMBLE_TRY(reader_.Skip(key_size - kept));
+  const std::string_view key(key_chars.data(), kept);
+  THIMBLE_ASSIGN(const uint32_t type, ReadType());
+
+  const auto doubled = [&] { return FailKey(Code::kCorrupt, "metadata key {name} is there twice", key); };
+  // A key that was cut is longer than any of ours, so that it matches none.
+  for (const auto& known : kTextKeys) {
+    if (known.name != key) continue;
+    if (keys_.*known.value) return doubled();
+    if (type != kString) return FailKey(Code::kCorrupt, "metadata key {name} is not a string", key);
+    THIMBLE_ASSIGN(keys_.*known.value, ReadText());
+    return {};
+  }
+  for (const auto& known : kIntegerKeys) {
+    if (known.name != key) continue;
+    if (keys_.*known.value) return doubled();
+    uint64_t value = 0;
+    THIMBLE_TRY(ReadInteger(type, key, value));
+    keys_.*known.value = value;
+    return {};
+  }
+  for (const auto& known : kNumberKeys) {
+    if (known.name != key) continue;
+    if (keys_.*known.value) return doubled();
+    if (type == kString || type == kArray || type == kBool) {
+      return FailKey(Code::kCorrupt, "metadata key {name} is not a number", key);
+    }
+    THIMBLE_ASSIGN(const Scalar scalar, ReadScalar(type));
+    keys_.*known.value = scalar.number;
+    return {};
+  }
+  for (const auto& known : kBoolKeys) {
+    if (known.name != key) continue;
+    if (keys_.*known.value) return doubled();
+    if (type != kBool) return FailKey(Code::kCorrupt, "metadata key {name} is not true or false", key);
+    THIMBLE_ASSIGN(const Scalar scalar, ReadScalar(type));
+    keys_.*known.value = scalar.number != 0;
+    return {};
+  }
+  if (key == kTokens) return tokens_.present ? doubled() : ReadTokens(type);
+  if (key == kScores) {
+    return scores_.present ? doubled() : ReadTokenNumbers(type, key, kFloat32, kFloat32, scores_);
+  }
+  if (key == kTokenTypes) {
+    return token_types_.present ? doubled() : ReadTokenNumbers(type, key, kInt32, kUint32, token_types_);
+  }
+  if (key.starts_with(kArchitecturePrefix) &&
+      std::find(std::begin(kHarmlessKeys), std::end(kHarmlessKeys), key) == std::end(kHarmlessKeys)) {
+    return CheckNeutral(type, key);
+  }
+  return SkipValue(type, 0);
+}
+
+Result<uint32_t> Parser::ReadType() {
+  THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
+  if (type < kMinBytes.size()) return type;
+  Error error = At(Code::kCorrupt, "metadata value type {have} before byte {offset} does not exist");
+  error.have = type;
+  return Fail(error);
+}
+
+// A count of things of which each takes at least `least_bytes` of the file.
+Result<uint64_t> Parser::ReadCount(uint64_t least_bytes, const char* what) {
+  THIMBLE_ASSIGN(const uint64_t count, reader_.ReadLittleEndian<uint64_t>());
+  if (count <= reader_.left_bytes() / least_bytes) return count;
+  Error error = At(Code::kCorrupt, what);
+  error.have = count;
+  return Fail(error);
+}
+
+Result<Text> Parser::ReadText() {
+  THIMBLE_ASSIGN(const uint64_t size,
+                 ReadCount(1, "a string of {have} bytes at byte {offset} is longer than the file"));
+  Text text;
+  text.size = static_cast<size_t>(std::min<uint64_t>(size, text.chars.size()));
+  text.cut = text.size != size;
+  THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(text.chars).first(text.size))));
+  THIMBLE_TRY(reader_.Skip(size - text.size));
+  return text;
+}
+
+Result<Scalar> Parser::ReadScalar(uint32_t type) {
+  const auto read = [&]<class T>(T) -> Result<Scalar> {
+    THIMBLE_ASSIGN(const T value, reader_.ReadLittleEndian<T>());
+    return ScalarOf(value);
+  };
+  switch (type) {
+    case kUint8:
+      return read(uint8_t{});
+    case kInt8:
+      return read(int8_t{});
+    case kUint16:
+      return read(uint16_t{});
+    case kInt16:
+      return read(int16_t{});
+    case kUint32:
+      return read(uint32_t{});
+    case kInt32:
+      return read(int32_t{});
+    case kFloat32:
+      return read(float{});
+    case kUint64:
+      return read(uint64_t{});
+    case kInt64:
+      return read(int64_t{});
+    case kFloat64:
+      return read(double{});
+    default: {
+      THIMBLE_ASSIGN(const Scalar scalar, read(uint8_t{}));
+      if (scalar.number > 1) return Fail(At(Code::kCorrupt, "a true-or-false value before byte {offset} is neither"));
+      return scalar;
+    }
+  }
+}
+
+Result<void> Parser::ReadArrayHead(uint32_t& element_type, uint64_t& count) {
+  THIMBLE_ASSIGN(element_type, ReadType());
+  THIMBLE_ASSIGN(count, ReadCount(kMinBytes[element_type],
+                                  "an array of {have} elements at byte {offset} is longer than the file"));
+  return {};
+}
+
+Result<void> Parser::SkipValue(uint32_t type, int depth) {
+  if (type == kString) {
+    THIMBLE_ASSIGN(const uint64_t size,
+                   ReadCount(1, "a string of {have} bytes at byte {offset} is longer than the file"));
+    return reader_.Skip(size);
+  }
+  if (type != kArray) return reader_.Skip(kMinBytes[type]);
+  if (depth == kMaxArrayDepth) return Fail(At(Code::kUnsupported, "arrays are nested too deeply at byte {offset}"));
+  uint32_t element_type = 0;
+  uint64_t count = 0;
+  THIMBLE_TRY(ReadArrayHead(element_type, count));
+  if (element_type != kString && element_type != kArray) return reader_.Skip(count * kMinBytes[element_type]);
+  for (uint64_t i = 0; i < count; ++i) THIMBLE_TRY(SkipValue(element_type, depth + 1));
+  return {};
+}
+
+// One integer of any type, or an array of them, one for each layer, that are all the same.
+Result<void> Parser::ReadInteger(uint32_t type, std::string_view key, uint64_t& value) {
+  const bool is_array = type == kArray;
+  uint64_t count = 1;
+  if (is_array) THIMBLE_TRY(ReadArrayHead(type, count));
+  const bool is_integer =
+      type != kString && type != kArray && type != kBool && type != kFloat32 && type != kFloat64 && count != 0;
+  if (!is_integer) return FailKey(Code::kCorrupt, "metadata key {name} is not a whole number", key);
+  for (uint64_t i = 0; i < count; ++i) {
+    THIMBLE_ASSIGN(const Scalar scalar, ReadScalar(type));
+    // Tokens that do not exist are sometimes written as -1.
+    if (!scalar.integer && type == kInt32 && scalar.number == -1) {
+      value = kNoToken;
+      continue;
+    }
+    if (!scalar.integer) return FailKey(Code::kCorrupt, "metadata key {name} is negative", key);
+    if (i != 0 && *scalar.integer != value) {
+      return FailKey(Code::kUnsupported, "metadata key {name} differs from layer to layer, which is not supported",
+                     key);
+    }
+    value = *scalar.integer;
+  }
+  return {};
+}
+
+// A key of the architecture that is not known here may stay only if it is zero or false: switched off.
+Result<void> Parser::CheckNeutral(uint32_t type, std::string_view key) {
+  if (type != kString && type != kArray) {
+    THIMBLE_ASSIGN(const Scalar scalar, ReadScalar(type));
+    if (scalar.number == 0) return {};
+  }
+  return FailKey(Code::kUnsupported,
+                 "the model sets {name}, which this engine does not support: its numbers would not be the model's",
+                 key);
+}
+
+Result<void> Parser::ReadTokens(uint32_t type) {
+  uint32_t element_type = 0;
+  if (type == kArray) THIMBLE_TRY(ReadArrayHead(element_type, tokens_.count));
+  if (element_type != kString)
+    return FailKey(Code::kCorrupt, "metadata key {name} is not an array of strings", kTokens);
+  tokens_.present = true;
+  tokens_.offset = reader_.offset_bytes();
+  for (uint64_t i = 0; i < tokens_.count; ++i) {
+    THIMBLE_ASSIGN(const uint64_t size,
+                   ReadCount(1, "a token of {have} bytes at byte {offset} is longer than the file"));
+    if (size > std::numeric_limits<uint32_t>::max()) {
+      return FailKey(Code::kUnsupported, "a token of {name} has {have} bytes", kTokens, size);
+    }
+    THIMBLE_TRY(reader_.Skip(size));
+    tokenizer_.tokens_bytes += size;
+    tokenizer_.longest_token_bytes = std::max(tokenizer_.longest_token_bytes, static_cast<uint32_t>(size));
+  }
+  return {};
+}
+
+Result<void> Parser::ReadTokenNumbers(uint32_t type, std::string_view key, uint32_t element, uint32_t other,
+                                      ArrayRef& array) {
+  uint32_t element_type = kString;
+  if (type == kArray) THIMBLE_TRY(ReadArrayHead(element_type, array.count));
+  if (element_type != element && element_type != other) {
+    return FailKey(Code::kCorrupt, "metadata key {name} is not an array of numbers of 32 bits", key);
+  }
+  array.present = true;
+  array.offset = reader_.offset_bytes();
+  return reader_.Skip(array.count * 4);
+}
+
+Result<void> Parser::CheckKeys() {
+  if (keys_.split_count.value_or(1) > 1) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "this file is one of {have} parts of a model; merge them first (llama-gguf-split --merge)",
+                 .have = *keys_.split_count});
+  }
+  if (!keys_.architecture) return FailKey(Code::kNotFound, "metadata key {name} is missing", "general.architecture");
+  if (*keys_.architecture != "llama") {
+    return FailKey(Code::kUnsupported, "the model's architecture is {name}; only llama can be run",
+                   keys_.architecture->view());
+  }
+  if (keys_.file_type && *keys_.file_type != "model") {
+    return FailKey(Code::kUnsupported, "the file holds no model: its general.type is {name}", keys_.file_type->view());
+  }
+  if (!keys_.causal.value_or(true)) {
+    return FailKey(Code::kUnsupported, "{name} is false; only causal models can be run", kCausal);
+  }
+  has_tokenizer_ = keys_.tokenizer_model && *keys_.tokenizer_model != "none" && *keys_.tokenizer_model != "no_vocab";
+  if (has_tokenizer_ && *keys_.tokenizer_model != "llama") {
+    return FailKey(Code::kUnsupported,
+                   "the model's tokenizer is of type {name}; only SentencePiece BPE (type llama) is supported",
+                   keys_.tokenizer_model->view());
+  }
+  alignment_ = keys_.alignment.value_or(32);
+  if (!std::has_single_bit(alignment_) || alignment_ < 8 || alignment_ > uint64_t{1} << 31) {
+    return FailKey(Code::kCorrupt, "{name} is {have}; it must be a power of two from 8 up", kAlignment, alignment_);
+  }
+  return {};
+}
+
+Result<void> Parser::MakeShape() {
+  struct Bound {
+    std::string_view key;
+    std::optional<uint64_t> value;
+    uint64_t max;
+    uint32_t ModelShape::* field;
+  };
+  const std::optional<uint64_t> vocab_size =
+      !keys_.vocab_size && has_tokenizer_ && tokens_.present ? std::optional(tokens_.count) : keys_.vocab_size;
+  const Bound bounds[] = {
+      {kEmbeddingLength, keys_.embedding_length, kMaxWidth, &ModelShape::hidden_size},
+      {kFeedForwardLength, keys_.feed_forward_length, kMaxWidth, &ModelShape::intermediate_size},
+      {kBlockCount, keys_.block_count, kMaxLayers, &ModelShape::num_hidden_layers},
+      {kHeadCount, keys_.head_count, kMaxWidth, &ModelShape::num_attention_heads},
+      {kHeadCountKv, keys_.head_count_kv ? keys_.head_count_kv : keys_.head_count, kMaxWidth,
+       &ModelShape::num_key_value_heads},
+      {kContextLength, keys_.context_length, kMaxContext, &ModelShape::max_position_embeddings},
+      {kVocabSizeKey, vocab_size, kMaxWidth, &ModelShape::vocab_size},
+  };
+  for (const Bound& bound : bounds) {
+    if (!bound.value) return FailKey(Code::kNotFound, "metadata key {name} is missing", bound.key);
+    if (*bound.value == 0 || *bound.value > bound.max) {
+      return FailKey(Code::kCorrupt, "{name} is {have}; it must lie between 1 and {need}", bound.key, *bound.value,
+                     bound.max);
+    }
+    shape_.*bound.field = static_cast<uint32_t>(*bound.value);
+  }
+  const uint64_t head_dim = keys_.key_length.value_or(shape_.hidden_size / shape_.num_attention_heads);
+  shape_.head_dim = static_cast<uint32_t>(std::min<uint64_t>(head_dim, std::numeric_limits<uint32_t>::max()));
+  switch (CheckShape(shape_, keys_.key_length.has_value())) {
+    case ShapeFault::kNone:
+      break;
+    case ShapeFault::kKeyValueHeads:
+      return FailKey(Code::kCorrupt,
+                     "{name} is {have}, which does not divide the {need} heads of llama.attention.head_count",
+                     kHeadCountKv, shape_.num_key_value_heads, shape_.num_attention_heads);
+    case ShapeFault::kHiddenSize:
+      return FailKey(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
+                     kEmbeddingLength, shape_.hidden_size, shape_.num_attention_heads);
+    case ShapeFault::kHeadDim:
+    case ShapeFault::kAllHeads:
+      return FailKey(
+          Code::kCorrupt,
+          "heads have {have} elements ({name}, or embedding_length over head_count); it must be an even number, "
+          "and all heads together at most {need}",
+          kKeyLength, head_dim, kMaxWidth);
+  }
+  if (keys_.value_length.value_or(head_dim) != head_dim) {
+    return FailKey(Code::kUnsupported, "{name} is {have}, which differs from the {need} elements of a key",
+                   kValueLength, *keys_.value_length, head_dim);
+  }
+
+  const auto positive = [](double value) {
+    return value >= double{std::numeric_limits<float>::min()} && value <= double{std::numeric_limits<float>::max()};
+  };
+  if (!keys_.rms_epsilon) return FailKey(Code::kNotFound, "metadata key {name} is missing", kRmsEpsilon);
+  if (!positive(*keys_.rms_epsilon)) {
+    return FailKey(Code::kCorrupt, "{name} must be a positive number that fits a float32", kRmsEpsilon);
+  }
+  shape_.rms_norm_eps = static_cast<float>(*keys_.rms_epsilon);
+  const double theta = keys_.rope_freq_base.value_or(10000.0);
+  if (!positive(theta)) {
+    return FailKey(Code::kCorrupt, "{name} must be a positive number that fits a float32", kRopeFreqBase);
+  }
+  shape_.rope_theta = static_cast<float>(theta);
+  return {};
+}
+
+Result<void> Parser::CheckRope() {
+  if (keys_.rope_dimension_count.value_or(shape_.head_dim) != shape_.head_dim) {
+    return FailKey(Code::kUnsupported,
+                   "{name} is {have}: only models that rotate all {need} elements of a head can be run",
+                   kRopeDimensionCount, *keys_.rope_dimension_count, shape_.head_dim);
+  }
+  constexpr const char* kScaled = "the model scales its rotary positions ({name}), which is not supported";
+  if (keys_.rope_attn_factor && *keys_.rope_attn_factor != 1 && *keys_.rope_attn_factor != 0) {
+    return FailKey(Code::kUnsupported, kScaled, kRopeAttnFactor);
+  }
+  if (keys_.rope_scaling_type && *keys_.rope_scaling_type == "none") return {};
+  if (keys_.rope_scaling_type && *keys_.rope_scaling_type != "linear") {
+    return FailKey(Code::kUnsupported, "the model scales its rotary positions (type {name}), which is not supported",
+                   keys_.rope_scaling_type->view());
+  }
+  // A factor of 0 means that there is none.
+  for (const auto& [key, factor] : {std::pair(kRopeScalingFactor, keys_.rope_scaling_factor),
+                                    std::pair(kRopeScaleLinear, keys_.rope_scale_linear)}) {
+    if (factor && *factor != 1 && *factor != 0) return FailKey(Code::kUnsupported, kScaled, key);
+  }
+  return {};
+}
+
+Result<void> Parser::MakeTokenizer() {
+  const uint64_t vocab_size = shape_.vocab_size;
+  if (!has_tokenizer_) {
+    tokenizer_ = {};
+  } else {
+    tokenizer_.present = true;
+    for (const auto& [key, array] :
+         {std::pair(kTokens, &tokens_), std::pair(kScores, &scores_), std::pair(kTokenTypes, &token_types_)}) {
+      if (!array->present) return FailKey(Code::kNotFound, "metadata key {name} is missing", key);
+      if (array->count != vocab_size) {
+        return FailKey(Code::kCorrupt, "{name} has {have} elements, but the vocabulary has {need} tokens", key,
+                       array->count, vocab_size);
+      }
+    }
+    if (keys_.remove_extra_whitespaces.value_or(false)) {
+      return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kRemoveExtraWhitespaces);
+    }
+    if (keys_.add_eos.value_or(false)) {
+      return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kAddEos);
+    }
+    tokenizer_.num_tokens = static_cast<uint32_t>(vocab_size);
+    tokenizer_.tokens_offset = tokens_.offset;
+    tokenizer_.scores_offset = scores_.offset;
+    tokenizer_.types_offset = token_types_.offset;
+    tokenizer_.add_bos = keys_.add_bos.value_or(true);
+    tokenizer_.add_space_prefix = keys_.add_space_prefix.value_or(true);
+  }
+
+  // The ids that a SentencePiece model has unless it says otherwise.
+  struct Special {
+    std::string_view key;
+    std::optional<uint64_t> value;
+    TokenId usual;
+    TokenId TokenizerRef::* field;
+  };
+  const Special specials[] = {{kBos, keys_.bos, 1, &TokenizerRef::bos},
+                              {kEos, keys_.eos, 2, &TokenizerRef::eos},
+                              {kUnk, keys_.unk, 0, &TokenizerRef::unk}};
+  for (const Special& special : specials) {
+    if (!special.value) {
+      if (tokenizer_.present && special.usual < vocab_size) tokenizer_.*special.field = special.usual;
+      continue;
+    }
+    if (*special.value == kNoToken) continue;
+    if (*special.value >= vocab_size) {
+      return FailKey(Code::kCorrupt, "{name} is {have}, but the vocabulary has {need} tokens", special.key,
+                     *special.value, vocab_size);
+    }
+    tokenizer_.*special.field = static_cast<TokenId>(*special.value);
+  }
+  return {};
+}
+
+// The tensor that has this name in a plain Llama model; kNone if there is no such tensor.
+TensorId FindTensor(std::string_view name) {
+  uint64_t layer = 0;
+  if (name.starts_with("blk.")) {
+    const std::string_view digits = name.substr(4, name.find('.', 4) - 4);
+    if (digits.empty() || digits.size() > 5) return {};
+    for (char c : digits) {
+      if (c < '0' || c > '9') return {};
+      layer = layer * 10 + static_cast<uint64_t>(c - '0');
+    }
+    if (layer >= kMaxLayers) return {};
+  }
+  const uint32_t first = layer == 0 ? 0 : kTensorsOutsideLayers;
+  for (uint32_t i = first; i < kTensorsOutsideLayers + kTensorsPerLayer; ++i) {
+    TensorId id = TensorIdAt(i);
+    id.layer = static_cast<uint16_t>(layer);
+    char expected[48];
+    if (name == std::string_view(expected, FormatTensorName(id, expected))) return id;
+  }
+  return {};
+}
+
+Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
+  THIMBLE_ASSIGN(const Text name, ReadText());
+  const TensorId id = name.cut ? TensorId{} : FindTensor(name.view());
+  if (id.kind == TensorKind::kNone) {
+    const std::string_view text = name.view();
+    const char* what = "tensor {name} is not part of a plain Llama model, so the model cannot be run";
+    if (text.find("rope_f") != text.npos) {
+      what = "the model scales its rotary positions (tensor {name}), which is not supported";
+    } else if (text.ends_with(".bias")) {
+      what = "the model has a bias (tensor {name}), which is not supported";
+    }
+    return FailKey(Code::kUnsupported, what, text);
+  }
+  if (TensorIndex(id) >= tensors.size()) {
+    return Fail({.code = Code::kCorrupt,
+                 .what = "tensor {tensor} belongs to a layer beyond the {have} layers of llama.block_count",
+                 .tensor = id,
+                 .have = shape_.num_hidden_layers});
+  }
+  TensorRef& tensor = tensors[TensorIndex(id)];
+  if (tensor.id.kind != TensorKind::kNone) {
+    return Fail({.code = Code::kCorrupt, .what = "tensor {tensor} is there twice", .tensor = id});
+  }
+
+  THIMBLE_ASSIGN(const uint32_t num_dimensions, reader_.ReadLittleEndian<uint32_t>());
+  if (num_dimensions == 0 || num_dimensions > kMaxDimensions) {
+    return Fail({.code = Code::kCorrupt,
+                 .what = "tensor {tensor} has {have} dimensions; it must have 1 to {need}",
+                 .tensor = id,
+                 .have = num_dimensions,
+                 .need = kMaxDimensions});
+  }
+  std::array<uint64_t, kMaxDimensions> dimensions = {1, 1, 1, 1};  // the fastest first: columns, rows
+  for (uint32_t i = 0; i < num_dimensions; ++i) {
+    THIMBLE_ASSIGN(dimensions[i], reader_.ReadLittleEndian<uint64_t>());
+  }
+  const TensorDims dims = DimsOf(id.kind, shape_);
+  const std::array<uint64_t, kMaxDimensions> expected = {dims.cols, dims.rows, 1, 1};
+  for (uint32_t i = 0; i < kMaxDimensions; ++i) {
+    if (dimensions[i] == expected[i]) continue;
+    return Fail({.code = Code::kCorrupt,
+                 .what = i == 0   ? "tensor {tensor} has {have} columns; the metadata asks for {need}"
+                         : i == 1 ? "tensor {tensor} has {have} rows; the metadata asks for {need}"
+                                  : "tensor {tensor} has more than two dimensions",
+                 .tensor = id,
+                 .have = dimensions[i],
+                 .need = expected[i]});
+  }
+  THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
+  const std::optional<DType> stored = StoredType(type);
+  if (!stored) {
+    return Fail(
+        Error{.code = Code::kUnsupported,
+              .what = "tensor {tensor} is stored as {name}, and only F32, F16, BF16 and Q8_0 can be run; convert the "
+                      "original model instead",
+              .tensor = id,
+              .have = type}
+            .Named(GgmlTypeName(type)));
+  }
+  if (dims.cols % BlockElements(*stored) != 0) {
+    return Fail({.code = Code::kCorrupt,
+                 .what = "tensor {tensor} is stored in blocks of {need}, and its rows of {have} are no whole blocks",
+                 .tensor = id,
+                 .have = dims.cols,
+                 .need = BlockElements(*stored)});
+  }
+  THIMBLE_ASSIGN(const uint64_t offset, reader_.ReadLittleEndian<uint64_t>());
+  if (offset % alignment_ != 0) {
+    return Fail({.code = Code::kCorrupt,
+                 .what = "tensor {tensor} starts at byte {offset} of the tensor data, which is not a multiple of the "
+                         "file's alignment of {need}",
+                 .tensor = id,
+                 .offset = offset,
+                 .need = alignment_});
+  }
+  const bool rotated = id.kind == TensorKind::kAttnQ || id.kind == TensorKind::kAttnK;
+  tensor = {.offset = offset,
+            .rows = dims.rows,
+            .cols = dims.cols,
+            .id = id,
+            .type = *stored,
+            .order = rotated ? RowOrder::kInterleaved : RowOrder::kHalfSplit};
+  return {};
+}
+
+}  // namespace
+
+Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena) {
+  const uint64_t mark = arena.used_bytes();
+  Result<ModelFile> model = Parser(reader).Parse(arena);
+  if (!model) arena.Release(mark);
+  return model;
+}
+
+}  // namespace thimble::formats

@@ -1,0 +1,27 @@
+// Reading a GGUF model: hyper-parameters, where each tensor lies, where the tokenizer lies. Versions 2 and 3,
+// little-endian.
+//
+// Format: ggml project, docs/gguf.md. Keys read and their meaning are listed in docs/formats/gguf.md of this product.
+// The file is untrusted: sizes, counts, offsets, types and shapes are all checked here, once, so that nothing after
+// this has to.
+#ifndef THIMBLE_ENGINE_FORMATS_GGUF_H_
+#define THIMBLE_ENGINE_FORMATS_GGUF_H_
+
+#include "engine/base/arena.h"
+#include "engine/base/error.h"
+#include "engine/formats/model_file.h"
+#include "engine/storage/file_reader.h"
+
+namespace thimble::formats {
+
+// Reads the header through `reader` from the start of the file. The tensor table is taken from `arena`
+// (TensorCount(shape) * sizeof(TensorRef) bytes). Refused by name: other architectures, tensor types other than F32,
+// F16 and BF16, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
+// tensors; shapes that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
+// A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama"; without that key, or
+// with "none" or "no_vocab", there is none.
+Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena);
+
+}  // namespace thimble::formats
+
+#endif  // THIMBLE_ENGINE_FORMATS_GGUF_H_

@@ -1,0 +1,47 @@
+#include "engine/head/needs.h"
+
+#include <algorithm>
+
+#include "engine/head/head.h"
+#include "engine/head/query.h"
+#include "engine/head/sampler.h"
+
+namespace thimble::head {
+
+std::array<Need, 6> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits) {
+  const ModelShape& s = model.shape;
+  const bool is_q8 = model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
+  const auto section = [&](formats::Section id) { return screen != nullptr ? screen->section(id).bytes : 0; };
+  const uint64_t query =
+      screen == nullptr ? 0 : QueryCodeBytes(s.hidden_size) + (is_q8 ? uint64_t{s.hidden_size} * sizeof(float) : 0);
+  using enum BufferId;
+  return {{{kHeadRows, kInternalFirst, 2 * uint64_t{kBlockRows} * sizeof(float), true},
+           {kScreenQuery, kInternalFirst, query, true},
+           {kScreenVectors, kInternalFirst,
+            section(formats::Section::kVectors) + section(formats::Section::kGroupChecks), true},
+           {kLogits, kPsramFirst, keep_logits ? uint64_t{s.vocab_size} * sizeof(float) : 0},
+           {kScreenFlash, Only(Region::kFlash), 0},
+           {kScreenPsram, Only(Region::kPsram), 0}}};
+}
+
+std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_ids) {
+  return {{{BufferId::kCandidates, kInternalFirst, candidate_bytes, true},
+           {BufferId::kPenalised, kInternalFirst, penalised_ids * sizeof(TokenId)}}};
+}
+
+Need CandidatesNeed(uint32_t candidates) {
+  static_assert(sizeof(Bounded) == 16);  // on every target
+  return {.id = BufferId::kScratch,
+          .regions = kPsramFirst,
+          .bytes = candidates * uint64_t{sizeof(Bounded)},
+          .lifetime = Lifetime::kStep};
+}
+
+uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen) {
+  constexpr uint64_t kMin = 256;
+  const uint64_t wanted = sampler_keeps_several ? (uint64_t{screen.num_candidates} + 1) / 2
+                                                : std::max(kMin, 2 * uint64_t{screen.stages[0].rows_left_most});
+  return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
+}
+
+}  // namespace thimble::head

@@ -1,0 +1,171 @@
+// Choosing the next token from logits: llama.cpp's chain, drawn by perturbed argmax.
+#ifndef THIMBLE_ENGINE_HEAD_SAMPLER_H_
+#define THIMBLE_ENGINE_HEAD_SAMPLER_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/base/error.h"
+#include "engine/base/tensor.h"
+
+namespace thimble::head {
+
+// llama.cpp's names and defaults. Steps apply in the order of the members.
+struct SamplerOptions {
+  float repeat_penalty = 1.0f;  // of tokens seen lately: logits above 0 are divided by it, others multiplied. 1: off
+  int32_t repeat_last_n = 64;   // how many tokens back it looks; -1: the whole context; 0: off
+  uint32_t top_k = 40;          // keep the k largest logits; 0: all
+  float top_p = 0.95f;          // keep the largest whose probabilities reach p together; 1: all
+  float min_p = 0.05f;          // keep those at least min_p times as likely as the likeliest; 0: all
+  float temperature = 0.8f;     // 0: the largest logit, whatever else is set but the penalty
+  uint64_t seed = 0;
+};
+
+// kInvalidArgument names the first option that is out of range: repeat_penalty in [0.01, 100], repeat_last_n at least
+// -1, top_p in (0, 1], min_p in [0, 1), temperature 0 or in [0.001, 1000].
+Result<void> CheckSamplerOptions(const SamplerOptions& options);
+
+// One candidate of the steps that need to see several at once.
+struct Candidate {
+  float logit = 0;
+  TokenId id = 0;
+};
+
+// Workspace of a TokenChoice in elements, for the plan. Pure functions. A repeat_last_n of -1 looks back over the whole
+// context: as many penalised ids as there are tokens in it.
+uint64_t CandidatesNeeded(const SamplerOptions& options, uint32_t vocab_size);
+// False for top_p without top_k: it depends on every logit, so that bounds are no help.
+bool IsBoundable(const SamplerOptions& options);
+uint64_t PenalisedNeeded(const SamplerOptions& options, uint64_t context_tokens);
+
+// The standard Gumbel noise of one candidate: -log(-log(u)), u from a counter-based generator keyed by `seed` and
+// addressed by (position, id), so that any subset of candidates in any order sees the same noise. u is (w + 1/2) / 2^32
+// of word w = id % 4 of Philox4x32-10 (J. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) with
+// the counter (id / 4, position, 0, 0) and the key (seed's lower half, its upper half). In [-3.1, 22.9].
+float GumbelNoise(uint64_t seed, uint32_t position, TokenId id);
+
+// A token whose logit is known to lie within bounds only.
+struct Bounded {
+  TokenId id = 0;
+  float center = 0;  // whoever bounds it keeps here what the bounds were made from
+  float low = 0;     // after penalties
+  float high = 0;
+};
+
+// The choice of one token, its logits coming one by one.
+//
+// With p the softmax of the penalised logits: keeps the top_k largest; of these, in falling order, the fewest whose
+// share of the kept reaches top_p; of these, those with logit at least the largest plus log(min_p); and draws from the
+// softmax of logit / temperature over what is left, as the id of the largest logit / temperature + GumbelNoise(seed,
+// position, id) (E. Gumbel, "Statistical Theory of Extreme Values", 1954). Everywhere, the k-th place included, the
+// lower of two ids with equal values comes first. So the token is the same in whatever order the logits come.
+//
+//   TokenChoice choice(...);
+//   do {
+//     for each id: choice.Offer(id, logit);
+//   } while (choice.NeedsAnotherPass());
+//   choice.Chosen()
+//
+// The second class of calls serves those who know only bounds of logits: MayMatter() and Prune() tell which tokens the
+// choice can depend on. When the logits of these alone are offered, the choice is that of all logits.
+class TokenChoice {
+ public:
+  // `position` is that of the token being chosen; `recent` are the tokens of the context, the latest last
+  // (repeat_last_n of them count). Workspaces as CandidatesNeeded() and PenalisedNeeded() of recent.size() say; they
+  // stay the caller's and must outlive this.
+  TokenChoice(const SamplerOptions& options, uint32_t vocab_size, uint32_t position, std::span<const TokenId> recent,
+              std::span<Candidate> candidates, std::span<TokenId> penalised);
+
+  // A token and its logit, before penalties. Each id once in a pass, in any order (rising is fastest). A logit that is
+  // not a number never wins.
+  void Offer(TokenId id, float logit);
+
+  // The same for tokens with consecutive ids.
+  void OfferAll(TokenId first, std::span<const float> logits);
+
+  // True, once at most, when the logits must all be offered again: with min_p and without top_k, after a pass in which
+  // more tokens came near the largest logit than there is room for.
+  bool NeedsAnotherPass();
+
+  // After the last pass. 0 if nothing was offered.
+  TokenId Chosen();
+
+  // The logit after penalties: rises with `logit`, so that it maps bounds to bounds.
+  float Penalised(TokenId id, float logit);
+
+  // As IsBoundable().
+  bool is_boundable() const { return mode_ != Mode::kAll; }
+
+  // Whether the logits of the tokens that can matter are needed even when only one is left.
+  bool needs_logits() const { return mode_ == Mode::kTopK; }
+
+  // Bounds of one token's logit, after penalties, in a pass over all tokens in any order: false if it cannot matter,
+  // whatever comes.
+  bool MayMatter(TokenId id, float low, float high);
+
+  // Tokens without penalties whose logit, or its upper bound, is less than this cannot matter.
+  float floor() const { return floor_; }
+  bool IsPenalised(TokenId id) { return !penalised_.empty() && FindPenalised(id); }
+
+  // Of `tokens`, moves those that can matter to the front, in the same order, and returns their number. They must hold
+  // all that can matter: of all tokens if `all_seen`, else of those that MayMatter() has seen.
+  size_t Prune(std::span<Bounded> tokens, bool all_seen);
+
+  // Between the last call about bounds and the first Offer(): they share their memory.
+  void ForgetBounds();
+
+ private:
+  enum class Mode : uint8_t {
+    kLargest,   // one token is kept: the largest perturbed logit
+    kFrontier,  // the same among those near the largest logit: min_p
+    kTopK,      // the k largest are kept in candidates_
+    kAll,       // all are kept in candidates_
+  };
+  // A token that no other one beats both in logit and in perturbed logit.
+  struct Contender {
+    float logit, score;
+    TokenId id;
+  };
+  static constexpr size_t kMaxContenders = 32;
+
+  bool FindPenalised(TokenId id);
+  float Score(TokenId id, float logit);
+  bool CannotReach(TokenId id, float logit, float score);
+  float FloorOfScore(float score) const;
+  void Draw(TokenId id, float logit);
+  void OfferToFrontier(TokenId id, float logit);
+  void Keep(float logit, TokenId id);
+  std::span<const Candidate> Kept();
+
+  SamplerOptions options_;
+  Mode mode_;
+  uint32_t position_;
+  float inverse_temperature_;
+  float inverse_penalty_;
+  float distance_;  // below the largest logit at which min_p cuts
+  std::span<Candidate> candidates_;
+  std::span<const TokenId> penalised_;  // rising
+  size_t next_penalised_ = 0;
+  size_t num_kept_ = 0;
+  // The generator's block that was used last.
+  uint32_t block_ = 0xffffffff;
+  std::array<uint32_t, 4> noise_bits_ = {};
+  // Of the draw.
+  float best_;
+  TokenId best_id_ = 0;
+  // Of the frontier.
+  std::array<Contender, kMaxContenders> contenders_;
+  size_t num_contenders_ = 0;
+  float largest_;
+  bool overflowed_ = false;
+  bool second_pass_ = false;
+  // Of the bounds.
+  float floor_;
+  float best_low_score_;
+};
+
+}  // namespace thimble::head
+
+#endif  // THIMBLE_ENGINE_HEAD_SAMPLER_H_

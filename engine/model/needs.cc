@@ -1,0 +1,98 @@
+#include "engine/model/needs.h"
+
+#include <algorithm>
+
+#include "engine/math/kernels.h"
+
+namespace thimble::model {
+namespace {
+
+constexpr uint64_t kFloat = sizeof(float);
+
+// Blocks of a position's activations for the matrices of Q8_0; 0 for a model that has none.
+uint64_t QuantizedBlocks(const formats::ModelFile& model, bool is_whole) {
+  const auto is_q8_matrix = [](const TensorRef& t) {
+    return t.type == DType::kQ8_0 && t.id.kind != TensorKind::kTokenEmbd;
+  };
+  if (std::ranges::none_of(model.tensors, is_q8_matrix)) return 0;
+  const ModelShape& s = model.shape;
+  const uint32_t widest = std::max({s.hidden_size, s.q_dim(), s.intermediate_size});
+  return (is_whole ? widest : s.hidden_size) / math::Q8Block::kElements;
+}
+
+// Calls floats(member, how many) for each part of Activations, then blocks(how many). In a model of one layer only the
+// last position goes through all of it.
+template <class Floats, class Blocks>
+void ForActivations(const formats::ModelFile& model, uint64_t positions, Floats floats, Blocks blocks) {
+  const ModelShape& s = model.shape;
+  const uint64_t whole = s.num_hidden_layers == 1 ? 1 : positions;
+  floats(&Activations::x, positions * s.hidden_size);
+  floats(&Activations::normed, positions * s.hidden_size);
+  floats(&Activations::k, positions * s.kv_dim());
+  floats(&Activations::v, positions * s.kv_dim());
+  floats(&Activations::cos, positions * (s.head_dim / 2));
+  floats(&Activations::sin, positions * (s.head_dim / 2));
+  floats(&Activations::q, whole * s.q_dim());
+  floats(&Activations::attended, whole * s.q_dim());
+  floats(&Activations::gate, whole * s.intermediate_size);
+  floats(&Activations::up, whole * s.intermediate_size);
+  blocks(whole * QuantizedBlocks(model, true) + (positions - whole) * QuantizedBlocks(model, false));
+}
+
+uint64_t ActivationBytes(const formats::ModelFile& model, uint64_t positions) {
+  static_assert(alignof(math::Q8Block) == kFloat && sizeof(math::Q8Block) % kFloat == 0);
+  uint64_t bytes = 0;
+  ForActivations(
+      model, positions, [&](std::span<float> Activations::*, uint64_t n) { bytes += n * kFloat; },
+      [&](uint64_t n) { bytes += n * sizeof(math::Q8Block); });
+  return bytes;
+}
+
+}  // namespace
+
+std::array<Need, 9> Needs(const formats::ModelFile& model, uint32_t n_ctx, const stream::ResidentShares& resident,
+                          const formats::Index* index) {
+  const ModelShape& s = model.shape;
+  const auto section = [&](formats::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
+  const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * s.hidden_size;
+  const uint64_t scores = s.num_attention_heads / s.num_key_value_heads * uint64_t{n_ctx};
+  const uint64_t keys_and_values = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * n_ctx;
+  const stream::ResidentBytes rows = stream::ResidentBytesOf(model, resident);
+  using enum BufferId;
+  return {{{kActivations, kInternalFirst, ActivationBytes(model, 1), true},
+           {kRotary, kInternalFirst, s.head_dim / 2 * kFloat, true},
+           {kNorms, kInternalFirst, norms * kFloat, true},
+           {kScores, kInternalFirst, scores * kFloat, true},
+           {kBlockChecks, kInternalFirst, section(formats::Section::kBlockChecks)},
+           {kRowChecks, kPsramFirst, section(formats::Section::kRowChecks)},
+           {kKvCache, kPsramFirst, keys_and_values * kFloat},
+           {kWeightsPsram, Only(Region::kPsram), rows.psram},
+           {kWeightsFlash, Only(Region::kFlash), rows.flash}}};
+}
+
+Need BatchNeed(const formats::ModelFile& model, uint32_t positions) {
+  return {.id = BufferId::kScratch,
+          .regions = kPsramFirst,
+          .bytes = positions < 2 ? 0 : ActivationBytes(model, positions),
+          .lifetime = Lifetime::kStep};
+}
+
+Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, uint32_t positions) {
+  Activations cut;
+  const auto take = [&](size_t n) {
+    const std::span<float> piece = memory.first(n);
+    memory = memory.subspan(n);
+    return piece;
+  };
+  ForActivations(
+      model, positions,
+      [&](std::span<float> Activations::* part, uint64_t n) { cut.*part = take(static_cast<size_t>(n)); },
+      [&](uint64_t n) {
+        const auto blocks = static_cast<size_t>(n);
+        cut.quantized = {reinterpret_cast<math::Q8Block*>(take(blocks * sizeof(math::Q8Block) / kFloat).data()),
+                         blocks};
+      });
+  return cut;
+}
+
+}  // namespace thimble::model

@@ -1,0 +1,392 @@
+#include "engine/text/memory_pieces.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "engine/text/utf8.h"
+
+namespace thimble::text {
+namespace {
+
+// Byte tokens are spelt "<0x00>".
+constexpr size_t kByteTokenBytes = 6;
+
+// -1 for what is not an upper-case hexadecimal digit, as SentencePiece writes them.
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// The byte that a byte token of kByteTokenBytes is spelt for, -1 for another token.
+int ByteOf(std::string_view token) {
+  const int high = HexDigit(token[3]);
+  const int low = HexDigit(token[4]);
+  return token.starts_with("<0x") && token.ends_with('>') && high >= 0 && low >= 0 ? high * 16 + low : -1;
+}
+
+// The order within a bucket.
+bool ShorterOrBefore(std::string_view a, std::string_view b) {
+  return a.size() != b.size() ? a.size() < b.size() : a < b;
+}
+
+}  // namespace
+
+MemoryPieces::MemoryPieces(const TableLayout& layout, std::byte* memory, uint32_t num_hashed)
+    : num_hashed_(num_hashed) {
+  ranks_ = {memory, layout.id_width};
+  index_ = {memory + layout.index, layout.id_width};
+  bases_ = {memory + layout.bases, sizeof(uint32_t)};
+  buckets_ = {memory + layout.buckets, layout.id_width};
+  bytes_ = {memory + layout.bytes, layout.id_width};
+  lengths_ = {memory + layout.lengths, layout.length_width};
+  kinds_ = memory + layout.kinds;
+  text_ = reinterpret_cast<char*>(memory + layout.text);
+  num_buckets_ = layout.num_buckets;
+}
+
+// Reads scores, types and tokens into the tables, in the order in which they can share memory.
+class MemoryPieces::Loader {
+ public:
+  Loader(const formats::TokenizerRef& ref, storage::ByteReader& reader, VocabularyFacts& facts)
+      : ref_(ref), layout_(ref), reader_(reader), facts_(facts) {}
+
+  Result<MemoryPieces> Load(Arena& arena) {
+    THIMBLE_TRY(CheckRef(ref_));
+    THIMBLE_ASSIGN(const std::span<std::byte> memory, layout_.Take(arena));
+    facts_ = {.ref = ref_};
+    p_ = MemoryPieces(layout_, memory.data(), 0);
+    THIMBLE_TRY(ReadScores(reinterpret_cast<float*>(memory.data() + layout_.scores)));
+    std::fill(memory.begin() + static_cast<ptrdiff_t>(layout_.scores), memory.end(), std::byte{0});
+    THIMBLE_TRY(is_llama2c() ? InferTypes() : ReadTypes());
+    THIMBLE_TRY(ReadTokens());
+    if (!facts_.byte_fallback && facts_.ref.unk == kNoToken) {
+      return Fail({.code = Code::kUnsupported,
+                   .what = "the tokenizer has neither all 256 byte tokens nor an unknown token, so that not every text "
+                           "can be encoded; convert the model with its complete vocabulary"});
+    }
+    BuildIndex();
+    return p_;
+  }
+
+ private:
+  // Sorts entries [first, last) of index_.
+  template <class Less>
+  void SortIndex(uint32_t first, uint32_t last, Less less) {
+    if (p_.index_.width == 2) {
+      auto* ids = reinterpret_cast<uint16_t*>(p_.index_.data);
+      std::sort(ids + first, ids + last, less);
+    } else {
+      auto* ids = reinterpret_cast<uint32_t*>(p_.index_.data);
+      std::sort(ids + first, ids + last, less);
+    }
+  }
+
+  bool is_llama2c() const { return ref_.layout == formats::TokenizerLayout::kLlama2c; }
+
+  // Stands before the text of a token then.
+  Result<uint64_t> ReadLength() {
+    if (!is_llama2c()) return reader_.ReadLittleEndian<uint64_t>();
+    THIMBLE_TRY(reader_.Skip(sizeof(float)));
+    THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
+    return uint64_t{length};
+  }
+
+  // Scores become ranks: their order is all that merging needs.
+  Result<void> ReadScores(float* scores) {
+    const uint32_t n = ref_.num_tokens;
+    THIMBLE_TRY(reader_.Seek(is_llama2c() ? ref_.tokens_offset : ref_.scores_offset));
+    for (uint32_t id = 0; id < n; ++id) {
+      const uint64_t offset = reader_.offset_bytes();
+      THIMBLE_ASSIGN(scores[id], reader_.ReadLittleEndian<float>());
+      if (scores[id] != scores[id]) {
+        return Fail({.code = Code::kCorrupt,
+                     .what = "the score of token {have} at byte {offset} is not a number",
+                     .offset = offset,
+                     .have = id});
+      }
+      if (is_llama2c()) {
+        THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
+        THIMBLE_TRY(reader_.Skip(length));
+      }
+      p_.index_.Set(id, id);
+    }
+    SortIndex(0, n, [&](uint32_t a, uint32_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
+    uint32_t rank = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+      const uint32_t id = p_.index_.Get(i);
+      if (i != 0 && scores[id] != scores[p_.index_.Get(i - 1)]) ++rank;
+      p_.ranks_.Set(id, rank);
+    }
+    return {};
+  }
+
+  void SetKind(TokenId id, PieceKind kind) {
+    p_.kinds_[id / 4] |= static_cast<std::byte>(static_cast<unsigned>(kind) << (id % 4 * 2));
+  }
+
+  void SetOther(TokenId id, uint32_t rank) {
+    SetKind(id, PieceKind::kOther);
+    p_.ranks_.Set(id, rank);
+  }
+
+  // llama2.c keeps no types: they follow from the ids and, for bytes, the spelling.
+  Result<void> InferTypes() {
+    const uint32_t n = ref_.num_tokens;
+    const auto is_control = [&](TokenId id) { return id == 1 || id == 2 || id == ref_.bos || id == ref_.eos; };
+    for (TokenId id : {ref_.bos, ref_.eos}) {
+      if (id < n && id >= formats::kLlama2cFirstByteToken) SetOther(id, kControlRank);
+    }
+    THIMBLE_TRY(reader_.Seek(ref_.tokens_offset));
+    for (TokenId id = 0; id < n && id < formats::kLlama2cFirstByteToken + 256; ++id) {
+      THIMBLE_TRY(reader_.Skip(sizeof(float)));
+      THIMBLE_ASSIGN(const uint32_t length, reader_.ReadLittleEndian<uint32_t>());
+      std::array<char, kByteTokenBytes> spelling = {};
+      const bool may_be_byte = id >= formats::kLlama2cFirstByteToken && length == spelling.size() && !is_control(id);
+      if (may_be_byte) {
+        THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(spelling))));
+        if (ByteOf({spelling.data(), spelling.size()}) == static_cast<int>(id - formats::kLlama2cFirstByteToken)) {
+          SetOther(id, kByteRank);
+        }
+      } else {
+        THIMBLE_TRY(reader_.Skip(length));
+        if (id < formats::kLlama2cFirstByteToken) SetOther(id, is_control(id) ? kControlRank : kUnknownRank);
+      }
+    }
+    return {};
+  }
+
+  Result<void> ReadTypes() {
+    THIMBLE_TRY(reader_.Seek(ref_.types_offset));
+    for (TokenId id = 0; id < ref_.num_tokens; ++id) {
+      THIMBLE_ASSIGN(const int32_t type, reader_.ReadLittleEndian<int32_t>());
+      switch (type) {
+        case static_cast<int32_t>(TokenType::kNormal):
+          break;
+        case static_cast<int32_t>(TokenType::kUserDefined):
+          SetKind(id, PieceKind::kUserDefined);
+          break;
+        case static_cast<int32_t>(TokenType::kUnused):
+          SetKind(id, PieceKind::kUnused);
+          break;
+        case static_cast<int32_t>(TokenType::kUnknown):
+          SetOther(id, kUnknownRank);
+          if (facts_.ref.unk == kNoToken) facts_.ref.unk = id;
+          break;
+        case static_cast<int32_t>(TokenType::kControl):
+          SetOther(id, kControlRank);
+          break;
+        case static_cast<int32_t>(TokenType::kByte):
+          SetOther(id, kByteRank);
+          break;
+        default:
+          return Fail({.code = Code::kCorrupt,
+                       .what = "the type of token {have} at byte {offset} is none of 1 to 6",
+                       .offset = ref_.types_offset + uint64_t{id} * sizeof(int32_t),
+                       .have = id});
+      }
+    }
+    return {};
+  }
+
+  Result<void> ReadTokens() {
+    THIMBLE_TRY(reader_.Seek(ref_.tokens_offset));
+    uint32_t used = 0;       // of text_
+    uint64_t file_used = 0;  // the same with tokens as the file spells them
+    uint32_t num_bytes = 0;
+    for (uint32_t byte = 0; byte < 256; ++byte) p_.bytes_.Set(byte, layout_.no_rank());
+    for (TokenId id = 0; id < ref_.num_tokens; ++id) {
+      const uint64_t offset = reader_.offset_bytes();
+      THIMBLE_ASSIGN(const uint64_t length, ReadLength());
+      if (length > ref_.longest_token_bytes || length > ref_.tokens_bytes - file_used) {
+        return Fail({.code = Code::kCorrupt,
+                     .what = "token {have} at byte {offset} has {need} bytes, more than the tokenizer has room for",
+                     .offset = offset,
+                     .have = id,
+                     .need = length});
+      }
+      file_used += length;
+      if (id % kPiecesPerBase == 0) p_.bases_.Set(id / kPiecesPerBase, used);
+      const std::span<char> piece(p_.text_ + used, static_cast<size_t>(length));
+      uint32_t piece_bytes = 0;
+      if (p_.Kind(id) != PieceKind::kOther) {
+        THIMBLE_TRY(reader_.Read(std::as_writable_bytes(piece)));
+        piece_bytes = CompactPiece(id, piece);
+      } else if (p_.ranks_.Get(id) == kByteRank) {
+        THIMBLE_ASSIGN(const uint8_t byte, ReadByteToken(id, offset, length, piece));
+        p_.text_[used] = static_cast<char>(byte);
+        piece_bytes = 1;
+        if (p_.bytes_.Get(byte) == layout_.no_rank()) {
+          p_.bytes_.Set(byte, id);
+          ++num_bytes;
+        }
+      } else {
+        THIMBLE_TRY(reader_.Skip(length));
+      }
+      p_.lengths_.Set(id, piece_bytes);
+      used += piece_bytes;
+    }
+    facts_.byte_fallback = num_bytes == 256;
+    return {};
+  }
+
+  // Returns the bytes that are left. What can never match loses its rank.
+  uint32_t CompactPiece(TokenId id, std::span<char> piece) {
+    std::string_view rest(piece.data(), piece.size());
+    bool well_formed = !rest.empty();
+    while (well_formed && !rest.empty()) {
+      const Utf8Step step = NextUtf8(rest);
+      well_formed = step.kind == Utf8::kWhole;
+      rest.remove_prefix(step.bytes);
+    }
+    if (!well_formed) {
+      p_.ranks_.Set(id, layout_.no_rank());
+      return static_cast<uint32_t>(piece.size());
+    }
+    return static_cast<uint32_t>(Compact({piece.data(), piece.size()}, piece.data(), &well_formed));
+  }
+
+  Result<uint8_t> ReadByteToken(TokenId id, uint64_t offset, uint64_t length, std::span<char> token) {
+    int byte = -1;
+    if (length == kByteTokenBytes) {
+      THIMBLE_TRY(reader_.Read(std::as_writable_bytes(token)));
+      byte = ByteOf({token.data(), token.size()});
+    }
+    if (byte < 0) {
+      return Fail({.code = Code::kCorrupt,
+                   .what = "token {have} at byte {offset} is a byte token, but is not spelled <0x00> to <0xFF>",
+                   .offset = offset,
+                   .have = id});
+    }
+    return static_cast<uint8_t>(byte);
+  }
+
+  bool Matches(TokenId id) const { return p_.Kind(id) != PieceKind::kOther && p_.ranks_.Get(id) != layout_.no_rank(); }
+
+  // A counting sort by bucket, then a sort within each: a search is logarithmic whatever the hash does.
+  void BuildIndex() {
+    uint32_t num_user_defined = 0;
+    for (uint32_t b = 0; b <= p_.num_buckets_; ++b) p_.buckets_.Set(b, 0);
+    for (TokenId id = 0; id < ref_.num_tokens; ++id) {
+      if (!Matches(id)) continue;
+      const std::string_view piece = p_.Piece(id);
+      if (p_.Kind(id) == PieceKind::kUserDefined) {
+        ++num_user_defined;
+        const uint8_t first = static_cast<uint8_t>(piece[0]);
+        facts_.user_defined_starts[first / 32] |= uint32_t{1} << (first % 32);
+        continue;
+      }
+      const uint32_t bucket = Bucket(piece, p_.num_buckets_);
+      p_.buckets_.Set(bucket, p_.buckets_.Get(bucket) + 1);
+      facts_.longest_piece_bytes = std::max(facts_.longest_piece_bytes, static_cast<uint32_t>(piece.size()));
+      for (size_t i = 1; i < piece.size(); ++i) facts_.crosses_words |= BeginsWord(piece[i - 1], piece[i]);
+    }
+    uint32_t end = 0;
+    for (uint32_t b = 0; b <= p_.num_buckets_; ++b) {
+      end += p_.buckets_.Get(b);
+      p_.buckets_.Set(b, end);
+    }
+    p_.num_hashed_ = end;
+    facts_.num_user_defined = num_user_defined;
+    uint32_t user_defined = end;
+    for (TokenId id = 0; id < ref_.num_tokens; ++id) {
+      if (!Matches(id)) continue;
+      if (p_.Kind(id) == PieceKind::kUserDefined) {
+        p_.index_.Set(user_defined++, id);
+        continue;
+      }
+      const uint32_t bucket = Bucket(p_.Piece(id), p_.num_buckets_);
+      const uint32_t at = p_.buckets_.Get(bucket) - 1;
+      p_.buckets_.Set(bucket, at);
+      p_.index_.Set(at, id);
+    }
+    for (uint32_t b = 0; b < p_.num_buckets_; ++b) {
+      SortIndex(p_.buckets_.Get(b), p_.buckets_.Get(b + 1), [this](uint32_t x, uint32_t y) {
+        const std::string_view a = p_.Piece(x);
+        const std::string_view c = p_.Piece(y);
+        return a == c ? x < y : ShorterOrBefore(a, c);
+      });
+    }
+    SortIndex(end, user_defined, [this](uint32_t x, uint32_t y) {
+      const int order = p_.Piece(x).compare(p_.Piece(y));
+      return order == 0 ? x < y : order < 0;
+    });
+  }
+
+  const formats::TokenizerRef& ref_;
+  const TableLayout layout_;
+  storage::ByteReader& reader_;
+  VocabularyFacts& facts_;
+  MemoryPieces p_;
+};
+
+Result<MemoryPieces> MemoryPieces::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena,
+                                        VocabularyFacts& facts) {
+  return Loader(ref, reader, facts).Load(arena);
+}
+
+bool MemoryPieces::TablesAgree(const VocabularyFacts& facts, uint32_t text_bytes) const {
+  const uint32_t n = facts.ref.num_tokens;
+  uint64_t text = 0;
+  for (TokenId id = 0; id < n; ++id) {
+    if (id % kPiecesPerBase == 0 && bases_.Get(id / kPiecesPerBase) != text) return false;
+    if (lengths_.Get(id) > facts.ref.longest_token_bytes || ranks_.Get(id) > kMaxRank) return false;
+    text += lengths_.Get(id);
+  }
+  if (text != text_bytes) return false;
+  for (uint32_t i = 0; i < num_hashed_ + facts.num_user_defined; ++i) {
+    if (index_.Get(i) >= n) return false;
+  }
+  for (uint32_t b = 0; b < num_buckets_; ++b) {
+    if (buckets_.Get(b) > buckets_.Get(b + 1)) return false;
+  }
+  for (uint32_t byte = 0; facts.byte_fallback && byte < 256; ++byte) {
+    if (bytes_.Get(byte) >= n) return false;
+  }
+  return buckets_.Get(num_buckets_) == num_hashed_;
+}
+
+std::string_view MemoryPieces::Piece(TokenId id) const {
+  size_t begin = bases_.Get(id / kPiecesPerBase);
+  const TokenId first = id / kPiecesPerBase * kPiecesPerBase;
+  if (lengths_.width == 1) {
+    const auto* lengths = reinterpret_cast<const uint8_t*>(lengths_.data);
+    for (TokenId i = first; i < id; ++i) begin += lengths[i];
+  } else {
+    for (TokenId i = first; i < id; ++i) begin += lengths_.Get(i);
+  }
+  return {text_ + begin, lengths_.Get(id)};
+}
+
+TokenType MemoryPieces::Type(TokenId id) const {
+  return TypeOf(Kind(id), [&] { return Rank(id); });
+}
+
+int MemoryPieces::PieceByte(TokenId id, uint32_t i) const {
+  const std::string_view piece = Piece(id);
+  return i < piece.size() ? static_cast<uint8_t>(piece[i]) : -1;
+}
+
+FoundPiece MemoryPieces::Find(std::string_view piece) const {
+  const uint32_t bucket = Bucket(piece, num_buckets_);
+  uint32_t first = buckets_.Get(bucket);
+  const uint32_t end = buckets_.Get(bucket + 1);
+  uint32_t last = end;
+  while (first < last) {
+    const uint32_t middle = first + (last - first) / 2;
+    const TokenId id = index_.Get(middle);
+    const uint32_t length = lengths_.Get(id);
+    if (length != piece.size() ? length < piece.size() : Piece(id) < piece) {
+      first = middle + 1;
+    } else {
+      last = middle;
+    }
+  }
+  if (first == end) return {};
+  const TokenId id = index_.Get(first);
+  if (lengths_.Get(id) != piece.size() || Piece(id) != piece) return {};
+  return {id, ranks_.Get(id), Kind(id) == PieceKind::kUnused};
+}
+
+}  // namespace thimble::text

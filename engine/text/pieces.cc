@@ -1,0 +1,71 @@
+#include "engine/text/pieces.h"
+
+#include <cstring>
+#include <utility>
+
+#include "engine/text/utf8.h"
+
+namespace thimble::text {
+
+size_t Compact(std::string_view text, char* out, bool* well_formed) {
+  size_t n = 0;
+  *well_formed = true;
+  while (!text.empty()) {
+    const Utf8Step step = NextUtf8(text);
+    if (step.kind != Utf8::kWhole) {
+      *well_formed = false;
+      out[n++] = kBadCharacter;
+      text.remove_prefix(1);
+      continue;
+    }
+    const std::string_view character = text.substr(0, step.bytes);
+    text.remove_prefix(step.bytes);
+    if (character == kSpaceSymbol) {
+      out[n++] = ' ';
+    } else if (character == kReplacementCharacter) {
+      out[n++] = kBadCharacter;
+    } else {
+      std::memmove(out + n, character.data(), character.size());
+      n += character.size();
+    }
+  }
+  return n;
+}
+
+Result<void> CheckRef(const formats::TokenizerRef& ref) {
+  for (const auto& [id, name] : {std::pair(ref.bos, "bos"), std::pair(ref.eos, "eos"), std::pair(ref.unk, "unk")}) {
+    if (id != kNoToken && id >= ref.num_tokens) {
+      return Fail(Error{.code = Code::kCorrupt,
+                        .what = "the tokenizer's {name} token is {have}, but its vocabulary has {need} tokens",
+                        .have = id,
+                        .need = ref.num_tokens}
+                      .Named(name));
+    }
+  }
+  if (ref.longest_token_bytes > kMaxTokenBytes) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "the tokenizer's longest token has {have} bytes, but this engine knows tokens of at most "
+                         "{need} bytes",
+                 .offset = ref.tokens_offset,
+                 .have = ref.longest_token_bytes,
+                 .need = kMaxTokenBytes});
+  }
+  if (ref.tokens_bytes > 0xFFFFFFFF || ref.num_tokens > 0x7FFFFFFE) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "the tokenizer has {have} bytes of text, but this engine knows vocabularies of at most "
+                         "{need} bytes and 2147483646 tokens",
+                 .offset = ref.tokens_offset,
+                 .have = ref.tokens_bytes,
+                 .need = 0xFFFFFFFF});
+  }
+  return {};
+}
+
+uint32_t Bucket(std::string_view piece, uint32_t num_buckets) {
+  uint32_t hash = 2166136261u;  // FNV-1a
+  for (char c : piece) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
+  hash = (hash ^ hash >> 16) * 0x85EBCA6Bu;
+  return static_cast<uint32_t>(uint64_t{hash ^ hash >> 13} * num_buckets >> 32);
+}
+
+}  // namespace thimble::text
