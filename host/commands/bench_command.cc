@@ -173,7 +173,7 @@ Row RowOf(const BenchArguments& arguments, const LoadedModel& loaded, const plan
 }
 
 // Under llama-bench's names where it has them.
-nlohmann::ordered_json ToJson(const Row& row) {
+nlohmann::ordered_json RowJson(const Row& row) {
   const std::vector<double> ns(row.samples_ns.begin(), row.samples_ns.end());
   return {{"model_filename", row.model},
           {"model_size", row.size.bytes},
@@ -264,7 +264,7 @@ class CsvRows final : public Rows {
   void Add(const Row& row) override {
     std::string head;
     std::string line;
-    const nlohmann::ordered_json json = ToJson(row);
+    const nlohmann::ordered_json json = RowJson(row);
     for (const auto& [key, value] : json.items()) {
       if (value.is_array()) continue;
       head += (head.empty() ? "" : ",") + key;
@@ -287,7 +287,7 @@ class CsvRows final : public Rows {
 
 class JsonRows final : public Rows {
  public:
-  void Add(const Row& row) override { rows_.push_back(ToJson(row)); }
+  void Add(const Row& row) override { rows_.push_back(RowJson(row)); }
   void End() override { Print(Dump(rows_, 2) + "\n"); }
 
  private:

@@ -23,15 +23,15 @@ namespace {
 constexpr size_t kMaxNamesShown = 8;
 
 // A model on a card.
-struct Choice {
+struct FoundModel {
   storage::DirEntry entry;
   bool is_folder = false;
 };
 
 // The models of the root folder, or what is called `name`, which may be any file. Where there are files, folders are
 // not looked at.
-Expected<std::vector<Choice>> FindModels(storage::Fat32& volume, const std::string& path, const std::string& name) {
-  std::vector<Choice> models;
+Expected<std::vector<FoundModel>> FindModels(storage::Fat32& volume, const std::string& path, const std::string& name) {
+  std::vector<FoundModel> models;
   const auto is_wanted = [&](const storage::DirEntry& entry) {
     return name.empty() || storage::SameName(entry.name.data(), name);
   };
@@ -54,9 +54,9 @@ Expected<std::vector<Choice>> FindModels(storage::Fat32& volume, const std::stri
   return models;
 }
 
-std::string ListOf(std::span<const Choice> models) {
+std::string ListOf(std::span<const FoundModel> models) {
   std::vector<std::string> names;
-  for (const Choice& model : models) {
+  for (const FoundModel& model : models) {
     if (names.size() == kMaxNamesShown) {
       names.push_back("...");
       break;
@@ -67,8 +67,8 @@ std::string ListOf(std::span<const Choice> models) {
 }
 
 // The model to open, chosen by name or for being the only one.
-Expected<Choice> ChooseModel(storage::Fat32& volume, const std::string& path, const std::string& name) {
-  THIMBLE_ASSIGN(std::vector<Choice> models, FindModels(volume, path, name));
+Expected<FoundModel> ChooseModel(storage::Fat32& volume, const std::string& path, const std::string& name) {
+  THIMBLE_ASSIGN(std::vector<FoundModel> models, FindModels(volume, path, name));
   if (models.empty() && !name.empty()) {
     THIMBLE_ASSIGN(models, FindModels(volume, path, ""));
     return Sentence(fmt::format("{} has no file \"{}\" in its root folder{}", path, Quote(name),
@@ -90,16 +90,16 @@ void StartFolder(OpenedModel& model) {
 
 Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Fat32& volume, const std::string& path,
                                  const std::string& file_on_card) {
-  THIMBLE_ASSIGN(const Choice choice, ChooseModel(volume, path, file_on_card));
+  THIMBLE_ASSIGN(const FoundModel found, ChooseModel(volume, path, file_on_card));
   OpenedModel model;
-  if (choice.is_folder) StartFolder(model);
-  model.extents.resize(choice.is_folder ? formats::kMaxFolderPieces : storage::kUsualExtents);
-  const auto map = choice.is_folder ? formats::MapFolder(volume, choice.entry, model.folder, model.extents)
-                                    : volume.MapFile(choice.entry, model.extents);
+  if (found.is_folder) StartFolder(model);
+  model.extents.resize(found.is_folder ? formats::kMaxFolderPieces : storage::kUsualExtents);
+  const auto map = found.is_folder ? formats::MapFolder(volume, found.entry, model.folder, model.extents)
+                                   : volume.MapFile(found.entry, model.extents);
   if (!map) return Failed(path, map.error());
   model.extents.resize(map->extents.size());
   model.file = {.extents = model.extents, .size_bytes = map->size_bytes};
-  model.name_on_card = choice.entry.name.data();
+  model.name_on_card = found.entry.name.data();
   model.description = fmt::format("{} on the card {} ({} piece{})", Quote(model.name_on_card), path,
                                   model.extents.size(), model.extents.size() == 1 ? "" : "s");
   const std::string index_name = IndexName(model.name_on_card);
