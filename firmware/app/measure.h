@@ -25,7 +25,7 @@ class Random {
   uint64_t state_ = 1;
 };
 
-// The 5th, 50th and 95th of a hundred measurements, as host/board_log.h takes them, and the largest; in the
+// The 5th, 50th and 95th of a hundred measurements, as host/boards/board_log.h takes them, and the largest; in the
 // measurements' unit.
 struct Spread {
   uint64_t low = 0;
