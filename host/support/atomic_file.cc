@@ -295,7 +295,6 @@ Status AtomicFile::Flush() {
 
 Status AtomicFile::Commit() {
   if (fsync(fd_) != 0) return CannotWrite(path_);
-  if (InputFiles::Hold(path_)) return IsBeingRead(path_);  // what was opened since
   const FolderOf folder(path_);
   if (!folder.is_open()) return CannotWrite(path_);
   const SignalBlock block;

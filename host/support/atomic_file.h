@@ -37,7 +37,7 @@ class FileSink {
 class AtomicFile {
  public:
   // Refuses a `path` that names a folder or a device or lies in /dev or /proc, and one that is the same file as one of
-  // `inputs`, which are yet to be opened, or one that the latest InputFiles knows, now or at Commit().
+  // `inputs`, which are yet to be opened, or one that the latest InputFiles knows.
   static Expected<AtomicFile> Create(const std::string& path, std::span<const std::string> inputs);
 
   AtomicFile(AtomicFile&& other) noexcept;
