@@ -17,7 +17,7 @@
 #include "engine/formats/model_folder.h"
 #include "engine/storage/volume.h"
 #include "host/devices/ram_device.h"
-#include "host/utf8.h"
+#include "host/support/utf8.h"
 
 namespace thimble {
 namespace {

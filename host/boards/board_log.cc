@@ -6,7 +6,6 @@
 #include <charconv>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <vector>
 
@@ -177,11 +176,7 @@ Expected<BoardProfile> BoardFromLog(std::string_view text, const std::string& pa
   }
   THIMBLE_TRY(AddReads(log, mode, path, costs));
   if (costs.empty()) return Sentence(fmt::format("{}: nothing was measured", path));
-
-  // Through the checks of a board file.
-  nlohmann::ordered_json file = {
-      {"thimble_board", 1}, {"name", log.name}, {"like", log.like}, {"card_mode", mode}, {"costs", CostsJson(costs)}};
-  return ParseBoardProfile(file.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), path);
+  return MeasuredProfile(*base, log.name, mode, costs, path);
 }
 
 }  // namespace thimble::host

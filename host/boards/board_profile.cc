@@ -68,6 +68,26 @@ bool IsKnownKey(std::string_view key) {
   return end != key.npos && end >= 1 && end <= 20;
 }
 
+Status CheckKey(const std::string& key, const std::string& path) {
+  if (IsKnownKey(key)) return {};
+  return Sentence(
+      fmt::format("{}: there is no cost {}: 'thimble boards esp32-cam --json' shows all of them", path, Quote(key)));
+}
+
+// The name, and the memory of a built-in board of this name: its sizes are the engine's.
+Status SetName(const std::string& name, bool has_description, const std::string& path, BoardProfile& profile) {
+  constexpr char kNameLetters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+  if (name.empty() || name.size() > 40 || name.find_first_not_of(kNameLetters) != name.npos) {
+    return Sentence(fmt::format("{}: name must be 1 to 40 letters, digits, '-', '_' or '.'", path));
+  }
+  profile.name = name;
+  if (const auto memory = FindMemory(name)) {
+    profile.memory = *memory;
+    if (!has_description) profile.description = memory->description;
+  }
+  return {};
+}
+
 // The keys of `object` are all among `known`.
 Status CheckKeys(const json& object, std::initializer_list<const char*> known, const std::string& path) {
   for (const auto& [key, value] : object.items()) {
@@ -160,10 +180,7 @@ Status ParseCosts(const json& object, const std::string& path, BoardProfile& pro
   if (!it->is_object()) return Sentence(path + ": costs must be an object");
   if (it->size() > kMaxCosts) return Sentence(fmt::format("{}: costs has more than {} entries", path, kMaxCosts));
   for (const auto& [key, value] : it->items()) {
-    if (!IsKnownKey(key)) {
-      return Sentence(fmt::format("{}: there is no cost {}: 'thimble boards esp32-cam --json' shows all of them", path,
-                                  Quote(key)));
-    }
+    THIMBLE_TRY(CheckKey(key, path));
     THIMBLE_ASSIGN(profile.costs[key], ParseCost(value, key, path));
   }
   return {};
@@ -265,10 +282,6 @@ Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::strin
     return Sentence(fmt::format("{}: thimble_board is {}, and this program reads {}", path, version, kVersion));
   }
   THIMBLE_ASSIGN(const std::optional<std::string> name, keys.Text("name"));
-  constexpr char kNameLetters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-  if (!name || name->empty() || name->size() > 40 || name->find_first_not_of(kNameLetters) != name->npos) {
-    return Sentence(fmt::format("{}: name must be 1 to 40 letters, digits, '-', '_' or '.'", path));
-  }
   BoardProfile profile;
   THIMBLE_ASSIGN(const std::optional<std::string> like, keys.Text("like"));
   if (like) {
@@ -279,19 +292,27 @@ Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::strin
     }
     profile = *base;
   }
-  profile.name = *name;
   THIMBLE_ASSIGN(const std::optional<std::string> description, keys.Text("description"));
   if (description) profile.description = *description;
-  // The sizes of a built-in board are the engine's.
-  if (const auto memory = FindMemory(profile.name)) {
-    profile.memory = *memory;
-    if (!description) profile.description = memory->description;
-  }
+  THIMBLE_TRY(SetName(name.value_or(""), description.has_value(), path, profile));
   THIMBLE_TRY(ParseMemory(object, path, profile.memory));
   THIMBLE_TRY(ParseCpu(object, path, profile));
   THIMBLE_ASSIGN(const std::optional<std::string> mode, keys.Text("card_mode"));
   if (mode) profile.card_mode = *mode;
   THIMBLE_TRY(ParseCosts(object, path, profile));
+  THIMBLE_TRY(CheckWhole(profile, path));
+  return profile;
+}
+
+Expected<BoardProfile> MeasuredProfile(const BoardProfile& like, const std::string& name, const std::string& card_mode,
+                                       const std::map<std::string, Cost>& costs, const std::string& path) {
+  BoardProfile profile = like;
+  THIMBLE_TRY(SetName(name, /*has_description=*/false, path, profile));
+  profile.card_mode = card_mode;
+  for (const auto& [key, cost] : costs) {
+    THIMBLE_TRY(CheckKey(key, path));
+    profile.costs[key] = cost;
+  }
   THIMBLE_TRY(CheckWhole(profile, path));
   return profile;
 }

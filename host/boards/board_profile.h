@@ -73,6 +73,10 @@ Expected<std::string_view> BoardFileIn(std::string_view text, const std::string&
 // Parses a board file's text; `path` stands in the sentences. What it refuses: docs/formats/board.md.
 Expected<BoardProfile> ParseBoardProfile(std::string_view text, const std::string& path);
 
+// The board `like` with another name, card mode and some costs, under the checks of a board file.
+Expected<BoardProfile> MeasuredProfile(const BoardProfile& like, const std::string& name, const std::string& card_mode,
+                                       const std::map<std::string, Cost>& costs, const std::string& path);
+
 // A board as --board names it.
 struct FoundBoard {
   Board board;                                  // refers to the profile, if there is one

@@ -2,14 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <iostream>
 #include <iterator>
 #include <new>
-#include <string>
 #include <string_view>
 
 #include "host/commands/command.h"
@@ -99,11 +96,8 @@ int main(int argc, char** argv) {
   using namespace thimble::host;
   const int exit_code = Main(argc, argv);
   // What was printed is lost if it could not be written, whatever the command thinks of itself.
-  errno = 0;
   std::cout.flush();
   const bool is_whole = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
-  const int why = errno;
   if (is_whole || exit_code != 0) return exit_code;
-  return ReportFailure(std::string("standard output is lost: ") +
-                       (why != 0 ? std::strerror(why) : "it could not be written"));
+  return ReportFailure("standard output is lost, some of it at least: make room where it goes, or send it elsewhere");
 }

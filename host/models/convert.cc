@@ -80,6 +80,7 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
 Expected<Converted> Convert(const ConvertOptions& options) {
   THIMBLE_ASSIGN(Checkpoint checkpoint, OpenCheckpoint(options.source, options.tokenizer));
   std::vector<std::string> inputs = checkpoint.inputs;
+  inputs.insert(inputs.end(), options.read_too.begin(), options.read_too.end());
   if (!options.tokenizer.empty()) inputs.push_back(options.tokenizer);
   if (options.to_folder) {
     checkpoint.tokenizer_files = TokenizerFiles(options);

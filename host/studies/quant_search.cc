@@ -200,6 +200,7 @@ Expected<SearchedConversion> ConvertWithin(ConvertOptions options, const QuantLi
     THIMBLE_ASSIGN(result.found, SearchQuant(checkpoint, recipe, limit));
     return result.found.types;
   };
+  if (!limit.text_file.empty()) options.read_too.push_back(limit.text_file);
   THIMBLE_ASSIGN(result.converted, Convert(options));
   return result;
 }

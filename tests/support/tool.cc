@@ -20,7 +20,7 @@ std::string Contents(FILE* file) {
 
 }  // namespace
 
-ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input) {
+ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input, const std::string& out_path) {
   std::vector<const char*> argv = {THIMBLE_TOOL};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   argv.push_back(nullptr);
@@ -28,7 +28,7 @@ ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& in
   FILE* const in = std::tmpfile();
   std::fwrite(input.data(), 1, input.size(), in);
   std::rewind(in);
-  FILE* const out = std::tmpfile();
+  FILE* const out = out_path.empty() ? std::tmpfile() : std::fopen(out_path.c_str(), "r+");
   FILE* const error = std::tmpfile();
   const pid_t child = fork();
   if (child == 0) {
@@ -40,7 +40,10 @@ ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& in
   int status = -1;
   const bool ended = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
   std::fclose(in);
-  return {.exit_code = ended ? WEXITSTATUS(status) : -1, .out = Contents(out), .error = Contents(error)};
+  if (!out_path.empty()) std::fclose(out);
+  return {.exit_code = ended ? WEXITSTATUS(status) : -1,
+          .out = out_path.empty() ? Contents(out) : "",
+          .error = Contents(error)};
 }
 
 }  // namespace thimble::tests

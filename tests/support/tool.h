@@ -13,8 +13,10 @@ struct ToolRun {
   std::string error;   // all it wrote to stderr
 };
 
-// Runs the tool of this build with these arguments and this standard input.
-ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input = "");
+// Runs the tool of this build with these arguments and this standard input. `out_path`: a file that is its standard
+// output instead; empty: what it writes there is in the result.
+ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input = "",
+                const std::string& out_path = "");
 
 }  // namespace thimble::tests
 
