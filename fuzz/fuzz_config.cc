@@ -10,7 +10,7 @@ namespace {
 
 template <class T>
 void CheckSentence(const thimble::host::Expected<T>& result) {
-  if (!result && (result.error().size() > 600 || !result.error().ends_with('.'))) std::abort();
+  if (!result && (result.error().size() > 600 || result.error().empty() || result.error().ends_with('.'))) std::abort();
 }
 
 void CheckConfig(std::string_view json) {

@@ -33,7 +33,8 @@ void Write(const std::string& path, std::string_view bytes) {
 
 template <class T>
 void CheckSentence(const thimble::host::Expected<T>& result) {
-  if (!result && (result.error().size() > 8000 || !result.error().ends_with('.'))) std::abort();
+  if (!result && (result.error().size() > 8000 || result.error().empty() || result.error().ends_with('.')))
+    std::abort();
 }
 
 }  // namespace

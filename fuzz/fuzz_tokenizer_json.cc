@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<std::string> notes;
   const auto vocabulary = ParseTokenizerJson({reinterpret_cast<const char*>(data), size}, "FILE", notes);
   if (!vocabulary) {
-    if (vocabulary.error().size() > 600 || !vocabulary.error().ends_with('.')) std::abort();
+    if (vocabulary.error().size() > 600 || vocabulary.error().empty() || vocabulary.error().ends_with('.'))
+      std::abort();
     return 0;
   }
   const size_t n = vocabulary->tokens.size();
