@@ -4,13 +4,14 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "fuzz/sentence.h"
 #include "host/formats/hf_config.h"
 
 namespace {
 
 template <class T>
 void CheckSentence(const thimble::host::Expected<T>& result) {
-  if (!result && (result.error().size() > 600 || result.error().empty() || result.error().ends_with('.'))) std::abort();
+  if (!result && (result.error().size() > 600 || !thimble::IsSentence(result.error()))) std::abort();
 }
 
 void CheckConfig(std::string_view json) {
