@@ -64,7 +64,7 @@ Status Run(const FlashImageArguments& arguments) {
   THIMBLE_TRY(file.Commit());
   WriteResult(fmt::format(
       "{}: {} bytes for the partition 'weights' of {}\nwrite it with\n"
-      "  esptool.py write_flash {:#x} {}\n",
+      "  esptool write-flash {:#x} {}\n",
       arguments.output, Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset, arguments.output));
   return {};
 }

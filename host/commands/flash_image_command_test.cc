@@ -89,7 +89,7 @@ TEST_F(FlashImageTest, IsWhatABoardWrites) {
 TEST_F(FlashImageTest, SaysHowToWriteItWhereThePartitionIs) {
   const ToolRun made = Make();
   ASSERT_EQ(made.exit_code, 0) << made.error;
-  EXPECT_THAT(made.out, HasSubstr("esptool.py write_flash 0x13f000 " + image()));
+  EXPECT_THAT(made.out, HasSubstr("esptool write-flash 0x13f000 " + image()));
   for (const char* table : {"firmware/partitions.csv", "firmware/partitions_8mb.csv"}) {
     std::ifstream lines(table);
     bool found = false;
