@@ -13,6 +13,7 @@
 #include "host/cards/card_names.h"
 #include "host/cards/model_for_card.h"
 #include "host/models/card_open.h"
+#include "host/models/verify.h"
 #include "host/support/atomic_file.h"
 #include "host/support/file_system.h"
 #include "host/support/input_file.h"
@@ -142,6 +143,7 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     if (!copy.has_index()) return Sentence(fmt::format("{}: the index is not on the card", options.out));
     THIMBLE_TRY(CompareFiles(IndexOf(model.opened), IndexOf(copy), options.out));
   }
+  THIMBLE_TRY(CheckVolume(*copy.device, options.out));
   card.pieces = copy.extents.size();
   THIMBLE_TRY(image.Commit());
   return card;

@@ -211,6 +211,25 @@ TEST_F(CardImageTest, PassesOnWhatAFailingToolSays) {
   EXPECT_THAT(folder_.Names(), ElementsAre("a model's long name.gguf", "tools"));
 }
 
+// A tool that writes one allocation table otherwise than the other: the model reads right from the first.
+TEST_F(CardImageTest, LooksAtBothAllocationTablesBeforeItSaysDone) {
+  const std::string tools = folder_ / "tools";
+  ASSERT_EQ(mkdir(tools.c_str(), 0700), 0);
+  WriteFile(tools + "/mkfs.fat", "#!/bin/sh\nPATH=$PATH:/usr/sbin:/sbin exec mkfs.fat \"$@\"\n");
+  WriteFile(tools + "/mcopy", R"(#!/bin/sh
+/usr/bin/mcopy "$@" || exit 1
+image=${2%@@*}
+start=${2##*@@}
+table_sectors=$(od -An -tu4 -j $((start + 36)) -N 4 "$image" | tr -d ' ')
+printf '\001' | dd of="$image" bs=1 seek=$((start + (32 + table_sectors) * 512 + 40)) conv=notrunc 2> /dev/null
+)");
+  for (const char* tool : {"/mkfs.fat", "/mcopy"}) ASSERT_EQ(chmod((tools + tool).c_str(), 0700), 0);
+  const auto card = WriteCardImage({.model = model_, .out = image_, .tool_folders = tools});
+  ASSERT_FALSE(card);
+  EXPECT_THAT(card.error(), HasSubstr("two allocation tables differ at cluster 10 "));
+  EXPECT_THAT(folder_.Names(), ElementsAre("a model's long name.gguf", "tools"));
+}
+
 TEST_F(CardImageTest, OpensTheOnlyModelOrTheOneThatIsNamed) {
   ASSERT_TRUE(WriteCardImage({.model = model_, .name_on_card = "one.gguf", .out = image_}));
   WriteFile(folder_ / "other", "not looked at");
