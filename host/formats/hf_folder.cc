@@ -13,6 +13,7 @@
 #include "host/formats/safetensors.h"
 #include "host/formats/tokenizer_file.h"
 #include "host/formats/weights.h"
+#include "host/support/foreign_file.h"
 #include "host/support/input_file.h"
 #include "host/support/paths.h"
 
@@ -341,6 +342,7 @@ Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& to
     return Sentence(fmt::format("{} is no Hugging Face folder: it has no config.json", folder));
   }
   THIMBLE_ASSIGN(const std::string config_text, ReadWholeFile(config_path, kMaxJsonBytes));
+  THIMBLE_TRY(RefuseForeign(config_text, config_path));
   THIMBLE_ASSIGN(HfConfig config, ParseHfConfig(config_text, config_path));
   THIMBLE_ASSIGN(Safetensors files, OpenWeights(folder));
 

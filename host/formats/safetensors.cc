@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "host/support/foreign_file.h"
 #include "host/support/input_file.h"
 #include "host/support/json_text.h"
 #include "host/support/paths.h"
@@ -298,6 +299,7 @@ Expected<std::map<std::string, std::string>> ParseSafetensorsIndex(std::string_v
 Expected<Safetensors> Safetensors::Open(const std::string& path) {
   Safetensors safetensors(path);
   THIMBLE_ASSIGN(InputFile file, InputFile::Open(path));
+  THIMBLE_TRY(RefuseForeign(file));
   THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
   for (auto& [name, entry] : entries) safetensors.tensors_.emplace(name, Tensor{std::move(entry), 0});
   safetensors.files_.push_back(std::move(file));
@@ -327,6 +329,7 @@ Status Safetensors::AddShard(const std::string& shard_path, const std::map<std::
     return Sentence(fmt::format("{} names {}, which is not there; get all files of the checkpoint", path_, shard_path));
   }
   THIMBLE_ASSIGN(InputFile file, InputFile::Open(shard_path));
+  THIMBLE_TRY(RefuseForeign(file));
   THIMBLE_ASSIGN(SafetensorsEntries entries, ReadSafetensorsHeader(file));
   for (auto& [name, entry] : entries) {
     const auto it = index.find(name);

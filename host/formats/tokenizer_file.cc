@@ -5,6 +5,7 @@
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/sentencepiece_model.h"
 #include "host/formats/tokenizer_json.h"
+#include "host/support/foreign_file.h"
 #include "host/support/input_file.h"
 
 namespace thimble::host {
@@ -36,6 +37,7 @@ std::unexpected<std::string> WrongSize(const std::string& path, const Vocabulary
 
 Expected<Vocabulary> ReadTokenizerFile(const std::string& path, uint32_t vocab_size, std::vector<std::string>& notes) {
   THIMBLE_ASSIGN(const std::string bytes, ReadWholeFile(path, kMaxTokenizerBytes));
+  THIMBLE_TRY(RefuseForeign(bytes, path));
   THIMBLE_ASSIGN(Vocabulary vocabulary, Parse(bytes, path, vocab_size, notes));
   if (vocabulary.tokens.size() > vocab_size) return WrongSize(path, vocabulary, vocab_size);
   return vocabulary;

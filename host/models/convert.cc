@@ -13,6 +13,7 @@
 #include "host/models/card_open.h"
 #include "host/models/model_file_source.h"
 #include "host/support/atomic_file.h"
+#include "host/support/foreign_file.h"
 #include "host/support/input_file.h"
 #include "host/support/paths.h"
 
@@ -22,10 +23,6 @@ namespace {
 // Formats that look like none of ours; naming them helps more than "not a checkpoint".
 Status RefuseOthers(const std::string& source) {
   THIMBLE_ASSIGN(const InputFile file, InputFile::Open(source));
-  std::array<char, 4> start = {};
-  if (file.size_bytes() >= start.size()) THIMBLE_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(start))));
-  const std::string_view magic(start.data(), start.size());
-  if (magic == "PK\x03\x04") return Sentence(fmt::format("{} is a PyTorch checkpoint; save it as safetensors", source));
   if (source.ends_with(".safetensors") || source.ends_with(".json")) {
     return Sentence(fmt::format("{} is one file of a Hugging Face folder; give the folder", source));
   }
@@ -57,6 +54,7 @@ Expected<bool> RunsAsItIs(const std::string& path) {
   if (IsFolder(path)) return IsTensorFolder(path) && !Exists(path + "/config.json");
   if (IsDevice(path)) return true;
   THIMBLE_ASSIGN(const InputFile file, InputFile::Open(path));
+  THIMBLE_TRY(RefuseForeign(file));
   std::array<std::byte, 512> sector = {};
   const size_t n = file.size_bytes() < sector.size() ? static_cast<size_t>(file.size_bytes()) : sector.size();
   THIMBLE_TRY(file.ReadAt(0, std::span(sector).first(n)));
