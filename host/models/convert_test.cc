@@ -623,7 +623,8 @@ TEST_F(Convert, OtherFilesAreRefusedByWhatTheyAre) {
   EXPECT_THAT(refusal("in-x.gguf", "GGUF" + std::string(100, '\0')), HasSubstr("version"));
   EXPECT_THAT(refusal("in-x.pth", "PK\x03\x04" + std::string(100, '\0')), HasSubstr("PyTorch"));
   EXPECT_THAT(refusal("in-model.safetensors", std::string(100, '\0')), HasSubstr("folder"));
-  EXPECT_THAT(refusal("in-empty", ""), HasSubstr("neither"));
+  EXPECT_THAT(refusal("in-empty", ""), HasSubstr("is empty"));
+  EXPECT_THAT(refusal("in-short", "x"), HasSubstr("neither"));
   EXPECT_THAT(refusal("in-noise", std::string(1000, 'x')), HasSubstr("llama2.c"));
   ASSERT_EQ(mkfifo((folder_ / "in-pipe").c_str(), 0600), 0);
   EXPECT_THAT(Refusal(folder_ / "in-pipe"), HasSubstr("regular"));
