@@ -109,7 +109,7 @@ void Start() {
   const bool has_task =
       app != nullptr && xTaskCreatePinnedToCore(Run, "session", kStackBytes, app, kPriority, &task, core) == pdPASS;
   if (!has_task || !board.TakeRest()) {
-    Print(board, "There is too little memory for the firmware itself.\n");
+    Print(board, "error: there is too little memory for the firmware itself\n");
     return;
   }
   xTaskNotifyGive(task);
