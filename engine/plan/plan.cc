@@ -544,8 +544,9 @@ bool IsHotInternal(const Request& request, const Plan& plan) {
   });
 }
 
-// What came of a layout.
-struct Outcome {
+// A layout, and what came of it.
+struct Tried {
+  Layout layout;
   bool fits = false;
   bool is_small = false;  // it does not fit, and something smaller might
   bool is_hot_internal = false;
@@ -553,38 +554,40 @@ struct Outcome {
 };
 
 // Not inlined: a plan is a kilobyte of stack, which is free again when the next layout is tried.
-[[gnu::noinline]] Outcome Try(const Request& request, const Layout& layout) {
+[[gnu::noinline]] Tried Try(const Request& request, const Layout& layout) {
   const Result<Plan> plan = PlanLayout(request, layout);
-  if (!plan) return {.is_small = plan.error().code == Code::kOutOfMemory};
-  return {.fits = true, .is_hot_internal = IsHotInternal(request, *plan), .saves_reads = SavesReads(request, *plan)};
+  if (!plan) return {.layout = layout, .is_small = plan.error().code == Code::kOutOfMemory};
+  return {.layout = layout,
+          .fits = true,
+          .is_hot_internal = IsHotInternal(request, *plan),
+          .saves_reads = SavesReads(request, *plan)};
 }
 
 // Tiles and all else share the board's internal memory. Tiles are as large as the board's where what is hot lies in
 // internal memory beside them; if not, three quarters or half of that; if nothing helps, as large as fits. Where
 // nothing fits, the KV cache goes first: small buffers then fill what is left of either piece of that memory.
-Layout ChooseTiles(const Request& request, Layout layout) {
+Tried ChooseTiles(const Request& request, Layout layout) {
   const uint32_t chosen = request.options.tile_buffer_bytes;
   const uint32_t whole = chosen != 0 ? chosen : request.board.tile_buffer_bytes;
   const bool may_shrink = chosen == 0 && request.options.tiles == TileMode::kStreamed;
-  std::optional<Layout> fits;
+  std::optional<Tried> fits, whole_tiles;
   for (const bool cache_first : {false, true}) {
     for (uint32_t quarters = 4; quarters >= (may_shrink ? 2u : 4u); --quarters) {
       layout.tile_buffer_bytes =
           quarters == 4 ? whole : whole / 4 * quarters / request.block_bytes * request.block_bytes;
       layout.cache_first = cache_first;
-      const Outcome outcome = Try(request, layout);
-      if (outcome.is_hot_internal || (!outcome.fits && !outcome.is_small)) return layout;
-      if (outcome.fits && !fits) fits = layout;
+      const Tried tried = Try(request, layout);
+      if (tried.is_hot_internal || (!tried.fits && !tried.is_small)) return tried;
+      if (tried.fits && !fits) fits = tried;
+      if (!whole_tiles) whole_tiles = tried;
     }
     if (fits) return *fits;
   }
-  layout.tile_buffer_bytes = whole;
-  layout.cache_first = false;
-  return layout;
+  return *whole_tiles;
 }
 
 // The tokenizer where it fits first.
-Layout ChooseTokenizer(const Request& request, bool screened) {
+Tried ChooseTokenizer(const Request& request, bool screened) {
   const TextNeeds& text = request.text;
   const auto in = [&](TokenizerPlace place) {
     return ChooseTiles(request, {.screened = screened, .tokenizer = place});
@@ -593,10 +596,10 @@ Layout ChooseTokenizer(const Request& request, bool screened) {
   const bool fits_board = ArenaBytes(text.table_bytes) <=
                           std::max(request.board.capacity(Region::kPsram), request.board.capacity(Region::kSram));
   if (!fits_board) return in(text.cache_bytes != 0 ? TokenizerPlace::kOnCard : TokenizerPlace::kNowhere);
-  const Layout in_memory = in(TokenizerPlace::kInMemory);
-  if (text.cache_bytes == 0 || !Try(request, in_memory).is_small) return in_memory;
-  const Layout on_card = in(TokenizerPlace::kOnCard);
-  return Try(request, on_card).fits ? on_card : in_memory;
+  const Tried in_memory = in(TokenizerPlace::kInMemory);
+  if (text.cache_bytes == 0 || !in_memory.is_small) return in_memory;
+  const Tried on_card = in(TokenizerPlace::kOnCard);
+  return on_card.fits ? on_card : in_memory;
 }
 
 }  // namespace
@@ -605,12 +608,10 @@ Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, co
                       const PlanOptions& options, const formats::Index* index) {
   const Request request = {model, text, board, block_bytes, options, index};
   THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
-  Layout layout = ChooseTokenizer(request, wants_screen);
-  if (wants_screen && options.head == HeadMode::kAuto) {
-    const Outcome outcome = Try(request, layout);
-    if (outcome.fits ? !outcome.saves_reads : outcome.is_small) layout = ChooseTokenizer(request, false);
-  }
-  return PlanLayout(request, layout);
+  Tried chosen = ChooseTokenizer(request, wants_screen);
+  const bool is_no_use = chosen.fits ? !chosen.saves_reads : chosen.is_small;
+  if (wants_screen && options.head == HeadMode::kAuto && is_no_use) chosen = ChooseTokenizer(request, false);
+  return PlanLayout(request, chosen.layout);
 }
 
 uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, const Board& board,

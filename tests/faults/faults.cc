@@ -125,34 +125,21 @@ int __wrap_openat(int at, const char* path, int flags, mode_t mode) {
   return Fails(kOpen) ? static_cast<int>(FailWith(EIO)) : __real_openat(at, path, flags, mode);
 }
 
-void* __real_malloc(size_t n);
-void* __wrap_malloc(size_t n);
-void* __wrap_malloc(size_t n) {
-  if (!Fails(kMalloc)) return __real_malloc(n);
-  errno = ENOMEM;
-  return nullptr;
-}
-void* __real_calloc(size_t n, size_t size);
-void* __wrap_calloc(size_t n, size_t size);
-void* __wrap_calloc(size_t n, size_t size) {
-  if (!Fails(kMalloc)) return __real_calloc(n, size);
-  errno = ENOMEM;
-  return nullptr;
-}
-void* __real_realloc(void* old, size_t n);
-void* __wrap_realloc(void* old, size_t n);
-void* __wrap_realloc(void* old, size_t n) {
-  if (!Fails(kMalloc)) return __real_realloc(old, n);
-  errno = ENOMEM;
-  return nullptr;
-}
-void* __real_aligned_alloc(size_t alignment, size_t n);
-void* __wrap_aligned_alloc(size_t alignment, size_t n);
-void* __wrap_aligned_alloc(size_t alignment, size_t n) {
-  if (!Fails(kMalloc)) return __real_aligned_alloc(alignment, n);
-  errno = ENOMEM;
-  return nullptr;
-}
+#define THIMBLE_WRAP_MEMORY(name, parameters, arguments) \
+  void* __real_##name parameters;                        \
+  void* __wrap_##name parameters;                        \
+  void* __wrap_##name parameters {                       \
+    if (!Fails(kMalloc)) return __real_##name arguments; \
+    errno = ENOMEM;                                      \
+    return nullptr;                                      \
+  }
+
+THIMBLE_WRAP_MEMORY(malloc, (size_t n), (n))
+THIMBLE_WRAP_MEMORY(calloc, (size_t n, size_t size), (n, size))
+THIMBLE_WRAP_MEMORY(realloc, (void* old, size_t n), (old, n))
+THIMBLE_WRAP_MEMORY(aligned_alloc, (size_t alignment, size_t n), (alignment, n))
+#undef THIMBLE_WRAP_MEMORY
+
 int __real_posix_memalign(void** out, size_t alignment, size_t n);
 int __wrap_posix_memalign(void** out, size_t alignment, size_t n);
 int __wrap_posix_memalign(void** out, size_t alignment, size_t n) {
