@@ -91,6 +91,49 @@ TEST_F(GenerateTest, StopsAtAFullContext) {
   EXPECT_EQ(model->session()->n_past(), 12u);
 }
 
+// What bounds a prompt is its tokens, not its bytes: a rule, a long word and words take more than 8 bytes a token.
+TEST_F(GenerateTest, APromptHasRoomForItsTokens) {
+  const auto preset = host::SynthShape("tiny-llm",
+                                       "vocab_size=700,hidden_size=32,intermediate_size=48,num_attention_heads=2,"
+                                       "num_key_value_heads=1,head_dim=16,max_position_embeddings=256");
+  ASSERT_TRUE(preset) << preset.error();
+  host::Checkpoint checkpoint = host::MakeSynth(*preset, 3);
+  TokenId id = 600;
+  for (const char c : {'-', 'x'}) {
+    for (size_t n = 2; n <= 64; n *= 2) {
+      checkpoint.vocabulary.tokens[id] = std::string(n, c);
+      checkpoint.vocabulary.scores[id] = 1000 - static_cast<float>(n);
+      checkpoint.vocabulary.types[id++] = text::TokenType::kNormal;
+    }
+  }
+  const std::string hindi = "\xE0\xA4\xA8\xE0\xA4\xAE\xE0\xA4\xB8\xE0\xA5\x8D\xE0\xA4\xA4\xE0\xA5\x87";  // 18 bytes
+  checkpoint.vocabulary.tokens[id] = "\u2581" + hindi;
+  checkpoint.vocabulary.types[id] = text::TokenType::kUserDefined;
+  auto file = host::AtomicFile::Create(folder_ / "long.gguf", {});
+  ASSERT_TRUE(file) << file.error();
+  ASSERT_TRUE(host::WriteGguf(checkpoint, {.dtype = host::WrittenType::kF32}, "", file->sink()));
+  ASSERT_TRUE(file->Commit());
+  const auto device = host::FileDevice::Open(folder_ / "long.gguf").value();
+  std::string words;
+  while (words.size() < 120 * (hindi.size() + 1)) words += " " + hindi;
+  for (const std::string& prompt :
+       {std::string(120 * 64, '-'), std::string(60 * 64, '-') + std::string(60 * 64, 'x'), words.substr(1)}) {
+    tests::OpenModel model(*device, {.plan = {.n_ctx = 128}});
+    ASSERT_NE(model.session(), nullptr) << model.error();
+    ASSERT_GT(prompt.size(), 8u * 128);
+    const auto ids = model.session()->Tokenize(prompt);
+    ASSERT_TRUE(ids);
+    EXPECT_LE(ids->size(), 128u);
+    EXPECT_TRUE(model.session()->Prefill(*ids));
+
+    const auto too_long = model.session()->Tokenize(prompt + prompt);
+    ASSERT_FALSE(too_long);
+    EXPECT_EQ(too_long.error().code, Code::kContextFull);
+    EXPECT_GT(too_long.error().need, 128u);
+    EXPECT_LT(too_long.error().have, 128u);
+  }
+}
+
 TEST_F(GenerateTest, StopsAtAnEndTokenAndDoesNotShowIt) {
   bool seen = false;
   for (uint64_t seed = 0; seed < 40 && !seen; ++seed) {

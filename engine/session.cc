@@ -283,16 +283,18 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
                      "the tokenizer does not fit into this board's memory, and there is no index to read it from: make "
                      "one with 'thimble prepare', or give the prompt as ids"});
   }
-  if (text.size() > plan_->max_prompt_bytes) {
-    return Fail({.code = Code::kInvalidArgument,
-                 .what =
-                     "a prompt of {need} bytes is longer than the {have} that this context has room for: shorten it, "
-                     "or give a larger ctx-size",
-                 .have = plan_->max_prompt_bytes,
-                 .need = text.size()});
-  }
-  THIMBLE_ASSIGN(const size_t n, tokenizer_.Encode(text, tokenizer_.add_bos(), prompt_ids_, scratch_));
-  return prompt_ids_.first(n);
+  const Result<size_t> n = tokenizer_.Encode(text, tokenizer_.add_bos(), prompt_ids_, scratch_);
+  if (!n) return Fail(n.error().code == Code::kContextFull ? PromptTooLong(n.error().need) : n.error());
+  return prompt_ids_.first(*n);
+}
+
+Error Session::PromptTooLong(uint64_t need) const {
+  return {.code = Code::kContextFull,
+          .what =
+              "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a larger "
+              "ctx-size",
+          .have = plan_->n_ctx - n_past_,
+          .need = need};
 }
 
 void Session::Clear() {
@@ -307,14 +309,7 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
   if (tokens.empty()) {
     return Fail({.code = Code::kInvalidArgument, .what = "the prompt is empty: give at least one token"});
   }
-  if (need > left) {
-    return Fail({.code = Code::kContextFull,
-                 .what =
-                     "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a "
-                     "larger ctx-size",
-                 .have = left,
-                 .need = need});
-  }
+  if (need > left) return Fail(PromptTooLong(need));
   for (TokenId token : tokens) {
     if (token >= model_->shape.vocab_size) {
       return Fail({.code = Code::kInvalidArgument,

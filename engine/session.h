@@ -76,9 +76,8 @@ class Session {
   static Result<Session*> Open(const SessionParts& parts, Arenas arenas);
 
   // The ids of `text`, bos first if the vocabulary says so; valid until the next call. kInvalidArgument if the model
-  // has no tokenizer, the plan has no place for it or the text is longer than the plan's max_prompt_bytes, kContextFull
-  // if there are more ids than n_ctx. With the tokenizer on the card also as Tokenizer::Encode(); the call can be made
-  // again.
+  // has no tokenizer or the plan has no place for it, kContextFull if there are more ids than n_ctx, else as
+  // Tokenizer::Encode(): what bounds a text is its tokens, not its bytes. The call can be made again.
   Result<std::span<const TokenId>> Tokenize(std::string_view text);
 
   // Appends tokens to the context. kInvalidArgument for an empty span or an id
@@ -122,6 +121,7 @@ class Session {
   Result<void> LoadTokenizer(const SessionParts& parts, Arenas arenas);
   Result<void> LoadIndex(const SessionParts& parts, Arenas arenas);
   Result<void> LoadKept(const SessionParts& parts);
+  Error PromptTooLong(uint64_t need) const;
   Result<void> Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next = false);
 
   const formats::ModelFile* model_;

@@ -118,6 +118,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Check(n.has_value());
   ids.resize(*n);
 
+  // In stretches: the same ids, if it can be divided so.
+  const size_t stretch_bytes = Tokenizer::kLeastStretchBytes + text.size() / 4;
+  const auto few = std::make_unique<std::byte[]>(static_cast<size_t>(Tokenizer::WorkspaceBytes(stretch_bytes)));
+  std::vector<TokenId> again(ids.size());
+  const auto same =
+      tokenizer->Encode(text, true, again, {few.get(), static_cast<size_t>(Tokenizer::WorkspaceBytes(stretch_bytes))});
+  Check(same ? again == ids : same.error().code == thimble::Code::kInvalidArgument);
+
   const size_t text_memory_bytes = static_cast<size_t>(Detokenizer::MemoryBytes(ref));
   const auto text_memory = std::make_unique<char[]>(text_memory_bytes);
   Detokenizer detokenizer(*tokenizer, true, {text_memory.get(), text_memory_bytes});

@@ -37,8 +37,8 @@ enum class BufferId : uint8_t {
   kScreenFlash,     // those that lie in flash
   kWeightsPsram,    // rows of the layers' matrices
   kWeightsFlash,    // the same
-  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text of
-  // max_prompt_bytes; or the rows that survive the screen.
+  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text, a
+  // stretch at a time; or the rows that survive the screen.
   kScratch,
   kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
   kEmbeddingTile,  // bounced: one row of the token embedding

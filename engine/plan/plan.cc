@@ -86,7 +86,10 @@ Result<void> PlanZones(const formats::ModelFile& model, Plan& plan) {
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
 uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
-  while (fits < most && ArenaBytes(model::BatchNeed(model, fits + 1).bytes) <= bytes) ++fits;
+  for (uint32_t fails = most + 1; fits + 1 < fails;) {
+    const uint32_t tried = fits + (fails - fits) / 2;
+    (ArenaBytes(model::BatchNeed(model, tried).bytes) <= bytes ? fits : fails) = tried;
+  }
   return fits;
 }
 
@@ -95,7 +98,10 @@ uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uin
 uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_batch, uint32_t num_candidates) {
   const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
   uint64_t bytes = model::BatchNeed(request.model, prompt_batch).bytes;
-  if (has_texts) bytes = std::max(bytes, text::EncodingNeed(request.text.work_bytes(plan.max_prompt_bytes)).bytes);
+  if (has_texts) {
+    const uint64_t text_bytes = text::StretchBytes(request.model.tokenizer, plan.n_ctx);
+    bytes = std::max(bytes, text::EncodingNeed(request.text.work_bytes(text_bytes)).bytes);
+  }
   if (plan.screened) bytes = std::max(bytes, head::CandidatesNeed(num_candidates).bytes);
   return bytes;
 }
@@ -473,7 +479,6 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
                    .need = rows * tensor.row_bytes()});
     }
   }
-  plan.max_prompt_bytes = plan.n_ctx * kPromptBytesPerPosition;
 
   std::array<uint64_t, kNumRegions> left = board.capacity_bytes;
   const auto left_in = [&](Region region) -> uint64_t& { return left[static_cast<size_t>(region)]; };
@@ -620,9 +625,15 @@ uint32_t LargestContext(const formats::ModelFile& model, const TextNeeds& text, 
   const uint32_t too_short = options.prompt_batch == 0 ? 0 : options.prompt_batch - 1;
   uint32_t fits = too_short;
   auto fails = static_cast<uint32_t>(std::min<uint64_t>(model.shape.max_position_embeddings, math::kMaxPositions)) + 1;
-  while (fits + 1 < fails) {
-    options.n_ctx = fits + (fails - fits) / 2;
-    (MakePlan(model, text, board, block_bytes, options, index) ? fits : fails) = options.n_ctx;
+  // The shortest first: for a model that no context helps, a plan of many tensors is not tried over and over.
+  for (uint32_t tried = fits + 1; fits + 1 < fails; tried = fits + (fails - fits) / 2) {
+    options.n_ctx = tried;
+    if (MakePlan(model, text, board, block_bytes, options, index)) {
+      fits = tried;
+    } else {
+      if (tried == too_short + 1) break;
+      fails = tried;
+    }
   }
   return fits == too_short ? 0 : fits;
 }

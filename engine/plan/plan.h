@@ -81,7 +81,7 @@ PlanOptions OriginalPlan(const ModelShape& shape);
 struct TextNeeds {
   uint64_t table_bytes = 0;  // the loaded vocabulary; 0: no tokenizer
   uint64_t cache_bytes = 0;  // to use it from the index on the card instead; 0: the index does not have it
-  uint64_t (*work_bytes)(uint64_t text_bytes) = nullptr;  // workspace to encode a text; null: no tokenizer
+  uint64_t (*work_bytes)(uint64_t text_bytes) = nullptr;  // workspace to encode a text whole; null: no tokenizer
   uint64_t held_bytes = 0;                                // to hold text back while it is generated
   uint64_t candidate_bytes = 0;                           // of the sampler, all of them
   uint64_t penalised = 0;    // ids of the sampler; at most one for each token of the context is given
@@ -128,7 +128,6 @@ struct Plan {
   uint32_t tile_buffer_bytes = 0;                // what the options' came to
   uint32_t prompt_batch = 1;                     // positions of a prompt that are run together
   uint32_t block_bytes = 0;                      // of the card
-  uint32_t max_prompt_bytes = 0;                 // longest prompt text the tokenizer's workspace holds
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
@@ -152,9 +151,6 @@ struct Plan {
 
 // More positions than these save few reads.
 inline constexpr uint32_t kMaxPromptBatch = 256;
-
-// Prompt text the tokenizer's workspace is made for: this many bytes for each position of the context.
-inline constexpr uint32_t kPromptBytesPerPosition = 8;
 
 // Bytes reserved for the session object: the same on every target.
 inline constexpr uint64_t kSessionBytes = 3584;

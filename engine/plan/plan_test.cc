@@ -371,6 +371,25 @@ TEST(Plan, RefusesWhatNoBoardHasRoomFor) {
   EXPECT_EQ(too_deep.error().code, Code::kOutOfMemory);
 }
 
+// A context is looked for only where the shortest one fits: 20 000 layers are many to plan.
+TEST(Plan, WhatNoContextHelpsIsTriedOnce) {
+  ModelShape shape = kTinyLlm;
+  shape.num_hidden_layers = 20'000;
+  const Model model(shape);
+  static int plans = 0;
+  TextNeeds text = kTokenizer;
+  text.work_bytes = [](uint64_t n) {
+    ++plans;
+    return 11 * n + 14;
+  };
+  ASSERT_FALSE(MakePlan(model.file(), text, kEsp32Cam, 512, {.n_ctx = 1}));
+  const int of_one = plans;
+  EXPECT_GT(of_one, 0);
+  plans = 0;
+  EXPECT_EQ(LargestContext(model.file(), text, kEsp32Cam, 512, {}), 0u);
+  EXPECT_EQ(plans, of_one);
+}
+
 TEST(Plan, RefusesOptionsOutOfRange) {
   const Model model(kTinyLlm);
   EXPECT_FALSE(MakePlan(model.file(), {}, kEsp32Cam, 512, {.n_ctx = 1025}));

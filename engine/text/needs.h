@@ -19,6 +19,10 @@ uint64_t HeldBytes(const formats::TokenizerRef& ref);
 // For a session whose vocabulary is in memory, or on the card behind a cache, or neither (0).
 std::array<Need, 3> Needs(uint64_t table_bytes, uint64_t cache_bytes, uint64_t held_bytes);
 
+// Bytes of text that are encoded at once: 8 for each position of the context, and a few of the longest pieces. Longer
+// texts are encoded in stretches: what bounds a prompt is its tokens.
+uint64_t StretchBytes(const formats::TokenizerRef& ref, uint32_t n_ctx);
+
 // For encoding a text that needs so much workspace.
 Need EncodingNeed(uint64_t work_bytes);
 

@@ -7,27 +7,24 @@
 
 namespace thimble::text {
 
+CompactCharacter FirstCompact(std::string_view text) {
+  const Utf8Step step = NextUtf8(text);
+  if (step.kind != Utf8::kWhole) return {.text_bytes = 1, .bytes = {&kBadCharacter, 1}, .well_formed = false};
+  const std::string_view character = text.substr(0, step.bytes);
+  if (character == kSpaceSymbol) return {.text_bytes = step.bytes, .bytes = " "};
+  if (character == kReplacementCharacter) return {.text_bytes = step.bytes, .bytes = {&kBadCharacter, 1}};
+  return {.text_bytes = step.bytes, .bytes = character};
+}
+
 size_t Compact(std::string_view text, char* out, bool* well_formed) {
   size_t n = 0;
   *well_formed = true;
   while (!text.empty()) {
-    const Utf8Step step = NextUtf8(text);
-    if (step.kind != Utf8::kWhole) {
-      *well_formed = false;
-      out[n++] = kBadCharacter;
-      text.remove_prefix(1);
-      continue;
-    }
-    const std::string_view character = text.substr(0, step.bytes);
-    text.remove_prefix(step.bytes);
-    if (character == kSpaceSymbol) {
-      out[n++] = ' ';
-    } else if (character == kReplacementCharacter) {
-      out[n++] = kBadCharacter;
-    } else {
-      std::memmove(out + n, character.data(), character.size());
-      n += character.size();
-    }
+    const CompactCharacter character = FirstCompact(text);
+    *well_formed &= character.well_formed;
+    std::memmove(out + n, character.bytes.data(), character.bytes.size());
+    n += character.bytes.size();
+    text.remove_prefix(character.text_bytes);
   }
   return n;
 }

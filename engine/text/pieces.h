@@ -32,8 +32,16 @@ inline constexpr uint32_t kMaxRank = 0x7FFFFFFF;
 // UTF-8 text has.
 inline constexpr char kBadCharacter = '\xFF';
 
-// Writes `text` like that to `out`, which may be where `text` is. Returns the size. A byte that is no part of a
-// character counts as U+FFFD; `well_formed` says whether there was none.
+// The character that a text begins with, like that.
+struct CompactCharacter {
+  uint32_t text_bytes = 0;  // of the text
+  std::string_view bytes;   // 1 to 4; of the text or of static lifetime
+  bool well_formed = true;  // false: a byte that is no part of a character, which counts as U+FFFD
+};
+CompactCharacter FirstCompact(std::string_view text);  // which must not be empty
+
+// Writes `text` like that to `out`, which may be where `text` is. Returns the size. `well_formed` says
+// whether all of its characters are.
 size_t Compact(std::string_view text, char* out, bool* well_formed);
 
 // Spaces belong to the word after them.

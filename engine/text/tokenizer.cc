@@ -88,14 +88,14 @@ FoundPiece Tokenizer::Find(std::string_view piece) const {
   return piece.size() > facts_.longest_piece_bytes ? FoundPiece() : pieces().Find(piece);
 }
 
-// Bytes of the longest user-defined piece that `text` begins with, 0 for none.
-uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id) const {
+uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id, bool* may_go_on) const {
   const Pieces& all = pieces();
   uint32_t matched = 0;
   // Pieces [first, last) are those that begin with the first `depth` bytes of the text.
   uint32_t first = 0;
   uint32_t last = facts_.num_user_defined;
-  for (uint32_t depth = 0; depth < text.size() && first < last; ++depth) {
+  uint32_t depth = 0;
+  for (; depth < text.size() && first < last; ++depth) {
     const auto byte_at = [&](uint32_t i) { return all.PieceByte(all.UserDefined(i), depth); };
     // The first piece in [first, last) whose byte at `depth` is `limit` or more; a piece that ends there has -1.
     const auto bound = [&](int limit) {
@@ -121,6 +121,7 @@ uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id) const {
       *id = shortest;
     }
   }
+  *may_go_on = depth == text.size() && last - first > (matched == depth ? 1u : 0u);
   return matched;
 }
 
@@ -132,10 +133,17 @@ uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id) const {
 //
 // Where no piece reaches from one word into the next, words do not see each other: one tournament for each is the same
 // and stays in the cache.
+//
+// What is longer than the workspace is merged a stretch at a time. A stretch ends where a word does, if words do not
+// see each other. Elsewhere the next one begins with the last symbol of this one, which must come out as it was; if it
+// does not, this one ends earlier. Why the ids are the same: docs/tokenizer.md.
 class Tokenizer::Merger {
  public:
-  Merger(const Tokenizer& tokenizer, uint64_t text_bytes, std::span<std::byte> workspace) : t_(tokenizer) {
-    const size_t positions = static_cast<size_t>(text_bytes) + 1;
+  Merger(const Tokenizer& tokenizer, std::string_view text, std::span<std::byte> workspace)
+      : t_(tokenizer), all_(text) {
+    const uint64_t room = (workspace.size() - (alignof(uint32_t) - 1)) / kBytesPerPosition;
+    const auto positions = static_cast<size_t>(std::min<uint64_t>(room, uint64_t{text.size()} + 1));
+    capacity_ = static_cast<uint32_t>(positions);
     std::byte* memory = workspace.data();
     memory += (0 - reinterpret_cast<uintptr_t>(memory)) % alignof(uint32_t);
     keys_ = reinterpret_cast<uint32_t*>(memory);
@@ -144,32 +152,152 @@ class Tokenizer::Merger {
     text_ = reinterpret_cast<char*>(links_ + positions);
   }
 
-  void SetText(std::string_view text) {
-    bool well_formed = true;
-    size_ = 0;
-    if (t_.facts_.ref.add_space_prefix) text_[size_++] = ' ';
-    size_ += static_cast<uint32_t>(Compact(text, text_ + size_, &well_formed));
+  // Calls emit(id) for each token. rewind(n): those after the first n are emitted once more.
+  template <class Emit, class Rewind>
+  Result<void> Encode(Emit emit, Rewind rewind) {
+    const uint32_t least_margin = std::max(1u, std::min(t_.facts_.longest_piece_bytes, capacity_ / 4));
+    Stretch now = {.has_prefix = t_.facts_.ref.add_space_prefix, .margin = least_margin};
+    for (Stretch before = now;;) {
+      const bool is_last = SetText(now);
+      Split(is_last);
+      uint32_t end = is_last ? size_ : LastWord();
+      const bool is_sure = end != 0;
+      Merge(is_sure ? end : size_);
+      THIMBLE_TRY(t_.TakeStatus());
+      if (now.known_bytes != 0 && End(0) != now.known_bytes) {
+        now = before;
+        now.margin *= 2;
+        num_ids_ = now.num_ids;
+        rewind(num_ids_);
+        continue;
+      }
+      if (!is_sure) end = LastBoundary(now.margin);
+      if (end <= now.known_bytes) {
+        return Fail({.code = Code::kInvalidArgument,
+                     .what = "the text from byte {offset} on is too long to be taken apart in {have} bytes: put a "
+                             "space there, or give a larger ctx-size",
+                     .offset = now.begin,
+                     .have = capacity_});
+      }
+      before = now;
+      if (!is_last) {
+        now = Next(now, end, is_sure);
+        now.margin = least_margin;
+      }
+      now.after_unknown = ForEachToken(before.known_bytes, end, before.after_unknown, [&](TokenId id) {
+        ++num_ids_;
+        emit(id);
+      });
+      now.num_ids = num_ids_;
+      if (is_last) return {};
+    }
   }
 
-  void Merge() {
-    Split();
-    for (first_ = 0; first_ < size_; first_ = last_) {
+ private:
+  struct Stretch {
+    size_t begin = 0;          // in all_
+    bool has_prefix = false;   // a space stands before it
+    uint32_t known_bytes = 0;  // of its first symbol, if that was emitted with the stretch before
+    uint32_t margin = 0;       // bytes at its end that are left to the next one
+    size_t num_ids = 0;        // emitted before it
+    bool after_unknown = false;
+  };
+
+  // As much as there is room for. Whether that is the rest.
+  bool SetText(const Stretch& stretch) {
+    std::string_view rest = all_.substr(stretch.begin);
+    size_ = 0;
+    if (stretch.has_prefix) text_[size_++] = ' ';
+    while (!rest.empty()) {
+      const CompactCharacter character = FirstCompact(rest);
+      if (capacity_ - size_ < character.bytes.size()) return false;
+      for (const char byte : character.bytes) text_[size_++] = byte;
+      rest.remove_prefix(character.text_bytes);
+    }
+    return true;
+  }
+
+  // The stretch after `now`, of which all before `end` was merged.
+  Stretch Next(const Stretch& now, uint32_t end, bool is_sure) const {
+    Stretch next = now;
+    const uint32_t last_symbol = end - links_[end - 1];
+    if (is_sure || keys_[last_symbol] == kFrozen) {
+      next.known_bytes = 0;
+    } else {
+      next.known_bytes = end - last_symbol;
+      end = last_symbol;
+    }
+    if (end == 0) return next;
+    next.has_prefix = false;
+    for (uint32_t at = now.has_prefix ? 1 : 0; at < end;) {
+      const CompactCharacter character = FirstCompact(all_.substr(next.begin));
+      at += static_cast<uint32_t>(character.bytes.size());
+      next.begin += character.text_bytes;
+    }
+    return next;
+  }
+
+  // Into user-defined pieces and characters. Of what is not the rest of the text, no more than is sure.
+  void Split(bool is_last) {
+    std::fill(keys_, keys_ + size_, kNoMerge);
+    TokenId id = kNoToken;
+    uint32_t length = 0;
+    for (uint32_t begin = 0; begin < size_; begin += length) {
+      bool may_go_on = false;
+      length =
+          t_.StartsUserDefined(text_[begin]) ? t_.MatchUserDefined({text_ + begin, size_ - begin}, &id, &may_go_on) : 0;
+      if (may_go_on && !is_last) {
+        size_ = begin;
+        return;
+      }
+      if (length != 0) {
+        keys_[begin] = kFrozen;
+      } else {
+        length = CharacterBytes(text_[begin]);
+      }
+      SetSymbol(begin, length);
+    }
+  }
+
+  bool BeginsWordAt(uint32_t symbol) const {
+    return !t_.facts_.crosses_words && BeginsWord(text_[symbol - 1], text_[symbol]);
+  }
+
+  // Where the last word begins that is not the first one; 0 if there is none.
+  uint32_t LastWord() const {
+    uint32_t last = 0;
+    for (uint32_t begin = size_ == 0 ? 0 : End(0); begin < size_; begin = End(begin)) {
+      if (BeginsWordAt(begin)) last = begin;
+    }
+    return last;
+  }
+
+  // Of symbols, the last with at least `margin` bytes after it; 0 if there is none.
+  uint32_t LastBoundary(uint32_t margin) const {
+    uint32_t last = 0;
+    while (last < size_ && size_ - End(last) >= margin) last = End(last);
+    return last;
+  }
+
+  // What lies before `end`.
+  void Merge(uint32_t end) {
+    for (first_ = 0; first_ < end; first_ = last_) {
       last_ = End(first_);
-      while (last_ < size_ && (t_.facts_.crosses_words || !BeginsWord(text_[last_ - 1], text_[last_])))
-        last_ = End(last_);
+      while (last_ < end && !BeginsWordAt(last_)) last_ = End(last_);
       MergeWord();
     }
   }
 
-  // Calls emit(id) for each token. Destroys the symbols.
+  // Calls emit(id) for each token in [begin, end). Destroys the symbols. `after_unknown`: what came before is a
+  // character without a token; returns the same of the last one.
   template <class Emit>
-  void ForEachToken(Emit emit) {
-    bool after_unknown = false;
-    for (uint32_t begin = 0; begin < size_;) {
+  bool ForEachToken(uint32_t begin, uint32_t end, bool after_unknown, Emit emit) {
+    while (begin < end) {
       const std::string_view symbol(text_ + begin, links_[begin]);
       TokenId id = kNoToken;
       if (keys_[begin] == kFrozen) {
-        t_.MatchUserDefined(symbol, &id);
+        bool may_go_on = false;
+        t_.MatchUserDefined(symbol, &id, &may_go_on);
       } else {
         const FoundPiece found = t_.Find(symbol);
         if (found.is_unused && Unmerge(begin)) continue;
@@ -188,30 +316,14 @@ class Tokenizer::Merger {
       }
       after_unknown = id == kNoToken;
     }
+    return after_unknown;
   }
 
- private:
   uint32_t End(uint32_t symbol) const { return symbol + links_[symbol]; }
 
   // The length stands at both ends, so that either neighbour finds the other end.
   void SetSymbol(uint32_t begin, uint32_t length) {
     links_[begin] = links_[begin + length - 1] = static_cast<uint16_t>(length);
-  }
-
-  // Into user-defined pieces and characters.
-  void Split() {
-    std::fill(keys_, keys_ + size_, kNoMerge);
-    TokenId id = kNoToken;
-    uint32_t length = 0;
-    for (uint32_t begin = 0; begin < size_; begin += length) {
-      length = t_.StartsUserDefined(text_[begin]) ? t_.MatchUserDefined({text_ + begin, size_ - begin}, &id) : 0;
-      if (length != 0) {
-        keys_[begin] = kFrozen;
-      } else {
-        length = CharacterBytes(text_[begin]);
-      }
-      SetSymbol(begin, length);
-    }
   }
 
   // Merges in [first_, last_).
@@ -271,8 +383,11 @@ class Tokenizer::Merger {
   }
 
   const Tokenizer& t_;
-  uint32_t size_ = 0;   // bytes of text_
-  uint32_t first_ = 0;  // [first_, last_) is the word being merged
+  std::string_view all_;
+  size_t num_ids_ = 0;     // emitted
+  uint32_t capacity_ = 0;  // bytes of text_ that there is room for
+  uint32_t size_ = 0;      // bytes of text_
+  uint32_t first_ = 0;     // [first_, last_) is the word being merged
   uint32_t last_ = 0;
   uint32_t num_players_ = 0;     // last_ - first_
   uint32_t* keys_ = nullptr;     // [size_]
@@ -289,11 +404,12 @@ Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<
                  .have = text.size(),
                  .need = kMaxTextBytes});
   }
-  if (workspace.size() < WorkspaceBytes(text.size())) {
+  const uint64_t least_workspace = WorkspaceBytes(std::min<uint64_t>(text.size(), kLeastStretchBytes));
+  if (workspace.size() < least_workspace) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "encoding this text needs {need} bytes of workspace, but has {have}",
                  .have = workspace.size(),
-                 .need = WorkspaceBytes(text.size())});
+                 .need = least_workspace});
   }
   if (facts_.ref.num_tokens == 0) return 0;
   size_t count = 0;
@@ -302,11 +418,9 @@ Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<
     ++count;
   };
   if (add_bos && facts_.ref.bos != kNoToken) emit(facts_.ref.bos);
+  const size_t before_text = count;
   if (!text.empty()) {
-    Merger merger(*this, text.size(), workspace);
-    merger.SetText(text);
-    merger.Merge();
-    merger.ForEachToken(emit);
+    THIMBLE_TRY(Merger(*this, text, workspace).Encode(emit, [&](size_t n) { count = before_text + n; }));
   }
   THIMBLE_TRY(TakeStatus());
   if (count > ids.size()) {

@@ -34,8 +34,9 @@ class Tokenizer {
   // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
   static uint64_t TableBytes(const formats::TokenizerRef& ref);
 
-  // Bytes of workspace that Encode() needs for a text of this many bytes: 11 for each, and 14 more.
+  // Bytes of workspace in which Encode() has a text of this many bytes whole: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
+  static constexpr uint32_t kLeastStretchBytes = 16;  // of text: four characters
 
   // An empty tokenizer: it has no tokens and encodes nothing.
   Tokenizer() = default;
@@ -79,10 +80,13 @@ class Tokenizer {
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
   // vocabulary has one; an empty text has no ids of its own. kContextFull (have = ids.size(), need = ids wanted) when
-  // they do not fit, kInvalidArgument when `workspace` is smaller than WorkspaceBytes(text.size()) or the text is 2 GiB
-  // or larger. `workspace` needs no alignment. Time is O(n log n) for a given vocabulary. With tables on the card also
-  // as the file fails, kCorrupt when the image is damaged, and with a failure that TakeStatus() would have returned;
-  // ids[] is then not to be used. The call can be made again.
+  // they do not fit, kInvalidArgument when the text is 2 GiB or larger, or for too little workspace. In less than
+  // WorkspaceBytes(text.size()) the text is encoded a stretch at a time, with the same ids: a few of the longest pieces
+  // are enough, unless the vocabulary was made for it that the end of a long word decides how its beginning is divided;
+  // kInvalidArgument with the place in `offset` then, and for less than WorkspaceBytes(kLeastStretchBytes). `workspace`
+  // needs no alignment. Time is O(n log n) for a given vocabulary. With tables on the card also as the file fails,
+  // kCorrupt when the image is damaged, and with a failure that TakeStatus() would have returned; ids[] is then not to
+  // be used. The call can be made again.
   Result<size_t> Encode(std::string_view text, bool add_bos, std::span<TokenId> ids,
                         std::span<std::byte> workspace) const;
 
@@ -115,7 +119,9 @@ class Tokenizer {
 
   const Pieces& pieces() const { return card_ == nullptr ? static_cast<const Pieces&>(memory_) : *card_; }
   FoundPiece Find(std::string_view piece) const;
-  uint32_t MatchUserDefined(std::string_view text, TokenId* id) const;
+  // Bytes of the longest user-defined piece that `text` begins with, 0 for none. `may_go_on`: more text after it might
+  // make a longer one.
+  uint32_t MatchUserDefined(std::string_view text, TokenId* id, bool* may_go_on) const;
   bool StartsUserDefined(char c) const {
     const uint8_t byte = static_cast<uint8_t>(c);
     return (facts_.user_defined_starts[byte / 32] >> (byte % 32) & 1) != 0;

@@ -487,6 +487,27 @@ TEST(TokenizerImageTest, ReadErrorsAreKeptUntilTheyAreTaken) {
   EXPECT_TRUE(card.Encode("ab", false, ids, workspace));
 }
 
+// Of a text four times as long, four times as much is looked up: in one word and in many, whole and in stretches.
+TEST(TokenizerImageTest, WorkGrowsAsTheText) {
+  const TokenizerFile file(Small());
+  const LoadedTokenizer t(file);
+  const ImageFile image(file.ref, t.tokenizer());
+  OpenedImage opened(image, {.cache_pages = 1});
+  ASSERT_TRUE(opened.result());
+  for (const std::string part : {"ab", "a b ", "-", " ", "\xC3\xA9"}) {
+    for (const uint64_t stretch_bytes : {uint64_t{200}, uint64_t{16'000}}) {
+      const auto reads = [&](size_t bytes) {
+        std::string text;
+        while (text.size() < bytes) text += part;
+        const uint64_t before = opened.faulty_device().starts();
+        EXPECT_EQ(tests::EncodeInStretches(opened.tokenizer(), text, stretch_bytes), t.Encode(text));
+        return opened.faulty_device().starts() - before;
+      };
+      EXPECT_LE(reads(16'000), 5 * reads(4'000)) << part << " " << stretch_bytes;
+    }
+  }
+}
+
 TEST(TokenizerImageTest, RefusesCachesThatDoNotDo) {
   const TokenizerFile file(Small());
   const LoadedTokenizer t(file);

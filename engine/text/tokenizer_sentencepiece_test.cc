@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -197,8 +198,57 @@ class RandomText {
   std::mt19937 random_;
 };
 
-void ExpectSameIds(const Pair& pair, std::string_view text) {
-  ASSERT_EQ(pair.ours.Encode(text), pair.Expected(text)) << '"' << Escaped(text) << '"';
+// Whole, and in stretches as short as they may be and longer, if they can be divided so: of a few characters, many
+// cannot. Adds to `undivided` those that cannot.
+void ExpectSameIds(const Pair& pair, std::string_view text, int* undivided = nullptr) {
+  const std::vector<TokenId> expected = pair.Expected(text);
+  ASSERT_EQ(pair.ours.Encode(text), expected) << '"' << Escaped(text) << '"';
+  for (const uint64_t stretch_bytes : {uint64_t{Tokenizer::kLeastStretchBytes}, 17 + text.size() % 50}) {
+    if (stretch_bytes >= text.size()) continue;
+    const auto ids = tests::EncodeInStretches(pair.ours.tokenizer(), text, stretch_bytes);
+    if (ids) {
+      ASSERT_EQ(*ids, expected) << '"' << Escaped(text) << "\" in stretches of " << stretch_bytes;
+    } else if (undivided != nullptr) {
+      ++*undivided;
+    }
+  }
+}
+
+// A long text, in stretches of a few of the longest pieces.
+void ExpectSameIdsInStretches(const Pair& pair, std::string_view text) {
+  const std::vector<TokenId> expected = pair.Expected(text);
+  for (const uint64_t pieces : {3, 4, 20}) {
+    const uint64_t stretch_bytes = std::max<uint64_t>(pieces * pair.ours.ref().longest_token_bytes, 16);
+    const auto ids = tests::EncodeInStretches(pair.ours.tokenizer(), text, stretch_bytes);
+    ASSERT_TRUE(ids.has_value()) << stretch_bytes;
+    ASSERT_EQ(*ids, expected) << stretch_bytes;
+  }
+}
+
+std::string Repeated(std::string_view part, size_t bytes) {
+  std::string text;
+  while (text.size() < bytes) text += part;
+  return text;
+}
+
+void ExpectSameIdsForLongTexts(const Pair& pair, uint32_t seed) {
+  constexpr size_t kBytes = 12'000;
+  // Spaces alone, which are one word; rules; words without end.
+  for (const char* part :
+       {" ", "-", "=", "a", "ab", "the", "\xE0\xA4\xA8\xE0\xA4\xAE\xE0\xA4\xB8\xE0\xA5\x8D\xE0\xA4\xA4\xE0\xA5\x87",
+        "\xE4\xB8\xAD\xE6\x96\x87", "\xFF", "\xE2\x96\x81", "\xF0\x9F\x98\x80", "-- ",
+        "antidisestablishmentarianism"}) {
+    ExpectSameIdsInStretches(pair, Repeated(part, kBytes));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  RandomText texts(pair.vocabulary, seed);
+  for (const bool with_spaces : {true, false}) {
+    std::string text;
+    while (text.size() < kBytes) text += texts.Next(false);
+    if (!with_spaces) std::erase(text, ' ');
+    ExpectSameIdsInStretches(pair, text);
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 void ExpectSameIdsForRandomTexts(const Pair& pair, uint32_t seed, int n) {
@@ -230,6 +280,7 @@ TEST(TokenizerSentencePieceTest, RealLlama2) {
   const Pair pair(ReadFile(folder / "tokenizer-llama2-32000/tokenizer.model"));
   ASSERT_EQ(pair.vocabulary.pieces.size(), 32000u);
   ExpectSameIdsForRandomTexts(pair, 1, 10000);
+  ExpectSameIdsForLongTexts(pair, 12);
   ExpectRoundTrips(pair, 2, 2000);
 }
 
@@ -237,6 +288,7 @@ TEST(TokenizerSentencePieceTest, BundledModel) {
   const Pair pair(ReadFile(THIMBLE_BUNDLED_MODEL "/tokenizer.model"));
   ASSERT_GE(pair.vocabulary.pieces.size(), 1000u);
   ExpectSameIdsForRandomTexts(pair, 3, 10000);
+  ExpectSameIdsForLongTexts(pair, 13);
   ExpectRoundTrips(pair, 4, 2000);
 }
 
@@ -285,6 +337,7 @@ std::string Train(const std::string& options) {
 TEST(TokenizerSentencePieceTest, TrainedWithByteFallback) {
   const Pair pair(Train("--vocab_size=1200 --byte_fallback=true --allow_whitespace_only_pieces=true"));
   ExpectSameIdsForRandomTexts(pair, 5, 5000);
+  ExpectSameIdsForLongTexts(pair, 14);
   ExpectRoundTrips(pair, 6, 2000);
 }
 
@@ -300,7 +353,9 @@ TEST(TokenizerSentencePieceTest, TrainedWithUserDefinedPiecesAndNoByteFallback) 
     if (piece.type == TokenType::kNormal && random() % 3 == 0) piece.type = TokenType::kUnused;
   }
   vocabulary.add_space_prefix = true;
-  ExpectSameIdsForRandomTexts(Pair(vocabulary), 10, 5000);
+  const Pair pair(vocabulary);
+  ExpectSameIdsForRandomTexts(pair, 10, 5000);
+  ExpectSameIdsForLongTexts(pair, 15);
 }
 
 // Vocabularies that no trainer makes: pieces without parts, equal scores, parts of pieces that are unused or
@@ -311,6 +366,7 @@ TEST(TokenizerSentencePieceTest, RandomVocabularies) {
   static constexpr const char* kInText[] = {
       "a", "b", " ", "\xC3\xA9", "\xEF\xBF\xBD", "c", "\xF0\x9F\x98\x80", "\xE2\x96\x81", "\xFF", "\xC3", "<s>"};
   std::mt19937 random(11);
+  int undivided = 0;
   const auto below = [&](size_t n) { return random() % n; };
   for (int round = 0; round < 2000; ++round) {
     TestVocabulary vocabulary;
@@ -340,10 +396,11 @@ TEST(TokenizerSentencePieceTest, RandomVocabularies) {
     for (int i = 0; i < 30; ++i) {
       std::string text;
       for (size_t n = below(60); n != 0; --n) text += kInText[below(below(2) == 0 ? 3 : std::size(kInText))];
-      ExpectSameIds(pair, text);
+      ExpectSameIds(pair, text, &undivided);
       if (HasFatalFailure()) return;
     }
   }
+  EXPECT_LT(undivided, 6000);
 }
 
 TEST(TokenizerSentencePieceTest, EveryShortByteString) {

@@ -279,6 +279,95 @@ TEST(TokenizerTest, WithoutAVocabulary) {
   EXPECT_EQ(absent.tokenizer().size(), 0u);
 }
 
+// All lengths of stretches, each of which cuts the text elsewhere.
+void ExpectTheSameInStretches(const TestVocabulary& vocabulary, const std::string& text, uint64_t least_bytes) {
+  const LoadedTokenizer t(vocabulary);
+  ASSERT_TRUE(t.result().has_value());
+  const std::vector<TokenId> whole = t.Encode(text, true);
+  EXPECT_EQ(std::vector<TokenId>(whole.begin() + 1, whole.end()), SlowEncode(vocabulary, text));
+  for (uint64_t bytes = least_bytes; bytes < text.size(); ++bytes) {
+    const auto ids = tests::EncodeInStretches(t.tokenizer(), text, bytes, true);
+    ASSERT_TRUE(ids.has_value()) << bytes;
+    EXPECT_EQ(*ids, whole) << bytes;
+  }
+}
+
+TEST(TokenizerTest, LongTextsAreEncodedInStretches) {
+  // Words, one that is longer than the stretch, spaces without end, ill-formed bytes, characters of all lengths,
+  // unknown ones on both sides of a cut.
+  TestVocabulary words = SmallVocabulary();
+  ExpectTheSameInStretches(words, "ab aab b  abababababababababababababababab     a\tb\n ab", 16);
+  ExpectTheSameInStretches(words, std::string(60, ' '), 16);
+  TestVocabulary unknown;
+  unknown.AddSpecial(false);
+  for (const char* piece : {"a", "b"}) unknown.Add(piece, -1);
+  unknown.Add("ab", 0);
+  const std::string kinds = "ab\xFF\xC3\xA9\xF0\x9F\x98\x80 \xE2\x96\x81\xEF\xBF\xBD";
+  ExpectTheSameInStretches(unknown, std::string(50, 'z') + kinds + std::string(50, 'y') + "abz", 16);
+  for (TestVocabulary* vocabulary : {&words, &unknown}) {
+    LoadedTokenizer t(*vocabulary);
+    std::string text;
+    while (text.size() < 200) text += kinds;
+    for (uint64_t bytes = 16; bytes < text.size(); ++bytes) {
+      EXPECT_EQ(tests::EncodeInStretches(t.tokenizer(), text, bytes), t.Encode(text)) << bytes;
+    }
+  }
+
+  // Pieces that reach across words; powers of two, whose last one decides where the rest of a rule is divided.
+  TestVocabulary rules;
+  rules.AddSpecial(true);
+  rules.Add(std::string("a") + kSpace + "b", -1);
+  rules.Add(std::string("a") + kSpace, 0);
+  for (const size_t n : {2, 4, 8}) rules.Add(std::string(n, '-'), -static_cast<float>(n));
+  ExpectTheSameInStretches(rules, "a ba b a b----------a b a ba b a a b", 32);
+  for (const size_t n : {61, 62, 63, 64, 65, 66, 67, 68}) ExpectTheSameInStretches(rules, std::string(n, '-'), 32);
+
+  // User-defined pieces, which are matched as far as they reach, and unused ones.
+  TestVocabulary defined = SmallVocabulary();
+  defined.Add("ba", 0, TokenType::kUserDefined);
+  defined.Add("babax", 0, TokenType::kUserDefined);
+  defined.Add(std::string("b") + kSpace, 0, TokenType::kUserDefined);
+  defined.Add("aab", -1, TokenType::kUnused);
+  ExpectTheSameInStretches(defined, "babababaxbaabaabb babababababax ab b b aabaab bababa", 24);
+}
+
+// The end of a word decides how all of it is divided: of two pairs that share a character, the later one is better.
+TEST(TokenizerTest, AWordThatIsDividedFromItsEndNeedsRoomForAll) {
+  TestVocabulary vocabulary;
+  vocabulary.AddSpecial(false);
+  vocabulary.add_space_prefix = false;
+  std::vector<std::string> characters;
+  for (int i = 0; i < 100; ++i) {
+    characters.push_back({'\xE4', static_cast<char>(0xB8 + i / 64), static_cast<char>(0x80 + i % 64)});
+    vocabulary.Add(characters.back(), -1000);
+  }
+  for (size_t i = 0; i + 1 < characters.size(); ++i) {
+    vocabulary.Add(characters[i] + characters[i + 1], static_cast<float>(i));
+  }
+  const LoadedTokenizer t(vocabulary);
+  int num_refused = 0;
+  for (const size_t n : {99u, 100u}) {
+    std::string text;
+    for (size_t i = 0; i < n; ++i) text += characters[i];
+    EXPECT_EQ(t.Encode(text), SlowEncode(vocabulary, text));
+    EXPECT_EQ(tests::EncodeInStretches(t.tokenizer(), text + " " + text, 3 * n), t.Encode(text + " " + text));
+    // Of an even number of characters and an odd one, a stretch can be divided as the whole is in one case only.
+    std::vector<std::byte> workspace(static_cast<size_t>(Tokenizer::WorkspaceBytes(60)));
+    std::vector<TokenId> ids(100);
+    const auto encoded = t.tokenizer().Encode(text, false, ids, workspace);
+    if (encoded) {
+      ids.resize(*encoded);
+      EXPECT_EQ(ids, t.Encode(text));
+      continue;
+    }
+    ++num_refused;
+    EXPECT_EQ(encoded.error().code, Code::kInvalidArgument);
+    EXPECT_LT(encoded.error().offset, text.size());
+    EXPECT_THAT(Sentence(encoded.error()), HasSubstr("from byte " + std::to_string(encoded.error().offset) + " on"));
+  }
+  EXPECT_GE(num_refused, 1);
+}
+
 TEST(TokenizerTest, SaysWhatItNeeds) {
   const LoadedTokenizer t(SmallVocabulary());
   const std::string text = "ab ab b";

@@ -188,13 +188,20 @@ LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64
 }
 
 std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos) {
+  const auto ids = EncodeInStretches(tokenizer, text, text.size(), add_bos);
+  EXPECT_TRUE(ids.has_value());
+  return ids.value_or(std::vector<TokenId>());
+}
+
+std::optional<std::vector<TokenId>> EncodeInStretches(const text::Tokenizer& tokenizer, std::string_view text,
+                                                      uint64_t stretch_bytes, bool add_bos) {
   // Of their own, so that a sanitizer sees each byte too far; at an odd address, which is allowed.
-  const size_t workspace_bytes = static_cast<size_t>(text::Tokenizer::WorkspaceBytes(text.size()));
+  const size_t workspace_bytes = static_cast<size_t>(text::Tokenizer::WorkspaceBytes(stretch_bytes));
   const auto workspace = std::make_unique<std::byte[]>(workspace_bytes + 1);
   std::vector<TokenId> ids(3 * text.size() + 4);
   const Result<size_t> n = tokenizer.Encode(text, add_bos, ids, {workspace.get() + 1, workspace_bytes});
-  EXPECT_TRUE(n.has_value());
-  ids.resize(n.value_or(0));
+  if (!n) return std::nullopt;
+  ids.resize(*n);
   return ids;
 }
 

@@ -81,6 +81,10 @@ class AlignedMemory {
 // Encodes with exactly the workspace that is asked for.
 std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos = false);
 
+// The same with workspace for so many bytes of text at once. Nothing where the text cannot be divided so.
+std::optional<std::vector<TokenId>> EncodeInStretches(const text::Tokenizer& tokenizer, std::string_view text,
+                                                      uint64_t stretch_bytes, bool add_bos = false);
+
 // What a Detokenizer makes of the ids, with exactly the memory it asks for.
 std::string Decode(const text::Tokenizer& tokenizer, const formats::TokenizerRef& ref, std::span<const TokenId> ids,
                    bool at_start = true);
