@@ -158,13 +158,27 @@ Expected<Bpe> ReadBpe(const JsonKeys& keys) {
   return bpe;
 }
 
+// The vocabulary and the merges, nearly all of a file, are taken member by member and kept as little more than their
+// texts: the vocabulary as it will be, a merge as its pair. Merges may stand before the vocabulary, so they are taken
+// in a pass of their own.
 class Reader {
  public:
-  Reader(const json& root, const std::string& path, std::vector<std::string>& notes)
-      : root_(root), path_(path), notes_(notes) {}
+  Reader(std::string_view text, const std::string& path, std::vector<std::string>& notes)
+      : text_(text), path_(path), notes_(notes) {}
 
   Expected<Vocabulary> Read() {
-    const JsonKeys keys(root_, path_);
+    const JsonStream tokens = {.object = "model", .key = "vocab", .take = [&](const std::string& name, const json& id) {
+                                 // What is said of it comes after what is said of the tokenizer's kind.
+                                 if (in_vocab_) in_vocab_ = TakeToken(name, id);
+                                 return Status();
+                               }};
+    const JsonStream count = {.object = "model", .key = "merges", .take = [&](const std::string&, const json&) {
+                                ++num_merges_;
+                                return Status();
+                              }};
+    const std::array<JsonStream, 2> streams = {tokens, count};
+    THIMBLE_ASSIGN(const json root, ParseJsonObject(text_, path_, streams));
+    const JsonKeys keys(root, path_);
     const json* model = keys.Find("model");
     if (model == nullptr || !model->is_object()) return keys.Refuse("model", "must be an object");
     const std::string place = path_ + ": model";
@@ -174,7 +188,7 @@ class Reader {
     THIMBLE_TRY(CheckDecoder(keys));
     THIMBLE_TRY(ReadTokens(model_keys, keys));
     THIMBLE_TRY(SetTypes(bpe));
-    if (spaces.split && !bpe.byte_fallback && !ids_.contains(kSpaceSymbol)) {
+    if (spaces.split && !bpe.byte_fallback && !Find(kSpaceSymbol)) {
       // Unknown characters of neighbouring words would be fused.
       return Sentence(fmt::format("{}: U+2581 is no token, and there is no byte_fallback", path_));
     }
@@ -188,12 +202,21 @@ class Reader {
 
  private:
   struct Merge {
-    uint64_t pair = 0;  // left id, right id
+    TokenId left = 0;
+    TokenId right = 0;
     uint32_t rank = 0;
     TokenId result = 0;
+
+    std::pair<TokenId, TokenId> pair() const { return {left, right}; }
   };
 
-  static uint64_t PairOf(TokenId left, TokenId right) { return uint64_t{left} << 32 | right; }
+  // Token ids by their texts.
+  std::optional<TokenId> Find(std::string_view token) const {
+    const auto it = std::ranges::lower_bound(by_text_, token, {}, [&](TokenId id) { return TextOf(id); });
+    if (it == by_text_.end() || TextOf(*it) != token) return std::nullopt;
+    return *it;
+  }
+  std::string_view TextOf(TokenId id) const { return vocabulary_.tokens[id]; }
 
   Status AddToken(std::string_view token, const json& id) {
     if (token.empty() || token.size() > text::kMaxTokenBytes) {
@@ -203,40 +226,71 @@ class Reader {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= kNone) {
       return Sentence(fmt::format("{}: \"{}\" must have a token id, not {}", path_, Quote(token), Quote(id.dump())));
     }
-    const auto [same_id, is_new] = by_id_.emplace(static_cast<TokenId>(id.get<uint64_t>()), token);
-    if (!is_new) {
-      return Sentence(fmt::format("{}: \"{}\" and \"{}\" have the same id {}", path_, Quote(same_id->second),
-                                  Quote(token), same_id->first));
+    const auto number = id.get<uint64_t>();
+    // A token takes some bytes of the file: with so large an id, others are missing.
+    if (number >= text_.size()) {
+      has_far_ids_ = true;
+      return {};
     }
-    ids_.emplace(token, same_id->first);
+    std::vector<std::string>& tokens = vocabulary_.tokens;
+    if (number >= tokens.size()) tokens.resize(static_cast<size_t>(number) + 1);
+    std::string& same_id = tokens[static_cast<size_t>(number)];
+    if (same_id == token) return StandsThereTwice(token);
+    if (!same_id.empty()) {
+      return Sentence(
+          fmt::format("{}: \"{}\" and \"{}\" have the same id {}", path_, Quote(same_id), Quote(token), number));
+    }
+    same_id = token;
     return {};
+  }
+
+  std::unexpected<std::string> StandsThereTwice(std::string_view token) const {
+    return Sentence(fmt::format("{}: the key \"{}\" stands there twice", path_, Quote(token)));
+  }
+
+  Status TakeToken(const std::string& token, const json& id) {
+    if (token.find(' ') != token.npos) {
+      return Sentence(
+          fmt::format("{}: model: vocab has \"{}\" with a space, which should be U+2581", path_, Quote(token)));
+    }
+    return AddToken(token, id);
   }
 
   // The vocabulary and the added tokens, one for each id.
   Status ReadTokens(const JsonKeys& model, const JsonKeys& keys) {
     const json* vocab = model.Find("vocab");
     if (vocab == nullptr || !vocab->is_object()) return model.Refuse("vocab", "must be an object of tokens");
-    for (const auto& [token, id] : vocab->items()) {
-      if (token.find(' ') != token.npos) {
-        return model.Refuse("vocab", fmt::format("has \"{}\" with a space, which should be U+2581", Quote(token)));
-      }
-      THIMBLE_TRY(AddToken(token, id));
-    }
+    THIMBLE_TRY(std::move(in_vocab_));
+    THIMBLE_TRY(IndexTokens());
     THIMBLE_TRY(ReadAddedTokens(keys));
-    for (const auto& [id, token] : by_id_) {
-      if (id != vocabulary_.tokens.size()) {
-        return Sentence(
-            fmt::format("{}: there are tokens after {}, but none of this id", path_, vocabulary_.tokens.size()));
-      }
-      vocabulary_.Add(std::string(token), 0, TokenType::kNormal);
+    THIMBLE_TRY(IndexTokens());
+    const auto missing = std::ranges::find_if(vocabulary_.tokens, &std::string::empty);
+    if (missing != vocabulary_.tokens.end() || has_far_ids_) {
+      return Sentence(fmt::format("{}: there are tokens after {}, but none of this id", path_,
+                                  missing - vocabulary_.tokens.begin()));
     }
+    vocabulary_.scores.resize(vocabulary_.tokens.size(), 0);
+    vocabulary_.types.resize(vocabulary_.tokens.size(), TokenType::kNormal);
     return {};
+  }
+
+  Status IndexTokens() {
+    by_text_.clear();
+    by_text_.reserve(vocabulary_.tokens.size());
+    for (TokenId id = 0; id < vocabulary_.tokens.size(); ++id) {
+      if (!TextOf(id).empty()) by_text_.push_back(id);
+    }
+    const auto text_of = [&](TokenId id) { return TextOf(id); };
+    std::ranges::sort(by_text_, {}, text_of);
+    const auto twice = std::ranges::adjacent_find(by_text_, {}, text_of);
+    return twice == by_text_.end() ? Status() : StandsThereTwice(TextOf(*twice));
   }
 
   Status ReadAddedTokens(const JsonKeys& keys) {
     const json* added = keys.Find("added_tokens");
     if (added == nullptr) return {};
     if (!added->is_array()) return keys.Refuse("added_tokens", "must be an array");
+    std::set<std::string_view> texts;
     for (const json& token : *added) {
       const std::string place = fmt::format("{}: added token {}", path_, added_.size());
       if (!token.is_object()) return Sentence(place + " must be an object");
@@ -253,16 +307,16 @@ class Reader {
         if (flag && !special)
           return token_keys.Refuse(key, fmt::format("is true for \"{}\", which is not read", Quote(text)));
       }
-      const auto known = ids_.find(text);
-      if (known == ids_.end()) {
-        THIMBLE_TRY(AddToken(text, *id));
-      } else if (*id != known->second) {
+      const std::optional<TokenId> known = Find(text);
+      if (known && *id != *known) {
         return Sentence(fmt::format("{} is \"{}\" with the id {}, but the vocabulary has it with {}", place,
-                                    Quote(text), Quote(id->dump()), known->second));
+                                    Quote(text), Quote(id->dump()), *known));
       }
-      if (!added_.emplace(ids_.find(text)->second, special).second) {
+      if (!texts.insert(text).second) {
         return Sentence(fmt::format("{} is \"{}\", which stands there twice", place, Quote(text)));
       }
+      if (!known) THIMBLE_TRY(AddToken(text, *id));
+      added_.emplace(static_cast<TokenId>(id->get<uint64_t>()), special);
     }
     return {};
   }
@@ -274,18 +328,17 @@ class Reader {
     if (bpe.byte_fallback) {
       for (int byte = 0; byte < 256; ++byte) {
         const std::string name = ByteTokenName(static_cast<uint8_t>(byte));
-        const auto it = ids_.find(name);
-        if (it == ids_.end()) return Sentence(fmt::format("{}: byte_fallback is on, but there is no {}", path_, name));
-        vocabulary_.types[it->second] = TokenType::kByte;
+        const std::optional<TokenId> id = Find(name);
+        if (!id) return Sentence(fmt::format("{}: byte_fallback is on, but there is no {}", path_, name));
+        vocabulary_.types[*id] = TokenType::kByte;
       }
     }
     if (bpe.unk_token) {
-      const auto it = ids_.find(*bpe.unk_token);
-      if (it == ids_.end()) {
+      vocabulary_.unk = Find(*bpe.unk_token);
+      if (!vocabulary_.unk) {
         return Sentence(fmt::format("{}: unk_token is \"{}\", which is no token", path_, Quote(*bpe.unk_token)));
       }
-      vocabulary_.types[it->second] = TokenType::kUnknown;
-      vocabulary_.unk = it->second;
+      vocabulary_.types[*vocabulary_.unk] = TokenType::kUnknown;
     }
     return {};
   }
@@ -307,33 +360,21 @@ class Reader {
 
   Status ReadMerges(const JsonKeys& model, bool split) {
     const json* merges = model.Find("merges");
-    constexpr size_t kMaxMerges = size_t{1} << 24;  // up to here float32 has every whole number
-    if (merges == nullptr || !merges->is_array() || merges->size() > kMaxMerges) {
+    constexpr uint32_t kMaxMerges = uint32_t{1} << 24;  // up to here float32 has every whole number
+    if (merges == nullptr || !merges->is_array() || num_merges_ > kMaxMerges) {
       return model.Refuse("merges", fmt::format("must be an array of at most {} merges", kMaxMerges));
     }
-    num_merges_ = static_cast<uint32_t>(merges->size());
-    for (uint32_t rank = 0; rank < num_merges_; ++rank) {
-      THIMBLE_ASSIGN(const auto parts, PartsOfMerge((*merges)[rank], rank));
-      const auto left = ids_.find(parts.first);
-      const auto right = ids_.find(parts.second);
-      const auto result = ids_.find(std::string(parts.first) + std::string(parts.second));
-      const auto refuse = [&](std::string_view what) {
-        return Sentence(fmt::format("{}: merge {} (\"{}\", \"{}\") {}", path_, rank, Quote(parts.first),
-                                    Quote(parts.second), what));
-      };
-      if (left == ids_.end() || right == ids_.end() || result == ids_.end()) {
-        return refuse("is of tokens that are not in the vocabulary");
-      }
-      const std::array<TokenId, 3> ids = {left->second, right->second, result->second};
-      // What is added is found in a text before anything is merged.
-      if (std::ranges::any_of(ids, [&](TokenId id) { return added_.contains(id); })) continue;
-      if (std::ranges::any_of(ids, [&](TokenId id) { return vocabulary_.types[id] != TokenType::kNormal; })) {
-        return refuse("is of byte tokens or the unknown token");
-      }
-      if (split && parts.second.starts_with(kSpaceSymbol)) continue;
-      merges_.push_back({PairOf(ids[0], ids[1]), rank, ids[2]});
-    }
-    std::ranges::sort(merges_, {}, [](const Merge& merge) { return std::pair(merge.pair, merge.rank); });
+    merges_.reserve(num_merges_);
+    uint32_t rank = 0;
+    const JsonStream take = {.object = "model", .key = "merges", .take = [&](const std::string&, const json& merge) {
+                               return TakeMerge(merge, rank++, split);
+                             }};
+    const JsonStream pass = {
+        .object = "model", .key = "vocab", .take = [](const std::string&, const json&) { return Status(); }};
+    const std::array<JsonStream, 2> streams = {take, pass};
+    THIMBLE_TRY(ParseJsonObject(text_, path_, streams));
+    const auto order = [](const Merge& merge) { return std::pair(merge.pair(), merge.rank); };
+    std::ranges::sort(merges_, {}, order);
     const auto twice = std::ranges::adjacent_find(merges_, {}, &Merge::pair);
     if (twice != merges_.end()) {
       return Sentence(fmt::format("{}: merges {} and {} are the same", path_, twice->rank, (twice + 1)->rank));
@@ -341,10 +382,31 @@ class Reader {
     return {};
   }
 
+  Status TakeMerge(const json& merge, uint32_t rank, bool split) {
+    THIMBLE_ASSIGN(const auto parts, PartsOfMerge(merge, rank));
+    const std::optional<TokenId> left = Find(parts.first);
+    const std::optional<TokenId> right = Find(parts.second);
+    const std::optional<TokenId> result = Find(std::string(parts.first) + std::string(parts.second));
+    const auto refuse = [&](std::string_view what) {
+      return Sentence(
+          fmt::format("{}: merge {} (\"{}\", \"{}\") {}", path_, rank, Quote(parts.first), Quote(parts.second), what));
+    };
+    if (!left || !right || !result) return refuse("is of tokens that are not in the vocabulary");
+    const std::array<TokenId, 3> ids = {*left, *right, *result};
+    // What is added is found in a text before anything is merged.
+    if (std::ranges::any_of(ids, [&](TokenId id) { return added_.contains(id); })) return {};
+    if (std::ranges::any_of(ids, [&](TokenId id) { return vocabulary_.types[id] != TokenType::kNormal; })) {
+      return refuse("is of byte tokens or the unknown token");
+    }
+    if (split && parts.second.starts_with(kSpaceSymbol)) return {};
+    merges_.push_back({.left = *left, .right = *right, .rank = rank, .result = *result});
+    return {};
+  }
+
   const Merge* FindMerge(TokenId left, TokenId right) const {
     if (left == kNone || right == kNone) return nullptr;
-    const auto it = std::ranges::lower_bound(merges_, PairOf(left, right), {}, &Merge::pair);
-    return it == merges_.end() || it->pair != PairOf(left, right) ? nullptr : &*it;
+    const auto it = std::ranges::lower_bound(merges_, std::pair(left, right), {}, &Merge::pair);
+    return it == merges_.end() || it->pair() != std::pair(left, right) ? nullptr : &*it;
   }
 
   // The rank of the last merge of `token` alone, if merging makes it one.
@@ -418,9 +480,8 @@ class Reader {
   }
 
   std::optional<TokenId> FindSpecial(std::string_view name) const {
-    const auto it = ids_.find(name);
-    if (it == ids_.end() || vocabulary_.types[it->second] != TokenType::kControl) return std::nullopt;
-    return it->second;
+    const std::optional<TokenId> id = Find(name);
+    return id && vocabulary_.types[*id] == TokenType::kControl ? id : std::nullopt;
   }
 
   void AddNotes(const Spaces& spaces) {
@@ -437,11 +498,12 @@ class Reader {
     }
   }
 
-  const json& root_;
+  const std::string_view text_;
   const std::string& path_;
   std::vector<std::string>& notes_;
-  std::map<TokenId, std::string_view> by_id_;  // into root_
-  std::map<std::string_view, TokenId, std::less<>> ids_;
+  Status in_vocab_;                // what is wrong there
+  bool has_far_ids_ = false;       // which are not among the vocabulary's
+  std::vector<TokenId> by_text_;   // sorted
   std::map<TokenId, bool> added_;  // whether it is special
   std::vector<Merge> merges_;      // by pair
   uint32_t num_merges_ = 0;
@@ -459,9 +521,9 @@ std::optional<uint32_t> Reader::RankOf(std::string_view token) const {
   for (size_t at = 0; at < token.size();) {
     const std::string_view character = token.substr(at, CharacterBytes(token.substr(at)));
     at += character.size();
-    const auto it = ids_.find(character);
-    const bool merges = it != ids_.end() && vocabulary_.types[it->second] == TokenType::kNormal;
-    symbols.push_back({merges ? it->second : kNone, symbols.size() - 1, symbols.size() + 1});
+    const std::optional<TokenId> id = Find(character);
+    const bool merges = id && vocabulary_.types[*id] == TokenType::kNormal;
+    symbols.push_back({merges ? *id : kNone, symbols.size() - 1, symbols.size() + 1});
   }
   const size_t end = symbols.size();
   std::set<std::pair<uint32_t, size_t>> pairs;  // rank, left symbol
@@ -498,8 +560,7 @@ std::optional<uint32_t> Reader::RankOf(std::string_view token) const {
 
 Expected<Vocabulary> ParseTokenizerJson(std::string_view text, const std::string& path,
                                         std::vector<std::string>& notes) {
-  THIMBLE_ASSIGN(const json root, ParseJsonObject(text, path));
-  return Reader(root, path, notes).Read();
+  return Reader(text, path, notes).Read();
 }
 
 }  // namespace thimble::host

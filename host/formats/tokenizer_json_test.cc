@@ -15,6 +15,7 @@
 
 #include "host/formats/sentencepiece_model.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/peak_memory.h"
 #include "tests/support/test_vocabulary.h"
 
 namespace thimble::host {
@@ -395,6 +396,66 @@ TEST(TokenizerJsonTest, LongTokens) {
   const Vocabulary vocabulary = Parse(tokenizer);
   EXPECT_EQ(vocabulary.types[vocabulary.types.size() - 2], TokenType::kNormal);
   EXPECT_EQ(vocabulary.types.back(), TokenType::kUnused);
+}
+
+// The vocabulary and the merges are taken one by one: a document of objects would take twenty times its text. Both
+// orders, and both spellings of a merge.
+TEST(TokenizerJsonTest, NeedsLittleMoreMemoryThanTheFile) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(259));
+  json& model = tokenizer["model"];
+  std::string vocab, strings, pairs;
+  auto add_token = [&, id = model["vocab"].size()](const std::string& token) mutable {
+    vocab += "      \"" + token + "\": " + std::to_string(id++) + ",\n";
+  };
+  const auto add_merge = [&](const std::string& left, const std::string& right) {
+    strings += "      \"" + left + " " + right + "\",\n";
+    pairs += "      [\n        \"" + left + "\",\n        \"" + right + "\"\n      ],\n";
+  };
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz";
+  for (const char a : kLetters) add_token({a});
+  for (const char a : kLetters) {
+    for (const char b : kLetters) {
+      add_token({a, b});
+      add_merge({a}, {b});
+    }
+  }
+  for (const char a : kLetters) {
+    for (const char b : kLetters) {
+      for (const char c : kLetters) {
+        add_token({a, b, c});
+        add_merge({a, b}, {c});
+      }
+    }
+  }
+  std::string small = model["vocab"].dump();
+  small.back() = ',';
+  const std::string tokens = "\"vocab\": " + small + "\n" + vocab.substr(0, vocab.size() - 2) + "}";
+  model.erase("vocab");
+  model.erase("merges");
+  std::string rest = model.dump();
+  rest.back() = ',';
+  tokenizer.erase("model");
+  std::string outer = tokenizer.dump();
+  outer.back() = ',';
+  std::optional<Vocabulary> first;
+  for (const std::string& merges : {strings, pairs}) {
+    const std::string list = "\"merges\": [" + merges.substr(0, merges.size() - 2) + "]";
+    for (const bool vocab_first : {true, false}) {
+      const std::string text =
+          outer + "\"model\": " + rest + (vocab_first ? tokens : list) + ",\n" + (vocab_first ? list : tokens) + "}}";
+      std::vector<std::string> notes;
+      const std::string path = "FILE";
+      const PeakMemory peak;
+      const auto vocabulary = ParseTokenizerJson(text, path, notes);
+      EXPECT_LE(peak.bytes(), 3 * text.size());
+      ASSERT_TRUE(vocabulary) << vocabulary.error();
+      ASSERT_GT(vocabulary->tokens.size(), 18'000u);
+      if (!first) first = *vocabulary;
+      EXPECT_EQ(vocabulary->tokens, first->tokens);
+      EXPECT_EQ(vocabulary->scores, first->scores);
+      EXPECT_EQ(vocabulary->types, first->types);
+    }
+  }
 }
 
 TEST(TokenizerJsonTest, TheRealOneGivesTheIdsOfTheRealModel) {

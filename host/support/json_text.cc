@@ -2,34 +2,40 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
-#include <set>
 #include <utility>
 #include <vector>
 
 namespace thimble::host {
 namespace {
 
-// Looks for what a parsed document no longer shows.
-class Inspector : public nlohmann::json_sax<nlohmann::json> {
- public:
-  explicit Inspector(const std::string& path) : path_(path) {}
+using nlohmann::json;
 
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return Enter(); }
+// Builds the document, and looks at what it would no longer show.
+class Builder : public nlohmann::json_sax<json> {
+ public:
+  Builder(const std::string& path, std::span<const JsonStream> streams) : path_(path), streams_(streams) {}
+
+  bool null() override { return Add(nullptr); }
+  bool boolean(bool value) override { return Add(value); }
+  bool number_integer(number_integer_t value) override { return Add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return Add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return Add(value); }
+  bool string(string_t& value) override { return Add(std::move(value)); }
+  bool binary(binary_t&) override { return true; }  // JSON has none
+  bool start_object(std::size_t) override { return Enter(json::object()); }
   bool end_object() override { return Leave(); }
-  bool start_array(std::size_t) override { return Enter(); }
+  bool start_array(std::size_t) override { return Enter(json::array()); }
   bool end_array() override { return Leave(); }
 
   bool key(string_t& name) override {
-    if (keys_.back().insert(name).second) return true;
-    return Stop(fmt::format("{}: the key \"{}\" stands there twice", path_, Quote(name)));
+    Level& level = levels_.back();
+    if (level.stream == nullptr && level.value.contains(name)) {
+      return Stop(fmt::format("{}: the key \"{}\" stands there twice", path_, Quote(name)));
+    }
+    level.key = std::move(name);
+    return true;
   }
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
@@ -37,17 +43,48 @@ class Inspector : public nlohmann::json_sax<nlohmann::json> {
   }
 
   const std::string& sentence() const { return sentence_; }
+  json& document() { return document_; }
 
  private:
-  bool Enter() {
+  // An object or array that is not complete yet.
+  struct Level {
+    json value;
+    std::string key;  // of the member that comes next
+    const JsonStream* stream = nullptr;
+  };
+
+  bool Enter(json value) {
     constexpr size_t kMaxDepth = 64;
-    if (keys_.size() == kMaxDepth) return Stop(fmt::format("{} is nested deeper than {} levels", path_, kMaxDepth));
-    keys_.emplace_back();
+    if (levels_.size() == kMaxDepth) return Stop(fmt::format("{} is nested deeper than {} levels", path_, kMaxDepth));
+    const auto is_here = [&](const JsonStream& stream) {
+      return levels_.size() == 2 && levels_[0].key == stream.object && levels_[1].key == stream.key;
+    };
+    const auto stream = std::ranges::find_if(streams_, is_here);
+    levels_.push_back({.value = std::move(value), .key = {}, .stream = stream == streams_.end() ? nullptr : &*stream});
     return true;
   }
 
   bool Leave() {
-    keys_.pop_back();
+    json value = std::move(levels_.back().value);
+    levels_.pop_back();
+    return Add(std::move(value));
+  }
+
+  bool Add(json value) {
+    if (levels_.empty()) {
+      document_ = std::move(value);
+      return true;
+    }
+    Level& level = levels_.back();
+    if (level.stream != nullptr) {
+      const Status taken = level.stream->take(level.key, value);
+      return taken || Stop(taken.error());
+    }
+    if (level.value.is_array()) {
+      level.value.push_back(std::move(value));
+    } else {
+      level.value[level.key] = std::move(value);
+    }
     return true;
   }
 
@@ -57,18 +94,19 @@ class Inspector : public nlohmann::json_sax<nlohmann::json> {
   }
 
   const std::string& path_;
-  std::vector<std::set<std::string>> keys_;
+  std::span<const JsonStream> streams_;
+  std::vector<Level> levels_;
+  json document_;
   std::string sentence_;
 };
 
 }  // namespace
 
-Expected<nlohmann::json> ParseJsonObject(std::string_view text, const std::string& path) {
-  Inspector inspector(path);
-  if (!nlohmann::json::sax_parse(text, &inspector)) return Sentence(inspector.sentence());
-  nlohmann::json parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!parsed.is_object()) return Sentence(fmt::format("{} does not hold a JSON object", path));
-  return parsed;
+Expected<json> ParseJsonObject(std::string_view text, const std::string& path, std::span<const JsonStream> streams) {
+  Builder builder(path, streams);
+  if (!json::sax_parse(text, &builder)) return Sentence(builder.sentence());
+  if (!builder.document().is_object()) return Sentence(fmt::format("{} does not hold a JSON object", path));
+  return std::move(builder.document());
 }
 
 const nlohmann::json* JsonKeys::Find(const char* key) const {
