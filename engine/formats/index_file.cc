@@ -247,11 +247,9 @@ std::span<const uint32_t> WeightChecks::BlocksOf(TensorId id) const {
   if (empty()) return {};
   const uint32_t wanted =
       TensorIndex(model_->tied && id.kind == TensorKind::kLmHead ? TensorId{TensorKind::kTokenEmbd, 0} : id);
-  size_t first = 0;
-  for (uint32_t i = 0; i < wanted; ++i) {
-    const TensorRef& tensor = model_->tensors[i];
-    if (!(model_->tied && tensor.id.kind == TensorKind::kLmHead)) first += static_cast<size_t>(NumBlocks(tensor));
-  }
+  const size_t first = blocks_before_.At(model_->tensors, wanted, [&](const TensorRef& tensor) {
+    return model_->tied && tensor.id.kind == TensorKind::kLmHead ? 0 : static_cast<size_t>(NumBlocks(tensor));
+  });
   return blocks_.subspan(first, static_cast<size_t>(NumBlocks(model_->tensors[wanted])));
 }
 

@@ -140,7 +140,7 @@ void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t meta
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
                          std::span<std::byte> buffer, Crc32c crc32c);
 
-// Checks whole tensors as they are streamed, and rows. Refers to the table, which outlives it.
+// Checks whole tensors as they are streamed, and rows. Refers to the table, which outlives it. One thread.
 class WeightChecks {
  public:
   WeightChecks() = default;
@@ -154,6 +154,7 @@ class WeightChecks {
 
  private:
   const ModelFile* model_ = nullptr;
+  mutable SumBefore<size_t> blocks_before_;
   std::span<const uint32_t> blocks_;
   Crc32c crc32c_ = nullptr;
 };

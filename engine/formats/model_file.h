@@ -79,6 +79,24 @@ struct ModelFile {
   const TensorRef& tensor(TensorId id) const { return tensors[TensorIndex(id)]; }
 };
 
+// A sum over the tensors before one of them, in the order of the table. It keeps where it was asked last: an answer
+// costs as many steps as there are tensors between, few for whoever goes through the layers. `Sum` has += and -=.
+template <class Sum>
+class SumBefore {
+ public:
+  // `of(tensor)`: its part, the same for each call.
+  template <class Of>
+  const Sum& At(std::span<const TensorRef> tensors, uint32_t index, Of of) {
+    for (; at_ < index; ++at_) sum_ += of(tensors[at_]);
+    for (; at_ > index; --at_) sum_ -= of(tensors[at_ - 1]);
+    return sum_;
+  }
+
+ private:
+  Sum sum_ = {};
+  uint32_t at_ = 0;
+};
+
 }  // namespace thimble::formats
 
 #endif  // THIMBLE_ENGINE_FORMATS_MODEL_FILE_H_

@@ -17,16 +17,9 @@ uint32_t Share(const TensorRef& tensor, uint32_t percent) {
   return static_cast<uint32_t>((wanted + unit / 2) / unit * unit);
 }
 
-// Calls use(tensor, rows, bytes before them) for the tensors that may be kept, in the order of the table.
-template <class Use>
-void ForEach(const formats::ModelFile& model, const ResidentShares& shares, Use use) {
-  ResidentBytes before;
-  for (const TensorRef& tensor : model.tensors) {
-    const ResidentRows rows = ResidentRowsOf(tensor, shares);
-    use(tensor, rows, before);
-    before.psram += ArenaBytes(rows.psram * tensor.row_bytes());
-    before.flash += ArenaBytes(rows.flash * tensor.row_bytes());
-  }
+ResidentBytes BytesOf(const TensorRef& tensor, const ResidentShares& shares) {
+  const ResidentRows rows = ResidentRowsOf(tensor, shares);
+  return {ArenaBytes(rows.psram * tensor.row_bytes()), ArenaBytes(rows.flash * tensor.row_bytes())};
 }
 
 }  // namespace
@@ -41,24 +34,22 @@ ResidentRows ResidentRowsOf(const TensorRef& tensor, const ResidentShares& share
 
 ResidentBytes ResidentBytesOf(const formats::ModelFile& model, const ResidentShares& shares) {
   ResidentBytes all;
-  ForEach(model, shares, [&](const TensorRef& tensor, const ResidentRows& rows, const ResidentBytes&) {
-    all.psram += ArenaBytes(rows.psram * tensor.row_bytes());
-    all.flash += ArenaBytes(rows.flash * tensor.row_bytes());
-  });
+  if (shares.empty()) return all;
+  for (const TensorRef& tensor : model.tensors) all += BytesOf(tensor, shares);
   return all;
 }
 
 RowsRef RowsIn(const ResidentMemory& memory, const formats::ModelFile& model, const TensorRef& tensor) {
   RowsRef found = tensor;
-  if (memory.shares.empty()) return found;
-  ForEach(model, memory.shares, [&](const TensorRef& at, const ResidentRows& rows, const ResidentBytes& before) {
-    if (at.id != tensor.id) return;
-    const auto part = [&](std::span<std::byte> all, uint64_t offset, uint32_t n) {
-      return all.subspan(static_cast<size_t>(offset), static_cast<size_t>(n * tensor.row_bytes()));
-    };
-    if (rows.psram != 0) found.psram = part(memory.psram, before.psram, rows.psram);
-    if (rows.flash != 0) found.flash = part(memory.flash, before.flash, rows.flash);
-  });
+  const ResidentRows rows = ResidentRowsOf(tensor, memory.shares);
+  if (rows.psram == 0 && rows.flash == 0) return found;
+  const ResidentBytes& before = memory.before.At(model.tensors, TensorIndex(tensor.id),
+                                                 [&](const TensorRef& other) { return BytesOf(other, memory.shares); });
+  const auto part = [&](std::span<std::byte> all, uint64_t offset, uint32_t n) {
+    return all.subspan(static_cast<size_t>(offset), static_cast<size_t>(n * tensor.row_bytes()));
+  };
+  if (rows.psram != 0) found.psram = part(memory.psram, before.psram, rows.psram);
+  if (rows.flash != 0) found.flash = part(memory.flash, before.flash, rows.flash);
   return found;
 }
 

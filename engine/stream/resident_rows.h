@@ -35,14 +35,27 @@ ResidentRows ResidentRowsOf(const TensorRef& tensor, const ResidentShares& share
 struct ResidentBytes {
   uint64_t psram = 0;
   uint64_t flash = 0;
+
+  ResidentBytes& operator+=(const ResidentBytes& o) {
+    psram += o.psram;
+    flash += o.flash;
+    return *this;
+  }
+  ResidentBytes& operator-=(const ResidentBytes& o) {
+    psram -= o.psram;
+    flash -= o.flash;
+    return *this;
+  }
 };
 ResidentBytes ResidentBytesOf(const formats::ModelFile& model, const ResidentShares& shares);
 
-// The memory that holds them: the tensors' rows one after the other, in the order of the model's table.
+// The memory that holds them: the tensors' rows one after the other, in the order of the model's table. Of one model,
+// for one thread.
 struct ResidentMemory {
   ResidentShares shares;
   std::span<std::byte> psram;
   std::span<std::byte> flash;
+  mutable formats::SumBefore<ResidentBytes> before = {};
 };
 
 // The rows of one tensor of the model, with those in memory where they lie.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <random>
 #include <vector>
 
 #include "engine/base/arena.h"
@@ -96,6 +97,43 @@ TEST_F(ResidentRowsTest, OfManyLayersLieOneAfterTheOther) {
     EXPECT_EQ(psram_end, bytes.psram);
     EXPECT_EQ(flash_end, bytes.flash);
   }
+}
+
+// Where they lie does not depend on what was asked before.
+TEST_F(ResidentRowsTest, AreFoundInAnyOrder) {
+  const ResidentShares shares = {30, 40};
+  const ResidentBytes bytes = ResidentBytesOf(model_, shares);
+  std::vector<std::byte> psram(static_cast<size_t>(bytes.psram));
+  std::vector<std::byte> flash(static_cast<size_t>(bytes.flash));
+  const ResidentMemory memory = {.shares = shares, .psram = psram, .flash = flash};
+  std::mt19937 random(1);
+  for (int i = 0; i < 1000; ++i) {
+    const TensorRef& tensor = model_.tensors[random() % model_.tensors.size()];
+    const ResidentMemory fresh = {.shares = shares, .psram = psram, .flash = flash};
+    const RowsRef rows = RowsIn(memory, model_, tensor);
+    const RowsRef expected = RowsIn(fresh, model_, tensor);
+    EXPECT_EQ(rows.psram.data(), expected.psram.data());
+    EXPECT_EQ(rows.flash.data(), expected.flash.data());
+    EXPECT_EQ(rows.rows_in_memory(), expected.rows_in_memory());
+  }
+}
+
+// Two tokens of a model take about four steps for each tensor, however many layers it has.
+TEST_F(ResidentRowsTest, SumsCostWhatLiesBetween) {
+  formats::SumBefore<uint64_t> sum;
+  uint64_t steps = 0;
+  const auto size_of = [&](const TensorRef& tensor) {
+    ++steps;
+    return tensor.size_bytes();
+  };
+  for (int token = 0; token < 2; ++token) {
+    uint64_t expected = 0;
+    for (uint32_t i = 0; i < model_.tensors.size(); ++i) {
+      EXPECT_EQ(sum.At(model_.tensors, i, size_of), expected);
+      expected += model_.tensors[i].size_bytes();
+    }
+  }
+  EXPECT_LE(steps, 4 * model_.tensors.size());
 }
 
 TEST_F(ResidentRowsTest, OfManyLayersAreLoadedAsTheyAreStored) {

@@ -204,16 +204,14 @@ WrittenType Wanted(const Checkpoint& checkpoint, const TypeRecipe& recipe, Tenso
 
 // The tensors as they will lie, offsets from the start of the data.
 std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
+  std::vector<DType> type_of(TensorCount(checkpoint.shape), DType::kF32);
+  for (const ChosenType& chosen : types) type_of[TensorIndex(chosen.id)] = chosen.type;
   std::vector<TensorRef> tensors;
   uint64_t offset = 0;
   for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
     const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
-    const auto chosen = std::ranges::find(types, id, &ChosenType::id);
-    tensors.push_back({.offset = offset,
-                       .rows = dims.rows,
-                       .cols = dims.cols,
-                       .id = id,
-                       .type = chosen == types.end() ? DType::kF32 : chosen->type});
+    tensors.push_back(
+        {.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id, .type = type_of[TensorIndex(id)]});
     offset += AlignUp(tensors.back().size_bytes());
   }
   return tensors;
