@@ -137,8 +137,8 @@ std::string PublishedText(const std::vector<Published>& all) {
     const std::string measured = p.measured_low == p.measured_high
                                      ? fmt::format("{:.2f}", p.measured_low)
                                      : fmt::format("{:.2f}-{:.2f}", p.measured_low, p.measured_high);
-    out += fmt::format(kLine, p.what, p.unit, measured, RangeText(p.modelled),
-                       fmt::format("{:+.0f}%", WithoutMinusZero(100 * p.error(), 0)), p.source);
+    out += fmt::format(kLine, p.what, p.unit, measured, RangeText(p.modelled), FixedChange(100 * p.error(), 0) + "%",
+                       p.source);
   }
   return out;
 }

@@ -103,9 +103,9 @@ void PrintText(LoadedModel& loaded) {
   const bool has_blocks = std::ranges::any_of(model.tensors, [](const auto& t) { return BlockElements(t.type) != 1; });
   out += fmt::format("weights   {:.2f} MiB", static_cast<double>(totals.bytes) / (1 << 20));
   if (static_cast<double>(totals.bytes) != float32_bytes) {
-    out += fmt::format("; in float32 {:.2f} MiB, so {} save {:.1f} %", float32_bytes / (1 << 20),
+    out += fmt::format("; in float32 {:.2f} MiB, so {} save {} %", float32_bytes / (1 << 20),
                        has_blocks ? "smaller types" : "16 bits",
-                       100.0 * (1.0 - static_cast<double>(totals.bytes) / float32_bytes));
+                       Fixed(100.0 * (1.0 - static_cast<double>(totals.bytes) / float32_bytes), 1));
   }
   out += fmt::format(". Against {}:\n", loaded.board().name);
   for (size_t i = 0; i < kNumRegions; ++i) {

@@ -322,23 +322,23 @@ RunRequest SearchRun(const head::SamplerOptions& sampler) {
 std::string WhyText(const Simulator& simulator, const Optimized& o, const std::vector<Worth>& worths) {
   const ZoneTime total = o.best.of_tokens.total();
   const auto percent = [&](int64_t ns) {
-    return total.elapsed_ns == 0 ? 0.0 : 100.0 * static_cast<double>(ns) / static_cast<double>(total.elapsed_ns);
+    return Fixed(total.elapsed_ns == 0 ? 0.0 : 100.0 * static_cast<double>(ns) / static_cast<double>(total.elapsed_ns),
+                 0);
   };
   const plan::PlanOptions& p = o.plan.options;
   std::string out = fmt::format(
       "\nThe best of {} plans tried ({} more do not fit): {} % of the layers' rows in PSRAM, {} % in flash, "
       "{} % of the screen's first stage left on the card.\n"
       "Modelled with {}, card {}: {} tok/s, first token after {} s.\n"
-      "Of a token's {:.1f} ms the card is busy {:.0f} %, the SPI bus {:.0f} %, core 0 {:.0f} %, core 1 {:.0f} %; core "
-      "0 "
-      "waits {:.0f} % and stalls {:.0f} %.\n",
+      "Of a token's {:.1f} ms the card is busy {} %, the SPI bus {} %, core 0 {} %, core 1 {} %; core 0 waits {} % and "
+      "stalls {} %.\n",
       o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, p.screen_card_percent,
       ConstantsText(simulator.profile()), simulator.card_mode(), RangeText(o.best.tok_per_s),
       RangeText(o.best.first_token_s), o.best.ms_of_token(), percent(total.busy_ns[0]), percent(total.busy_ns[1]),
       percent(total.busy_ns[2]), percent(total.busy_ns[3]), percent(total.waited_ns), percent(total.stalled_ns));
   for (const Worth& worth : worths) {
-    out += fmt::format("{} KiB more of {} would save {:.1f} ms of a token, modelled.\n", kMoreBytes / 1024,
-                       RegionName(worth.region), worth.saved_ms);
+    out += fmt::format("{} KiB more of {} would save {} ms of a token, modelled.\n", kMoreBytes / 1024,
+                       RegionName(worth.region), Fixed(worth.saved_ms, 1));
   }
   return out;
 }

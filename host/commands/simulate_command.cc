@@ -19,6 +19,7 @@
 #include "host/studies/simulation.h"
 #include "host/studies/simulator.h"
 #include "host/support/atomic_file.h"
+#include "host/support/numbers.h"
 #include "host/support/paths.h"
 
 namespace thimble::host {
@@ -52,16 +53,14 @@ std::string Text(const std::vector<SampledRun>& all, const SimulationSetup& setu
   out += fmt::format("\nmodelled ms of a token, {}, typical; {} tokens after a prompt of {}\n", all.front().sampler,
                      first.tokens(), first.prompt_tokens());
   out += fmt::format(kZoneLine, "zone", "time", "waits", "stalls", "card", "spi bus", "core 0", "core 1");
-  const auto ms = [](double value) { return fmt::format("{:.2f}", value); };
+  const auto ms = [](double value) { return Fixed(value, 2); };
   const std::vector<Stage> stages = StagesOf(first);
   for (const Stage& s : stages) {
     out += fmt::format(kZoneLine, s.name, ms(s.ms), ms(s.waited_ms), ms(s.stalled_ms), ms(s.busy_ms[0]),
                        ms(s.busy_ms[1]), ms(s.busy_ms[2]), ms(s.busy_ms[3]));
   }
   const Stage& token = stages.back();
-  const auto percent = [&](double value) {
-    return fmt::format("{:.1f}%", token.ms > 0 ? 100 * value / token.ms : 0.0);
-  };
+  const auto percent = [&](double value) { return Fixed(token.ms > 0 ? 100 * value / token.ms : 0.0, 1) + "%"; };
   out += fmt::format(kZoneLine, "share", "", percent(token.waited_ms), percent(token.stalled_ms),
                      percent(token.busy_ms[0]), percent(token.busy_ms[1]), percent(token.busy_ms[2]),
                      percent(token.busy_ms[3]));
@@ -70,7 +69,7 @@ std::string Text(const std::vector<SampledRun>& all, const SimulationSetup& setu
 
 Expected<SimulationRequest> RequestOf(SimulateArguments arguments) {
   // The same figures every time, unless a seed is asked for.
-  if (arguments.run.sampler.seed < 0) arguments.run.sampler.seed = 0;
+  if (arguments.run.sampler.seed == -1) arguments.run.sampler.seed = 0;
   SimulationRequest request = arguments.request;
   THIMBLE_ASSIGN(request.run, RequestOf(arguments.run));
   request.model = arguments.run.model;

@@ -170,7 +170,7 @@ std::string BlockText(const TimelineBlock& block, int64_t token_start_ns) {
   text += fmt::format(", {:.1f} us", static_cast<double>(block.busy_ns) * 1e-3);
   // A read may have been started before the token.
   const double from_ms = static_cast<double>(block.start_ns - token_start_ns) * 1e-6;
-  return text + fmt::format(" from {:.3f} ms, modelled", WithoutMinusZero(from_ms, 3));
+  return text + fmt::format(" from {} ms, modelled", Fixed(from_ms, 3));
 }
 
 void AddLane(Page& page, Lane lane, double busy_percent, std::span<const TimelineBlock> blocks, int64_t start_ns,

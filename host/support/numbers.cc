@@ -22,4 +22,12 @@ double WithoutMinusZero(double value, int decimals) {
   return std::abs(value) * std::pow(10.0, decimals) <= 0.5 ? 0.0 : value;
 }
 
+std::string Fixed(double value, int decimals) {
+  return fmt::format("{:.{}f}", WithoutMinusZero(value, decimals), decimals);
+}
+
+std::string FixedChange(double value, int decimals) {
+  return fmt::format("{:+.{}f}", WithoutMinusZero(value, decimals), decimals);
+}
+
 }  // namespace thimble::host

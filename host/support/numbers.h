@@ -16,6 +16,11 @@ std::string Megabytes(uint64_t bytes);
 // `value`, or 0 where so many decimals show nothing of it: no figure reads "-0.0".
 double WithoutMinusZero(double value, int decimals);
 
+// "-12.5", with so many decimals; never "-0.0".
+std::string Fixed(double value, int decimals);
+// The same with its sign: "+12.5".
+std::string FixedChange(double value, int decimals);
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_SUPPORT_NUMBERS_H_

@@ -1,16 +1,16 @@
 // Figures as people read them.
 #include "host/support/numbers.h"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace thimble::host {
 namespace {
 
 TEST(NumbersTest, NoFigureReadsMinusZero) {
-  const auto shown = [](double value, int decimals) {
-    return fmt::format("{:.{}f}", WithoutMinusZero(value, decimals), decimals);
-  };
+  const auto shown = Fixed;
+  EXPECT_EQ(FixedChange(-0.3, 0), "+0");
+  EXPECT_EQ(FixedChange(-0.6, 0), "-1");
+  EXPECT_EQ(FixedChange(2.55, 1), "+2.5");
   EXPECT_EQ(shown(-0.04, 1), "0.0");
   EXPECT_EQ(shown(-0.0, 1), "0.0");
   EXPECT_EQ(shown(-0.05, 1), "0.0");
