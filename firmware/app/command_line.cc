@@ -73,13 +73,13 @@ std::string_view CommandLine::RestFrom(size_t i) const {
 std::optional<int64_t> ParseWhole(std::string_view text, int64_t least, int64_t most) {
   const bool is_negative = text.starts_with('-');
   if (is_negative) text.remove_prefix(1);
-  if (text.empty() || text.size() > 18) return std::nullopt;
+  if (text.empty()) return std::nullopt;
   int64_t value = 0;
   for (const char c : text) {
     if (c < '0' || c > '9') return std::nullopt;
-    value = value * 10 + (c - '0');
+    const int digit = is_negative ? '0' - c : c - '0';
+    if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, digit, &value)) return std::nullopt;
   }
-  if (is_negative) value = -value;
   if (value < least || value > most) return std::nullopt;
   return value;
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -78,6 +79,14 @@ TEST(Numbers, AreWholeOrDecimalAndInRange) {
   EXPECT_EQ(ParseWhole("007", 0, 9), 7);
   for (const char* text : {"", "-", "--1", "+1", "1.0", " 1", "1 ", "0x1", "10", "-2", "9999999999999999999"}) {
     EXPECT_EQ(ParseWhole(text, -1, 9), std::nullopt) << text;
+  }
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max(), kLeast = std::numeric_limits<int64_t>::min();
+  EXPECT_EQ(ParseWhole("9223372036854775807", kLeast, kMost), kMost);
+  EXPECT_EQ(ParseWhole("-9223372036854775808", kLeast, kMost), kLeast);
+  EXPECT_EQ(ParseWhole("000000000000000000000000000001", 0, 9), 1);
+  for (const char* text : {"9223372036854775808", "-9223372036854775809", "18446744073709551617",
+                           "100000000000000000000000000000000000000000"}) {
+    EXPECT_EQ(ParseWhole(text, kLeast, kMost), std::nullopt) << text;
   }
   EXPECT_EQ(ParseFloat("0.8"), 0.8f);
   EXPECT_EQ(ParseFloat("1e-3"), 1e-3f);

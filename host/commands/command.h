@@ -3,6 +3,7 @@
 #ifndef THIMBLE_HOST_COMMANDS_COMMAND_H_
 #define THIMBLE_HOST_COMMANDS_COMMAND_H_
 
+#include <string>
 #include <string_view>
 
 namespace CLI {
@@ -19,6 +20,10 @@ inline constexpr int kExitInterrupted = 128 + 2;  // SIGINT, where a command end
 
 // WriteMessage() of the kind "thimble"; returns kExitFailed.
 int ReportFailure(std::string_view sentence);
+
+// What is wrong with a whole number as a value of an option, empty if nothing is: CLI11 wraps one below 0 around, and
+// makes the nearest that there is of one out of range.
+std::string WholeNumberProblem(const std::string& number, bool may_be_negative);
 
 // Each adds one subcommand to `app`. Its callback runs while main() parses and stores the exit code in `exit_code`,
 // which must outlive `app`.

@@ -58,6 +58,57 @@ TEST(Command, WrongUsageGivesTwoAndAHint) {
   }
 }
 
+// Options of every kind that takes whole numbers: what would wrap around or be cut to the largest there is.
+TEST(Command, WholeNumbersOutOfRangeAreRefused) {
+  const std::vector<std::string> run = {"run", "-m", "x"}, synth = {"synth", "small", "-o", "y"},
+                                 bench = {"bench", "-m", "x"}, simulate = {"simulate", "x"}, compare = {"compare", "x"},
+                                 perplexity = {"perplexity", "-m", "x", "-f", "y"}, prepare = {"prepare", "x"},
+                                 plan = {"plan", "x"};
+  const std::string below = "-18446744073709551615", above = "18446744073709551616", over = "9223372036854775808";
+  struct Case {
+    std::vector<std::string> command;
+    std::string option, value;
+  };
+  for (const Case& c : std::vector<Case>{{synth, "--seed", below},
+                                         {synth, "--seed", above},
+                                         {synth, "--seed", " -1"},
+                                         {run, "--seed", over},
+                                         {run, "--seed", above},
+                                         {run, "-n", over},
+                                         {run, "-c", below},
+                                         {run, "-c", "-1"},
+                                         {run, "-c", "4294967296"},
+                                         {run, "--top-k", above},
+                                         {run, "--repeat-last-n", above},
+                                         {bench, "-n", below},
+                                         {bench, "-p", "1," + below},
+                                         {bench, "-r", below},
+                                         {simulate, "--seed", over},
+                                         {compare, "--chunk", above},
+                                         {compare, "--chunks", below},
+                                         {perplexity, "--chunks", below},
+                                         {prepare, "-c", below},
+                                         {prepare, "--screen-bits", "4," + below},
+                                         {plan, "-c", above}}) {
+    std::vector<std::string> arguments = c.command;
+    arguments.push_back(c.option + (c.option.starts_with("--") ? "=" : "") + c.value);
+    const ToolRun run_of = RunTool(arguments);
+    EXPECT_EQ(run_of.exit_code, kExitUsage) << c.option << " " << c.value;
+    EXPECT_THAT(run_of.error, AllOf(StartsWith("thimble: "), HasSubstr("-"), HasSubstr("--help'.\n")));
+    EXPECT_EQ(run_of.out, "");
+  }
+  for (const char* seed : {"-2", "-9223372036854775808"}) {
+    for (const std::vector<std::string>& command : {run, simulate}) {
+      std::vector<std::string> arguments = command;
+      arguments.push_back(std::string("--seed=") + seed);
+      const ToolRun run_of = RunTool(arguments);
+      EXPECT_EQ(run_of.exit_code, kExitFailed);
+      EXPECT_EQ(run_of.error,
+                std::string("thimble: --seed ") + seed + ": give -1 for a random one, or 0 to 9223372036854775807\n");
+    }
+  }
+}
+
 TEST(Command, AFailureIsOneLineAndLeavesNothing) {
   const TemporaryFolder folder;
   HfModel model = HfModel::Make(SmallShape(), "F32", 1);

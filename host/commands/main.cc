@@ -7,6 +7,7 @@
 #include <iostream>
 #include <iterator>
 #include <new>
+#include <string>
 #include <string_view>
 
 #include "host/commands/command.h"
@@ -51,6 +52,16 @@ void AddCommands(std::string_view name, CLI::App& app, int& exit_code) {
   for (const Command& command : kCommands) command.add(app, exit_code);
 }
 
+void CheckWholeNumbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    const bool is_signed = type.starts_with("INT");
+    if (!is_signed && !type.starts_with("UINT")) continue;
+    option->check([is_signed](const std::string& number) { return WholeNumberProblem(number, is_signed); });
+  }
+  for (CLI::App* part : app.get_subcommands(nullptr)) CheckWholeNumbers(*part);
+}
+
 // The end of whoever asks for memory that is not there: the wings below have no exceptions to unwind with.
 [[noreturn]] void EndWithoutMemory() {
   RemoveUncommitted();
@@ -70,6 +81,7 @@ int Main(int argc, char** argv) {
                "thimble");
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION);
   AddCommands(argc > 1 ? argv[1] : "", app, exit_code);
+  CheckWholeNumbers(app);
   app.footer(kExamples);  // last, because subcommands inherit it
   app.require_subcommand(0, 1);
   try {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/formats/index_file.h"
+#include "host/commands/command.h"
 
 namespace thimble::host {
 
@@ -35,6 +36,7 @@ void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
                   "fewest bytes)")
       ->delimiter(',')
       ->expected(2, static_cast<int>(formats::kMaxStages))
+      ->check([](const std::string& number) { return WholeNumberProblem(number, /*may_be_negative=*/false); })
       ->check(CLI::Range(1u, formats::kMaxScreenBits))
       ->type_name("4,3");
 }

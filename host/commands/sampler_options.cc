@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <limits>
 #include <random>
 
 namespace thimble::host {
@@ -32,6 +33,10 @@ void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments) {
 
 Expected<head::SamplerOptions> ResolveSampler(const SamplerArguments& arguments) {
   head::SamplerOptions options = arguments.options;
+  if (arguments.seed < -1) {
+    return Sentence(fmt::format("--seed {}: give -1 for a random one, or 0 to {}", arguments.seed,
+                                std::numeric_limits<int64_t>::max()));
+  }
   options.seed = arguments.seed < 0 ? std::random_device()() : static_cast<uint64_t>(arguments.seed);
   if (const auto checked = CheckSamplerOptions(options); !checked) return Sentence(SentenceOf(checked.error()));
   return options;

@@ -40,10 +40,7 @@ void AddSynthCommand(CLI::App& app, int& exit_code) {
   command->add_option("-o,--output", options->out, "The file to write; replaced if it is there")
       ->required()
       ->type_name("OUT.gguf");
-  command
-      ->add_option("-s,--seed", options->seed, "The same seed gives the same file on every computer")
-      // CLI11 would wrap a negative one around.
-      ->check([](const std::string& seed) { return std::string(seed.starts_with('-') ? "must not be negative" : ""); })
+  command->add_option("-s,--seed", options->seed, "The same seed gives the same file on every computer")
       ->capture_default_str();
   command
       ->add_option("--shape", options->shape,
