@@ -17,6 +17,7 @@ std::vector<bool> MostValue(std::span<const KnapsackItem> items, double budget) 
   if (!(budget >= 0)) return chosen;
   // best[i][room]: the most that the first i items are worth within so many parts of the budget.
   const auto weight = [&](const KnapsackItem& item) {
+    if (!std::isfinite(item.weight)) return kParts + 1;
     if (item.weight <= 0) return size_t{0};
     const double parts = budget > 0 ? std::ceil(item.weight / budget * kParts) : kParts + 1.0;
     return static_cast<size_t>(std::min(parts, kParts + 1.0));

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 
 namespace thimble::host {
@@ -51,6 +52,18 @@ TEST(MostValue, TakesWhatWeighsNothing) {
   EXPECT_EQ(MostValue(items, 4), (Flags{true, true, true}));
   EXPECT_EQ(MostValue(items, -1), (Flags{false, false, false}));
   EXPECT_TRUE(MostValue({}, 1).empty());
+}
+
+TEST(MostValue, NeverChoosesWhatHasNoFiniteWeight) {
+  using Flags = std::vector<bool>;
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::vector<KnapsackItem> items = {{9, kNan}, {9, kInfinity}, {9, -kInfinity}, {9, -kNan}, {1, 1}, {1, 1e300}};
+  EXPECT_EQ(MostValue(items, 2), (Flags{false, false, false, false, true, false}));
+  EXPECT_EQ(MostValue(items, 0), (Flags{false, false, false, false, false, false}));
+  EXPECT_EQ(MostValue(items, kInfinity), (Flags{false, false, false, false, true, true}));
+  EXPECT_EQ(MostValue(items, kNan), (Flags{false, false, false, false, false, false}));
+  EXPECT_EQ(MostValue(items, -kInfinity), (Flags{false, false, false, false, false, false}));
 }
 
 }  // namespace
