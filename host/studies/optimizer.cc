@@ -5,6 +5,8 @@
 #include <span>
 #include <utility>
 
+#include "host/support/progress.h"
+
 namespace thimble::host {
 namespace {
 
@@ -25,6 +27,29 @@ constexpr std::array<Dimension, 5> kDimensions = {{{&plan::PlanOptions::screen_c
                                                    {&plan::PlanOptions::flash_weights_percent, kPercents},
                                                    {&plan::PlanOptions::prompt_batch, kBatches},
                                                    {&plan::PlanOptions::tile_buffer_bytes, kTiles}}};
+
+double TimeOf(const Simulated& s) { return s.ms_of_token() + s.first_token_s[kTypical] * 1e-3; }
+
+// What it needs of all regions together. The scratch is as large as what the others leave lets it be.
+uint64_t MemoryOf(const Simulated& s) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < kNumBuffers; ++i) {
+    if (static_cast<BufferId>(i) != BufferId::kScratch) bytes += s.plan.buffers[i].bytes;
+  }
+  return bytes;
+}
+
+bool IsBetter(const Simulated& s, const Simulated& than) {
+  const double time = TimeOf(s);
+  const double best = TimeOf(than);
+  return time < best * (1 - kMinGain) || (time == best && MemoryOf(s) < MemoryOf(than));
+}
+
+constexpr uint64_t kPlansOfRound = [] {
+  uint64_t sum = 0;
+  for (const Dimension& dimension : kDimensions) sum += dimension.values.size();
+  return sum;
+}();
 
 }  // namespace
 
@@ -51,9 +76,13 @@ RunRequest ShortRun(RunRequest request) {
 Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const RunRequest& request) {
   Optimized found;
   found.plan = start;
+  // A large model takes long. How many rounds there will be, and what each plan reads, is not known before.
+  uint64_t bytes_of_plan = 0;
+  for (const TensorRef& tensor : simulator.loaded().model().tensors) bytes_of_plan += tensor.size_bytes();
+  Progress progress("search", bytes_of_plan * kPlansOfRound);
   THIMBLE_ASSIGN(found.best, simulator.Run(start, request));
+  progress.Advance(bytes_of_plan);
   found.tried = 1;
-  const auto time_of = [](const Simulated& s) { return s.ms_of_token() + s.first_token_s[kTypical] * 1e-3; };
   bool improved = true;
   for (int round = 0; improved && round < kMaxRounds; ++round) {
     improved = false;
@@ -64,12 +93,13 @@ Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const
         if (plan.options.*dimension.member == value) continue;
         plan.options.*dimension.member = value;
         Expected<Simulated> simulated = simulator.Run(plan, request);
+        progress.Advance(bytes_of_plan);
         if (!simulated) {
           ++found.refused;
           continue;
         }
         ++found.tried;
-        if (time_of(*simulated) >= time_of(found.best) * (1 - kMinGain)) continue;
+        if (!IsBetter(*simulated, found.best)) continue;
         found.best = std::move(*simulated);
         best_plan = plan;
         improved = true;

@@ -24,7 +24,8 @@ struct Optimized {
 // Searches the plan with the least modelled time of a token of the run that `request` describes, among those that fit
 // the board: one choice after the other (rows of the layers' matrices in PSRAM and in flash, records of the screen left
 // on the card, tile buffers, the prompt's batch), each through its values, the best kept, until a round finds nothing
-// better. Of equal times the one that needs less memory stays. Deterministic. `start` is what the search begins with;
+// better. Of equal times the one that needs less memory stays, or is taken; a prompt's batch takes what the others
+// leave, and does not count. Deterministic. `start` is what the search begins with;
 // it must fit.
 Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const RunRequest& request);
 

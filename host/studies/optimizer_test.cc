@@ -52,6 +52,29 @@ TEST_F(OptimizerTest, WhatDoesNotFitIsCountedAndNeverTheBest) {
   EXPECT_LE(best->best.plan.region_bytes(Region::kPsram), 150'000u);
 }
 
+// All matrices of so small a model are one tile, however large the tile may be.
+TEST_F(OptimizerTest, OfEqualTimesTheOneThatNeedsLessMemory) {
+  model_.model = WriteSynth(folder_ / "tiny.gguf",
+                            "vocab_size=64,hidden_size=16,intermediate_size=16,num_attention_heads=2,"
+                            "num_key_value_heads=1,head_dim=8,num_hidden_layers=1");
+  Simulator simulator = Open();
+  PlanStart start = {.n_ctx = 32};
+  start.options.tile_buffer_bytes = 32 * 1024;
+  const RunRequest run = {
+      .prompt = std::vector<TokenId>{1, 30}, .sampler = {.temperature = 0}, .n_predict = 4, .stops = {}};
+  const auto first = simulator.Run(start, run);
+  start.options.tile_buffer_bytes = 8 * 1024;
+  const auto smaller = simulator.Run(start, run);
+  ASSERT_TRUE(first && smaller);
+  ASSERT_EQ(first->ms_of_token(), smaller->ms_of_token());
+  start.options.tile_buffer_bytes = 32 * 1024;
+  const auto best = Optimize(simulator, start, run);
+  ASSERT_TRUE(best) << best.error();
+  EXPECT_EQ(best->plan.options.tile_buffer_bytes, 8u * 1024);
+  EXPECT_EQ(best->plan.options.prompt_batch, 0u);  // takes what is left, and needs none of it
+  EXPECT_LE(best->best.ms_of_token(), first->ms_of_token());
+}
+
 TEST_F(OptimizerTest, WhatMustFitAtFirst) {
   Simulator simulator = Open();
   EXPECT_FALSE(Optimize(simulator, {.n_ctx = 1'000'000}, run_));

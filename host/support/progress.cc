@@ -33,17 +33,22 @@ std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t
 }
 
 Progress::Progress(std::string label, uint64_t total_bytes)
-    : label_(std::move(label)), total_bytes_(total_bytes), is_terminal_(isatty(STDERR_FILENO) == 1) {}
+    : label_(std::move(label)), total_bytes_(total_bytes), is_terminal_(isatty(STDERR_FILENO) == 1) {
+  if (is_terminal_) Draw(start_);
+}
 
 Progress::~Progress() {
-  if (is_terminal_ && drawn_ != start_) std::fputs("\r\033[K", stderr);
+  if (is_terminal_) std::fputs("\r\033[K", stderr);
 }
 
 void Progress::Advance(uint64_t bytes) {
   done_bytes_ += bytes;
   if (!is_terminal_) return;
   const Clock::time_point now = Clock::now();
-  if (now - drawn_ < std::chrono::milliseconds(100)) return;
+  if (now - drawn_ >= std::chrono::milliseconds(100)) Draw(now);
+}
+
+void Progress::Draw(Clock::time_point now) {
   drawn_ = now;
   const double elapsed_seconds = std::chrono::duration<double>(now - start_).count();
   const std::string line = "\r" + ProgressLine(label_, done_bytes_, total_bytes_, elapsed_seconds) + "\033[K";

@@ -12,8 +12,8 @@ namespace thimble::host {
 // there is, no time passed; a rate or a time left that cannot be known is left out.
 std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t total_bytes, double elapsed_seconds);
 
-// Redraws one line of stderr, ten times a second at most, and wipes it when destroyed. Writes nothing at all when
-// stderr is not a terminal. Not thread-safe; one at a time.
+// Draws one line of stderr at once, again ten times a second at most, and wipes it when destroyed. Writes nothing at
+// all when stderr is not a terminal. Not thread-safe; one at a time.
 class Progress {
  public:
   Progress(std::string label, uint64_t total_bytes);
@@ -25,6 +25,8 @@ class Progress {
 
  private:
   using Clock = std::chrono::steady_clock;
+
+  void Draw(Clock::time_point now);
 
   std::string label_;
   uint64_t total_bytes_;
