@@ -370,6 +370,28 @@ TEST_F(PreparedModel, TheIndexGoesOntoTheCard) {
   EXPECT_EQ(on_card["ids"], beside["ids"]);
 }
 
+// It writes no text of its own: nothing is measured, and nothing is said of what a token costs.
+TEST_F(PreparedModel, AModelOfOnePositionIsPreparedAndMeasuresNothing) {
+  model_ = folder_ / "one.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "max_position_embeddings=1", "-o", model_}).exit_code, 0);
+  const ToolRun prepared = RunTool({"prepare", model_});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.error;
+  EXPECT_NE(prepared.out.find("measured nothing: a model of one position"), std::string::npos) << prepared.out;
+  EXPECT_EQ(prepared.out.find("0.0, then"), std::string::npos) << prepared.out;
+  const auto said = nlohmann::json::parse(RunTool({"prepare", model_, "--json"}).out);
+  EXPECT_EQ(said["measured_tokens"], 0);
+  EXPECT_EQ(said["stages"][0]["bits"], 4);
+  const auto ids = [&](const char* head) {
+    const ToolRun run =
+        RunTool({"run", "-m", model_, "--ids", "1", "-n", "4", "--json", "--temp", "0", "--head", head});
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    return nlohmann::json::parse(run.out)["ids"];
+  };
+  EXPECT_EQ(ids("full").size(), 1u);
+  EXPECT_EQ(ids("screen"), ids("full"));
+  EXPECT_EQ(ids("auto"), ids("full"));
+}
+
 TEST_F(PreparedModel, RefusesWhatItCannotPrepare) {
   Synth("story");
   EXPECT_NE(Run({"--head", "screen"}).exit_code, 0);

@@ -45,7 +45,13 @@ void Print(const Prepared& prepared) {
           std::isfinite(tried.bytes_a_token) ? Grouped(static_cast<uint64_t>(tried.bytes_a_token)) : "too large"));
     }
   }
-  WriteResult(fmt::format("measured on {} tokens of the model's own text\n", screen.num_measured));
+  if (screen.num_measured != 0) {
+    WriteResult(fmt::format("measured on {} tokens of the model's own text\n", screen.num_measured));
+    return;
+  }
+  WriteResult(fmt::format("measured nothing: {}; a token is taken to need all rows\n",
+                          prepared.positions == 1 ? "a model of one position writes no text of its own"
+                                                  : "the hidden states of the model's own text are zero"));
 }
 
 Expected<Prepared> Run(PrepareCommandOptions& options) {

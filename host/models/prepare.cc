@@ -92,6 +92,7 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
 
 // Empty if the model has no tokenizer.
 Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
+  const Progress progress("tokenizer", text::Tokenizer::TableBytes(loaded.model().tokenizer));
   const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
   if (!tokenizer) return loaded.Failure(tokenizer.error());
   std::vector<std::byte> image(TokenizerImageBytes(tokenizer->get()));
@@ -99,19 +100,24 @@ Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
   return image;
 }
 
-// Hidden states of texts that the model writes, [n, hidden_size].
+uint32_t PositionsOfText(const formats::ModelFile& model) {
+  return std::min(kTokensOfText, model.shape.max_position_embeddings);
+}
+
+// Hidden states of texts that the model writes, [n, hidden_size]; none of a model of one position.
 Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   const formats::ModelFile& model = loaded.model();
   const uint32_t hidden_size = model.shape.hidden_size;
   const head::SamplerOptions plain = {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1};
-  const uint32_t length = std::min(kTokensOfText, model.shape.max_position_embeddings);
+  const uint32_t length = PositionsOfText(model);
   const auto plan = PlanSession(model, loaded.board(), loaded.reader().block_bytes(),
                                 {.n_ctx = length, .head = plan::HeadMode::kFull}, plain);
   if (!plan) return loaded.Failure(plan.error());
   std::vector<float> states;
   Progress progress("listen", uint64_t{kTexts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
+  THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
   for (uint32_t text = 0; text < kTexts; ++text) {
-    THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
+    session->Clear();
     const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
     if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
     head::SamplerOptions sampler = plain;
@@ -243,6 +249,7 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   const std::span<const float> measuring = std::span(states).subspan(half);
 
   Prepared prepared;
+  prepared.positions = PositionsOfText(model);
   std::vector<std::vector<uint32_t>> tries = {options.screen_bits};
   if (options.screen_bits.empty()) tries = {{4, 3}, {4, 2}, {3, 3}, {3, 4}, {2, 3}, {2, 4}};
   std::optional<BuiltScreen> best;
@@ -262,6 +269,7 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
         best_bytes = bytes;
       }
       progress.Advance(weights.head.size());
+      if (best->info.num_measured == 0) break;
     }
   }
   SealRecords(*best, weights.head_rows);

@@ -35,11 +35,13 @@ struct Prepared {
     RowsLeft top_k = {};
   };
   std::vector<Tried> tried;
+  uint32_t positions = 0;  // of each text that the model wrote; of one position there is nothing to measure
 };
 
 // Reads the model once, lets it write a few short texts of its own, makes and measures the screen, and writes the
-// index, whole or not at all. Deterministic: the same model and options give the same bytes on every computer. Shows
-// progress. Needs memory for the LM head in float32 three times over. Fails with one sentence.
+// index, whole or not at all. Where there was nothing to measure on (index.screen.num_measured is 0), the first bits of
+// those that would have been compared are taken. Deterministic: the same model and options give the same bytes on every
+// computer. Shows progress. Needs memory for the LM head in float32 three times over. Fails with one sentence.
 Expected<Prepared> Prepare(const PrepareOptions& options);
 
 // The same to a file that is open, whatever options.out is.

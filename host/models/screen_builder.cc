@@ -332,8 +332,9 @@ RowsLeft MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<cons
   }
   screen.info.num_measured = measured;
   for (uint32_t s = 0; s < num_stages; ++s) {
-    screen.info.stages[s].rows_left_mean = measured == 0 ? 0 : likeliest[s] / static_cast<float>(measured);
-    if (measured != 0) top_k[s] /= static_cast<float>(measured);
+    screen.info.stages[s].rows_left_mean =
+        measured == 0 ? static_cast<float>(rows) : likeliest[s] / static_cast<float>(measured);
+    top_k[s] = measured == 0 ? static_cast<float>(rows) : top_k[s] / static_cast<float>(measured);
   }
   screen.info.num_candidates =
       static_cast<uint32_t>(std::min<size_t>(std::max<size_t>(2 * most_top_k, kMinCandidates), rows));

@@ -28,7 +28,8 @@ BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::
 using RowsLeft = std::array<float, formats::kMaxStages>;
 
 // Measures on `states` how many rows go on after each stage when the likeliest token is chosen, and sets the info's
-// rows_left_*, num_measured and num_candidates. Returns the same for the 40 likeliest, the sampler's default.
+// rows_left_*, num_measured and num_candidates. Returns the same for the 40 likeliest, the sampler's default. Where
+// there is nothing to measure on, all rows are taken to go on.
 RowsLeft MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<const float> states);
 
 // Writes the checksums of the head's rows, as the model stores them, and of the records.

@@ -85,9 +85,10 @@ Expected<std::vector<TokenId>> OwnText(LoadedModel& loaded, size_t tokens) {
   const auto ends = [&](TokenId id) { return id == model.tokenizer.eos || id == model.tokenizer.bos; };
   Progress progress("write a text", tokens * HeadBytes(loaded));
   std::vector<TokenId> ids;
+  THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));
   while (ids.size() < tokens) {
     ++sampler.seed;
-    THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));
+    session->Clear();
     ids.push_back(first);
     if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
     for (uint32_t i = 1; i < length && ids.size() < tokens; ++i) {
