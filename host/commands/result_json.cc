@@ -98,7 +98,9 @@ Json ToJson(const SampledRun& run, const SimulationSetup& setup) {
     zones[stage.name] = json;
   }
   return {{"sampler", run.sampler},
-          {"constants", setup.profile().is_calibrated() ? "measured constants" : "published constants"},
+          {"constants", setup.profile().is_simulated()    ? "simulated constants"
+                        : setup.profile().is_calibrated() ? "measured constants"
+                                                          : "published constants"},
           {"card_mode", setup.card_mode},
           {"tok_per_s", ToJson(s.tok_per_s)},
           {"first_token_s", ToJson(s.first_token_s)},
