@@ -326,17 +326,18 @@ Expected<FoundBoard> FindBoard(const std::string& name_or_file) {
   if (const std::optional<Board> memory = FindMemory(name_or_file)) {
     return FoundBoard{*memory, BuiltInProfile(name_or_file)};
   }
-  if (!Exists(name_or_file) || IsFolder(name_or_file)) {
+  if (name_or_file != kStandardInput && (!Exists(name_or_file) || IsFolder(name_or_file))) {
     return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file",
                                 Quote(name_or_file), fmt::join(BoardNames(), ", ")));
   }
-  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMaxCaptureBytes));
-  THIMBLE_ASSIGN(const std::string_view file, BoardFileIn(text, name_or_file));
+  const std::string name = NameOfGiven(name_or_file);
+  THIMBLE_ASSIGN(const std::string text, ReadGiven(name_or_file, kMaxCaptureBytes));
+  THIMBLE_ASSIGN(const std::string_view file, BoardFileIn(text, name));
   if (file.size() > kMaxProfileBytes) {
     return Sentence(
-        fmt::format("{}: {} bytes are no board file: it has {} at most", name_or_file, file.size(), kMaxProfileBytes));
+        fmt::format("{}: {} bytes are no board file: it has {} at most", name, file.size(), kMaxProfileBytes));
   }
-  THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(file, name_or_file));
+  THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(file, name));
   auto profile = std::make_shared<const BoardProfile>(std::move(parsed));
   return FoundBoard{BoardOf(*profile), profile};
 }

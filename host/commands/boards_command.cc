@@ -71,8 +71,8 @@ Status Run(const BoardsCommandOptions& options) {
     return {};
   }
   if (!options.log.empty()) {
-    THIMBLE_ASSIGN(const std::string text, ReadWholeFile(options.log, kMaxLogBytes));
-    THIMBLE_ASSIGN(const BoardProfile profile, BoardFromLog(text, options.log));
+    THIMBLE_ASSIGN(const std::string text, ReadGiven(options.log, kMaxLogBytes));
+    THIMBLE_ASSIGN(const BoardProfile profile, BoardFromLog(text, NameOfGiven(options.log)));
     PrintJson(ToJson(profile), 2);
     return {};
   }

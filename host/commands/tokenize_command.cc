@@ -37,22 +37,9 @@ struct TokenizeCommandOptions {
 
 constexpr uint64_t kMaxTextBytes = 16 << 20;
 
-Expected<std::string> ReadStandardInput() {
-  std::string text;
-  std::vector<char> piece(1 << 16);
-  while (const size_t n = std::fread(piece.data(), 1, piece.size(), stdin)) {
-    text.append(piece.data(), n);
-    if (text.size() > kMaxTextBytes) {
-      return Sentence(fmt::format("standard input has more than {} bytes: give a shorter text", kMaxTextBytes));
-    }
-  }
-  if (std::ferror(stdin) != 0) return Sentence("cannot read standard input");
-  return text;
-}
-
 Expected<std::string> ReadText(const TokenizeCommandOptions& options) {
-  if (options.from_stdin || options.prompt_file == "-") return ReadStandardInput();
-  if (!options.prompt_file.empty()) return ReadWholeFile(options.prompt_file, kMaxTextBytes);
+  const std::string& file = options.from_stdin ? kStandardInput : options.prompt_file;
+  if (!file.empty()) return ReadGiven(file, kMaxTextBytes);
   return options.prompt;
 }
 
@@ -122,7 +109,8 @@ void AddTokenizeCommand(CLI::App& app, int& exit_code) {
   AddModelOptions(*tokenize, ModelArgument::kFlag, options->model);
   CLI::Option_group* text = tokenize->add_option_group("Text");
   text->add_option("-p,--prompt", options->prompt, "The text");
-  text->add_option("-f,--file", options->prompt_file, "Read the text from this file, all of it; -: standard input");
+  text->add_option("-f,--file", options->prompt_file,
+                   "Read the text from this file or pipe, all of it; -: standard input");
   text->add_flag("--stdin", options->from_stdin, "Read the text from standard input");
   text->require_option(1);
   tokenize->add_flag("--ids", options->ids_only, "Only the ids: [1, 2, 3]");
