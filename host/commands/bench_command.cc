@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -22,6 +21,7 @@
 #include "host/commands/plan_options.h"
 #include "host/commands/result_json.h"
 #include "host/models/loaded_model.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -198,8 +198,8 @@ nlohmann::ordered_json RowJson(const Row& row) {
 }
 
 void Print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  WriteResult(text);
+  FlushResult();
 }
 
 // Rows as they come. What is no table is begun and ended.

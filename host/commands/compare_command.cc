@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -20,6 +19,7 @@
 #include "host/studies/comparison.h"
 #include "host/studies/judge.h"
 #include "host/support/atomic_file.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -79,7 +79,7 @@ Status Run(const CompareArguments& arguments) {
   if (arguments.json) {
     PrintJson(ComparisonJson(comparison));
   } else {
-    std::fputs(ComparisonText(comparison).c_str(), stdout);
+    WriteResult(ComparisonText(comparison));
   }
   return {};
 }

@@ -2,7 +2,6 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <optional>
@@ -112,7 +111,7 @@ Expected<ConvertRequest> RequestOf(const ConvertArguments& arguments) {
 
 void Print(const Converted& converted, const std::string& found_text) {
   for (const std::string& note : converted.notes) ReportNote(note);
-  std::fputs((TypesText(converted.types) + found_text).c_str(), stdout);
+  WriteResult(TypesText(converted.types) + found_text);
 }
 
 Status Run(const ConvertArguments& arguments) {

@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -19,6 +18,7 @@
 #include "host/models/loaded_model.h"
 #include "host/models/loaded_tokenizer.h"
 #include "host/support/input_file.h"
+#include "host/support/messages.h"
 #include "host/support/utf8.h"
 
 namespace thimble::host {
@@ -70,7 +70,7 @@ std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
     case text::TokenType::kByte:
       return fmt::format("<0x{:02X}>", static_cast<uint8_t>(tokenizer.Piece(id)[0]));
     default:
-      return PieceJson(tokenizer, id).dump();
+      return Dump(PieceJson(tokenizer, id));
   }
 }
 
@@ -88,7 +88,7 @@ Status Tokenize(const TokenizeCommandOptions& options) {
   if (options.json) {
     nlohmann::ordered_json pieces = nlohmann::ordered_json::array();
     for (const TokenId id : ids) pieces.push_back(PieceJson(tokenizer, id));
-    out = nlohmann::ordered_json{{"ids", ids}, {"pieces", pieces}, {"count", ids.size()}}.dump() + "\n";
+    out = Dump({{"ids", ids}, {"pieces", pieces}, {"count", ids.size()}}) + "\n";
   } else {
     if (options.ids_only) out = fmt::format("[{}]\n", fmt::join(ids, ", "));
     for (size_t i = 0; i < ids.size() && !options.ids_only; ++i) {
@@ -96,7 +96,7 @@ Status Tokenize(const TokenizeCommandOptions& options) {
     }
     if (options.show_count) out += fmt::format("Total number of tokens: {}\n", ids.size());
   }
-  std::fwrite(out.data(), 1, out.size(), stdout);
+  WriteResult(out);
   return {};
 }
 
