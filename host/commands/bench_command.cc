@@ -16,6 +16,7 @@
 
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
+#include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/plan_options.h"
@@ -357,7 +358,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(uint32_t{1}, kMaxReps));
   command->add_flag("--no-warmup", arguments->no_warmup, "measure from the first time on");
   command->add_option("-o,--output", arguments->output, "md: a table; csv; json: all figures and each repetition's")
-      ->check(CLI::IsMember({"md", "csv", "json"}))
+      ->transform(Choice({"md", "csv", "json"}))
       ->capture_default_str();
   AddPlanOptions(*command, arguments->plan);
   command->footer(

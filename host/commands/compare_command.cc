@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/plan_options.h"
@@ -119,7 +120,7 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(0.0, 1e6))
       ->type_name("MAX");
   command->add_option("--plan", arguments->plan, "best: search the plan with the least modelled time for each row")
-      ->check(CLI::IsMember({"best"}));
+      ->transform(Choice({"best"}));
   command->add_option("--plot", arguments->plot, "Write a plot of quality against speed, in SVG")
       ->type_name("FILE.svg");
   command->add_flag("--json", arguments->json, "Print one JSON object instead of a table");
