@@ -234,7 +234,10 @@ void BenchLog::OnCost(std::string_view key, uint64_t thousandths) {
 }
 
 void BenchHeader(Machine& machine) {
-  Print(machine, "thimble: name ", machine.board().name, "-measured\nthimble: like ", machine.board().name, "\n");
+  const bool is_simulated = machine.info().is_simulated;
+  Print(machine, "thimble: name ", machine.board().name, is_simulated ? "-simulated" : "-measured", "\nthimble: like ",
+        machine.board().name, "\n");
+  if (is_simulated) Print(machine, "thimble: simulated\n");
   if (machine.card() != nullptr) Print(machine, "thimble: card_mode ", machine.card_info().mode, "\n");
 }
 

@@ -350,6 +350,7 @@ TEST_F(ConsoleTest, ListsAndChoosesModels) {
 
 TEST_F(ConsoleTest, MeasurementsMakeABoardFile) {
   board_->us_per_look = 3;
+  board_->machine_info.is_simulated = false;
   std::string log = Type("bench");
   EXPECT_THAT(log, Not(HasSubstr("error")));
   // A simulated clock tells nothing of reads: longer ones must take longer.
@@ -471,6 +472,7 @@ TEST_F(ConsoleTest, TheDoctorsReportIsABoardFile) {
   board_->machine_info.chip = "ESP32";
   board_->machine_info.revision = 301;
   board_->machine_info.sdk = "an \"SDK\\";
+  board_->machine_info.is_simulated = false;
   const std::string report = Type("doctor --report");
   EXPECT_THAT(report, AllOf(HasSubstr("nothing wrong was found"), HasSubstr("--board capture.txt"),
                             Not(HasSubstr("not measured"))));
@@ -525,6 +527,7 @@ TEST_F(ConsoleTest, TheDoctorsReportIsABoardFile) {
 TEST_F(ConsoleTest, ATerminalsCaptureIsABoardThatTheToolSimulates) {
   slot_->command_us = 400;
   slot_->sector_us = 26;
+  board_->machine_info.is_simulated = false;
   std::string capture = "rst:0x1 (POWERON_RESET)\r\n";
   board_->interrupt_after_looks = board_->looks() + 2000;
   const std::string broken = Type("doctor --report");
@@ -540,6 +543,29 @@ TEST_F(ConsoleTest, ATerminalsCaptureIsABoardThatTheToolSimulates) {
   const ToolRun refused = RunTool({"boards", *folder_ / "broken.txt"});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_THAT(refused.error, HasSubstr("the board's report is not whole"));
+}
+
+// Whatever becomes of them, figures of a program that plays a board are never called measured.
+TEST_F(ConsoleTest, ASimulatedBoardsFiguresAreNeverCalledMeasured) {
+  slot_->command_us = 400;
+  slot_->sector_us = 26;
+  const std::string model = *folder_ / "stories.gguf", file = *folder_ / "capture.txt", log = *folder_ / "bench.txt";
+  WriteFile(file, Type("doctor --report"));
+  WriteFile(log, Type("bench"));
+  const ToolRun from_log = RunTool({"boards", "--from-log", log});
+  ASSERT_EQ(from_log.exit_code, 0) << from_log.error;
+  WriteFile(*folder_ / "mine.json", from_log.out);
+  for (const std::string& board : {file, *folder_ / "mine.json"}) {
+    const ToolRun shown = RunTool({"boards", board});
+    EXPECT_THAT(shown.out,
+                AllOf(HasSubstr("esp32-cam-simulated"), HasSubstr(" simulated "), Not(HasSubstr("calibrated"))));
+    const ToolRun tool = RunTool({"simulate", model, "--board", board, "-n", "2"});
+    EXPECT_EQ(tool.exit_code, 0) << tool.error;
+    EXPECT_THAT(tool.out, AllOf(HasSubstr("modelled  with constants of a simulated board, measured on no board"),
+                                Not(HasSubstr("measured constants"))));
+    EXPECT_THAT(RunTool({"simulate", model, "--board", board, "-n", "2", "--json"}).out,
+                HasSubstr("\"constants\":\"simulated constants\""));
+  }
 }
 
 TEST_F(ConsoleTest, AReportWithoutACardSaysSo) {

@@ -37,6 +37,7 @@ struct MachineInfo {
   const char* reset_reason = "";  // "power on", "brown-out", ...
   bool browned_out = false;       // the last reset was one
   const char* sdk = "";           // "ESP-IDF 5.1.7"
+  bool is_simulated = false;      // a program that plays a board: its times are of no board
   std::span<const HeapInfo> heaps;
 };
 

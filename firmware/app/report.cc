@@ -17,7 +17,7 @@ namespace {
 // wait for PrintCard().
 class Report final : public Measurements {
  public:
-  explicit Report(Machine& machine) : machine_(&machine) {}
+  explicit Report(Machine& machine) : machine_(&machine), is_simulated_(machine.info().is_simulated) {}
 
   void OnRead(uint32_t bytes, bool is_random, uint64_t us) override {
     const uint64_t sectors = bytes / kSectorBytes;
@@ -75,11 +75,13 @@ class Report final : public Measurements {
     const Spread spread = SpreadOf(thousandths);
     Print(*machine_, std::exchange(has_costs_, true) ? ",\n    \"" : "\n    \"", key, JsonText{mode}, suffix,
           "\": {\"low\": ", Fixed{spread.low, 3}, ", \"typical\": ", Fixed{spread.typical, 3},
-          ", \"high\": ", Fixed{spread.high, 3}, ", \"source\": \"doctor --report, ", n,
-          " measurements\", \"confidence\": \"calibrated\"}");
+          ", \"high\": ", Fixed{spread.high, 3}, ", \"source\": \"doctor --report",
+          is_simulated_ ? " on a simulated board, " : ", ", n, " measurements\", \"confidence\": \"",
+          is_simulated_ ? "simulated" : "calibrated", "\"}");
   }
 
   Machine* machine_;
+  bool is_simulated_;
   std::array<uint64_t, kMeasuredTimes> values_ = {};
   size_t num_values_ = 0;
   std::array<Reads, 2> reads_ = {};  // in a row; from anywhere
@@ -91,9 +93,9 @@ class Report final : public Measurements {
 
 void PrintDescription(Machine& machine) {
   const MachineInfo info = machine.info();
-  Print(machine, "  \"description\": \"measured by doctor --report on ", JsonText{info.chip}, " revision ",
-        info.revision / 100, ".", info.revision % 100, ", ", JsonText{info.sdk}, ", flash ", info.flash_bytes / 1024,
-        " KiB, PSRAM ", info.psram_bytes / 1024, " KiB");
+  Print(machine, "  \"description\": \"", info.is_simulated ? "simulated, measured on no board, by " : "measured by ",
+        "doctor --report on ", JsonText{info.chip}, " revision ", info.revision / 100, ".", info.revision % 100, ", ",
+        JsonText{info.sdk}, ", flash ", info.flash_bytes / 1024, " KiB, PSRAM ", info.psram_bytes / 1024, " KiB");
   if (machine.card() != nullptr && machine.card_info().size_bytes != 0) {
     const CardInfo card = machine.card_info();
     Print(machine, ", card ", JsonText{card.name}, " of ", card.size_bytes / 1'000'000, " MB");
@@ -116,7 +118,7 @@ void PrintMemory(Machine& machine) {
 void PrintHead(Machine& machine, Workers* workers) {
   const MachineInfo info = machine.info();
   Print(machine, kReportBegin, "\n{\n  \"thimble_board\": 1,\n  \"name\": \"", machine.board().name,
-        "-measured\",\n  \"like\": \"", machine.board().name, "\",\n");
+        info.is_simulated ? "-simulated" : "-measured", "\",\n  \"like\": \"", machine.board().name, "\",\n");
   PrintDescription(machine);
   PrintMemory(machine);
   Print(machine, "  \"cpu\": {\"cores\": ", workers == nullptr ? 1u : 2u,
@@ -154,6 +156,10 @@ Result<void> PrintReport(Machine& machine, Workers* workers) {
     if (*part.done || !part.has_it) continue;
     Print(machine, "not measured: ", part.name, ", and so taken from the board '", machine.board().name,
           "': ", part.done->error(), "\n");
+  }
+  if (machine.info().is_simulated) {
+    Print(machine, "This board is simulated: its figures say nothing of a real one, and the file says so.\n");
+    return {};
   }
   Print(machine,
         "Save what the terminal shows in a file, as capture.txt: 'thimble simulate MODEL --board capture.txt' then\n"

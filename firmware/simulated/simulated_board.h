@@ -141,6 +141,7 @@ class SimulatedBoard final : public Machine {
                               .mhz = 240,
                               .reset_reason = "power on",
                               .sdk = "no SDK",
+                              .is_simulated = true,
                               .heaps = {}};
   std::vector<StrapPin> pins;
   std::map<std::string, std::string> settings;

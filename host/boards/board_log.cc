@@ -24,6 +24,7 @@ struct Log {
   std::string name;
   std::string like;
   std::string card_mode;
+  bool is_simulated = false;
   std::map<std::string, Samples> costs;
   std::map<uint64_t, Samples> reads;   // by sectors: microseconds of reads that go on where the last one ended
   std::map<uint64_t, Samples> random;  // of reads from elsewhere
@@ -73,6 +74,10 @@ class LogParser {
       (words[0] == "name" ? log_.name : words[0] == "like" ? log_.like : log_.card_mode) = words[1];
       return {};
     }
+    if (words.size() == 1 && words[0] == "simulated") {
+      log_.is_simulated = true;
+      return {};
+    }
     if (words.size() == 3 && words[0] == "cost") {
       double value = 0;
       if (!Parse(words[2], value) || !(value >= 0 && value <= kMaxUs)) {
@@ -93,7 +98,8 @@ class LogParser {
       return Keep((words[2] == "next" ? log_.reads : log_.random)[bytes / kSectorBytes], us);
     }
     return Refuse(
-        "expected 'name NAME', 'like BOARD', 'card_mode MODE', 'cost KEY FIGURE' or 'read BYTES next|random "
+        "expected 'name NAME', 'like BOARD', 'card_mode MODE', 'simulated', 'cost KEY FIGURE' or 'read BYTES "
+        "next|random "
         "MICROSECONDS'");
   }
 
@@ -176,6 +182,11 @@ Expected<BoardProfile> BoardFromLog(std::string_view text, const std::string& pa
   }
   THIMBLE_TRY(AddReads(log, mode, path, costs));
   if (costs.empty()) return Sentence(fmt::format("{}: nothing was measured", path));
+  for (auto& [key, cost] : costs) {
+    if (!log.is_simulated) break;
+    cost.confidence = Confidence::kSimulated;
+    cost.source += ", of a simulated board";
+  }
   return MeasuredProfile(*base, log.name, mode, costs, path);
 }
 

@@ -53,6 +53,25 @@ TEST(BoardLogTest, TheConstantsOfACardAreFoundAgain) {
   EXPECT_TRUE(ParseBoardProfile(ToJson(*board).dump(), "again.json"));
 }
 
+// A log of a board that is none says so, and what becomes of it never says anything else.
+TEST(BoardLogTest, ASimulatedBoardMeasuresNothing) {
+  std::string log = std::string(kHead) + "thimble: simulated\n";
+  for (int i = 0; i < 5; ++i) log += "thimble: cost fork_us 3\n";
+  const auto board = BoardFromLog(log, "serial.log");
+  ASSERT_TRUE(board) << board.error();
+  EXPECT_TRUE(board->is_simulated());
+  EXPECT_FALSE(board->is_calibrated());
+  EXPECT_EQ(board->costs.at("fork_us").confidence, Confidence::kSimulated);
+  EXPECT_THAT(board->costs.at("fork_us").source, HasSubstr("simulated"));
+  auto again = ParseBoardProfile(ToJson(*board).dump(), "again.json");
+  ASSERT_TRUE(again) << again.error();
+  EXPECT_TRUE(again->is_simulated());
+  // Not even beside something that was measured.
+  again->costs.at("card.random_us").confidence = Confidence::kCalibrated;
+  EXPECT_FALSE(again->is_calibrated());
+  EXPECT_FALSE(BoardFromLog(log.replace(log.find("simulated"), 9, "name mine"), "serial.log")->is_simulated());
+}
+
 TEST(BoardLogTest, WhatIsNoLogIsRefusedWithItsLine) {
   const auto five = [](const std::string& line) {
     std::string lines;

@@ -27,9 +27,9 @@ constexpr uint32_t kMaxMemoryBytes = 1u << 30;  // of one region
 constexpr double kMaxCost = 1e9;
 constexpr size_t kMaxCosts = 256;
 
-constexpr std::array<Confidence, 5> kConfidences = {Confidence::kMeasured, Confidence::kDocumented,
-                                                    Confidence::kDerived, Confidence::kEstimate,
-                                                    Confidence::kCalibrated};
+constexpr std::array<Confidence, 6> kConfidences = {Confidence::kMeasured,   Confidence::kDocumented,
+                                                    Confidence::kDerived,    Confidence::kEstimate,
+                                                    Confidence::kCalibrated, Confidence::kSimulated};
 
 constexpr char kCardPrefix[] = "card.";
 constexpr char kCommand[] = ".command_us";
@@ -39,6 +39,10 @@ constexpr char kFork[] = "fork_us";
 constexpr char kPsramLine[] = "psram.line_us";
 constexpr char kPsramWrite[] = "psram.write_us";
 constexpr char kFlashLine[] = "flash.line_us";
+
+bool Has(const BoardProfile& profile, Confidence confidence) {
+  return std::ranges::any_of(profile.costs, [&](const auto& entry) { return entry.second.confidence == confidence; });
+}
 
 std::string KernelKey(Kernel kernel) { return fmt::format("kernel.{}_cycles", KernelName(kernel)); }
 
@@ -125,7 +129,7 @@ Expected<Cost> ParseCost(const json& value, const std::string& key, const std::s
       return cost;
     }
   }
-  return refuse("needs a confidence: measured, documented, derived, estimate or calibrated");
+  return refuse("needs a confidence: measured, documented, derived, estimate, calibrated or simulated");
 }
 
 Status ParseMemory(const json& object, const std::string& path, Board& board) {
@@ -214,6 +218,8 @@ const char* ConfidenceName(Confidence confidence) {
       return "estimate";
     case Confidence::kCalibrated:
       return "calibrated";
+    case Confidence::kSimulated:
+      return "simulated";
   }
   return "";
 }
@@ -244,10 +250,9 @@ std::vector<std::string> BoardProfile::card_modes() const {
   return modes;
 }
 
-bool BoardProfile::is_calibrated() const {
-  return std::any_of(costs.begin(), costs.end(),
-                     [](const auto& entry) { return entry.second.confidence == Confidence::kCalibrated; });
-}
+bool BoardProfile::is_simulated() const { return Has(*this, Confidence::kSimulated); }
+
+bool BoardProfile::is_calibrated() const { return !is_simulated() && Has(*this, Confidence::kCalibrated); }
 
 Board BoardOf(const BoardProfile& profile) {
   Board board = profile.memory;
@@ -321,17 +326,18 @@ Expected<FoundBoard> FindBoard(const std::string& name_or_file) {
   if (const std::optional<Board> memory = FindMemory(name_or_file)) {
     return FoundBoard{*memory, BuiltInProfile(name_or_file)};
   }
-  if (!Exists(name_or_file) || IsFolder(name_or_file)) {
+  if (name_or_file != kStandardInput && (!Exists(name_or_file) || IsFolder(name_or_file))) {
     return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file",
                                 Quote(name_or_file), fmt::join(BoardNames(), ", ")));
   }
-  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(name_or_file, kMaxCaptureBytes));
-  THIMBLE_ASSIGN(const std::string_view file, BoardFileIn(text, name_or_file));
+  const std::string name = NameOfGiven(name_or_file);
+  THIMBLE_ASSIGN(const std::string text, ReadGiven(name_or_file, kMaxCaptureBytes));
+  THIMBLE_ASSIGN(const std::string_view file, BoardFileIn(text, name));
   if (file.size() > kMaxProfileBytes) {
     return Sentence(
-        fmt::format("{}: {} bytes are no board file: it has {} at most", name_or_file, file.size(), kMaxProfileBytes));
+        fmt::format("{}: {} bytes are no board file: it has {} at most", name, file.size(), kMaxProfileBytes));
   }
-  THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(file, name_or_file));
+  THIMBLE_ASSIGN(BoardProfile parsed, ParseBoardProfile(file, name));
   auto profile = std::make_shared<const BoardProfile>(std::move(parsed));
   return FoundBoard{BoardOf(*profile), profile};
 }

@@ -20,8 +20,9 @@
 namespace thimble::host {
 
 // How well a figure is known. In board files: "measured" (by its source), "documented", "derived" (by arithmetic from
-// one of these), "estimate", "calibrated" (on a board of the user's own).
-enum class Confidence : uint8_t { kMeasured, kDocumented, kDerived, kEstimate, kCalibrated };
+// one of these), "estimate", "calibrated" (on a board of the user's own), "simulated" (by a program that plays a board,
+// firmware/simulated: of no board).
+enum class Confidence : uint8_t { kMeasured, kDocumented, kDerived, kEstimate, kCalibrated, kSimulated };
 const char* ConfidenceName(Confidence confidence);  // static lifetime
 
 // One constant. All are costs, so that `low` makes the fastest board and `high` the slowest.
@@ -55,7 +56,8 @@ struct BoardProfile {
   std::map<std::string, Cost> costs;  // by key, as in board files
 
   std::vector<std::string> card_modes() const;
-  bool is_calibrated() const;  // some constant was
+  bool is_simulated() const;   // some constant was: then nothing that comes out is measured
+  bool is_calibrated() const;  // some constant was, and none is simulated
 };
 
 // The engine's view of the board. Refers to the profile's texts.

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -17,11 +16,13 @@
 
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
+#include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/plan_options.h"
 #include "host/commands/result_json.h"
 #include "host/models/loaded_model.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -198,8 +199,8 @@ nlohmann::ordered_json RowJson(const Row& row) {
 }
 
 void Print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  WriteResult(text);
+  FlushResult();
 }
 
 // Rows as they come. What is no table is begun and ended.
@@ -357,7 +358,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(uint32_t{1}, kMaxReps));
   command->add_flag("--no-warmup", arguments->no_warmup, "measure from the first time on");
   command->add_option("-o,--output", arguments->output, "md: a table; csv; json: all figures and each repetition's")
-      ->check(CLI::IsMember({"md", "csv", "json"}))
+      ->transform(Choice({"md", "csv", "json"}))
       ->capture_default_str();
   AddPlanOptions(*command, arguments->plan);
   command->footer(

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -14,7 +13,9 @@
 #include "host/commands/command.h"
 #include "host/commands/result_json.h"
 #include "host/support/input_file.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -39,7 +40,7 @@ std::string ListText() {
 
 std::string BoardText(const FoundBoard& chosen) {
   const Board& board = chosen.board;
-  std::string out = fmt::format("{}: {}\n\n{:10} {:>14}\n", board.name, board.description, "memory", "bytes");
+  std::string out = fmt::format("{}: {}\n\n{:10} {:>14}\n", board.name, Visible(board.description), "memory", "bytes");
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
     if (board.capacity(region) != 0) {
@@ -52,10 +53,10 @@ std::string BoardText(const FoundBoard& chosen) {
       "\n{} core{} of {} MHz, {} bytes of cache each in lines of {}; the card is used as {}\n\n"
       "{:30} {:>9} {:>9} {:>9} {:7} {:10}  {}\n",
       profile.cores, profile.cores == 1 ? "" : "s", profile.cpu_mhz, Grouped(profile.cache_bytes), profile.line_bytes,
-      profile.card_mode, "cost", "low", "typical", "high", "unit", "known by", "source");
+      Visible(profile.card_mode), "cost", "low", "typical", "high", "unit", "known by", "source");
   for (const auto& [key, cost] : profile.costs) {
-    out += fmt::format("{:30} {:>9} {:>9} {:>9} {:7} {:10}  {}\n", key, cost.low, cost.typical, cost.high, UnitOf(key),
-                       ConfidenceName(cost.confidence), cost.source);
+    out += fmt::format("{:30} {:>9} {:>9} {:>9} {:7} {:10}  {}\n", Visible(key), cost.low, cost.typical, cost.high,
+                       UnitOf(key), ConfidenceName(cost.confidence), Visible(cost.source));
   }
   return out;
 }
@@ -63,22 +64,22 @@ std::string BoardText(const FoundBoard& chosen) {
 Status Run(const BoardsCommandOptions& options) {
   if (options.published) {
     THIMBLE_ASSIGN(const std::vector<Published> all, PredictPublished());
-    std::fputs(PublishedText(all).c_str(), stdout);
+    WriteResult(PublishedText(all));
     return {};
   }
   if (options.board.empty() && options.log.empty()) {
-    std::fputs(ListText().c_str(), stdout);
+    WriteResult(ListText());
     return {};
   }
   if (!options.log.empty()) {
-    THIMBLE_ASSIGN(const std::string text, ReadWholeFile(options.log, kMaxLogBytes));
-    THIMBLE_ASSIGN(const BoardProfile profile, BoardFromLog(text, options.log));
+    THIMBLE_ASSIGN(const std::string text, ReadGiven(options.log, kMaxLogBytes));
+    THIMBLE_ASSIGN(const BoardProfile profile, BoardFromLog(text, NameOfGiven(options.log)));
     PrintJson(ToJson(profile), 2);
     return {};
   }
   THIMBLE_ASSIGN(const FoundBoard chosen, FindBoard(options.board));
   if (!options.json) {
-    std::fputs(BoardText(chosen).c_str(), stdout);
+    WriteResult(BoardText(chosen));
     return {};
   }
   if (!chosen.profile) return Sentence(fmt::format("the board {} has no board file: it has no clock", options.board));

@@ -11,6 +11,7 @@
 #include "host/commands/command.h"
 #include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -24,9 +25,9 @@ std::string Pieces(size_t n) { return fmt::format("in {} piece{}", n, n == 1 ? "
 
 Status WriteImage(const CardOptions& options) {
   THIMBLE_ASSIGN(const CardImage card, WriteCardImage(options));
-  WriteResult(fmt::format("{}: {}, FAT32 {}, {} of {} {}\n", options.out, Megabytes(card.layout.image_bytes),
-                          options.superfloppy ? "without a partition table" : "in one partition", card.name_on_card,
-                          Megabytes(card.model_bytes), Pieces(card.pieces)));
+  WriteResult(fmt::format("{}: {}, FAT32 {}, {} of {} {}\n", Visible(options.out), Megabytes(card.layout.image_bytes),
+                          options.superfloppy ? "without a partition table" : "in one partition",
+                          Visible(card.name_on_card), Megabytes(card.model_bytes), Pieces(card.pieces)));
   if (card.index_bytes != 0) WriteResult(fmt::format("with its index, {}\n", Megabytes(card.index_bytes)));
   return {};
 }
@@ -36,7 +37,7 @@ Status CopyToFolder(const CardCommandOptions& options) {
                                                               .tokenizer = options.image.tokenizer,
                                                               .name_on_card = options.image.name_on_card,
                                                               .folder = options.to}));
-  WriteResult(fmt::format("{}: {}, written and read back{}\n", copy.path, Megabytes(copy.model_bytes),
+  WriteResult(fmt::format("{}: {}, written and read back{}\n", Visible(copy.path), Megabytes(copy.model_bytes),
                           copy.pieces ? ", " + Pieces(*copy.pieces) : ""));
   if (copy.index_bytes != 0) WriteResult(fmt::format("with its index, {}\n", Megabytes(copy.index_bytes)));
   for (const std::string& note : copy.notes) ReportNote(note);

@@ -109,6 +109,64 @@ TEST(Command, WholeNumbersOutOfRangeAreRefused) {
   }
 }
 
+TEST(Command, WhatIsTooMuchIsNamedInItsOrder) {
+  EXPECT_THAT(RunTool({"convert", "x", "-o", "y", "c", "b", "a"}).error, StartsWith("thimble: not expected: c b a\n"));
+  EXPECT_THAT(RunTool({"inspect", "x", "y", "--nothing", "z"}).error, HasSubstr(": y --nothing z\n"));
+  EXPECT_THAT(RunTool({"first", "second"}).error, HasSubstr(": first second\n"));
+}
+
+// A word that is none of an option's is answered with all of them, as they stand in the help, and the one that was
+// meant.
+TEST(Command, AChoiceIsListedWhole) {
+  const std::string none_of = "is none of auto, full, screen";
+  EXPECT_THAT(RunTool({"run", "-m", "x", "--head", "ful"}).error,
+              StartsWith("thimble: --head: 'ful' " + none_of + "; did you mean full?\n"));
+  EXPECT_THAT(RunTool({"run", "-m", "x", "--head", "scren"}).error, HasSubstr(none_of + "; did you mean screen?\n"));
+  EXPECT_THAT(RunTool({"run", "-m", "x", "--head", "quick"}).error, HasSubstr("'quick' " + none_of + "\n"));
+  EXPECT_THAT(RunTool({"run", "-m", "x", "--head", "0"}).error, HasSubstr("'0' " + none_of + "\n"));
+  EXPECT_THAT(RunTool({"run", "--help"}).out, HasSubstr("{auto,full,screen}"));
+  EXPECT_THAT(RunTool({"convert", "x", "-o", "y", "--quant", "q8"}).error,
+              HasSubstr("--quant: 'q8' is none of none, q8_0, hybrid, auto; did you mean q8_0?\n"));
+  EXPECT_THAT(RunTool({"bench", "-m", "x", "-o", "jsn"}).error, HasSubstr("'jsn' is none of md, csv, json; did you"));
+  // In any case, as before.
+  EXPECT_THAT(RunTool({"run", "-m", "/absent", "--head", "FULL"}).error, HasSubstr("cannot open /absent"));
+}
+
+TEST(Command, AModelOfHuggingFaceIsFetchedFirst) {
+  const std::string how = "'hf download no-such-owner/Tiny-LLM --local-dir Tiny-LLM', then 'thimble convert Tiny-LLM";
+  const std::string name = "no-such-owner/Tiny-LLM";
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"convert", name, "-o", "/nowhere/x"},
+                                             {"convert", "https://huggingface.co/" + name, "-o", "/nowhere/x"},
+                                             {"run", "-m", name},
+                                             {"run", "-m", "hf.co/" + name},
+                                             {"tokenize", "-m", name, "-p", "x"},
+                                             {"inspect", name},
+                                             {"verify", name},
+                                             {"plan", name},
+                                             {"prepare", name},
+                                             {"simulate", name},
+                                             {"compare", name},
+                                             {"card", name, "-o", "/nowhere/x"},
+                                             {"bench", "-m", name},
+                                             {"flash-image", name, "-o", "/nowhere/x"},
+                                             {"perplexity", "-m", name, "-f", "x"}}) {
+    const ToolRun run = RunTool(arguments);
+    EXPECT_EQ(run.exit_code, kExitFailed);
+    EXPECT_THAT(run.error, HasSubstr(how)) << arguments[0];
+    EXPECT_EQ(std::ranges::count(run.error, '\n'), 1) << run.error;
+  }
+  // As llama.cpp has it.
+  for (const char* option : {"-hf", "-hfr", "--hf-repo"}) {
+    for (const char* command : {"run", "convert", "bench"}) {
+      const ToolRun run = RunTool({command, option, name + ":Q8_0"});
+      EXPECT_EQ(run.exit_code, kExitUsage);
+      EXPECT_THAT(run.error, AllOf(StartsWith(std::string("thimble: ") + option), HasSubstr(how)));
+      EXPECT_EQ(run.out, "");
+    }
+  }
+}
+
 TEST(Command, AFailureIsOneLineAndLeavesNothing) {
   const TemporaryFolder folder;
   HfModel model = HfModel::Make(SmallShape(), "F32", 1);

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/plan_options.h"
@@ -20,6 +20,7 @@
 #include "host/studies/comparison.h"
 #include "host/studies/judge.h"
 #include "host/support/atomic_file.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -79,7 +80,7 @@ Status Run(const CompareArguments& arguments) {
   if (arguments.json) {
     PrintJson(ComparisonJson(comparison));
   } else {
-    std::fputs(ComparisonText(comparison).c_str(), stdout);
+    WriteResult(ComparisonText(comparison));
   }
   return {};
 }
@@ -119,7 +120,7 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(0.0, 1e6))
       ->type_name("MAX");
   command->add_option("--plan", arguments->plan, "best: search the plan with the least modelled time for each row")
-      ->check(CLI::IsMember({"best"}));
+      ->transform(Choice({"best"}));
   command->add_option("--plot", arguments->plot, "Write a plot of quality against speed, in SVG")
       ->type_name("FILE.svg");
   command->add_flag("--json", arguments->json, "Print one JSON object instead of a table");

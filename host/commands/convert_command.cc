@@ -2,7 +2,6 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/formats/tensor_name.h"
 #include "host/models/convert.h"
@@ -112,7 +112,7 @@ Expected<ConvertRequest> RequestOf(const ConvertArguments& arguments) {
 
 void Print(const Converted& converted, const std::string& found_text) {
   for (const std::string& note : converted.notes) ReportNote(note);
-  std::fputs((TypesText(converted.types) + found_text).c_str(), stdout);
+  WriteResult(TypesText(converted.types) + found_text);
 }
 
 Status Run(const ConvertArguments& arguments) {
@@ -145,7 +145,7 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
   command
       ->add_option("--to", arguments->to,
                    "gguf: one file; folder: one float32 file for each tensor, named as esp32_float32_weights/ has them")
-      ->check(CLI::IsMember({"gguf", "folder"}))
+      ->transform(Choice({"gguf", "folder"}))
       ->capture_default_str();
   command
       ->add_option("--tokenizer", arguments->convert.tokenizer,
@@ -157,14 +157,14 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
           "--dtype", arguments->type,
           "auto: in 16 bits where every number survives exactly, F16 or BF16; keep: as they are stored; f32: all "
           "expanded to float32. Norms are always float32, and the numbers the same")
-      ->check(CLI::IsMember({"auto", "keep", "f32"}))
+      ->transform(Choice({"auto", "keep", "f32"}))
       ->capture_default_str();
   command
       ->add_option("--quant", arguments->quant,
                    "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; hybrid: the large ones "
                    "only; auto: those that save most bytes of a token within the divergence that --kld allows. "
                    "Matrices whose rows do not divide by 32 stay as --dtype says")
-      ->check(CLI::IsMember({"none", "q8_0", "hybrid", "auto"}))
+      ->transform(Choice({"none", "q8_0", "hybrid", "auto"}))
       ->capture_default_str();
   command
       ->add_option("--kld", arguments->kld,

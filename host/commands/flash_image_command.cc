@@ -17,6 +17,7 @@
 #include "host/support/atomic_file.h"
 #include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -62,10 +63,11 @@ Status Run(const FlashImageArguments& arguments) {
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(arguments.output, inputs));
   THIMBLE_TRY(file.sink().Write(flash.memory()));
   THIMBLE_TRY(file.Commit());
-  WriteResult(fmt::format(
-      "{}: {} bytes for the partition 'weights' of {}\nwrite it with\n"
-      "  esptool write-flash {:#x} {}\n",
-      arguments.output, Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset, arguments.output));
+  WriteResult(
+      fmt::format("{}: {} bytes for the partition 'weights' of {}\nwrite it with\n"
+                  "  esptool write-flash {:#x} {}\n",
+                  Visible(arguments.output), Grouped(flash.memory().size()), loaded->board().name, kWeightsOffset,
+                  Visible(arguments.output)));
   return {};
 }
 

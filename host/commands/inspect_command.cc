@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -16,7 +15,9 @@
 #include "host/commands/result_json.h"
 #include "host/formats/tensor_name.h"
 #include "host/models/loaded_model.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -78,8 +79,8 @@ void PrintText(LoadedModel& loaded) {
   const formats::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
   const ModelSize totals = SizeOf(model);
-  std::string out = fmt::format("{}\n\n{:28} {:>15}  {:5} {:>13} {:>10}\n", loaded.description(), "tensor", "shape",
-                                "type", "parameters", "MB");
+  std::string out = fmt::format("{}\n\n{:28} {:>15}  {:5} {:>13} {:>10}\n", Visible(loaded.description()), "tensor",
+                                "shape", "type", "parameters", "MB");
   for (const TensorRef* tensor : StoredTensors(model)) {
     out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n", TensorName(tensor->id),
                        fmt::format("{} x {}", tensor->rows, tensor->cols), DTypeName(tensor->type),
@@ -120,8 +121,8 @@ void PrintText(LoadedModel& loaded) {
                  fmt::format("; in float32 {} x", RatioText(float32_bytes / static_cast<double>(capacity))));
     }
   }
-  for (const std::string& warning : Warnings(loaded)) out += fmt::format("warning   {}\n", warning);
-  std::fputs(out.c_str(), stdout);
+  for (const std::string& warning : Warnings(loaded)) out += fmt::format("warning   {}\n", Visible(warning));
+  WriteResult(out);
 }
 
 nlohmann::ordered_json InspectJson(LoadedModel& loaded) {

@@ -2,17 +2,19 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <exception>
-#include <iostream>
 #include <iterator>
 #include <new>
+#include <span>
+#include <sstream>
 #include <string>
 #include <string_view>
 
 #include "host/commands/command.h"
 #include "host/support/atomic_file.h"
+#include "host/support/hugging_face.h"
 #include "host/support/input_file.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -73,6 +75,28 @@ void CheckWholeNumbers(CLI::App& app) {
 // Before anything else takes memory, static objects too.
 [[gnu::constructor(101)]] void WatchMemory() { std::set_new_handler(EndWithoutMemory); }
 
+// A model that llama.cpp would fetch: what to do instead, or nothing where none is asked for. -hf reads as -h and -f
+// here.
+std::string FetchAskedFor(std::span<char* const> arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string_view option = arguments[i];
+    if (option != "-hf" && option != "-hfr" && option != "--hf-repo") continue;
+    return RefusedFetch(option, i + 1 < arguments.size() ? arguments[i + 1] : "");
+  }
+  return "";
+}
+
+std::string UnexpectedText(const std::vector<std::string>& arguments) {
+  return "not expected: " + CLI::detail::join(arguments, " ");
+}
+
+int RefuseUsage(std::string_view sentence, const CLI::App& app) {
+  ReportFailure(sentence);
+  const auto chosen = app.get_subcommands();
+  WriteAside("Try 'thimble" + (chosen.empty() ? "" : " " + chosen.front()->get_name()) + " --help'.\n");
+  return kExitUsage;
+}
+
 // What the command line asks for; the exit code.
 int Main(int argc, char** argv) {
   int exit_code = 0;
@@ -87,14 +111,21 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (app.get_subcommands().empty()) throw CLI::RequiredError("A command");
-  } catch (const CLI::Success& asked) {  // --help, --version
-    return app.exit(asked);
   } catch (const CLI::ParseError& error) {
-    ReportFailure(error.what());
-    const auto chosen = app.get_subcommands();
-    std::fprintf(stderr, "Try 'thimble%s%s --help'.\n", chosen.empty() ? "" : " ",
-                 chosen.empty() ? "" : chosen.front()->get_name().c_str());
-    return kExitUsage;
+    if (const std::string fetch = FetchAskedFor({argv, static_cast<size_t>(argc)}); !fetch.empty()) {
+      return RefuseUsage(fetch, app);
+    }
+    if (dynamic_cast<const CLI::Success*>(&error) != nullptr) {  // --help, --version
+      std::ostringstream text;
+      const int asked_code = app.exit(error, text, text);
+      WriteResult(text.str());
+      return asked_code;
+    }
+    // CLI11 names them from the last to the first.
+    if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+      return RefuseUsage(UnexpectedText(app.remaining(/*recurse=*/true)), app);
+    }
+    return RefuseUsage(error.what(), app);
   } catch (const std::exception& error) {
     return ReportFailure(error.what());
   }
@@ -108,8 +139,6 @@ int main(int argc, char** argv) {
   using namespace thimble::host;
   const int exit_code = Main(argc, argv);
   // What was printed is lost if it could not be written, whatever the command thinks of itself.
-  std::cout.flush();
-  const bool is_whole = std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good();
-  if (is_whole || exit_code != 0) return exit_code;
+  if (FlushResult() || exit_code != 0) return exit_code;
   return ReportFailure("standard output is lost, some of it at least: make room where it goes, or send it elsewhere");
 }

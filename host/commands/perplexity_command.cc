@@ -51,7 +51,7 @@ void AddPerplexityCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "perplexity", "Measure how well a model foretells a text, and how far it is from the model it was made from");
   AddModelOptions(*command, ModelArgument::kFlag, request.model);
-  command->add_option("-f,--file", request.text_file, "The text")->required();
+  command->add_option("-f,--file", request.text_file, "The text: a file, a pipe, or - for standard input")->required();
   command->add_option("--kl-divergence", request.base, "Compare with this model, usually the float32 one")
       ->type_name("BASE");
   command->add_option("--chunks", request.max_chunks, "Look at so many chunks of the text at most (default: all)");

@@ -4,7 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,7 +26,9 @@
 #include "host/studies/optimizer.h"
 #include "host/studies/simulator.h"
 #include "host/support/atomic_file.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -224,9 +225,9 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
   const ModelShape& shape = loaded.model().shape;
   std::string out = fmt::format(
       "model     {}\nboard     {}: {}\nplan      {}\ncontext   {} of the model's {} positions\n{}\n{}\n{}\n{}",
-      loaded.description(), loaded.board().name, loaded.board().description, PlanText(p), Grouped(p.n_ctx),
-      Grouped(shape.max_position_embeddings), TokenizerText(p), TensorTable(loaded, p), BufferTable(p),
-      MemoryTable(loaded.board(), p));
+      Visible(loaded.description()), loaded.board().name, Visible(loaded.board().description), PlanText(p),
+      Grouped(p.n_ctx), Grouped(shape.max_position_embeddings), TokenizerText(p), TensorTable(loaded, p),
+      BufferTable(p), MemoryTable(loaded.board(), p));
   out += fmt::format("\nA new token reads {} in {} reads", Megabytes(p.token_cost.card_bytes),
                      Grouped(p.token_cost.reads));
   if (p.token_cost.bounced_blocks != 0) {
@@ -239,7 +240,7 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
                      p.prompt_batch, Megabytes(cost.card_bytes), Grouped(cost.reads));
   for (const Limit& limit : limits) out += fmt::format("This board cannot do {}: {}.\n", limit.what, limit.why);
   if (original) out += "\n" + FirstPlanTable(p, shape);
-  std::fputs(out.c_str(), stdout);
+  WriteResult(out);
 }
 
 nlohmann::ordered_json CostJson(const plan::TokenCost& cost) {
@@ -333,7 +334,7 @@ std::string WhyText(const Simulator& simulator, const Optimized& o, const std::v
       "Of a token's {:.1f} ms the card is busy {} %, the SPI bus {} %, core 0 {} %, core 1 {} %; core 0 waits {} % and "
       "stalls {} %.\n",
       o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, p.screen_card_percent,
-      ConstantsText(simulator.profile()), simulator.card_mode(), RangeText(o.best.tok_per_s),
+      ConstantsText(simulator.profile()), Visible(simulator.card_mode()), RangeText(o.best.tok_per_s),
       RangeText(o.best.first_token_s), o.best.ms_of_token(), percent(total.busy_ns[0]), percent(total.busy_ns[1]),
       percent(total.busy_ns[2]), percent(total.busy_ns[3]), percent(total.waited_ns), percent(total.stalled_ns));
   for (const Worth& worth : worths) {
@@ -363,8 +364,7 @@ Status RunSearch(const PlanArguments& arguments, const ModelRequest& model, cons
   const RunRequest run = SearchRun(sampler);
   if (arguments.ladder) {
     THIMBLE_ASSIGN(const std::vector<Improvement> all, SimulateImprovements(model, arguments.card_mode, start, run));
-    arguments.json ? PrintJson({{"modelled_ladder", ToJson(all)}})
-                   : void(std::fputs(ImprovementsText(all).c_str(), stdout));
+    arguments.json ? PrintJson({{"modelled_ladder", ToJson(all)}}) : WriteResult(ImprovementsText(all));
     return {};
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(model, arguments.card_mode));
@@ -381,7 +381,7 @@ Status RunSearch(const PlanArguments& arguments, const ModelRequest& model, cons
     return {};
   }
   PrintText(simulator.loaded(), p, limits, false);
-  std::fputs(WhyText(simulator, optimized, worths).c_str(), stdout);
+  WriteResult(WhyText(simulator, optimized, worths));
   return {};
 }
 

@@ -1,10 +1,10 @@
 #include "host/commands/plan_options.h"
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <string>
 
 #include "engine/formats/index_file.h"
+#include "host/commands/choice.h"
 #include "host/commands/command.h"
 
 namespace thimble::host {
@@ -16,17 +16,22 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request) {
         request.original = plan == "original";
         request.file = request.original ? "" : plan;
       },
-      "'original', the plan this system started from, or a file that 'thimble plan -o' wrote");
+      "'original', the plan this system started from, or what 'thimble plan -o' wrote: a file, a pipe, or - for "
+      "standard "
+      "input");
   command.add_option("-c,--ctx-size", request.n_ctx,
                      "positions of context; 0: the model's (default: the plan's, or 0)");
-  static const std::map<std::string, plan::HeadMode> kModes = {
-      {"auto", plan::HeadMode::kAuto}, {"full", plan::HeadMode::kFull}, {"screen", plan::HeadMode::kScreen}};
   command
-      .add_option("--head", request.head,
-                  "how the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
-                  "or 'auto', whatever reads less (default: auto); the token is the same")
-      ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description(""))
-      ->type_name("auto|full|screen");
+      .add_option_function<std::string>(
+          "--head",
+          [&request](const std::string& mode) {
+            request.head = mode == "full"     ? plan::HeadMode::kFull
+                           : mode == "screen" ? plan::HeadMode::kScreen
+                                              : plan::HeadMode::kAuto;
+          },
+          "how the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
+          "or 'auto', whatever reads less (default: auto); the token is the same")
+      ->transform(Choice({"auto", "full", "screen"}));
 }
 
 void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {

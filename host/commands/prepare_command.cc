@@ -16,6 +16,7 @@
 #include "host/models/prepare.h"
 #include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -34,7 +35,7 @@ std::string RowsText(const formats::ScreenInfo& screen, const RowsLeft& rows_lef
 
 void Print(const Prepared& prepared) {
   const formats::ScreenInfo& screen = prepared.index.screen;
-  WriteResult(fmt::format("{}: {}\n", prepared.path, Megabytes(prepared.index_bytes)));
+  WriteResult(fmt::format("{}: {}\n", Visible(prepared.path), Megabytes(prepared.index_bytes)));
   if (prepared.tried.size() > 1) {
     WriteResult("  bits   rows asked further, for the likeliest    for the 40 likeliest          bytes a token\n");
     for (const Prepared::Tried& tried : prepared.tried) {

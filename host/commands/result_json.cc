@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
-
 #include "engine/plan/plan_file.h"
+#include "host/support/messages.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -98,7 +98,9 @@ Json ToJson(const SampledRun& run, const SimulationSetup& setup) {
     zones[stage.name] = json;
   }
   return {{"sampler", run.sampler},
-          {"constants", setup.profile().is_calibrated() ? "measured constants" : "published constants"},
+          {"constants", setup.profile().is_simulated()    ? "simulated constants"
+                        : setup.profile().is_calibrated() ? "measured constants"
+                                                          : "published constants"},
           {"card_mode", setup.card_mode},
           {"tok_per_s", ToJson(s.tok_per_s)},
           {"first_token_s", ToJson(s.first_token_s)},
@@ -135,9 +137,9 @@ Json ToJson(const Quality& quality) {
 }
 
 std::string Dump(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+  return VisibleJson(json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
-void PrintJson(const Json& json, int indent) { std::puts(Dump(json, indent).c_str()); }
+void PrintJson(const Json& json, int indent) { WriteResult(Dump(json, indent) + "\n"); }
 
 }  // namespace thimble::host

@@ -37,7 +37,9 @@ nlohmann::ordered_json ToJson(const std::vector<Improvement>& improvements);
 // top_match, rms_dp.
 nlohmann::ordered_json ToJson(const Quality& quality);
 
-// One line, or several with an indent; what is not UTF-8 is replaced.
+// One line, or several with an indent; always JSON and always UTF-8 (RFC 8259), whatever names and texts are: bytes
+// that are not UTF-8 become U+FFFD, and what a terminal would obey is escaped (host/support/visible_text.h). Every JSON
+// text that a command prints is made here.
 std::string Dump(const nlohmann::ordered_json& json, int indent = -1);
 
 // The same, and a newline, to stdout.

@@ -20,7 +20,9 @@
 #include "host/models/loaded_model.h"
 #include "host/models/plan_request.h"
 #include "host/models/run_request.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -56,8 +58,8 @@ class Output final : public TextSink {
     if (show_text_) Write(text);
   }
   static void Write(std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    WriteResult(text);
+    FlushResult();
   }
 
   const std::vector<TokenId>& ids() const { return ids_; }
@@ -131,7 +133,7 @@ void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledge
                      PerSecond(t.prompt_n, t.prompt_ms));
   out += fmt::format("text      {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.predicted_n,
                      PerSecond(t.predicted_n, t.predicted_ms));
-  std::fputs(out.c_str(), stderr);
+  WriteAside(out);
 }
 
 std::string StopText(StopReason reason, const Session& session, const RunRequest& request) {
@@ -172,9 +174,10 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   if (show) {
     const std::string header_text = fmt::format(
         "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions\nsampler   {}\n\n",
-        loaded->description(), DescribeModel(model, loaded->board()), loaded->board().name, loaded->board().description,
-        s.n_ctx(), model.shape.max_position_embeddings, SamplerText(request.sampler));
-    std::fputs(header_text.c_str(), stderr);
+        Visible(loaded->description()), DescribeModel(model, loaded->board()), loaded->board().name,
+        Visible(loaded->board().description), s.n_ctx(), model.shape.max_position_embeddings,
+        SamplerText(request.sampler));
+    WriteAside(header_text);
   }
 
   Timings timings;

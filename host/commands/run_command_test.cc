@@ -1,11 +1,13 @@
 // The sampler of thimble run, as a shell sees it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "host/commands/command.h"
@@ -92,6 +94,58 @@ TEST_F(RunTest, StepsThatLeaveOneTokenAreGreedy) {
   EXPECT_EQ(RunJson({"-p", "a", "--top-p", "0.000001", "-s", "2"})["ids"], greedy);
   EXPECT_EQ(RunJson({"-p", "a", "--top-k", "0", "--min-p", "0.9999", "-s", "3"})["ids"], greedy);
   EXPECT_NE(RunJson({"-p", "a", "--temp", "0", "--repeat-penalty", "50"})["ids"], greedy);
+}
+
+// A pipe has no size and no second time; what reads a text, a plan or a board takes one.
+TEST_F(RunTest, TextsPlansAndBoardsComeFromPipes) {
+  const std::string plan = folder_ / "small.plan", fifo = folder_ / "fifo";
+  ASSERT_EQ(RunTool({"plan", model_, "-c", "64", "-o", plan}).exit_code, 0);
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const std::string board = RunTool({"boards", "esp32-cam", "--json"}).out;
+  std::string text;
+  for (int i = 0; i < 30; ++i) text += "a b c d ";
+  const auto same = [&](const std::vector<std::string>& command, const std::string& input, const std::string& file) {
+    const auto with = [&](const std::string& path) {
+      std::vector<std::string> arguments = command;
+      for (std::string& argument : arguments) argument = argument == "FILE" ? path : argument;
+      return arguments;
+    };
+    WriteFile(file, input);
+    const ToolRun wanted = RunTool(with(file));
+    EXPECT_EQ(wanted.exit_code, 0) << wanted.error;
+    EXPECT_EQ(RunTool(with("-"), input).out, wanted.out) << command[0];
+    std::thread writer([&] { WriteFile(fifo, input); });
+    const ToolRun piped = RunTool(with(fifo));
+    writer.join();
+    EXPECT_EQ(piped.out, wanted.out) << command[0] << ": " << piped.error;
+  };
+  same({"run", "-m", model_, "-n", "4", "-s", "1", "-f", "FILE"}, "a b\n", folder_ / "prompt");
+  same({"tokenize", "-m", model_, "-f", "FILE"}, "a b\n", folder_ / "prompt");
+  same({"simulate", model_, "-n", "2", "--temp", "0", "-f", "FILE"}, "a b\n", folder_ / "prompt");
+  same({"perplexity", "-m", model_, "-c", "16", "-f", "FILE"}, text, folder_ / "text");
+  same({"run", "-m", model_, "-n", "4", "-s", "1", "--plan", "FILE"}, ReadFile(plan), plan);
+  same({"plan", model_, "--board", "FILE"}, board, folder_ / "mine.json");
+  same({"plan", model_, "--ladder", "--board", "FILE"}, board, folder_ / "mine.json");  // reads it several times
+  same({"boards", "FILE"}, board, folder_ / "mine.json");
+}
+
+TEST_F(RunTest, WhatIsNoTextIsOneSentence) {
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {folder_.path(), "it is a folder\n"}, {folder_ / "absent", "No such file"}, {"/dev/zero", "has more than "}};
+  for (const auto& [path, why] : wrong) {
+    for (const std::vector<std::string>& arguments :
+         std::vector<std::vector<std::string>>{{"run", "-m", model_, "-f", path},
+                                               {"tokenize", "-m", model_, "-f", path},
+                                               {"perplexity", "-m", model_, "-f", path},
+                                               {"boards", "--from-log", path}}) {
+      const ToolRun run = RunTool(arguments);
+      EXPECT_EQ(run.exit_code, kExitFailed);
+      EXPECT_THAT(run.error, AllOf(StartsWith("thimble: "), HasSubstr(path), HasSubstr(why))) << arguments[0];
+      EXPECT_EQ(std::ranges::count(run.error, '\n'), 1) << run.error;
+    }
+  }
+  EXPECT_THAT(Run({"--plan", "/dev/zero"}).error, HasSubstr("/dev/zero has more than "));
+  EXPECT_THAT(Run({"--board", "/dev/zero"}).error, HasSubstr("/dev/zero has more than "));
 }
 
 TEST_F(RunTest, RefusesWhatIsOutOfRangeByItsFlag) {

@@ -34,7 +34,7 @@ Expected<std::vector<TokenId>> ParseIds(const std::string& list) {
 
 Expected<std::string> PromptText(const RunArguments& arguments) {
   if (arguments.prompt_file.empty()) return arguments.prompt.value_or("");
-  THIMBLE_ASSIGN(std::string text, ReadWholeFile(arguments.prompt_file, kMaxPromptFileBytes));
+  THIMBLE_ASSIGN(std::string text, ReadGiven(arguments.prompt_file, kMaxPromptFileBytes));
   if (text.ends_with('\n')) text.pop_back();
   return text;
 }
@@ -45,10 +45,11 @@ void AddRunOptions(CLI::App& command, ModelArgument model, RunArguments& argumen
   AddModelOptions(command, model, arguments.model);
   auto* prompt =
       command.add_option("-p,--prompt", arguments.prompt, "the text to continue (default: empty, a new text)");
-  auto* file = command
-                   .add_option("-f,--file", arguments.prompt_file,
-                               "read the prompt from this file; a newline at its end is dropped")
-                   ->excludes(prompt);
+  auto* file =
+      command
+          .add_option("-f,--file", arguments.prompt_file,
+                      "read the prompt from this file or pipe, -: standard input; a newline at its end is dropped")
+          ->excludes(prompt);
   command
       .add_option("-n,--predict,--n-predict", arguments.n_predict,
                   "tokens to make; -1: until the text or the context ends")

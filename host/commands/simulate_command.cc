@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,8 +18,10 @@
 #include "host/studies/simulation.h"
 #include "host/studies/simulator.h"
 #include "host/support/atomic_file.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
 #include "host/support/paths.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -42,8 +43,8 @@ std::string Text(const std::vector<SampledRun>& all, const SimulationSetup& setu
   std::string out = fmt::format(
       "model     {}\nboard     {}: {}\nmodelled  with {}; card {}; typical, and in brackets low to high\n\n"
       "{:12} {:28} {:28}\n",
-      setup.model, profile.name, profile.description, ConstantsText(profile), setup.card_mode, "sampler",
-      "modelled tok/s", "modelled first token, s");
+      Visible(setup.model), profile.name, Visible(profile.description), ConstantsText(profile),
+      Visible(setup.card_mode), "sampler", "modelled tok/s", "modelled first token, s");
   for (const SampledRun& named : all) {
     out += fmt::format("{:12} {:28} {:28}\n", named.sampler, RangeText(named.simulated.tok_per_s),
                        RangeText(named.simulated.first_token_s));
@@ -85,7 +86,7 @@ Expected<SimulationRequest> RequestOf(SimulateArguments arguments) {
 void Print(const Simulation& simulation, bool as_json) {
   const std::vector<SampledRun>& runs = simulation.runs;
   if (!as_json) {
-    std::fputs(Text(runs, simulation.setup).c_str(), stdout);
+    WriteResult(Text(runs, simulation.setup));
     return;
   }
   nlohmann::ordered_json json = ToJson(runs.front().simulated.run);

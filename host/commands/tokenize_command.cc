@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -19,6 +18,7 @@
 #include "host/models/loaded_model.h"
 #include "host/models/loaded_tokenizer.h"
 #include "host/support/input_file.h"
+#include "host/support/messages.h"
 #include "host/support/utf8.h"
 
 namespace thimble::host {
@@ -37,22 +37,9 @@ struct TokenizeCommandOptions {
 
 constexpr uint64_t kMaxTextBytes = 16 << 20;
 
-Expected<std::string> ReadStandardInput() {
-  std::string text;
-  std::vector<char> piece(1 << 16);
-  while (const size_t n = std::fread(piece.data(), 1, piece.size(), stdin)) {
-    text.append(piece.data(), n);
-    if (text.size() > kMaxTextBytes) {
-      return Sentence(fmt::format("standard input has more than {} bytes: give a shorter text", kMaxTextBytes));
-    }
-  }
-  if (std::ferror(stdin) != 0) return Sentence("cannot read standard input");
-  return text;
-}
-
 Expected<std::string> ReadText(const TokenizeCommandOptions& options) {
-  if (options.from_stdin || options.prompt_file == "-") return ReadStandardInput();
-  if (!options.prompt_file.empty()) return ReadWholeFile(options.prompt_file, kMaxTextBytes);
+  const std::string& file = options.from_stdin ? kStandardInput : options.prompt_file;
+  if (!file.empty()) return ReadGiven(file, kMaxTextBytes);
   return options.prompt;
 }
 
@@ -83,7 +70,7 @@ std::string PieceText(const text::Tokenizer& tokenizer, TokenId id) {
     case text::TokenType::kByte:
       return fmt::format("<0x{:02X}>", static_cast<uint8_t>(tokenizer.Piece(id)[0]));
     default:
-      return PieceJson(tokenizer, id).dump();
+      return Dump(PieceJson(tokenizer, id));
   }
 }
 
@@ -101,7 +88,7 @@ Status Tokenize(const TokenizeCommandOptions& options) {
   if (options.json) {
     nlohmann::ordered_json pieces = nlohmann::ordered_json::array();
     for (const TokenId id : ids) pieces.push_back(PieceJson(tokenizer, id));
-    out = nlohmann::ordered_json{{"ids", ids}, {"pieces", pieces}, {"count", ids.size()}}.dump() + "\n";
+    out = Dump({{"ids", ids}, {"pieces", pieces}, {"count", ids.size()}}) + "\n";
   } else {
     if (options.ids_only) out = fmt::format("[{}]\n", fmt::join(ids, ", "));
     for (size_t i = 0; i < ids.size() && !options.ids_only; ++i) {
@@ -109,7 +96,7 @@ Status Tokenize(const TokenizeCommandOptions& options) {
     }
     if (options.show_count) out += fmt::format("Total number of tokens: {}\n", ids.size());
   }
-  std::fwrite(out.data(), 1, out.size(), stdout);
+  WriteResult(out);
   return {};
 }
 
@@ -122,7 +109,8 @@ void AddTokenizeCommand(CLI::App& app, int& exit_code) {
   AddModelOptions(*tokenize, ModelArgument::kFlag, options->model);
   CLI::Option_group* text = tokenize->add_option_group("Text");
   text->add_option("-p,--prompt", options->prompt, "The text");
-  text->add_option("-f,--file", options->prompt_file, "Read the text from this file, all of it; -: standard input");
+  text->add_option("-f,--file", options->prompt_file,
+                   "Read the text from this file or pipe, all of it; -: standard input");
   text->add_flag("--stdin", options->from_stdin, "Read the text from standard input");
   text->require_option(1);
   tokenize->add_flag("--ids", options->ids_only, "Only the ids: [1, 2, 3]");

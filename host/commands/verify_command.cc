@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "host/commands/result_json.h"
 #include "host/models/loaded_model.h"
 #include "host/models/verify.h"
+#include "host/support/messages.h"
 #include "host/support/numbers.h"
 
 namespace thimble::host {
@@ -31,8 +31,8 @@ class Findings {
 
   void Add(const char* what, const std::string& text, const nlohmann::ordered_json& values) {
     if (!json_) {
-      std::fputs(fmt::format("{:10} {}\n", what, text).c_str(), stdout);
-      std::fflush(stdout);
+      WriteResult(fmt::format("{:10} {}\n", what, text));
+      FlushResult();
     }
     values_[what] = values;
   }
@@ -40,7 +40,7 @@ class Findings {
   // The verdict, and the JSON object.
   void Finish(const Status& verdict) {
     if (!json_) {
-      if (verdict) std::puts("verdict    sound");
+      if (verdict) WriteResult("verdict    sound\n");
       return;
     }
     nlohmann::ordered_json out = {{"sound", verdict.has_value()}};

@@ -73,14 +73,6 @@ TEST(Weights, Utf8IsWellFormed) {
   }
 }
 
-TEST(Weights, QuotedTextIsShortAndClean) {
-  EXPECT_EQ(Quote("plain \u2581"), "plain \u2581");
-  EXPECT_EQ(Quote("a\nb\x1b[31m\x7f"), "a?b?[31m?");
-  EXPECT_EQ(Quote(std::string(81, 'x')), std::string(80, 'x').append("..."));
-  const std::string cut = Quote(std::string(79, 'x').append("\u2581\u2581"));
-  EXPECT_EQ(cut, std::string(79, 'x').append("..."));
-}
-
 // Against the format's text: 127 steps for the largest of a block, halves away from zero. The gguf package's own bytes
 // are compared in tests/gguf_read_back.py.
 TEST(Weights, BlocksHaveTheStepsOfTheirLargest) {

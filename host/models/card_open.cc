@@ -15,6 +15,7 @@
 #include "engine/formats/card_models.h"
 #include "engine/formats/index_file.h"
 #include "engine/storage/volume.h"
+#include "host/support/hugging_face.h"
 #include "host/support/paths.h"
 
 namespace thimble::host {
@@ -184,6 +185,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     }
     return OpenTensorFolder(path, index_path);
   }
+  THIMBLE_TRY(RefuseRepository(path));
   THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(path));
   Ledger ledger;
   alignas(512) std::array<std::byte, 512> sector;

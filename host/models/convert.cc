@@ -14,6 +14,7 @@
 #include "host/models/model_file_source.h"
 #include "host/support/atomic_file.h"
 #include "host/support/foreign_file.h"
+#include "host/support/hugging_face.h"
 #include "host/support/input_file.h"
 #include "host/support/paths.h"
 
@@ -51,6 +52,7 @@ std::vector<std::string> TokenizerFiles(const ConvertOptions& options) {
 // A llama2.c checkpoint has no mark of its own, only a header that tells its exact length; everything with a mark, and
 // every disk image, is told from it by that.
 Expected<bool> RunsAsItIs(const std::string& path) {
+  THIMBLE_TRY(RefuseRepository(path));
   if (IsFolder(path)) return IsTensorFolder(path) && !Exists(path + "/config.json");
   if (IsDevice(path)) return true;
   THIMBLE_ASSIGN(const InputFile file, InputFile::Open(path));

@@ -15,24 +15,25 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   PlanStart start = {.original = request.original, .n_ctx = request.n_ctx, .head = request.head};
   if (request.original) model.written = WrittenType::kF32;
   if (request.original || request.file.empty()) return start;
-  if (!Exists(request.file)) {
+  if (request.file != kStandardInput && !Exists(request.file)) {
     return Sentence(fmt::format("--plan: there is no file {}; give 'original', or a file that 'thimble plan -o' wrote",
                                 request.file));
   }
-  THIMBLE_ASSIGN(start.text, ReadWholeFile(request.file, plan::kMaxPlanFileBytes));
+  const std::string name = NameOfGiven(request.file);
+  THIMBLE_ASSIGN(start.text, ReadGiven(request.file, plan::kMaxPlanFileBytes));
   const auto file = plan::ParsePlanFile(start.text);
-  if (!file) return Failed(request.file, file.error());
+  if (!file) return Failed(name, file.error());
   if (model.board.empty()) {
     if (!FindMemory(file->board)) {
       return Sentence(fmt::format("{} is a plan for {}, which is no built-in board: name its board file with --board",
-                                  request.file, Quote(file->board)));
+                                  name, Quote(file->board)));
     }
     model.board = file->board;
   } else {
     THIMBLE_ASSIGN(const FoundBoard given, FindBoard(model.board));
     if (given.board.name != file->board) {
-      return Sentence(fmt::format("{} is a plan for {}, not for {}: make one with 'thimble plan --board {} -o'",
-                                  request.file, Quote(file->board), given.board.name, model.board));
+      return Sentence(fmt::format("{} is a plan for {}, not for {}: make one with 'thimble plan --board {} -o'", name,
+                                  Quote(file->board), given.board.name, model.board));
     }
   }
   start.options = file->options;

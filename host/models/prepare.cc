@@ -17,6 +17,7 @@
 #include "host/models/screen_builder.h"
 #include "host/support/aligned_buffer.h"
 #include "host/support/atomic_file.h"
+#include "host/support/hugging_face.h"
 #include "host/support/progress.h"
 
 namespace thimble::host {
@@ -220,6 +221,7 @@ double BytesOfToken(const formats::ModelFile& model, const Weights& weights, con
 }  // namespace
 
 Expected<Prepared> Prepare(const PrepareOptions& options) {
+  THIMBLE_TRY(RefuseRepository(options.model));  // before its folder is written to
   const std::string path = options.out.empty() ? IndexName(options.model) : options.out;
   const std::array<std::string, 1> inputs = {options.model};
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, inputs));

@@ -9,6 +9,7 @@
 
 #include "host/reports/markdown_table.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -47,7 +48,7 @@ std::string ComparisonText(const Comparison& comparison) {
   const auto add_head = [&](const Compared& row, const ComparedHead& head, bool is_full) {
     rows.push_back(Cells(row, head, is_full));
     if (head.refused.empty()) return;
-    refused += fmt::format("{}, {}: {}\n", row.stored, is_full ? "full scan" : "screened", head.refused);
+    refused += fmt::format("{}, {}: {}\n", row.stored, is_full ? "full scan" : "screened", Visible(head.refused));
   };
   for (const Compared& row : comparison.rows) {
     if (!row.same_as.empty()) {
@@ -63,12 +64,13 @@ std::string ComparisonText(const Comparison& comparison) {
       "KL divergence from float32 and share of equal top tokens: over {} tokens of {}, in chunks of {};\n"
       "perplexity in float32 {:.2f} ± {:.2f}. A token reads so much from the card, and so much in all; the memory is\n"
       "SRAM and PSRAM together at their peak.\n",
-      comparison.model, comparison.board, comparison.n_ctx, comparison.card_mode, comparison.constants,
+      Visible(comparison.model), comparison.board, comparison.n_ctx, Visible(comparison.card_mode),
+      comparison.constants,
       MarkdownTable(
           "<<>>>>>>",
           {"stored as", "head", "file", "KL divergence", "same top token", "a token reads", "memory", "modelled tok/s"},
           rows),
-      refused, first.tokens, comparison.text, comparison.chunk, first.ppl, first.ppl_error);
+      refused, first.tokens, Visible(comparison.text), comparison.chunk, first.ppl, first.ppl_error);
 }
 
 }  // namespace thimble::host

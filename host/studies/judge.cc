@@ -69,7 +69,7 @@ Expected<JudgedText> InChunks(std::vector<TokenId> ids, uint32_t n_ctx, uint32_t
 }
 
 Expected<std::vector<TokenId>> ReadTokens(const std::string& file, LoadedModel& loaded) {
-  THIMBLE_ASSIGN(const std::string text, ReadWholeFile(file, kMaxTextBytes));
+  THIMBLE_ASSIGN(const std::string text, ReadGiven(file, kMaxTextBytes));
   THIMBLE_ASSIGN(const LoadedTokenizer tokenizer, loaded.LoadTokenizer());
   const auto ids = tokenizer.Encode(text, tokenizer.get().add_bos());
   if (!ids) return loaded.Failure(ids.error());
@@ -108,7 +108,9 @@ Expected<JudgedText> ReadText(const std::string& file, uint32_t n_ctx, uint32_t 
   return InChunks(std::move(ids), n_ctx, chunks, loaded, NameOfText(file));
 }
 
-std::string NameOfText(const std::string& file) { return file.empty() ? "texts of the model's own" : file; }
+std::string NameOfText(const std::string& file) {
+  return file.empty() ? "texts of the model's own" : NameOfGiven(file);
+}
 
 Expected<std::vector<Quality>> Judge(std::span<JudgedModel> models, JudgedModel* base, const JudgedText& text) {
   const uint32_t half = text.n_ctx / 2;

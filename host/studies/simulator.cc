@@ -182,6 +182,7 @@ const char* SamplerNameOf(const head::SamplerOptions& sampler) {
 }
 
 std::string ConstantsText(const BoardProfile& profile) {
+  if (profile.is_simulated()) return "constants of a simulated board, measured on no board";
   return profile.is_calibrated() ? "measured constants of this board"
                                  : "published constants, measured on no board here";
 }

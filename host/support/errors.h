@@ -19,8 +19,8 @@ inline std::unexpected<std::string> Sentence(std::string sentence) {
   return std::unexpected<std::string>(std::move(sentence));
 }
 
-// `text`, which a file supplied, as it may stand in a sentence: control characters become '?', and what is longer than
-// 80 bytes is cut and ends in "...".
+// `text`, which a file supplied, as it may stand in a sentence: made visible (host/support/visible_text.h), and what is
+// longer than 80 bytes is cut and ends in "...".
 std::string Quote(std::string_view text);
 
 // The sentence of an engine error, without a full stop.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -16,6 +17,22 @@ InputFiles* latest = nullptr;
 std::unexpected<std::string> CannotOpen(const std::string& path, const char* why) {
   return Sentence("cannot open " + path + ": " + why);
 }
+
+// A file descriptor that is closed at the end unless it is the process's standard input.
+class Stream {
+ public:
+  explicit Stream(const std::string& path)
+      : fd_(path == kStandardInput ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)) {}
+  ~Stream() {
+    if (fd_ > STDIN_FILENO) close(fd_);
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
 
 }  // namespace
 
@@ -34,9 +51,7 @@ Expected<InputFile> InputFile::Open(const std::string& path, Accept accept) {
   const off_t size = lseek(fd, 0, SEEK_END);
   if (size < 0) return CannotOpen(path, std::strerror(errno));
   file.size_bytes_ = static_cast<uint64_t>(size);
-  if (latest != nullptr && info.st_nlink != 0) {
-    latest->files_.push_back({.path = path, .device = uint64_t{info.st_dev}, .number = uint64_t{info.st_ino}});
-  }
+  if (info.st_nlink != 0) InputFiles::Remember(path, info.st_dev, info.st_ino);
   return file;
 }
 
@@ -82,6 +97,10 @@ std::vector<std::string> InputFiles::paths() const {
   return paths;
 }
 
+void InputFiles::Remember(const std::string& path, uint64_t device, uint64_t number) {
+  if (latest != nullptr) latest->files_.push_back({.path = path, .device = device, .number = number});
+}
+
 bool InputFiles::Hold(const std::string& path) {
   struct stat info;
   if (latest == nullptr || stat(path.c_str(), &info) != 0) return false;
@@ -98,6 +117,40 @@ Expected<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes)
   }
   std::string text(static_cast<size_t>(file.size_bytes()), '\0');
   THIMBLE_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+std::string NameOfGiven(const std::string& path) { return path == kStandardInput ? "standard input" : path; }
+
+Expected<std::string> ReadGiven(const std::string& path, uint64_t max_bytes) {
+  if (latest != nullptr) {
+    if (const auto read_before = latest->streams_.find(path); read_before != latest->streams_.end()) {
+      return read_before->second;
+    }
+  }
+  const std::string name = NameOfGiven(path);
+  const Stream stream(path);
+  if (stream.fd() < 0) return CannotOpen(path, std::strerror(errno));
+  struct stat info;
+  if (fstat(stream.fd(), &info) != 0) return CannotOpen(name, std::strerror(errno));
+  if (S_ISDIR(info.st_mode)) return CannotOpen(name, "it is a folder");
+  const bool is_file = S_ISREG(info.st_mode);
+  if (is_file) InputFiles::Remember(name, info.st_dev, info.st_ino);
+
+  // What a file says of its size may be wrong, as in /proc, and is nothing that memory is taken for.
+  std::string text;
+  std::array<char, 1 << 16> piece;
+  while (true) {
+    const ssize_t n = read(stream.fd(), piece.data(), piece.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Sentence("cannot read " + name + ": " + std::strerror(errno));
+    if (n == 0) break;
+    if (static_cast<size_t>(n) > max_bytes - text.size()) {
+      return Sentence(name + " has more than " + std::to_string(max_bytes) + " bytes; more are not read");
+    }
+    text.append(piece.data(), static_cast<size_t>(n));
+  }
+  if (latest != nullptr && (!is_file || path == kStandardInput)) latest->streams_[path] = text;
   return text;
 }
 

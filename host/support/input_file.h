@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -65,6 +66,8 @@ class InputFiles {
 
  private:
   friend class InputFile;
+  static void Remember(const std::string& path, uint64_t device, uint64_t number);
+  friend Expected<std::string> ReadGiven(const std::string& path, uint64_t max_bytes);
   struct File {
     std::string path;
     uint64_t device = 0;
@@ -73,10 +76,21 @@ class InputFiles {
 
   InputFiles* before_;
   std::vector<File> files_;
+  std::map<std::string, std::string> streams_;  // by the path of ReadGiven(): what can be read only once
 };
 
 // The whole file. One of more than `max_bytes` is refused.
 Expected<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes);
+
+// The whole of what a user names as a text: a prompt, a plan, a board, a log. A file, or what has no end until it is
+// read: a pipe, such as the shell's <(...), a named pipe, which is waited for, or standard input, which kStandardInput
+// stands for. One of more than `max_bytes` is refused, after no more than so many were read. A pipe that is read again
+// in the time of one InputFiles gives the same once more.
+inline const std::string kStandardInput = "-";
+Expected<std::string> ReadGiven(const std::string& path, uint64_t max_bytes);
+
+// What sentences call it.
+std::string NameOfGiven(const std::string& path);
 
 }  // namespace thimble::host
 

@@ -1,10 +1,13 @@
 #include "host/support/input_file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
+#include <thread>
 
 #include "host/support/atomic_file.h"
 #include "tests/support/checkpoints.h"
@@ -47,6 +50,74 @@ TEST_F(InputFileTest, RefusesWhatIsNoFile) {
   EXPECT_THAT(InputFile::Open(folder_ / "none").error(), HasSubstr("cannot open"));
   EXPECT_THAT(ReadWholeFile(path_, 9).error(), HasSubstr("has 10 bytes; more than 9 are not read"));
   EXPECT_EQ(*ReadWholeFile(path_, 10), "some bytes");
+}
+
+// The path of the reading end of a pipe that holds `text`, as a shell's <(...) gives it.
+class Pipe {
+ public:
+  explicit Pipe(std::string text) {
+    EXPECT_EQ(pipe2(ends_, O_CLOEXEC), 0);
+    writer_ = std::thread([this, text = std::move(text)] {
+      for (size_t at = 0; at < text.size();) {
+        const ssize_t n = write(ends_[1], text.data() + at, text.size() - at);
+        if (n <= 0) break;
+        at += static_cast<size_t>(n);
+      }
+      close(ends_[1]);
+    });
+  }
+  ~Pipe() {
+    writer_.join();
+    close(ends_[0]);
+  }
+  std::string path() const { return "/dev/fd/" + std::to_string(ends_[0]); }
+
+ private:
+  int ends_[2] = {};
+  std::thread writer_;
+};
+
+TEST_F(InputFileTest, APipeIsReadToItsEnd) {
+  // More than a pipe holds at once.
+  std::string text;
+  while (text.size() < 300'000) text += std::to_string(text.size()) + "\n";
+  const Pipe pipe(text);
+  EXPECT_EQ(*ReadGiven(pipe.path(), text.size()), text);
+  EXPECT_THAT(InputFile::Open(pipe.path()).error(), HasSubstr("it is not a regular file"));
+  EXPECT_EQ(*ReadGiven(path_, 10), "some bytes");
+  EXPECT_EQ(*ReadGiven("/dev/null", 10), "");
+  // Files that say that they are empty.
+  EXPECT_THAT(*ReadGiven("/proc/self/status", 1 << 16), HasSubstr("Name:"));
+}
+
+TEST_F(InputFileTest, ANamedPipeIsWaitedFor) {
+  const std::string fifo = folder_ / "fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  std::thread writer([&] { WriteFile(fifo, "late"); });
+  EXPECT_EQ(*ReadGiven(fifo, 100), "late");
+  writer.join();
+}
+
+TEST_F(InputFileTest, APipeThatIsReadAgainGivesTheSame) {
+  const InputFiles files;
+  const Pipe pipe("a text");
+  EXPECT_EQ(*ReadGiven(pipe.path(), 100), "a text");
+  EXPECT_EQ(*ReadGiven(pipe.path(), 100), "a text");
+  EXPECT_THAT(files.paths(), IsEmpty());
+  ASSERT_TRUE(ReadGiven(path_, 100));
+  EXPECT_TRUE(InputFiles::Hold(path_));
+}
+
+TEST_F(InputFileTest, WhatCannotBeReadIsOneSentence) {
+  EXPECT_EQ(ReadGiven(path_, 9).error(), path_ + " has more than 9 bytes; more are not read");
+  EXPECT_EQ(ReadGiven("/dev/zero", 1 << 20).error(), "/dev/zero has more than 1048576 bytes; more are not read");
+  EXPECT_EQ(ReadGiven(folder_.path(), 9).error(), "cannot open " + folder_.path() + ": it is a folder");
+  EXPECT_EQ(ReadGiven(folder_ / "none", 9).error(),
+            "cannot open " + (folder_ / "none") + ": No such file or directory");
+  ASSERT_EQ(chmod(path_.c_str(), 0), 0);
+  if (geteuid() != 0) {  // whom no mode keeps out
+    EXPECT_EQ(ReadGiven(path_, 100).error(), "cannot open " + path_ + ": Permission denied");
+  }
 }
 
 TEST_F(InputFileTest, WhatWasOpenedIsKnownByAnyName) {

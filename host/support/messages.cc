@@ -1,22 +1,32 @@
 #include "host/support/messages.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <string>
 
-namespace thimble::host {
+#include "host/support/visible_text.h"
 
-void WriteMessage(std::string_view kind, std::string_view sentence) {
-  std::string line(kind);
-  line += ": ";
-  for (char c : sentence) {
-    const auto byte = static_cast<unsigned char>(c);
-    line += byte < 0x20 || byte == 0x7f ? '?' : c;
-  }
-  line += '\n';
-  std::fwrite(line.data(), 1, line.size(), stderr);
+namespace thimble::host {
+namespace {
+
+void Write(FILE* file, std::string_view text) {
+  std::string shown;
+  if (isatty(fileno(file)) == 1) text = shown = Visible(text, Lines::kMany);
+  std::fwrite(text.data(), 1, text.size(), file);
 }
 
-void WriteResult(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+}  // namespace
+
+void WriteResult(std::string_view text) { Write(stdout, text); }
+
+bool FlushResult() { return std::fflush(stdout) == 0 && std::ferror(stdout) == 0; }
+
+void WriteAside(std::string_view text) { Write(stderr, text); }
+
+void WriteMessage(std::string_view kind, std::string_view sentence) {
+  WriteAside(std::string(kind) + ": " + Visible(sentence) + "\n");
+}
 
 void ReportNote(std::string_view sentence) { WriteMessage("note", sentence); }
 

@@ -1,10 +1,13 @@
 #include "tests/support/tool.h"
 
+#include <fcntl.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 
 namespace thimble::tests {
 namespace {
@@ -44,6 +47,40 @@ ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& in
   return {.exit_code = ended ? WEXITSTATUS(status) : -1,
           .out = out_path.empty() ? Contents(out) : "",
           .error = Contents(error)};
+}
+
+ToolRun RunToolOnTerminal(const std::vector<std::string>& arguments) {
+  std::vector<const char*> argv = {THIMBLE_TOOL};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  argv.push_back(nullptr);
+
+  const int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0) return {};
+  const int terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  termios raw;
+  tcgetattr(terminal, &raw);
+  cfmakeraw(&raw);
+  tcsetattr(terminal, TCSANOW, &raw);
+  const pid_t child = fork();
+  if (child == 0) {
+    if (dup2(nothing, 0) == 0 && dup2(terminal, 1) == 1 && dup2(terminal, 2) == 2) {
+      execv(argv[0], const_cast<char**>(argv.data()));
+    }
+    _exit(127);
+  }
+  close(terminal);
+  close(nothing);
+  ToolRun run;
+  std::array<char, 4096> piece;
+  // The end of a terminal without a program is an error.
+  for (ssize_t n; (n = read(master, piece.data(), piece.size())) > 0;) {
+    run.out.append(piece.data(), static_cast<size_t>(n));
+  }
+  close(master);
+  int status = -1;
+  if (child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status)) run.exit_code = WEXITSTATUS(status);
+  return run;
 }
 
 }  // namespace thimble::tests

@@ -18,6 +18,10 @@ struct ToolRun {
 ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input = "",
                 const std::string& out_path = "");
 
+// The same with a terminal as its standard output and standard error, which is in `out` byte by byte as the tool wrote
+// it. Standard input is empty.
+ToolRun RunToolOnTerminal(const std::vector<std::string>& arguments);
+
 }  // namespace thimble::tests
 
 #endif  // THIMBLE_TESTS_SUPPORT_TOOL_H_
