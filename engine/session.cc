@@ -259,7 +259,15 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
         THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->crc32c, arena));
       } else {
         storage::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
-        THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(ref, bytes, arena));
+        const Result<text::Tokenizer> loaded = text::Tokenizer::Load(ref, bytes, arena);
+        if (loaded) {
+          tokenizer_ = *loaded;
+        } else if (IsOfContents(loaded.error().code)) {
+          tokenizer_fault_ = loaded.error();
+          THIMBLE_TRY(arena.Reserve(plan_->buffer(BufferId::kTokenizer).bytes));
+        } else {
+          return std::unexpected(loaded.error());
+        }
       }
       return {};
     }
@@ -274,6 +282,7 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
 }
 
 Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
+  if (tokenizer_fault() != nullptr) return Fail(*tokenizer_fault());
   if (!model_->tokenizer.present) {
     return Fail({.code = Code::kInvalidArgument, .what = "this model has no tokenizer: give the prompt as ids"});
   }

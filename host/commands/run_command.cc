@@ -168,7 +168,8 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   if (!session) return loaded->Failure(session.error());
   Session& s = **session;
 
-  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, s));
+  if (arguments.by_ids()) loaded->NoteTexts();
+  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *loaded, s));
 
   const bool show = !arguments.json;
   if (show) {

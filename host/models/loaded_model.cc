@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "engine/session.h"
+#include "host/formats/checkpoint.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -43,10 +45,26 @@ ModelSize SizeOf(const formats::ModelFile& model) {
 }
 
 Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
-  if (!model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", name_));
-  auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
-  if (!tokenizer) return Failure(tokenizer.error());
-  return std::move(*tokenizer);
+  if (model().tokenizer.present) {
+    auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
+    if (!tokenizer) return Failure(tokenizer.error());
+    return std::move(*tokenizer);
+  }
+  const std::string why = no_texts();
+  return Sentence(why.empty() ? fmt::format("{} has no tokenizer", name_) : why);
+}
+
+std::string LoadedModel::no_texts() {
+  if (!source_.no_texts().empty()) return source_.no_texts();
+  Ledger ledger;
+  storage::FileReader reader(*opened_.device, opened_.file, ledger);
+  const std::optional<Error> fault = TokenizerFault(reader, model());
+  return fault && IsOfContents(fault->code) ? Failure(*fault).error() : "";
+}
+
+void LoadedModel::NoteTexts() {
+  if (is_converted()) return;
+  if (const std::string why = no_texts(); !why.empty()) ReportNote(IdsOnlyNote(why));
 }
 
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {

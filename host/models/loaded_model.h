@@ -67,8 +67,14 @@ class LoadedModel {
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan) { return opening_->PartsFor(plan); }
 
-  // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none.
+  // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none, or no_texts().
   Expected<LoadedTokenizer> LoadTokenizer();
+
+  // Why there are no texts, though the model, or what it was converted from, has a tokenizer; empty: there are, or it
+  // has none. Reads the tokenizer, past the ledger.
+  std::string no_texts();
+  // Says so on stderr, unless the conversion has: for whoever needs no texts.
+  void NoteTexts();
 
   // A fresh session in memory(); the one before is gone.
   Expected<Session*> OpenSession(const plan::Plan& plan);

@@ -6,11 +6,14 @@
 
 namespace thimble::host {
 
-Expected<Prompt> ReadPrompt(const RunRequest& request, Session& session) {
+Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session) {
   if (const auto* ids = std::get_if<std::vector<TokenId>>(&request.prompt)) return Prompt{.text = "", .ids = *ids};
   Prompt prompt = {.text = std::get<std::string>(request.prompt), .ids = {}};
   const auto ids = session.Tokenize(prompt.text);
   if (!ids) {
+    if (const std::string why = loaded.no_texts(); !why.empty()) {
+      return Sentence(fmt::format("{}; give the prompt as ids with --ids 1,2,3", why));
+    }
     return Sentence(
         fmt::format("{}{}", SentenceOf(ids.error()), session.tokenizer().size() != 0 ? "" : " with --ids 1,2,3"));
   }

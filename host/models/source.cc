@@ -21,7 +21,7 @@ Expected<ModelSource> Written(const Checkpoint& checkpoint, WrittenType written)
 Expected<ModelSource> WriteTemporary(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
   THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
   THIMBLE_TRY(WriteGguf(checkpoint, types, "convert", file.sink()));
-  return ModelSource(std::move(file));
+  return ModelSource(std::move(file), checkpoint.no_texts);
 }
 
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file,
