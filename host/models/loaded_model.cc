@@ -79,8 +79,8 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& req
   THIMBLE_ASSIGN(FoundBoard board, FindBoard(request.board_or_default()));
   for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += request.more_bytes[i];
   THIMBLE_ASSIGN(ModelSource source, SourceOf(request));
-  THIMBLE_ASSIGN(OpenedModel opened,
-                 OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card, request.index_path));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card,
+                                                   request.index, request.index_path));
   if (!request.name.empty()) opened.description = request.name;
   if (source.is_converted()) opened.description = request.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
@@ -90,12 +90,14 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& req
   Opening& opening = loaded->opening_.emplace(loaded->memory_.arenas(), math::BestKernels(), loaded->ledger_, cancel);
   const auto model = opening.OpenFile(*loaded->device_, loaded->opened_.file, &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
-  if (request.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
+  if (!loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
   if (o.index_device) {
     loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
   }
   const auto index = opening.OpenIndex(loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file);
+  // Either the model and the index do not belong together, or the index itself is no good.
+  if (!index && IsOfContents(index.error().code)) return Failed(o.index_name, index.error());
   if (!index) return loaded->Failure(index.error());
   return loaded;
 }

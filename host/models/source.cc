@@ -41,7 +41,7 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
 }
 
 Expected<ModelSource> RewriteModel(const std::string& path, const std::string& file_on_card, WrittenType written) {
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(path, file_on_card));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(path, file_on_card, IndexUse::kIgnore));
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenModelFileSource(std::move(opened), path, ""));
   return Written(checkpoint, written);
 }

@@ -294,6 +294,7 @@ Status AtomicFile::Flush() {
 }
 
 Status AtomicFile::Commit() {
+  if (InputFiles::Hold(path_)) return IsBeingRead(path_);
   if (fsync(fd_) != 0) return CannotWrite(path_);
   const FolderOf folder(path_);
   if (!folder.is_open()) return CannotWrite(path_);
@@ -400,6 +401,10 @@ Expected<FileSink*> AtomicFolder::Begin(const std::string& name) {
 
 Status AtomicFolder::Commit() {
   THIMBLE_TRY(EndFile());
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
+    if (InputFiles::Hold(it->path().string())) return IsBeingRead(path_);
+  }
   if (fsync(fd_) != 0) return CannotWrite(path_);
   const FolderOf folder(path_);
   if (!folder.is_open()) return CannotWrite(path_);

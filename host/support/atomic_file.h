@@ -58,7 +58,8 @@ class AtomicFile {
   // Flushes to the disk and out of this computer's memory, so that what is read next comes from the disk.
   Status Flush();
 
-  // Flushes to the disk and gives the file its name, replacing one that stands there. Once it returns, the file is
+  // Flushes to the disk and gives the file its name, replacing one that stands there; unless that was opened since
+  // Create(), as the latest InputFiles knows. Once it returns, the file is
   // there after a loss of power, too.
   Status Commit();
 
@@ -94,7 +95,8 @@ class AtomicFolder {
   // Flushes the file before and starts one of this name, which is given once. The sink is good until the next call.
   Expected<FileSink*> Begin(const std::string& name);
 
-  // Flushes all to the disk and gives the folder its name. The folder that stood there is removed.
+  // Flushes all to the disk and gives the folder its name. The folder that stood there is removed; unless a file in it
+  // was opened since Create(), as the latest InputFiles knows.
   Status Commit();
 
  private:

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "host/support/input_file.h"
 #include "tests/support/checkpoints.h"
 
 namespace thimble::host {
@@ -41,6 +42,36 @@ TEST(AtomicFile, AppearsWholeAtCommit) {
   }
   EXPECT_EQ(ReadFile(path), "one two");
   EXPECT_THAT(folder.Names(), ElementsAre("x"));
+}
+
+TEST(AtomicFile, DoesNotReplaceWhatWasOpenedInTheMeantime) {
+  const TemporaryFolder folder;
+  const InputFiles inputs;
+  WriteFile(folder / "x", "input");
+  {
+    auto file = AtomicFile::Create(folder / "x", {});
+    ASSERT_TRUE(file);
+    ASSERT_TRUE(InputFile::Open(folder / "x"));
+    const Status committed = file->Commit();
+    ASSERT_FALSE(committed);
+    EXPECT_THAT(committed.error(), HasSubstr("being read"));
+  }
+  EXPECT_EQ(ReadFile(folder / "x"), "input");
+  EXPECT_THAT(folder.Names(), ElementsAre("x"));
+
+  std::filesystem::create_directory(folder / "y");
+  WriteFile(folder / "y/a.bin", "input");
+  {
+    auto written = AtomicFolder::Create(folder / "y", {}, [](std::string_view) { return true; });
+    ASSERT_TRUE(written);
+    ASSERT_TRUE(written->Begin("a.bin"));
+    ASSERT_TRUE(InputFile::Open(folder / "y/a.bin"));
+    const Status committed = written->Commit();
+    ASSERT_FALSE(committed);
+    EXPECT_THAT(committed.error(), HasSubstr("being read"));
+  }
+  EXPECT_EQ(ReadFile(folder / "y/a.bin"), "input");
+  EXPECT_THAT(folder.Names(), ElementsAre("x", "y"));
 }
 
 TEST(AtomicFile, LeavesNothingWithoutCommit) {
