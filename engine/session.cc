@@ -69,9 +69,7 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  const Result<uint32_t> crc = formats::MetadataCrc(reader, model, buffer, kernels.crc32c);
-  Result<formats::Index> index = !crc ? Result<formats::Index>(std::unexpected(crc.error()))
-                                      : formats::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
+  Result<formats::Index> index = formats::OpenIndex(reader, index_reader, model, buffer, kernels.crc32c);
   dma.Release(mark);
   return index;
 }
@@ -216,7 +214,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     if (!rows.empty()) THIMBLE_TRY(load(formats::Section::kRowChecks, rows));
     stream_ = stream::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
     row_checks_ = {.reader = parts.index_reader,
-                   .offset = parts.index->section(formats::Section::kRowChecks).offset,
+                   .section = parts.index->section(formats::Section::kRowChecks),
                    .in_memory = rows,
                    .crc32c = parts.kernels->crc32c};
   }

@@ -37,8 +37,8 @@ namespace thimble {
 Result<formats::ModelFile> OpenModel(storage::FileReader& reader, Arenas arenas,
                                      const formats::ModelFolder* folder = nullptr);
 
-// Reads the header of the model's index behind `index_reader`, and checks that it belongs to the model: reads all of
-// the model's metadata. Scratch as for OpenModel(). Fails as formats::OpenIndex() does.
+// Reads the header of the model's index behind `index_reader`, and checks that it belongs to the model. Scratch as for
+// OpenModel(). Fails as formats::OpenIndex() does.
 Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::FileReader& index_reader,
                                       const formats::ModelFile& model, const math::Kernels& kernels, Arenas arenas);
 

@@ -211,6 +211,30 @@ TEST_F(CardModelTest, ADamagedIndexIsSaidAndLeftAside) {
   EXPECT_TRUE(model_->Start({}));
 }
 
+// Weights that were trained on, and an index of the version before.
+TEST_F(CardModelTest, AnIndexThatDoesNotBelongIsSaidAndLeftAside) {
+  Insert("card.img");
+  std::string model = ReadFile(*folder_ / "stories.gguf");
+  for (size_t at = model.size() / 4; at < model.size(); at += 1024) model[at] ^= 1;
+  PutFile(image_, "stories.gguf", model, own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  EXPECT_EQ(model_->index(), nullptr);
+  ASSERT_NE(model_->index_note(), nullptr);
+  EXPECT_THAT(model_->index_note()->what, HasSubstr("these weights are not those that the index was made from"));
+  EXPECT_TRUE(model_->Start({}));
+
+  Insert("card.img");
+  std::string index = ReadFile(*folder_ / "stories.thimble");
+  index[8] = 1;
+  PutFile(image_, "stories.thimble", index, own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  ASSERT_NE(model_->index_note(), nullptr);
+  EXPECT_THAT(model_->index_note()->what, HasSubstr("'thimble prepare'"));
+  EXPECT_EQ(model_->index_note()->have, 1u);
+}
+
 TEST_F(CardModelTest, AnotherCardIsFoundWithoutARestart) {
   Insert("card.img");
   ASSERT_TRUE(model_->Open(""));
