@@ -63,6 +63,7 @@ class LoadedModel {
   storage::FileReader& reader() { return opening_->reader(); }
   bool is_converted() const { return source_.is_converted(); }
   const formats::Index* index() const { return opening_->index(); }
+  storage::FileReader* index_reader() { return opening_->index_reader(); }  // of index()
 
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan) { return opening_->PartsFor(plan); }
