@@ -49,7 +49,15 @@ Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
   return std::move(*tokenizer);
 }
 
+Expected<Arenas> LoadedModel::ArenasFor(const plan::Plan& plan) {
+  opening_->EndSession();
+  std::array<uint64_t, kNumRegions> bytes;
+  for (size_t i = 0; i < kNumRegions; ++i) bytes[i] = plan.region_bytes(static_cast<Region>(i));
+  return memory_.Reserve(bytes);
+}
+
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
+  THIMBLE_TRY(ArenasFor(plan));
   const auto session = opening_->Start(plan);
   if (!session) return Failure(session.error());
   return *session;

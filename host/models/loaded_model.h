@@ -70,6 +70,9 @@ class LoadedModel {
   // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none.
   Expected<LoadedTokenizer> LoadTokenizer();
 
+  // memory()'s arenas, with room for a session of this plan; the one before is gone.
+  Expected<Arenas> ArenasFor(const plan::Plan& plan);
+
   // A fresh session in memory(); the one before is gone.
   Expected<Session*> OpenSession(const plan::Plan& plan);
   const Ledger& ledger() const { return ledger_; }
