@@ -53,10 +53,12 @@ class CardModelTest : public testing::Test {
     folder_ = new TemporaryFolder;
     const std::string gguf = *folder_ / "stories.gguf";
     ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
-    const auto bare = host::WriteCardImage({.model = gguf, .out = *folder_ / "bare.img", .superfloppy = true});
+    const auto bare =
+        host::WriteCardImage({.contents = {.model = gguf}, .out = *folder_ / "bare.img", .superfloppy = true});
     ASSERT_TRUE(bare) << bare.error();
     ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
-    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img", .superfloppy = true});
+    const auto card =
+        host::WriteCardImage({.contents = {.model = gguf}, .out = *folder_ / "card.img", .superfloppy = true});
     ASSERT_TRUE(card) << card.error();
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -333,7 +335,7 @@ TEST_F(CardModelTest, WhereNoAutomaticRunIsAskedForNoneFails) {
   EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: "));
   // A file that is there asks, whatever is wrong with it.
   Insert("card.img");
-  PutFile(image_, "autorun.txt", std::string(kMaxAutorunBytes + 1, '#'), own_);
+  PutFile(image_, "autorun.txt", std::string(formats::kMaxAutorunBytes + 1, '#'), own_);
   Start();
   ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "", passed));
   EXPECT_FALSE(passed);

@@ -84,6 +84,12 @@ Expected<FoundModel> ChooseModel(storage::Volume& volume, const std::string& pat
   return Sentence(fmt::format("{} holds several models: {}; choose one of them by its name", path, ListOf(models)));
 }
 
+std::string NameBeside(const std::string& model, std::string_view extension) {
+  std::string stem = model;
+  while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
+  return std::string(formats::StemOf(stem)) + std::string(extension);
+}
+
 // Makes room for the files of a folder.
 void StartFolder(OpenedModel& model) {
   model.folder_files.resize(formats::FolderFileCount(formats::kUsualFolderLayers));
@@ -171,11 +177,8 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, IndexUse index, 
 
 }  // namespace
 
-std::string IndexName(const std::string& model) {
-  std::string stem = model;
-  while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  return std::string(formats::StemOf(stem)) + std::string(formats::kIndexExtension);
-}
+std::string IndexName(const std::string& model) { return NameBeside(model, formats::kIndexExtension); }
+std::string PlanName(const std::string& model) { return NameBeside(model, formats::kPlanExtension); }
 
 bool IsTensorFolder(const std::string& path) {
   return IsFolder(path) && Exists(fmt::format("{}/{}", path, formats::kFolderConfigName));

@@ -35,8 +35,9 @@ struct OpenedModel {
   bool has_index() const { return !index_extents.empty(); }
 };
 
-// The name of a model's index: ".thimble" instead of ".gguf", or after a folder's name.
+// The name of a model's index: ".thimble" instead of ".gguf", or after a folder's name. Of its plan file: ".plan".
 std::string IndexName(const std::string& model);
+std::string PlanName(const std::string& model);
 
 // Whether `path` is a folder with a model_config.json.
 bool IsTensorFolder(const std::string& path);

@@ -67,7 +67,15 @@ void LoadedModel::NoteTexts() {
   if (const std::string why = no_texts(); !why.empty()) ReportNote(IdsOnlyNote(why));
 }
 
+Expected<Arenas> LoadedModel::ArenasFor(const plan::Plan& plan) {
+  opening_->EndSession();
+  std::array<uint64_t, kNumRegions> bytes;
+  for (size_t i = 0; i < kNumRegions; ++i) bytes[i] = plan.region_bytes(static_cast<Region>(i));
+  return memory_.Reserve(bytes);
+}
+
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
+  THIMBLE_TRY(ArenasFor(plan));
   const auto session = opening_->Start(plan);
   if (!session) return Failure(session.error());
   return *session;

@@ -76,6 +76,8 @@ class LoadedModel {
   std::string no_texts();
   // Says so on stderr, unless the conversion has: for whoever needs no texts.
   void NoteTexts();
+  // memory()'s arenas, with room for a session of this plan; the one before is gone.
+  Expected<Arenas> ArenasFor(const plan::Plan& plan);
 
   // A fresh session in memory(); the one before is gone.
   Expected<Session*> OpenSession(const plan::Plan& plan);

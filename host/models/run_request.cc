@@ -35,8 +35,9 @@ RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest
                       .card = loaded.ledger().total(),
                       .retries = loaded.ledger().retries};
   for (size_t i = 0; i < kNumRegions; ++i) {
-    const Arena& arena = loaded.memory().arena(static_cast<Region>(i));
-    result.memory[i] = {.peak_bytes = arena.peak_bytes(), .capacity_bytes = arena.capacity_bytes()};
+    const auto region = static_cast<Region>(i);
+    result.memory[i] = {.peak_bytes = loaded.memory().arena(region).peak_bytes(),
+                        .capacity_bytes = loaded.board().capacity(region)};
   }
   if (!plan.screened) return result;
   result.screen.emplace();

@@ -504,7 +504,7 @@ class VerifyCard : public testing::Test {
  protected:
   VerifyCard() {
     WriteFile(model_, GgufBuilder::Llama().Build());
-    const auto card = WriteCardImage({.model = model_, .out = image_});
+    const auto card = WriteCardImage({.contents = {.model = model_}, .out = image_});
     EXPECT_TRUE(card) << card.error();
     bytes_ = ReadFile(image_);
   }
