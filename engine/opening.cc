@@ -27,7 +27,7 @@ SessionParts Opening::PartsFor(const plan::Plan& plan) {
           .reader = &*reader_,
           .kernels = kernels_,
           .index = index(),
-          .index_reader = index_ ? &*index_reader_ : nullptr};
+          .index_reader = index_reader()};
 }
 
 void Opening::EndSession() {

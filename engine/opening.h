@@ -49,6 +49,7 @@ class Opening {
   const formats::ModelFile& model() const { return model_; }
   const formats::Index* index() const { return index_ ? &*index_ : nullptr; }  // null: none
   storage::FileReader& reader() { return *reader_; }
+  storage::FileReader* index_reader() { return index_ ? &*index_reader_ : nullptr; }  // of index()
 
   // As PlanSession() and LargestContext(). Pure.
   Result<plan::Plan> Plan(const Board& board, const plan::PlanOptions& options,

@@ -69,9 +69,7 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  const Result<uint32_t> crc = formats::MetadataCrc(reader, model, buffer, kernels.crc32c);
-  Result<formats::Index> index = !crc ? Result<formats::Index>(std::unexpected(crc.error()))
-                                      : formats::OpenIndex(index_reader, model, *crc, buffer, kernels.crc32c);
+  Result<formats::Index> index = formats::OpenIndex(reader, index_reader, model, buffer, kernels.crc32c);
   dma.Release(mark);
   return index;
 }
@@ -216,7 +214,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     if (!rows.empty()) THIMBLE_TRY(load(formats::Section::kRowChecks, rows));
     stream_ = stream::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
     row_checks_ = {.reader = parts.index_reader,
-                   .offset = parts.index->section(formats::Section::kRowChecks).offset,
+                   .section = parts.index->section(formats::Section::kRowChecks),
                    .in_memory = rows,
                    .crc32c = parts.kernels->crc32c};
   }
@@ -259,7 +257,15 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
         THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->crc32c, arena));
       } else {
         storage::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
-        THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::Load(ref, bytes, arena));
+        const Result<text::Tokenizer> loaded = text::Tokenizer::Load(ref, bytes, arena);
+        if (loaded) {
+          tokenizer_ = *loaded;
+        } else if (IsOfContents(loaded.error().code)) {
+          tokenizer_fault_ = loaded.error();
+          THIMBLE_TRY(arena.Reserve(plan_->buffer(BufferId::kTokenizer).bytes));
+        } else {
+          return std::unexpected(loaded.error());
+        }
       }
       return {};
     }
@@ -274,6 +280,7 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
 }
 
 Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
+  if (tokenizer_fault() != nullptr) return Fail(*tokenizer_fault());
   if (!model_->tokenizer.present) {
     return Fail({.code = Code::kInvalidArgument, .what = "this model has no tokenizer: give the prompt as ids"});
   }

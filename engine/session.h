@@ -37,8 +37,8 @@ namespace thimble {
 Result<formats::ModelFile> OpenModel(storage::FileReader& reader, Arenas arenas,
                                      const formats::ModelFolder* folder = nullptr);
 
-// Reads the header of the model's index behind `index_reader`, and checks that it belongs to the model: reads all of
-// the model's metadata. Scratch as for OpenModel(). Fails as formats::OpenIndex() does.
+// Reads the header of the model's index behind `index_reader`, and checks that it belongs to the model. Scratch as for
+// OpenModel(). Fails as formats::OpenIndex() does.
 Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::FileReader& index_reader,
                                       const formats::ModelFile& model, const math::Kernels& kernels, Arenas arenas);
 
@@ -71,13 +71,14 @@ class Session {
   // Takes the plan's buffers from the arenas, reads norms, tokenizer, the rows that stay in memory and what is kept of
   // the index. What the plan keeps in flash is written there, if it is not there yet (storage::FlashWriter). Afterwards
   // used_bytes() of each arena equals the plan's region_bytes(). Fails with kOutOfMemory when the arenas are smaller
-  // than the plan, kIo, and kCorrupt for a bad tokenizer; after a failure another Open() goes on writing the flash. The
+  // than the plan, kIo, and kCorrupt for a damaged index; after a failure another Open() goes on writing the flash. The
   // session lies in arenas[kSram] and needs no destruction.
   static Result<Session*> Open(const SessionParts& parts, Arenas arenas);
 
-  // The ids of `text`, bos first if the vocabulary says so; valid until the next call. kInvalidArgument if the model
-  // has no tokenizer or the plan has no place for it, kContextFull if there are more ids than n_ctx, else as
-  // Tokenizer::Encode(): what bounds a text is its tokens, not its bytes. The call can be made again.
+  // The ids of `text`, bos first if the vocabulary says so; valid until the next call. tokenizer_fault(), if there is
+  // one. kInvalidArgument if the model has no tokenizer or the plan has no place for it, kContextFull if there are more
+  // ids than n_ctx, else as Tokenizer::Encode(): what bounds a text is its tokens, not its bytes. The call can be made
+  // again.
   Result<std::span<const TokenId>> Tokenize(std::string_view text);
 
   // Appends tokens to the context. kInvalidArgument for an empty span or an id
@@ -110,6 +111,10 @@ class Session {
 
   // Empty if the plan has no place for it. Who asks it for texts asks for its TakeStatus(), too: it may be on the card.
   const text::Tokenizer& tokenizer() const { return tokenizer_; }
+  // Why the model's tokenizer cannot be used, so that there are ids only; null: it can, or the model has none.
+  const Error* tokenizer_fault() const {
+    return model_->tokenizer_fault ? &*model_->tokenizer_fault : tokenizer_fault_ ? &*tokenizer_fault_ : nullptr;
+  }
   const formats::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
   const ModelShape& shape() const { return model_->shape; }
   std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
@@ -132,6 +137,7 @@ class Session {
   stream::TileStream stream_;
   std::span<std::byte> card_buffer_;  // that the device can write, for what is read while opening
   text::Tokenizer tokenizer_;
+  std::optional<Error> tokenizer_fault_;  // what loading it found
   std::optional<model::Transformer> transformer_;
   model::Memory memory_;
   std::optional<head::Head> head_;

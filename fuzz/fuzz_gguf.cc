@@ -90,6 +90,10 @@ void OpenAndUse(std::span<const std::byte> file) {
     return RequireSentence(model.error());
   }
   CheckModel(*model, file.size());
+  if (model->tokenizer_fault) {
+    Require(!model->tokenizer.present);
+    RequireSentence(*model->tokenizer_fault);
+  }
   if (model->tokenizer.present) CheckTokenizer(model->tokenizer, model->shape.vocab_size, bytes, file.size());
 }
 

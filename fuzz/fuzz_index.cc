@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/session.h"
+#include "engine/opening.h"
 #include "host/devices/ram_device.h"
 #include "host/models/prepare.h"
 #include "tests/support/test_gguf.h"
@@ -42,12 +42,6 @@ constexpr std::array<head::SamplerOptions, kTokens> kSamplers = {{
     {.repeat_penalty = 1.2f, .top_k = 5},
 }};
 
-// The model and the index that `thimble prepare` makes for it.
-struct Base {
-  std::vector<std::byte> model, index;
-  Tokens tokens;  // of a scan
-};
-
 // A section's bytes; none where it does not lie in the file.
 std::span<std::byte> SectionBytes(std::span<std::byte> file, const formats::SectionRef& section) {
   if (section.offset > file.size() || section.bytes > file.size() - section.offset) return {};
@@ -69,6 +63,23 @@ struct Memory {
       regions[i].resize((bytes + sizeof(Block) - 1) / sizeof(Block));
       arenas[i] = Arena(static_cast<Region>(i), std::as_writable_bytes(std::span(regions[i])).first(bytes));
     }
+  }
+};
+
+// The model and the index that `thimble prepare` makes for it.
+struct Base {
+  std::vector<std::byte> model, index;
+  Tokens tokens;  // of a scan
+
+  // What the header says of the model where the checksums of its blocks have this checksum.
+  uint32_t IdentityWith(uint32_t block_checks_crc) const {
+    Memory memory(kEsp32Cam);
+    host::RamDevice device(model);
+    const storage::Extent extent = {.size_bytes = model.size()};
+    Ledger ledger;
+    Opening opening(memory.arenas, math::BestKernels(), ledger);
+    Require(opening.OpenFile(device, {.extents = {&extent, 1}, .size_bytes = model.size()}).has_value());
+    return formats::IdentityOf(opening.model(), {.crc = block_checks_crc}, math::BestKernels().crc32c);
   }
 };
 
@@ -96,34 +107,25 @@ bool Write(const Base& base, std::span<const std::byte> file, uint8_t board_choi
   const storage::Extent model_extent = {.size_bytes = base.model.size()};
   const storage::Extent index_extent = {.size_bytes = file.size()};
   Ledger ledger;
-  storage::FileReader reader(model_device, {.extents = {&model_extent, 1}, .size_bytes = base.model.size()}, ledger);
-  storage::FileReader index_reader(index_device, {.extents = {&index_extent, 1}, .size_bytes = file.size()}, ledger);
-  const math::Kernels& kernels = math::BestKernels();
-  const Result<formats::ModelFile> model = OpenModel(reader, memory.arenas);
-  Require(model.has_value());
+  Opening opening(memory.arenas, math::BestKernels(), ledger);
+  Require(opening.OpenFile(model_device, {.extents = {&model_extent, 1}, .size_bytes = base.model.size()}).has_value());
   const bool scans = file.empty();
-  Result<formats::Index> index = formats::Index{};
-  if (!scans) index = OpenModelIndex(reader, index_reader, *model, kernels, memory.arenas);
-  if (!index) return RequireSentence(index.error()), false;
+  if (!scans) {
+    const auto opened = opening.OpenIndex(index_device, {.extents = {&index_extent, 1}, .size_bytes = file.size()});
+    if (!opened) return RequireSentence(opened.error()), false;
+  }
 
   const plan::PlanOptions options = {.n_ctx = 16, .head = scans ? plan::HeadMode::kFull : plan::HeadMode::kScreen};
-  const formats::Index* const used = scans ? nullptr : &*index;
-  const auto plan = PlanSession(*model, board, reader.block_bytes(), options, kSamplers.back(), used);
+  const auto plan = opening.Plan(board, options, kSamplers.back());
   if (!plan) return RequireSentence(plan.error()), false;
-  const auto session = Session::Open({.model = &*model,
-                                      .plan = &*plan,
-                                      .reader = &reader,
-                                      .kernels = &kernels,
-                                      .index = used,
-                                      .index_reader = used == nullptr ? nullptr : &index_reader},
-                                     memory.arenas);
+  const auto session = opening.Start(*plan);
   if (!session) return RequireSentence(session.error()), false;
   const std::array<TokenId, 3> prompt = {1, 2, 7};
   if (const auto begun = (*session)->Prefill(prompt); !begun) return RequireSentence(begun.error()), false;
   for (size_t i = 0; i < kTokens; ++i) {
     const auto token = (*session)->Next(kSamplers[i]);
     if (!token) return RequireSentence(token.error()), false;
-    Require(*token < model->shape.vocab_size);
+    Require(*token < opening.model().shape.vocab_size);
     tokens[i] = *token;
   }
   return true;
@@ -167,8 +169,8 @@ Base MakeBase() {
   return base;
 }
 
-// Makes all checksums fit that the header's numbers give a place to.
-void Seal(std::vector<std::byte>& file, const Base& base) {
+// Makes all checksums fit that the header's numbers give a place to, and, unless it stays as changed, the identity.
+void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
   // What the header says now, whether it holds or not: the fields that matter, at their places in the format.
   const auto field = [&]<class T>(size_t at, T) {
     T value;
@@ -206,9 +208,14 @@ void Seal(std::vector<std::byte>& file, const Base& base) {
     const auto id = static_cast<formats::Section>(i);
     set(kSections + i * kSectionBytes + 16, Crc(SectionBytes(file, section(id))));
   }
-  std::memcpy(&file[16], &base.index[16], 28);  // sizes and identity: a stale index is the plain case
-  const uint64_t size = file.size();
-  std::memcpy(&file[16], &size, sizeof(size));
+  if (!keeps_identity) {
+    // An index of another model is the plain case.
+    constexpr size_t kIdentity = 24, kModelFacts = 20;
+    std::memcpy(&file[kIdentity], &base.index[kIdentity], kModelFacts);
+    set(kIdentity, base.IdentityWith(field(kSections + 16, uint32_t{})));
+    const uint64_t size = file.size();
+    std::memcpy(&file[16], &size, sizeof(size));
+  }
   set(12, Crc(std::span(file).subspan(16, formats::kIndexHeaderBytes - 16)));
 }
 
@@ -234,12 +241,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   if (size < 1) return 0;
-  // The first byte: the board, whether checksums are made to fit, whether the file is cut off.
+  // The first byte: the board, whether checksums are made to fit, whether the file is cut off, whether what the header
+  // says of the model stays as it was changed.
   const uint8_t how = data[0];
   std::vector<std::byte> file = base.index;
   thimble::Change(file, {data + 1, size - 1});
   const bool sealed = (how & 4) != 0;
-  if (sealed) thimble::Seal(file, base);
+  if (sealed) thimble::Seal(file, base, /*keeps_identity=*/(how & 16) != 0);
   if ((how & 8) != 0 && size >= 3) file.resize((data[1] | size_t{data[2]} << 8) % file.size() + 1);
   if (thimble::Write(base, file, how % 4, tokens) && !sealed) thimble::Require(tokens == base.tokens);
   return 0;

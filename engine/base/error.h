@@ -44,6 +44,11 @@ struct Error {
   Error Named(std::string_view text) const;
 };
 
+// Whether the bytes of a file are to blame, as opposed to the device, the memory or the caller.
+constexpr bool IsOfContents(Code code) {
+  return code == Code::kCorrupt || code == Code::kUnsupported || code == Code::kNotFound;
+}
+
 template <class T>
 using Result = std::expected<T, Error>;
 

@@ -81,10 +81,13 @@ Result<storage::Volume> MountModels(storage::Sectors& sectors) {
 
 Result<void> FindModelFile(storage::Volume& volume, CardFile& file) { return Find(volume, file, IsModelName); }
 
+Result<void> FindFile(storage::Volume& volume, std::string_view name, CardFile& file) {
+  return Find(volume, file, [&](std::string_view found) { return storage::SameName(found, name); });
+}
+
 Result<void> FindBeside(storage::Volume& volume, std::string_view model, std::string_view extension, CardFile& file) {
   std::array<char, 256> name;
-  const std::string_view wanted = BesideModel(model, extension, name);
-  return Find(volume, file, [&](std::string_view found) { return storage::SameName(found, wanted); });
+  return FindFile(volume, BesideModel(model, extension, name), file);
 }
 
 }  // namespace thimble::formats

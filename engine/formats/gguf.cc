@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 namespace thimble::formats {
 namespace {
@@ -111,6 +112,7 @@ constexpr std::string_view kRopeScalingFactor = "llama.rope.scaling.factor";
 constexpr std::string_view kRopeScaleLinear = "llama.rope.scale_linear";
 constexpr std::string_view kRopeAttnFactor = "llama.rope.scaling.attn_factor";
 constexpr std::string_view kCausal = "llama.attention.causal";
+constexpr std::string_view kTokenizerPrefix = "tokenizer.";
 constexpr std::string_view kTokenizerModel = "tokenizer.ggml.model";
 constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr std::string_view kScores = "tokenizer.ggml.scores";
@@ -207,11 +209,16 @@ class Parser {
  private:
   Result<void> ReadHeader();
   Result<void> ReadPair();
+  Result<void> ReadValue(std::string_view key, uint32_t type);
   Result<void> ReadTensor(std::span<TensorRef> tensors);
   Result<void> CheckKeys();
   Result<void> CheckRope();
   Result<void> MakeShape();
-  Result<void> MakeTokenizer();
+  void MakeTokenizer();
+  Result<void> CheckTokenizer() const;
+  void NoteTokenizer(const Error& error) {
+    if (!tokenizer_fault_) tokenizer_fault_ = error;
+  }
 
   Result<uint32_t> ReadType();
   Result<uint64_t> ReadCount(uint64_t least_bytes, const char* what);
@@ -236,6 +243,7 @@ class Parser {
   ArrayRef tokens_, scores_, token_types_;
   ModelShape shape_;
   TokenizerRef tokenizer_;
+  std::optional<Error> tokenizer_fault_;  // what was found first
 };
 
 Result<ModelFile> Parser::Parse(Arena& arena) {
@@ -244,7 +252,7 @@ Result<ModelFile> Parser::Parse(Arena& arena) {
   THIMBLE_TRY(CheckKeys());
   THIMBLE_TRY(MakeShape());
   THIMBLE_TRY(CheckRope());
-  THIMBLE_TRY(MakeTokenizer());
+  MakeTokenizer();
 
   // Single tensors are missed by name below; this keeps a wrong layer count from asking for memory.
   if (tensor_count_ + kTensorsPerLayer < TensorCount(shape_)) {
@@ -287,6 +295,7 @@ Result<ModelFile> Parser::Parse(Arena& arena) {
   }
   return ModelFile{.shape = shape_,
                    .tokenizer = tokenizer_,
+                   .tokenizer_fault = tokenizer_fault_,
                    .tensors = tensors,
                    .tied = tied,
                    .metadata = {{{0, data_offset_}, {}}}};
@@ -334,7 +343,15 @@ Result<void> Parser::ReadPair() {
   THIMBLE_TRY(reader_.Skip(key_size - kept));
   const std::string_view key(key_chars.data(), kept);
   THIMBLE_ASSIGN(const uint32_t type, ReadType());
+  const uint64_t value_offset = reader_.offset_bytes();
+  const Result<void> read = ReadValue(key, type);
+  if (read || !key.starts_with(kTokenizerPrefix) || !IsOfContents(read.error().code)) return read;
+  NoteTokenizer(read.error());
+  THIMBLE_TRY(reader_.Seek(value_offset));
+  return SkipValue(type, 0);
+}
 
+Result<void> Parser::ReadValue(std::string_view key, uint32_t type) {
   const auto doubled = [&] { return FailKey(Code::kCorrupt, "metadata key {name} is there twice", key); };
   // A key that was cut is longer than any of ours, so that it matches none.
   for (const auto& known : kTextKeys) {
@@ -555,11 +572,6 @@ Result<void> Parser::CheckKeys() {
     return FailKey(Code::kUnsupported, "{name} is false; only causal models can be run", kCausal);
   }
   has_tokenizer_ = keys_.tokenizer_model && *keys_.tokenizer_model != "none" && *keys_.tokenizer_model != "no_vocab";
-  if (has_tokenizer_ && *keys_.tokenizer_model != "llama") {
-    return FailKey(Code::kUnsupported,
-                   "the model's tokenizer is of type {name}; only SentencePiece BPE (type llama) is supported",
-                   keys_.tokenizer_model->view());
-  }
   alignment_ = keys_.alignment.value_or(32);
   if (!std::has_single_bit(alignment_) || alignment_ < 8 || alignment_ > uint64_t{1} << 31) {
     return FailKey(Code::kCorrupt, "{name} is {have}; it must be a power of two from 8 up", kAlignment, alignment_);
@@ -658,34 +670,31 @@ Result<void> Parser::CheckRope() {
   return {};
 }
 
-Result<void> Parser::MakeTokenizer() {
-  const uint64_t vocab_size = shape_.vocab_size;
-  if (!has_tokenizer_) {
-    tokenizer_ = {};
-  } else {
-    tokenizer_.present = true;
-    for (const auto& [key, array] :
-         {std::pair(kTokens, &tokens_), std::pair(kScores, &scores_), std::pair(kTokenTypes, &token_types_)}) {
-      if (!array->present) return FailKey(Code::kNotFound, "metadata key {name} is missing", key);
-      if (array->count != vocab_size) {
-        return FailKey(Code::kCorrupt, "{name} has {have} elements, but the vocabulary has {need} tokens", key,
-                       array->count, vocab_size);
-      }
-    }
-    if (keys_.remove_extra_whitespaces.value_or(false)) {
-      return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kRemoveExtraWhitespaces);
-    }
-    if (keys_.add_eos.value_or(false)) {
-      return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kAddEos);
-    }
-    tokenizer_.num_tokens = static_cast<uint32_t>(vocab_size);
-    tokenizer_.tokens_offset = tokens_.offset;
-    tokenizer_.scores_offset = scores_.offset;
-    tokenizer_.types_offset = token_types_.offset;
-    tokenizer_.add_bos = keys_.add_bos.value_or(true);
-    tokenizer_.add_space_prefix = keys_.add_space_prefix.value_or(true);
+Result<void> Parser::CheckTokenizer() const {
+  if (*keys_.tokenizer_model != "llama") {
+    return FailKey(Code::kUnsupported,
+                   "the model's tokenizer is of type {name}; only SentencePiece BPE (type llama) is supported",
+                   keys_.tokenizer_model->view());
   }
+  for (const auto& [key, array] :
+       {std::pair(kTokens, &tokens_), std::pair(kScores, &scores_), std::pair(kTokenTypes, &token_types_)}) {
+    if (!array->present) return FailKey(Code::kNotFound, "metadata key {name} is missing", key);
+    if (array->count != shape_.vocab_size) {
+      return FailKey(Code::kCorrupt, "{name} has {have} elements, but the vocabulary has {need} tokens", key,
+                     array->count, shape_.vocab_size);
+    }
+  }
+  if (keys_.remove_extra_whitespaces.value_or(false)) {
+    return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kRemoveExtraWhitespaces);
+  }
+  if (keys_.add_eos.value_or(false)) {
+    return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kAddEos);
+  }
+  return {};
+}
 
+void Parser::MakeTokenizer() {
+  const uint64_t vocab_size = shape_.vocab_size;
   // The ids that a SentencePiece model has unless it says otherwise.
   struct Special {
     std::string_view key;
@@ -696,19 +705,36 @@ Result<void> Parser::MakeTokenizer() {
   const Special specials[] = {{kBos, keys_.bos, 1, &TokenizerRef::bos},
                               {kEos, keys_.eos, 2, &TokenizerRef::eos},
                               {kUnk, keys_.unk, 0, &TokenizerRef::unk}};
+  const auto is_id = [&](const Special& special) { return special.value && *special.value < vocab_size; };
   for (const Special& special : specials) {
-    if (!special.value) {
-      if (tokenizer_.present && special.usual < vocab_size) tokenizer_.*special.field = special.usual;
-      continue;
-    }
-    if (*special.value == kNoToken) continue;
-    if (*special.value >= vocab_size) {
-      return FailKey(Code::kCorrupt, "{name} is {have}, but the vocabulary has {need} tokens", special.key,
-                     *special.value, vocab_size);
-    }
-    tokenizer_.*special.field = static_cast<TokenId>(*special.value);
+    if (!special.value || *special.value == kNoToken || is_id(special)) continue;
+    NoteTokenizer(FailKey(Code::kCorrupt, "{name} is {have}, but the vocabulary has {need} tokens", special.key,
+                          *special.value, vocab_size)
+                      .error());
   }
-  return {};
+  if (has_tokenizer_) {
+    if (const Result<void> checked = CheckTokenizer(); !checked) NoteTokenizer(checked.error());
+  }
+
+  const TokenizerRef found = std::exchange(tokenizer_, {});
+  if (has_tokenizer_ && !tokenizer_fault_) {
+    tokenizer_ = {.present = true,
+                  .num_tokens = static_cast<uint32_t>(vocab_size),
+                  .tokens_offset = tokens_.offset,
+                  .tokens_bytes = found.tokens_bytes,
+                  .longest_token_bytes = found.longest_token_bytes,
+                  .scores_offset = scores_.offset,
+                  .types_offset = token_types_.offset,
+                  .add_bos = keys_.add_bos.value_or(true),
+                  .add_space_prefix = keys_.add_space_prefix.value_or(true)};
+  }
+  for (const Special& special : specials) {
+    if (is_id(special)) {
+      tokenizer_.*special.field = static_cast<TokenId>(*special.value);
+    } else if (!special.value && tokenizer_.present && special.usual < vocab_size) {
+      tokenizer_.*special.field = special.usual;
+    }
+  }
 }
 
 // The tensor that has this name in a plain Llama model; kNone if there is no such tensor.

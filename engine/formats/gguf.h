@@ -19,7 +19,8 @@ namespace thimble::formats {
 // F16 and BF16, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
 // tensors; shapes that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
 // A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama"; without that key, or
-// with "none" or "no_vocab", there is none.
+// with "none" or "no_vocab", there is none. Of another kind, and where its keys contradict each other, it is not used
+// (ModelFile::tokenizer_fault).
 Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena);
 
 }  // namespace thimble::formats

@@ -39,10 +39,10 @@ class Opened {
   const host::RamDevice& device() const { return device_; }
 
   // The sentence of the error; empty if there is none.
-  std::string Sentence() const {
-    if (model_) return "";
+  std::string Sentence() const { return model_ ? "" : Words(model_.error()); }
+  static std::string Words(const Error& error) {
     char text[300];
-    return std::string(text, FormatError(model_.error(), text));
+    return std::string(text, FormatError(error, text));
   }
 
   // What every model that passes must hold to, so that nothing later has to look again.
@@ -110,6 +110,19 @@ void ExpectRefused(const GgufBuilder& file, Code code, const std::string& says) 
   EXPECT_EQ(opened.model().error().code, code) << opened.Sentence();
   EXPECT_THAT(opened.Sentence(), testing::AllOf(HasSubstr(says), IsWhole()));
   EXPECT_EQ(opened.arena().used_bytes(), 0u);
+}
+
+// The model is whole, but for its tokenizer.
+void ExpectNoTexts(const GgufBuilder& file, Code code, const std::string& says) {
+  Opened opened(file.Build());
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  opened.CheckInvariants();
+  EXPECT_EQ(opened->shape.vocab_size, 8u);
+  EXPECT_FALSE(opened->tokenizer.present);
+  EXPECT_EQ(opened->tokenizer.num_tokens, 0u);
+  ASSERT_TRUE(opened->tokenizer_fault) << "not refused: " << says;
+  EXPECT_EQ(opened->tokenizer_fault->code, code);
+  EXPECT_THAT(Opened::Words(*opened->tokenizer_fault), testing::AllOf(HasSubstr(says), IsWhole()));
 }
 
 TEST(Gguf, ReadsAPlainModel) {
@@ -370,9 +383,6 @@ TEST(Gguf, RefusesKeysThatWouldChangeTheNumbers) {
       {"llama.attention.value_length", GgufValue::Of(uint32_t{4}), Code::kUnsupported, "value_length is 4"},
       {"llama.attention.head_count_kv", GgufValue::ArrayOf(std::vector<uint32_t>{1, 2}), Code::kUnsupported,
        "differs from layer to layer"},
-      {"tokenizer.ggml.model", GgufValue::Of("gpt2"), Code::kUnsupported, "type gpt2"},
-      {"tokenizer.ggml.remove_extra_whitespaces", GgufValue::Of(true), Code::kUnsupported, "remove_extra_whitespaces"},
-      {"tokenizer.ggml.add_eos_token", GgufValue::Of(true), Code::kUnsupported, "add_eos_token"},
   };
   for (const auto& c : cases) {
     GgufBuilder file = GgufBuilder::Llama();
@@ -425,22 +435,7 @@ TEST(Gguf, RefusesWrongAndMissingKeys) {
       {"llama.rope.freq_base", GgufValue::Of(inf), "llama.rope.freq_base must be a positive"},
       {"llama.rope.freq_base", GgufValue::Of(1e300), "llama.rope.freq_base must be a positive"},
       {"llama.rope.freq_base", GgufValue::Of(0.0f), "llama.rope.freq_base must be a positive"},
-      {"llama.vocab_size", GgufValue::Of(uint32_t{9}),
-       "tokenizer.ggml.tokens has 8 elements, but the vocabulary has 9"},
-      {"tokenizer.ggml.tokens", GgufValue::ArrayOf(std::vector<std::string>(7)),
-       "tokenizer.ggml.scores has 8 elements"},
-      {"tokenizer.ggml.tokens", GgufValue::ArrayOf(std::vector<float>(8)),
-       "tokenizer.ggml.tokens is not an array of str"},
-      {"tokenizer.ggml.tokens", GgufValue::Of("x"), "tokenizer.ggml.tokens is not an array of strings"},
-      {"tokenizer.ggml.scores", GgufValue::ArrayOf(std::vector<float>(7)), "tokenizer.ggml.scores has 7 elements"},
-      {"tokenizer.ggml.scores", GgufValue::ArrayOf(std::vector<int32_t>(8)), "tokenizer.ggml.scores is not an array"},
-      {"tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<int32_t>(9)), "tokenizer.ggml.token_type has 9"},
-      {"tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<float>(8)), "token_type is not an array"},
-      {"tokenizer.ggml.bos_token_id", GgufValue::Of(uint32_t{8}), "tokenizer.ggml.bos_token_id is 8"},
-      {"tokenizer.ggml.eos_token_id", GgufValue::Of(uint32_t{99}), "tokenizer.ggml.eos_token_id is 99"},
-      {"tokenizer.ggml.unknown_token_id", GgufValue::Of(uint64_t{1} << 40), "unknown_token_id is 1099511627776"},
-      {"tokenizer.ggml.add_bos_token", GgufValue::Of(uint32_t{1}), "add_bos_token is not true or false"},
-      {"tokenizer.ggml.add_bos_token", GgufValue::Raw({"\7\0\0\0\2", 5}), "neither"},
+      {"llama.vocab_size", GgufValue::Of(uint32_t{9}), "token_embd.weight has 8 rows; the metadata asks for 9"},
       {"x", GgufValue::Raw({"\15\0\0\0", 4}), "type 13"},
       {"x", GgufValue::Raw({"\10\0\0\0\377\377\377\377\377\377\377\377", 12}), "longer than the file"},
       {"x", GgufValue::Raw({"\11\0\0\0\6\0\0\0\377\377\377\377\377\377\377\77", 16}), "longer than the file"},
@@ -457,8 +452,7 @@ TEST(Gguf, RefusesWrongAndMissingKeys) {
   }
   for (const char* key :
        {"general.architecture", "llama.context_length", "llama.embedding_length", "llama.block_count",
-        "llama.feed_forward_length", "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon",
-        "tokenizer.ggml.scores", "tokenizer.ggml.token_type"}) {
+        "llama.feed_forward_length", "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"}) {
     GgufBuilder file = GgufBuilder::Llama();
     file.Remove(key);
     ExpectRefused(file, Code::kNotFound, std::string("key ") + key + " is missing");
@@ -466,13 +460,15 @@ TEST(Gguf, RefusesWrongAndMissingKeys) {
   GgufBuilder file = GgufBuilder::Llama();
   file.Remove("tokenizer.ggml.tokens");
   ExpectRefused(file, Code::kNotFound, "llama.vocab_size is missing");
-  file.Set("llama.vocab_size", GgufValue::Of(uint32_t{8}));
-  ExpectRefused(file, Code::kNotFound, "tokenizer.ggml.tokens is missing");
 
   const GgufBuilder plain = GgufBuilder::Llama();
   for (const auto& [key, value] : plain.keys) {
     GgufBuilder doubled = plain;
     doubled.keys.emplace_back(key, value);
+    if (key.starts_with("tokenizer.")) {
+      ExpectNoTexts(doubled, Code::kCorrupt, key + " is there twice");
+      continue;
+    }
     ExpectRefused(doubled, Code::kCorrupt, key + " is there twice");
   }
 
@@ -481,6 +477,65 @@ TEST(Gguf, RefusesWrongAndMissingKeys) {
   file = plain;
   file.Set("x", deep);
   ExpectRefused(file, Code::kUnsupported, "nested too deeply");
+}
+
+// Whatever is wrong with its tokenizer, a model runs with ids.
+TEST(Gguf, ATokenizerThatCannotBeUsedIsLeftOut) {
+  struct {
+    const char* key;
+    GgufValue value;
+    Code code;
+    const char* says;
+  } cases[] = {
+      {"tokenizer.ggml.model", GgufValue::Of("gpt2"), Code::kUnsupported, "type gpt2"},
+      {"tokenizer.ggml.model", GgufValue::Of(uint32_t{1}), Code::kCorrupt, "tokenizer.ggml.model is not a string"},
+      {"tokenizer.ggml.remove_extra_whitespaces", GgufValue::Of(true), Code::kUnsupported, "remove_extra_whitespaces"},
+      {"tokenizer.ggml.add_eos_token", GgufValue::Of(true), Code::kUnsupported, "add_eos_token"},
+      {"tokenizer.ggml.tokens", GgufValue::ArrayOf(std::vector<std::string>(7)), Code::kCorrupt,
+       "tokenizer.ggml.tokens has 7 elements, but the vocabulary has 8"},
+      {"tokenizer.ggml.tokens", GgufValue::ArrayOf(std::vector<float>(8)), Code::kCorrupt,
+       "tokenizer.ggml.tokens is not an array of strings"},
+      {"tokenizer.ggml.tokens", GgufValue::Of("x"), Code::kCorrupt, "tokenizer.ggml.tokens is not an array of strings"},
+      {"tokenizer.ggml.scores", GgufValue::ArrayOf(std::vector<float>(7)), Code::kCorrupt,
+       "tokenizer.ggml.scores has 7 elements"},
+      {"tokenizer.ggml.scores", GgufValue::ArrayOf(std::vector<int32_t>(8)), Code::kCorrupt,
+       "tokenizer.ggml.scores is not an array"},
+      {"tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<int32_t>(9)), Code::kCorrupt,
+       "tokenizer.ggml.token_type has 9"},
+      {"tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<float>(8)), Code::kCorrupt,
+       "token_type is not an array"},
+      {"tokenizer.ggml.bos_token_id", GgufValue::Of(uint32_t{8}), Code::kCorrupt, "tokenizer.ggml.bos_token_id is 8"},
+      {"tokenizer.ggml.eos_token_id", GgufValue::Of(uint32_t{99}), Code::kCorrupt, "tokenizer.ggml.eos_token_id is 99"},
+      {"tokenizer.ggml.unknown_token_id", GgufValue::Of(uint64_t{1} << 40), Code::kCorrupt,
+       "unknown_token_id is 1099511627776"},
+      {"tokenizer.ggml.bos_token_id", GgufValue::Of("x"), Code::kCorrupt, "bos_token_id is not a whole number"},
+      {"tokenizer.ggml.add_bos_token", GgufValue::Of(uint32_t{1}), Code::kCorrupt,
+       "add_bos_token is not true or false"},
+      {"tokenizer.ggml.add_bos_token", GgufValue::Raw({"\7\0\0\0\2", 5}), Code::kCorrupt, "neither"},
+  };
+  GgufBuilder plain = GgufBuilder::Llama();
+  plain.Set("llama.vocab_size", GgufValue::Of(uint32_t{8}));
+  for (const auto& c : cases) {
+    GgufBuilder file = plain;
+    file.Set(c.key, c.value);
+    ExpectNoTexts(file, c.code, c.says);
+  }
+  for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"}) {
+    GgufBuilder file = plain;
+    file.Remove(key);
+    ExpectNoTexts(file, Code::kNotFound, std::string("key ") + key + " is missing");
+  }
+  // What ends a text is known all the same, and the vocabulary's size.
+  GgufBuilder file = GgufBuilder::Llama();
+  file.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
+  file.Set("tokenizer.ggml.eos_token_id", GgufValue::Of(uint32_t{3}));
+  file.Set("tokenizer.ggml.bos_token_id", GgufValue::Of(uint32_t{300}));
+  Opened opened(file.Build());
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  EXPECT_EQ(opened->shape.vocab_size, 8u);
+  EXPECT_EQ(opened->tokenizer.eos, 3u);
+  EXPECT_EQ(opened->tokenizer.bos, kNoToken);
+  EXPECT_EQ(opened->tokenizer.unk, kNoToken);
 }
 
 TEST(Gguf, AModelMayHaveNoTokenizer) {
@@ -496,6 +551,7 @@ TEST(Gguf, AModelMayHaveNoTokenizer) {
     ASSERT_TRUE(opened.model()) << opened.Sentence();
     opened.CheckInvariants();
     EXPECT_FALSE(opened->tokenizer.present);
+    EXPECT_FALSE(opened->tokenizer_fault);
     EXPECT_EQ(opened->tokenizer.num_tokens, 0u);
     EXPECT_EQ(opened->tokenizer.eos, 3u);
     EXPECT_EQ(opened->tokenizer.bos, kNoToken);

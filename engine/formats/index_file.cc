@@ -31,12 +31,12 @@ class Fields {
 };
 
 // The header's numbers that are not in Index.
-struct Identity {
+struct FileFacts {
   std::array<char, 8> magic = {};
   uint32_t version = 0;
   uint32_t header_crc = 0;
   uint64_t index_bytes = 0;
-  uint64_t model_bytes = 0;
+  uint32_t identity = 0;
   uint32_t metadata_crc = 0;
   uint32_t vocab_size = 0;
   uint32_t hidden_size = 0;
@@ -44,22 +44,23 @@ struct Identity {
 
 constexpr uint32_t kCheckedFrom = 16;  // the header's checksum covers the bytes from here on
 
-void Transfer(Fields field, Identity& id, Index& index) {
-  field(id.magic);
-  field(id.version);
-  field(id.header_crc);
-  field(id.index_bytes);
-  field(id.model_bytes);
-  field(id.metadata_crc);
-  field(id.vocab_size);
-  field(id.hidden_size);
+void Transfer(Fields field, FileFacts& facts, Index& index) {
+  uint32_t unused = 0;
+  field(facts.magic);
+  field(facts.version);
+  field(facts.header_crc);
+  field(facts.index_bytes);
+  field(facts.identity);
+  field(unused);
+  field(facts.metadata_crc);
+  field(facts.vocab_size);
+  field(facts.hidden_size);
   ScreenInfo& screen = index.screen;
   field(screen.num_stages);
   field(screen.num_directions);
   field(screen.num_candidates);
   field(screen.num_measured);
   field(screen.max_norm);
-  uint32_t unused = 0;
   for (SectionRef& section : index.sections) {
     field(section.offset);
     field(section.bytes);
@@ -78,18 +79,62 @@ void Transfer(Fields field, Identity& id, Index& index) {
   }
 }
 
-uint64_t ModelBytes(const ModelFile& model) {
+// A tied LM head is the token embedding.
+bool IsStored(const ModelFile& model, const TensorRef& tensor) {
+  return !(model.tied && tensor.id.kind == TensorKind::kLmHead);
+}
+
+// Checksums in the table before those of the tensor with this index.
+uint64_t BlocksBefore(const ModelFile& model, uint32_t tensor_index) {
   uint64_t sum = 0;
-  for (const ByteRange& range : model.metadata) sum += range.bytes;
-  for (const TensorRef& tensor : model.tensors) {
-    if (!(model.tied && tensor.id.kind == TensorKind::kLmHead)) sum += tensor.size_bytes();
+  for (const TensorRef& tensor : model.tensors.first(tensor_index)) {
+    if (IsStored(model, tensor)) sum += NumBlocks(tensor);
   }
   return sum;
 }
 
-std::unexpected<Error> Stale() {
-  return Fail({.code = Code::kInvalidArgument,
-               .what = "the index was made for another model: make it again with 'thimble prepare', or delete it"});
+Result<uint32_t> ChecksumOf(storage::FileReader& reader, std::span<const ByteRange> ranges, std::span<std::byte> buffer,
+                            Crc32c crc32c) {
+  uint32_t crc = 0;
+  for (const ByteRange& range : ranges) {
+    THIMBLE_TRY(storage::ForBytes(reader, range.offset, range.bytes, buffer,
+                                  [&](uint64_t, std::span<const std::byte> bytes) -> Result<void> {
+                                    crc = crc32c(crc, bytes.data(), bytes.size());
+                                    return {};
+                                  }));
+  }
+  return crc;
+}
+
+// What training changes, in matrices that a token reads.
+constexpr std::array<TensorKind, kMaxProbes> kProbedKinds = {TensorKind::kTokenEmbd, TensorKind::kAttnQ,
+                                                             TensorKind::kAttnV,     TensorKind::kFfnGate,
+                                                             TensorKind::kFfnDown,   TensorKind::kLmHead};
+
+// How many of the probed blocks have another checksum than the index has. `table`: its checksums of blocks.
+Result<uint32_t> CountOtherBlocks(storage::FileReader& reader, storage::FileReader& index_reader,
+                                  const ModelFile& model, const SectionRef& table, std::span<std::byte> buffer,
+                                  Crc32c crc32c) {
+  uint32_t others = 0;
+  for (uint32_t i = 0; i < kMaxProbes; ++i) {
+    const TensorKind kind = kProbedKinds[i];
+    const bool is_of_layer = kind != TensorKind::kTokenEmbd && kind != TensorKind::kLmHead;
+    const uint64_t layer = is_of_layer ? uint64_t{i} * model.shape.num_hidden_layers / kMaxProbes : 0;
+    const uint32_t tensor_index = TensorIndex({kind, static_cast<uint16_t>(layer)});
+    const TensorRef& tensor = model.tensors[tensor_index];
+    if (!IsStored(model, tensor)) continue;
+    const uint64_t block = NumBlocks(tensor) / 2;
+    const uint64_t begin = block * kCheckBlockBytes;
+    const ByteRange bytes = {.offset = tensor.offset + begin,
+                             .bytes = std::min<uint64_t>(kCheckBlockBytes, tensor.size_bytes() - begin)};
+    THIMBLE_ASSIGN(const uint32_t found, ChecksumOf(reader, {&bytes, 1}, buffer, crc32c));
+    uint32_t expected = 0;
+    THIMBLE_TRY(storage::ReadBytes(index_reader,
+                                   table.offset + (BlocksBefore(model, tensor_index) + block) * sizeof(expected),
+                                   std::as_writable_bytes(std::span(&expected, 1)), buffer));
+    others += found != expected;
+  }
+  return others;
 }
 
 bool IsBound(float value) { return value >= 0.0f && value <= std::numeric_limits<float>::max(); }
@@ -144,8 +189,8 @@ uint64_t SectionBytes(Section id, const ModelFile& model, const ScreenInfo& scre
 std::unexpected<Error> DamagedWeights(TensorId tensor, uint64_t offset) {
   return Fail({.code = Code::kCorrupt,
                .what =
-                   "{tensor} is damaged near byte {offset} of the model's file: its checksum does not fit; copy the "
-                   "model again",
+                   "{tensor} is damaged near byte {offset} of the model's file, by the checksum of a sound index: copy "
+                   "the model again, or run 'thimble prepare' if its weights were changed",
                .tensor = tensor,
                .offset = offset});
 }
@@ -156,84 +201,103 @@ std::unexpected<Error> DamagedIndex(uint64_t offset) {
                .offset = offset});
 }
 
-uint64_t NumBlocks(const ModelFile& model) {
-  uint64_t sum = 0;
-  for (const TensorRef& tensor : model.tensors) {
-    if (!(model.tied && tensor.id.kind == TensorKind::kLmHead)) sum += NumBlocks(tensor);
-  }
-  return sum;
-}
+uint64_t NumBlocks(const ModelFile& model) { return BlocksBefore(model, static_cast<uint32_t>(model.tensors.size())); }
 
 Result<uint32_t> MetadataCrc(storage::FileReader& reader, const ModelFile& model, std::span<std::byte> buffer,
                              Crc32c crc32c) {
-  uint32_t crc = 0;
-  for (const ByteRange& range : model.metadata) {
-    THIMBLE_TRY(storage::ForBytes(reader, range.offset, range.bytes, buffer,
-                                  [&](uint64_t, std::span<const std::byte> bytes) -> Result<void> {
-                                    crc = crc32c(crc, bytes.data(), bytes.size());
-                                    return {};
-                                  }));
-  }
-  return crc;
+  return ChecksumOf(reader, model.metadata, buffer, crc32c);
 }
 
-Result<Index> OpenIndex(storage::FileReader& reader, const ModelFile& model, uint32_t metadata_crc,
+uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Crc32c crc32c) {
+  struct Entry {
+    std::array<char, 48> name = {};
+    uint32_t type = 0;
+    uint32_t rows = 0;
+    uint32_t cols = 0;
+    uint32_t so_far = 0;
+  };
+  static_assert(sizeof(Entry) == 64);
+  uint32_t identity = block_checks.crc;
+  for (const TensorRef& tensor : model.tensors) {
+    if (!IsStored(model, tensor)) continue;
+    Entry entry = {
+        .type = static_cast<uint32_t>(tensor.type), .rows = tensor.rows, .cols = tensor.cols, .so_far = identity};
+    FormatTensorName(tensor.id, entry.name);
+    identity = crc32c(0, std::as_bytes(std::span(&entry, 1)).data(), sizeof(entry));
+  }
+  return identity;
+}
+
+Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_reader, const ModelFile& model,
                         std::span<std::byte> buffer, Crc32c crc32c) {
-  if (reader.file_size_bytes() < kIndexHeaderBytes) return DamagedIndex(0);
-  THIMBLE_TRY(reader.Start(0, kIndexHeaderBytes, buffer));
-  THIMBLE_ASSIGN(const std::span<const std::byte> bytes, reader.Wait());
+  if (index_reader.file_size_bytes() < kIndexHeaderBytes) return DamagedIndex(0);
   std::array<std::byte, kIndexHeaderBytes> header;
-  std::copy(bytes.begin(), bytes.end(), header.begin());
-  Identity id;
+  THIMBLE_TRY(storage::ReadBytes(index_reader, 0, header, buffer));
+  FileFacts facts;
   Index index;
-  Transfer(Fields(header.data(), false), id, index);
-  if (id.magic != kIndexMagic) {
+  Transfer(Fields(header.data(), false), facts, index);
+  if (facts.magic != kIndexMagic) {
     return Fail({.code = Code::kCorrupt,
                  .what = "the file beside the model that should be its index is none: make it with 'thimble prepare'"});
   }
-  if (id.version != kIndexVersion) {
+  if (facts.version != kIndexVersion) {
     return Fail({.code = Code::kUnsupported,
                  .what = "the index has version {have} and this engine reads version {need}: make it again with "
                          "'thimble prepare'",
-                 .have = id.version,
+                 .have = facts.version,
                  .need = kIndexVersion});
   }
-  if (id.header_crc != crc32c(0, header.data() + kCheckedFrom, kIndexHeaderBytes - kCheckedFrom))
+  if (facts.header_crc != crc32c(0, header.data() + kCheckedFrom, kIndexHeaderBytes - kCheckedFrom))
     return DamagedIndex(0);
-  if (id.model_bytes != ModelBytes(model) || id.metadata_crc != metadata_crc ||
-      id.vocab_size != model.shape.vocab_size || id.hidden_size != model.shape.hidden_size) {
-    return Stale();
+  const SectionRef& table = index.section(Section::kBlockChecks);
+  if (facts.identity != IdentityOf(model, table, crc32c) || facts.vocab_size != model.shape.vocab_size ||
+      facts.hidden_size != model.shape.hidden_size) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "the index was made for another model: make it again with 'thimble prepare', or delete it"});
   }
   // A file that was cut off while it was copied.
-  if (id.index_bytes != reader.file_size_bytes()) return DamagedIndex(reader.file_size_bytes());
-  if (!IsSound(index.screen, id.hidden_size, id.vocab_size)) return DamagedIndex(0);
+  if (facts.index_bytes != index_reader.file_size_bytes()) return DamagedIndex(index_reader.file_size_bytes());
+  if (!IsSound(index.screen, facts.hidden_size, facts.vocab_size)) return DamagedIndex(0);
   for (size_t i = 0; i < kNumSections; ++i) {
     const SectionRef& section = index.sections[i];
     const auto which = static_cast<Section>(i);
     const bool is_right_size =
         which == Section::kTokenizer || section.bytes == SectionBytes(which, model, index.screen);
-    if (!is_right_size || section.offset % kSectionAlign != 0 || section.offset > id.index_bytes ||
-        section.bytes > id.index_bytes - section.offset) {
+    if (!is_right_size || section.offset % kSectionAlign != 0 || section.offset > facts.index_bytes ||
+        section.bytes > facts.index_bytes - section.offset) {
       return DamagedIndex(0);
     }
+  }
+  THIMBLE_ASSIGN(const uint32_t metadata_crc, MetadataCrc(reader, model, buffer, crc32c));
+  if (facts.metadata_crc != metadata_crc) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "the header or the tokenizer of the model is not what the index was made from: make the index "
+                         "again with 'thimble prepare' if they were changed, or copy the model again if not"});
+  }
+  THIMBLE_ASSIGN(const uint32_t others, CountOtherBlocks(reader, index_reader, model, table, buffer, crc32c));
+  if (others > 1) {
+    THIMBLE_TRY(CheckSection(index_reader, table, buffer, crc32c));
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "these weights are not those that the index was made from: make the index again with 'thimble "
+                         "prepare' if they were changed, or copy the model again if not"});
   }
   return index;
 }
 
 void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_crc, uint64_t index_bytes,
                        std::span<std::byte> out, Crc32c crc32c) {
-  Identity id = {.magic = kIndexMagic,
-                 .version = kIndexVersion,
-                 .index_bytes = index_bytes,
-                 .model_bytes = ModelBytes(model),
-                 .metadata_crc = metadata_crc,
-                 .vocab_size = model.shape.vocab_size,
-                 .hidden_size = model.shape.hidden_size};
+  FileFacts facts = {.magic = kIndexMagic,
+                     .version = kIndexVersion,
+                     .index_bytes = index_bytes,
+                     .identity = IdentityOf(model, index.section(Section::kBlockChecks), crc32c),
+                     .metadata_crc = metadata_crc,
+                     .vocab_size = model.shape.vocab_size,
+                     .hidden_size = model.shape.hidden_size};
   std::fill(out.begin(), out.end(), std::byte{});
   Index copy = index;
-  Transfer(Fields(out.data(), true), id, copy);
-  id.header_crc = crc32c(0, out.data() + kCheckedFrom, kIndexHeaderBytes - kCheckedFrom);
-  Transfer(Fields(out.data(), true), id, copy);
+  Transfer(Fields(out.data(), true), facts, copy);
+  facts.header_crc = crc32c(0, out.data() + kCheckedFrom, kIndexHeaderBytes - kCheckedFrom);
+  Transfer(Fields(out.data(), true), facts, copy);
 }
 
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
@@ -243,12 +307,20 @@ Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section,
   return {};
 }
 
+Result<void> CheckSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> buffer,
+                          Crc32c crc32c) {
+  const ByteRange bytes = {.offset = section.offset, .bytes = section.bytes};
+  THIMBLE_ASSIGN(const uint32_t crc, ChecksumOf(reader, {&bytes, 1}, buffer, crc32c));
+  if (crc != section.crc) return DamagedIndex(section.offset);
+  return {};
+}
+
 std::span<const uint32_t> WeightChecks::BlocksOf(TensorId id) const {
   if (empty()) return {};
   const uint32_t wanted =
       TensorIndex(model_->tied && id.kind == TensorKind::kLmHead ? TensorId{TensorKind::kTokenEmbd, 0} : id);
   const size_t first = blocks_before_.At(model_->tensors, wanted, [&](const TensorRef& tensor) {
-    return model_->tied && tensor.id.kind == TensorKind::kLmHead ? 0 : static_cast<size_t>(NumBlocks(tensor));
+    return IsStored(*model_, tensor) ? static_cast<size_t>(NumBlocks(tensor)) : 0;
   });
   return blocks_.subspan(first, static_cast<size_t>(NumBlocks(model_->tensors[wanted])));
 }

@@ -23,12 +23,15 @@ namespace thimble::formats {
 inline constexpr std::string_view kIndexExtension = ".thimble";
 
 inline constexpr uint32_t kIndexHeaderBytes = 1024;
-inline constexpr uint32_t kIndexVersion = 1;
+inline constexpr uint32_t kIndexVersion = 2;
 inline constexpr std::array<char, 8> kIndexMagic = {'T', 'H', 'I', 'M', 'B', 'L', 'E', '\n'};
 inline constexpr uint32_t kSectionAlign = 4096;  // of each section, in the index
 
 // Bytes of a tensor that one checksum covers, counted from the tensor's start; the last block may be shorter.
 inline constexpr uint32_t kCheckBlockBytes = 16 * 1024;
+
+// Blocks of the model that are compared when its index is opened, at most.
+inline constexpr uint32_t kMaxProbes = 6;
 
 inline constexpr uint32_t kMaxStages = 3;
 inline constexpr uint32_t kMaxDirections = 16;
@@ -120,18 +123,26 @@ inline uint64_t NumBlocks(const TensorRef& tensor) {
 }
 uint64_t NumBlocks(const ModelFile& model);
 
-// The CRC-32C of everything in the model's file that is no tensor data (ModelFile::metadata), which with its size is
-// what an index knows its model by. `buffer`: for reading, as FileReader wants it. Fails by I/O.
+// The checksum of everything in the model's file that is no tensor data (ModelFile::metadata). `buffer`: for reading,
+// as FileReader wants it. Fails by I/O.
 Result<uint32_t> MetadataCrc(storage::FileReader& reader, const ModelFile& model, std::span<std::byte> buffer,
                              Crc32c crc32c);
 
-// Reads the header of an index through `reader` and checks it against the model: kCorrupt for a damaged one,
-// kUnsupported for another version, kInvalidArgument ("stale") for one that belongs to another model; the sentences say
-// what mends it. `metadata_crc` as MetadataCrc() says. `buffer`: for reading, at least kIndexHeaderBytes.
-Result<Index> OpenIndex(storage::FileReader& reader, const ModelFile& model, uint32_t metadata_crc,
+// What an index knows its model by: a checksum over the names, types and shapes of the stored tensors and over the
+// section of the index that has the checksums of their blocks.
+uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Crc32c crc32c);
+
+// Reads the header of an index through `index_reader` and checks it against the model behind `reader`: kCorrupt for a
+// damaged one, kUnsupported for another version, kInvalidArgument for one that belongs to another model, to another
+// header or to other weights; the sentences say what mends it. Reads all of the model's metadata, and at most
+// kMaxProbes blocks of it, from matrices of each kind, with their checksums: where two or more of them differ, the
+// weights are others. One that differs is left to whoever reads the block and can say where. `buffer`: for reading, at
+// least kIndexHeaderBytes.
+Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_reader, const ModelFile& model,
                         std::span<std::byte> buffer, Crc32c crc32c);
 
-// The header, as OpenIndex() reads it: what 'thimble prepare' writes. `out` has kIndexHeaderBytes.
+// The header, as OpenIndex() reads it: what 'thimble prepare' writes. `metadata_crc` as MetadataCrc() says; `out` has
+// kIndexHeaderBytes.
 void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_crc, uint64_t index_bytes,
                        std::span<std::byte> out, Crc32c crc32c);
 
@@ -140,11 +151,15 @@ void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t meta
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
                          std::span<std::byte> buffer, Crc32c crc32c);
 
+// Reads a section through `buffer` and checks it. Fails as LoadSection().
+Result<void> CheckSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> buffer,
+                          Crc32c crc32c);
+
 // Checks whole tensors as they are streamed, and rows. Refers to the table, which outlives it. One thread.
 class WeightChecks {
  public:
   WeightChecks() = default;
-  // `blocks`: the section kBlockChecks, in memory.
+  // `blocks`: the section kBlockChecks, in memory and checked: what does not fit is the model's fault.
   WeightChecks(const ModelFile& model, std::span<const uint32_t> blocks, Crc32c function)
       : model_(&model), blocks_(blocks), crc32c_(function) {}
 
@@ -159,7 +174,7 @@ class WeightChecks {
   Crc32c crc32c_ = nullptr;
 };
 
-// What a checksum that does not fit means: `offset` in the model's file.
+// What a checksum that does not fit means, where that of the index is sound: `offset` in the model's file.
 std::unexpected<Error> DamagedWeights(TensorId tensor, uint64_t offset);
 // The same of the index's own bytes.
 std::unexpected<Error> DamagedIndex(uint64_t offset);

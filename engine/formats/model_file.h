@@ -4,8 +4,10 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include "engine/base/error.h"
 #include "engine/base/tensor.h"
 
 namespace thimble::formats {
@@ -72,6 +74,9 @@ struct ByteRange {
 struct ModelFile {
   ModelShape shape;
   TokenizerRef tokenizer;
+  // Why the tokenizer that the file has cannot be used, as far as its header tells: `tokenizer` is not present then,
+  // but has the special ids that are sound. The model runs with ids.
+  std::optional<Error> tokenizer_fault = {};
   std::span<const TensorRef> tensors;
   bool tied = false;
   std::array<ByteRange, 2> metadata = {};  // what the file has before its tensors, or the files beside them

@@ -489,7 +489,13 @@ Result<ModelFile> OpenFolder(storage::ByteReader& reader, const ModelFolder& fil
   tokenizer.add_bos = config.Flag(Key::kAddBosToken, true);
   tokenizer.add_space_prefix = config.Flag(Key::kAddPrefixSpace, true);
   if (const FolderFile file = files.file(kFolderTokenizer); file.is_there()) {
-    THIMBLE_TRY(ReadTokenizer(reader, file, model.shape.vocab_size, tokenizer));
+    const TokenizerRef special = tokenizer;
+    const Result<void> read = ReadTokenizer(reader, file, model.shape.vocab_size, tokenizer);
+    if (!read) {
+      if (!IsOfContents(read.error().code)) return std::unexpected(read.error());
+      tokenizer = special;
+      model.tokenizer_fault = read.error();
+    }
     model.metadata[1] = {file.offset_bytes, file.size_bytes};
   }
 

@@ -95,10 +95,11 @@ Result<storage::FileMap> MapFolder(storage::Volume& volume, const storage::DirEn
                                    std::span<storage::Extent> extents);
 
 // Reads model_config.json and tokenizer.bin through `reader`, which reads the virtual file, and checks every file's
-// size against the shape. The tensor table is taken from `arena`, as by OpenGguf(). Refused by name: files that are
-// missing, of another size or of layers that the model does not have; quantisation, biases, scaled rotary positions,
-// another activation and any other key that would change the numbers; keys that come twice; sizes out of range. The LM
-// head of a tied model (tie_word_embeddings) is the embedding; its lm_head.bin may be missing, and is not read.
+// size against the shape; a tokenizer.bin that cannot be read is not used (ModelFile::tokenizer_fault). The tensor
+// table is taken from `arena`, as by OpenGguf(). Refused by name: files that are missing, of another size or of layers
+// that the model does not have; quantisation, biases, scaled rotary positions, another activation and any other key
+// that would change the numbers; keys that come twice; sizes out of range. The LM head of a tied model
+// (tie_word_embeddings) is the embedding; its lm_head.bin may be missing, and is not read.
 Result<ModelFile> OpenFolder(storage::ByteReader& reader, const ModelFolder& files, Arena& arena);
 
 }  // namespace thimble::formats

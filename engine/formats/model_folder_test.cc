@@ -84,6 +84,11 @@ struct Folder {
   }
 };
 
+std::string Words(const Error& error) {
+  char text[300];
+  return std::string(text, FormatError(error, text));
+}
+
 // A folder as a virtual file on a device, opened.
 class Opened {
  public:
@@ -110,11 +115,7 @@ class Opened {
   const ModelFolder& files() const { return files_; }
   storage::ByteReader& bytes() { return *bytes_; }
   Arena& arena() { return arena_; }
-  std::string Sentence() const {
-    if (model_) return "";
-    char text[300];
-    return std::string(text, FormatError(model_.error(), text));
-  }
+  std::string Sentence() const { return model_ ? "" : Words(model_.error()); }
 
  private:
   std::vector<FolderFile> slots_;
@@ -135,6 +136,21 @@ void ExpectRefused(const Folder& folder, const std::string& says) {
   ASSERT_FALSE(opened.model()) << "not refused: " << says;
   EXPECT_THAT(opened.Sentence(), AllOf(HasSubstr(says), Not(HasSubstr("{"))));
   EXPECT_EQ(opened.arena().used_bytes(), 0u);
+}
+
+// The model is whole, but for its tokenizer.
+void ExpectNoTexts(const Folder& folder, const std::string& says) {
+  Opened opened(folder);
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  const ModelFile& model = *opened.model();
+  EXPECT_FALSE(model.tokenizer.present);
+  EXPECT_EQ(model.tokenizer.num_tokens, 0u);
+  EXPECT_EQ(model.tokenizer.tokens_bytes, 0u);
+  EXPECT_EQ(model.tokenizer.bos, 1u);
+  EXPECT_EQ(model.tokenizer.eos, 2u);
+  ASSERT_TRUE(model.tokenizer_fault) << "not refused: " << says;
+  EXPECT_THAT(Words(*model.tokenizer_fault), AllOf(HasSubstr(says), Not(HasSubstr("{"))));
+  EXPECT_NE(model.metadata[1].bytes, 0u);
 }
 
 TEST(ModelFolder, NamesAndNumbersAreEachOthersInverse) {
@@ -363,22 +379,23 @@ TEST(ModelFolder, TokenizerBinMustHaveEveryToken) {
   for (size_t size = 0; size < whole.size(); size += size < 40 || size + 40 > whole.size() ? 1 : 37) {
     folder.files["tokenizer.bin"] = whole.substr(0, size);
     Opened opened(folder);
-    ASSERT_FALSE(opened.model()) << size;
-    EXPECT_THAT(opened.Sentence(), HasSubstr("tokenizer.bin")) << size;
+    ASSERT_TRUE(opened.model()) << size;
+    ASSERT_TRUE(opened.model()->tokenizer_fault) << size;
+    EXPECT_THAT(Words(*opened.model()->tokenizer_fault), HasSubstr("tokenizer.bin")) << size;
   }
   folder.files["tokenizer.bin"] = whole + "xy";
-  ExpectRefused(folder, "tokenizer.bin goes on for 2 bytes after its 270 tokens");
+  ExpectNoTexts(folder, "tokenizer.bin goes on for 2 bytes after its 270 tokens");
   folder.files["tokenizer.bin"] = Tokenizer(269);
-  ExpectRefused(folder, "tokenizer.bin ends at token 269, but the vocabulary has 270 tokens");
+  ExpectNoTexts(folder, "tokenizer.bin ends at token 269, but the vocabulary has 270 tokens");
   std::string raw = whole;
   const size_t first_byte = raw.find("<0x00>");
   raw.replace(first_byte - 4, 10, Bytes(uint32_t{1}) + std::string(1, '\0'));
   folder.files["tokenizer.bin"] = raw;
-  ExpectRefused(folder, "tokenizer.bin keeps bytes raw");
+  ExpectNoTexts(folder, "tokenizer.bin keeps bytes raw");
   std::string huge = whole;
   huge.replace(8, 4, "\xFF\xFF\xFF\xFF");
   folder.files["tokenizer.bin"] = huge;
-  ExpectRefused(folder, "token 0 of tokenizer.bin has 4294967295 bytes, more than are left");
+  ExpectNoTexts(folder, "token 0 of tokenizer.bin has 4294967295 bytes, more than are left");
 }
 
 }  // namespace

@@ -90,15 +90,20 @@ Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::s
   ledger_->Count({.kernel = Kernel::kCrc32c, .units = row.size()});
   uint32_t expected = 0;
   if (row_checks_.in_memory.empty()) {
-    const uint64_t offset = row_checks_.offset + uint64_t{token} * sizeof(expected);
+    const uint64_t offset = row_checks_.section.offset + uint64_t{token} * sizeof(expected);
     THIMBLE_TRY(row_checks_.reader->Start(offset, sizeof(expected), TilesOf(table).buffers.first));
     THIMBLE_ASSIGN(const std::span<const std::byte> bytes, row_checks_.reader->Wait());
     std::memcpy(&expected, bytes.data(), sizeof(expected));
   } else {
     expected = row_checks_.in_memory[token];
   }
-  if (crc != expected) return formats::DamagedWeights(table.id, table.offset + token * table.row_bytes());
-  return {};
+  if (crc == expected) return {};
+  // Which of the two is wrong?
+  if (row_checks_.in_memory.empty()) {
+    THIMBLE_TRY(formats::CheckSection(*row_checks_.reader, row_checks_.section, TilesOf(table).buffers.first,
+                                      row_checks_.crc32c));
+  }
+  return formats::DamagedWeights(table.id, table.offset + token * table.row_bytes());
 }
 
 Result<void> Transformer::Embed(std::span<const TokenId> tokens, const Activations& a) {

@@ -62,7 +62,7 @@ struct Memory {
 // Checksums of the rows of the token embedding, from an index.
 struct RowChecks {
   storage::FileReader* reader = nullptr;  // of the index; null: rows are not checked
-  uint64_t offset = 0;                    // of the checksums, uint32 each
+  formats::SectionRef section;            // the checksums, uint32 each
   std::span<const uint32_t> in_memory;    // all of them, or empty: read one by one
   Crc32c crc32c = nullptr;
 };

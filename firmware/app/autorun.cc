@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/base/key_values.h"
+#include "engine/formats/card_models.h"
 #include "engine/generate.h"
 #include "firmware/app/print.h"
 
@@ -87,12 +88,12 @@ bool Autorun(CardModel& model, Machine& machine, const AutorunOptions& options) 
 }
 
 bool AutorunIfAsked(CardModel& model, Machine& machine, std::string_view preset, bool& passed) {
-  std::array<char, kMaxAutorunBytes> memory;
+  std::array<char, formats::kMaxAutorunBytes> memory;
   std::string_view text;
   // Where the card cannot be looked at, nobody is known to have asked: whoever wants it, is told what is wrong with it.
-  const Result<bool> has_file = model.HasFile(kAutorunFile);
+  const Result<bool> has_file = model.HasFile(formats::kAutorunFile);
   if (has_file && *has_file) {
-    const Result<std::string_view> file = model.ReadText(kAutorunFile, memory);
+    const Result<std::string_view> file = model.ReadText(formats::kAutorunFile, memory);
     if (!file) {
       passed = Finish(machine, std::unexpected(file.error()));
       return true;

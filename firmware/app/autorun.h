@@ -17,10 +17,6 @@
 
 namespace thimble::firmware {
 
-// On the card, in the root folder.
-inline constexpr std::string_view kAutorunFile = "autorun.txt";
-inline constexpr size_t kMaxAutorunBytes = 1024;
-
 struct AutorunOptions {
   std::string_view model;   // empty: the first on the card; a part of the text it was parsed from
   std::string_view prompt;  // the same
@@ -36,9 +32,9 @@ Result<AutorunOptions> ParseAutorun(std::string_view text);
 // the hidden states.
 bool Autorun(CardModel& model, Machine& machine, const AutorunOptions& options);
 
-// Autorun() of the card's file, or of `preset`, if it is not empty, whose lines may also be separated by ';'. False,
-// and nothing is written, when there is neither, also where the card cannot be read; otherwise `passed` says how it
-// went.
+// Autorun() of the card's file (formats::kAutorunFile), or of `preset`, if it is not empty, whose lines may also be
+// separated by ';'. False, and nothing is written, when there is neither, also where the card cannot be read; otherwise
+// `passed` says how it went.
 bool AutorunIfAsked(CardModel& model, Machine& machine, std::string_view preset, bool& passed);
 
 }  // namespace thimble::firmware

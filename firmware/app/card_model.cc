@@ -5,8 +5,6 @@
 namespace thimble::firmware {
 namespace {
 
-constexpr std::string_view kPlanExtension = ".plan";
-
 // What the card or its driver is to blame for, as opposed to what a file holds.
 bool IsCardFailure(Code code) { return code == Code::kIo || code == Code::kTimeout || code == Code::kCancelled; }
 
@@ -69,7 +67,7 @@ Result<void> CardModel::ReadPlanFile() {
   const uint64_t mark = arena.used_bytes();
   THIMBLE_ASSIGN(const std::span<char> memory, arena.Take<char>(plan::kMaxPlanFileBytes));
   const Result<std::string_view> text =
-      volume_.ReadText(formats::BesideModel(name_.text.data(), kPlanExtension, name), memory);
+      volume_.ReadText(formats::BesideModel(name_.text.data(), formats::kPlanExtension, name), memory);
   arena.Release(mark);
   if (!text) {
     if (IsCardFailure(text.error().code)) return std::unexpected(text.error());

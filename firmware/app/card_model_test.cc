@@ -53,10 +53,12 @@ class CardModelTest : public testing::Test {
     folder_ = new TemporaryFolder;
     const std::string gguf = *folder_ / "stories.gguf";
     ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
-    const auto bare = host::WriteCardImage({.model = gguf, .out = *folder_ / "bare.img", .superfloppy = true});
+    const auto bare =
+        host::WriteCardImage({.contents = {.model = gguf}, .out = *folder_ / "bare.img", .superfloppy = true});
     ASSERT_TRUE(bare) << bare.error();
     ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
-    const auto card = host::WriteCardImage({.model = gguf, .out = *folder_ / "card.img", .superfloppy = true});
+    const auto card =
+        host::WriteCardImage({.contents = {.model = gguf}, .out = *folder_ / "card.img", .superfloppy = true});
     ASSERT_TRUE(card) << card.error();
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -211,6 +213,30 @@ TEST_F(CardModelTest, ADamagedIndexIsSaidAndLeftAside) {
   EXPECT_TRUE(model_->Start({}));
 }
 
+// Weights that were trained on, and an index of the version before.
+TEST_F(CardModelTest, AnIndexThatDoesNotBelongIsSaidAndLeftAside) {
+  Insert("card.img");
+  std::string model = ReadFile(*folder_ / "stories.gguf");
+  for (size_t at = model.size() / 4; at < model.size(); at += 1024) model[at] ^= 1;
+  PutFile(image_, "stories.gguf", model, own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  EXPECT_EQ(model_->index(), nullptr);
+  ASSERT_NE(model_->index_note(), nullptr);
+  EXPECT_THAT(model_->index_note()->what, HasSubstr("these weights are not those that the index was made from"));
+  EXPECT_TRUE(model_->Start({}));
+
+  Insert("card.img");
+  std::string index = ReadFile(*folder_ / "stories.thimble");
+  index[8] = 1;
+  PutFile(image_, "stories.thimble", index, own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  ASSERT_NE(model_->index_note(), nullptr);
+  EXPECT_THAT(model_->index_note()->what, HasSubstr("'thimble prepare'"));
+  EXPECT_EQ(model_->index_note()->have, 1u);
+}
+
 TEST_F(CardModelTest, AnotherCardIsFoundWithoutARestart) {
   Insert("card.img");
   ASSERT_TRUE(model_->Open(""));
@@ -309,7 +335,7 @@ TEST_F(CardModelTest, WhereNoAutomaticRunIsAskedForNoneFails) {
   EXPECT_THAT(Lines().back(), StartsWith("autorun FAIL: "));
   // A file that is there asks, whatever is wrong with it.
   Insert("card.img");
-  PutFile(image_, "autorun.txt", std::string(kMaxAutorunBytes + 1, '#'), own_);
+  PutFile(image_, "autorun.txt", std::string(formats::kMaxAutorunBytes + 1, '#'), own_);
   Start();
   ASSERT_TRUE(AutorunIfAsked(*model_, *board_, "", passed));
   EXPECT_FALSE(passed);

@@ -175,6 +175,15 @@ void Console::TellOfModel() {
   if (model_->hint() != nullptr) Print(*machine_, "hint: ", model_->hint(), "\n");
 }
 
+void Console::TellOfTexts() {
+  constexpr std::string_view kIdsOnly = ": tokens are shown as ids, and a text is begun by 'run' and Enter alone\n";
+  if (const Error* fault = model_->session().tokenizer_fault(); fault != nullptr) {
+    Print(*machine_, "note: ", *fault, kIdsOnly);
+  } else if (!model_->model().tokenizer.present) {
+    Print(*machine_, "note: the model has no tokenizer", kIdsOnly);
+  }
+}
+
 bool Console::FitsSession(const StartOptions& start) const {
   return model_->is_started() && start.n_ctx == started_.n_ctx && start.head == started_.head &&
          NeedSameRoom(start.sampler, started_.sampler, model_->model().shape.vocab_size);
@@ -197,6 +206,7 @@ Result<void> Console::OpenSession() {
     }
     started_ = start;
     if (model_->plan_note() != nullptr) Print(*machine_, "note: ", *model_->plan_note(), "\n");
+    TellOfTexts();
   }
   if (is_tracing_) model_->ledger().events = &trace_;
   return {};

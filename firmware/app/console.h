@@ -82,6 +82,7 @@ class Console {
   Result<void> BenchToken();
   Result<void> BenchAll(std::string_view what);
   void TellOfModel();
+  void TellOfTexts();
   void ShowSettings();
   void ShowSetting(std::string_view name, std::string_view help, std::string_view value);
 

@@ -348,6 +348,35 @@ TEST_F(ConsoleTest, ListsAndChoosesModels) {
   EXPECT_THAT(Type("ls"), HasSubstr("error: "));
 }
 
+TEST_F(ConsoleTest, AModelWithoutTextsShowsIds) {
+  const TemporaryFolder folder;
+  for (const bool is_damaged : {true, false}) {
+    SCOPED_TRACE(is_damaged);
+    const std::string gguf = folder / "ids.gguf", image = folder / "ids.img";
+    ASSERT_EQ(RunTool({"synth", "small", "-o", gguf}).exit_code, 0);
+    std::string bytes = ReadFile(gguf);
+    const std::string key = is_damaged ? "tokenizer.ggml.token_type" : "tokenizer.ggml.model";
+    const size_t at = bytes.find(key);
+    ASSERT_NE(at, bytes.npos);
+    if (is_damaged) bytes[at + key.size() + 16 + 4 * 300] = 77;
+    if (!is_damaged) bytes.replace(at + key.size() + 12, 5, "other");
+    WriteFile(gguf, bytes);
+    const auto card = host::WriteCardImage({.model = gguf, .out = image, .superfloppy = true});
+    ASSERT_TRUE(card) << card.error();
+    const auto device = *host::FileDevice::Open(image);
+    slot_->Insert(device.get(), 1);
+    Start();
+    Type("set n 3");
+    const std::string refused = Type("run a");
+    const std::string reason = is_damaged ? "the type of token 300" : "type other";
+    EXPECT_THAT(refused, AllOf(HasSubstr("note: "), HasSubstr(reason), HasSubstr(": tokens are shown as ids"),
+                               HasSubstr("error: ")));
+    Type("run");
+    EXPECT_THAT(Type(""), HasSubstr("[3 tokens"));
+    Type("/bye");
+  }
+}
+
 TEST_F(ConsoleTest, MeasurementsMakeABoardFile) {
   board_->us_per_look = 3;
   board_->machine_info.is_simulated = false;

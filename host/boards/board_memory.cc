@@ -32,23 +32,34 @@ void BoardMemory::Unmap::operator()(std::byte* memory) const { munmap(memory, by
 
 Expected<BoardMemory> BoardMemory::Create(const Board& board) {
   BoardMemory memory;
+  memory.board_name_ = board.name;
   memory.arenas_ = std::make_unique<std::array<Arena, kNumRegions>>();
-  for (size_t i = 0; i < kNumRegions; ++i) {
-    const auto region = static_cast<Region>(i);
-    const uint64_t bytes = board.capacity(region);
-    std::span<std::byte> block;
-    if (bytes != 0) {
-      void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (mapped == MAP_FAILED) {
-        return Sentence(
-            fmt::format("this computer has no {} bytes for {} of {}", bytes, RegionName(region), board.name));
-      }
-      memory.blocks_.emplace_back(static_cast<std::byte*>(mapped), Unmap{bytes});
-      block = {memory.blocks_.back().get(), bytes};
-    }
-    (*memory.arenas_)[i] = Arena(region, block);
+  std::array<uint64_t, kNumRegions> bytes = {};
+  for (const Region region : {Region::kSramDma, Region::kSram}) {
+    bytes[static_cast<size_t>(region)] = board.capacity(region);
   }
+  for (size_t i = 0; i < kNumRegions; ++i) (*memory.arenas_)[i] = Arena(static_cast<Region>(i), {});
+  THIMBLE_TRY(memory.Reserve(bytes));
   return memory;
+}
+
+Expected<Arenas> BoardMemory::Reserve(std::span<const uint64_t, kNumRegions> bytes) {
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    Arena& arena = (*arenas_)[i];
+    if (bytes[i] <= arena.capacity_bytes()) continue;
+    arena = Arena(arena.region(), {});
+    blocks_[i].reset();
+    void* const mapped =
+        mmap(nullptr, bytes[i], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) {
+      return Sentence(fmt::format(
+          "this computer has no {} bytes left for {} of {}: close other programs, or raise the limit (ulimit -v)",
+          bytes[i], RegionName(arena.region()), board_name_));
+    }
+    blocks_[i] = {static_cast<std::byte*>(mapped), Unmap{bytes[i]}};
+    arena = Arena(arena.region(), {blocks_[i].get(), bytes[i]});
+  }
+  return arenas();
 }
 
 }  // namespace thimble::host

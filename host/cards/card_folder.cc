@@ -5,14 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/base/ledger.h"
 #include "engine/storage/file_reader.h"
 #include "engine/storage/volume.h"
 #include "host/cards/model_for_card.h"
 #include "host/models/card_open.h"
-#include "host/models/loaded_model.h"
 #include "host/support/aligned_buffer.h"
 #include "host/support/atomic_file.h"
 #include "host/support/file_system.h"
@@ -83,20 +84,18 @@ Status CopyBytes(const StoredFile& from, const std::string& name, FileSink& sink
   return {};
 }
 
-// Copies `from`, which is the file `name`, to `path`, and reads it back.
-Status CopyFile(const StoredFile& from, const std::string& name, const std::string& path) {
-  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, std::span(&name, 1)));
-  THIMBLE_TRY(CopyBytes(from, name, file.sink()));
+// Writes a file that will be `path`, and reads it back.
+Expected<AtomicFile> WriteBeside(const FileForCard& from, const std::string& path) {
+  THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, std::span(&from.given, 1)));
+  THIMBLE_TRY(CopyBytes(from.bytes, from.given, file.sink()));
   THIMBLE_TRY(file.Flush());
-  {
-    THIMBLE_ASSIGN(const auto device, FileDevice::Open(file.path_while_open()));
-    std::array extents = {storage::WholeDevice(*device)};
-    extents[0].size_bytes = device->file_size_bytes();
-    const StoredFile read_back = {.device = device.get(),
-                                  .file = {.extents = extents, .size_bytes = device->file_size_bytes()}};
-    THIMBLE_TRY(CompareFiles(from, read_back, path));
-  }
-  return file.Commit();
+  THIMBLE_ASSIGN(const auto device, FileDevice::Open(file.path_while_open()));
+  std::array extents = {storage::WholeDevice(*device)};
+  extents[0].size_bytes = device->file_size_bytes();
+  const StoredFile read_back = {.device = device.get(),
+                                .file = {.extents = extents, .size_bytes = device->file_size_bytes()}};
+  THIMBLE_TRY(CompareFiles(from.bytes, read_back, path));
+  return file;
 }
 
 }  // namespace
@@ -108,29 +107,52 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
   THIMBLE_TRY(CheckWritable(options.folder));
   THIMBLE_ASSIGN(const FileSystem system, options.file_system_of(options.folder));
   THIMBLE_TRY(CheckFolder(options.folder, system));
-  THIMBLE_ASSIGN(const ModelForCard model,
-                 OpenModelForCard(options.model, options.tokenizer, options.name_on_card,
-                                  system.kind == FileSystem::Kind::kExFat ? kMaxExFatFileBytes : kMaxFileBytes));
+  THIMBLE_ASSIGN(
+      const ModelForCard model,
+      OpenModelForCard(options.contents, system.kind == FileSystem::Kind::kExFat ? kMaxExFatFileBytes : kMaxFileBytes));
+  const auto on_card = [&](const std::string& name) {
+    return options.folder + (options.folder.ends_with('/') ? "" : "/") + name;
+  };
   CardFolderCopy copy;
-  copy.path = options.folder + (options.folder.ends_with('/') ? "" : "/") + model.name_on_card;
+  copy.path = on_card(model.name_on_card);
   copy.model_bytes = model.opened.file.size_bytes;
-  THIMBLE_TRY(CheckRoom(copy.path, copy.model_bytes, system));
-  const std::string index_path = IndexName(copy.path);
-  copy.index_bytes = model.opened.index_file.size_bytes;
-  if (copy.index_bytes != 0) {
-    FileSystem with_model = system;
-    with_model.free_bytes -= std::min(system.free_bytes, RoomFor(copy.model_bytes, system));
-    THIMBLE_TRY(CheckRoom(index_path, copy.index_bytes, with_model));
+  copy.index_bytes = model.index_bytes();
+  copy.others = model.others();
+  copy.notes = model.notes;
+  FileSystem left = system;
+  for (const FileForCard& file : model.files) {
+    const uint64_t bytes = file.bytes.file.size_bytes;
+    THIMBLE_TRY(CheckRoom(on_card(file.name_on_card), bytes, left));
+    left.free_bytes -= RoomFor(bytes, left);
   }
 
-  THIMBLE_TRY(CopyFile(FileOf(model.opened), options.model, copy.path));
-  if (copy.index_bytes != 0) {
-    THIMBLE_TRY(CopyFile(IndexOf(model.opened), IndexName(options.model), index_path));
-  } else if (Exists(index_path)) {
+  std::vector<AtomicFile> written;
+  written.reserve(model.files.size());
+  for (const FileForCard& file : model.files) {
+    THIMBLE_ASSIGN(AtomicFile one, WriteBeside(file, on_card(file.name_on_card)));
+    written.push_back(std::move(one));
+  }
+  // Neither FAT nor Linux renames several files at once, so each state on the way must run:
+  //   the old model without its index (slower, the same text), which is removed first: beside the new model it might
+  //     pass for that one's, since an index knows a model by its size and metadata, which two trainings of one shape
+  //     share;
+  //   the new model without an index: the new one's would be refused, or pass, beside the old model;
+  //   both, with the old plan, which is choices of memory and left aside where they do not fit;
+  //   and, last, what a board does by itself with all of these.
+  const std::string index_path = on_card(IndexName(model.name_on_card));
+  const bool had_index = Exists(index_path);
+  const std::string plan_path = on_card(PlanName(model.name_on_card));
+  const bool keeps_plan = Exists(plan_path) && std::ranges::find(copy.others, NameOf(plan_path)) == copy.others.end();
+  THIMBLE_TRY(AtomicFile::CommitTogether(written, had_index ? index_path : ""));
+  if (had_index && copy.index_bytes == 0) {
     copy.notes.push_back(
-        fmt::format("{} was there before and belongs to another model: remove it, or write this "
-                    "model's with 'thimble prepare' and copy again",
+        fmt::format("{} is removed, because it may belong to another model: write this model's with 'thimble prepare' "
+                    "and copy again",
                     index_path));
+  }
+  if (keeps_plan) {
+    copy.notes.push_back(
+        fmt::format("{} was there before and stays: remove it if it is not for this model", plan_path));
   }
   THIMBLE_TRY(FlushFileSystem(options.folder));
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -40,7 +41,9 @@ class CardFolderTest : public testing::Test {
 
   // As if the folder lay on such a file system.
   CardFolderOptions On(const FileSystem& system) const {
-    return {.model = model_, .folder = card_, .file_system_of = [system](const std::string&) { return system; }};
+    return {.contents = {.model = model_}, .folder = card_, .file_system_of = [system](const std::string&) {
+              return system;
+            }};
   }
 
   TemporaryFolder folder_;
@@ -63,7 +66,7 @@ TEST_F(CardFolderTest, CopiesTheModelUnderItsNameOrAnother) {
   options.folder += "/";
   ASSERT_TRUE(CopyToCardFolder(options));
   EXPECT_EQ(ReadFile(card_ + "/model.gguf"), ReadFile(model_));
-  options.name_on_card = "other \u00e4.gguf";
+  options.contents.name_on_card = "other \u00e4.gguf";
   copy = CopyToCardFolder(options);
   ASSERT_TRUE(copy) << copy.error();
   EXPECT_EQ(ReadFile(card_ + "/other \u00e4.gguf"), ReadFile(model_));
@@ -80,7 +83,7 @@ TEST_F(CardFolderTest, TakesTheIndexAlong) {
   EXPECT_EQ(ReadFile(card_ + "/model.thimble"), index);
 
   // Another name on the card is the index's, too.
-  options.name_on_card = "other.gguf";
+  options.contents.name_on_card = "other.gguf";
   ASSERT_TRUE(CopyToCardFolder(options));
   EXPECT_EQ(ReadFile(card_ + "/other.thimble"), index);
 
@@ -88,24 +91,94 @@ TEST_F(CardFolderTest, TakesTheIndexAlong) {
   FileSystem small = fat_;
   small.free_bytes = (copy->model_bytes + small.block_bytes - 1) / small.block_bytes * small.block_bytes + 4096;
   options = On(small);
-  options.name_on_card = "third.gguf";
+  options.contents.name_on_card = "third.gguf";
   const auto refused = CopyToCardFolder(options);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error(), AllOf(HasSubstr("third.thimble"), HasSubstr("make room for")));
   EXPECT_FALSE(std::filesystem::exists(card_ + "/third.gguf"));
 
-  // An index that stays behind is another model's.
+  // An index of what was there before does not stay beside a model without one.
   std::filesystem::remove(folder_ / "model.thimble");
   copy = CopyToCardFolder(On(fat_));
   ASSERT_TRUE(copy) << copy.error();
   EXPECT_EQ(copy->index_bytes, 0u);
-  EXPECT_THAT(copy->notes, ElementsAre(HasSubstr("belongs to another model")));
+  EXPECT_THAT(copy->notes, ElementsAre(HasSubstr("model.thimble is removed, because it may belong to another model")));
+  EXPECT_FALSE(std::filesystem::exists(card_ + "/model.thimble"));
+  EXPECT_THAT(CopyToCardFolder(On(fat_))->notes, IsEmpty());
+}
+
+TEST_F(CardFolderTest, TakesThePlanAndTheAutomaticRunAlong) {
+  WriteFile(folder_ / "model.plan", "board = esp32-cam\n");
+  WriteFile(folder_ / "autorun.txt", "# twice\nmodel = OTHER.gguf\nprompt = Once\n");
+  WriteFile(folder_ / "best.plan", "board = esp32\n");
+  WriteFile(folder_ / "try.txt", "model = any.gguf\n");
+  CardFolderOptions options = On(fat_);
+  options.contents.name_on_card = "other.gguf";
+  auto copy = CopyToCardFolder(options);
+  ASSERT_TRUE(copy) << copy.error();
+  EXPECT_THAT(copy->others, ElementsAre("other.plan", "autorun.txt"));
+  EXPECT_THAT(copy->notes, IsEmpty());
+  EXPECT_EQ(ReadFile(card_ + "/other.plan"), ReadFile(folder_ / "model.plan"));
+  EXPECT_EQ(ReadFile(card_ + "/autorun.txt"), ReadFile(folder_ / "autorun.txt"));
+
+  // What is named goes instead, whatever model it runs.
+  options.contents.plan = folder_ / "best.plan";
+  options.contents.autorun = folder_ / "try.txt";
+  copy = CopyToCardFolder(options);
+  ASSERT_TRUE(copy) << copy.error();
+  EXPECT_THAT(copy->others, ElementsAre("other.plan", "autorun.txt"));
+  EXPECT_EQ(ReadFile(card_ + "/other.plan"), ReadFile(folder_ / "best.plan"));
+  EXPECT_EQ(ReadFile(card_ + "/autorun.txt"), ReadFile(folder_ / "try.txt"));
+}
+
+TEST_F(CardFolderTest, LeavesBesideTheModelWhatIsNotOfIt) {
+  WriteFile(card_ + "/model.plan", "of the user");
+  for (const auto& [plan, autorun, why] : std::vector<std::array<std::string, 3>>{
+           {"board = esp32-cam\nnonsense = 1\n", "model = another.gguf\n", "runs another.gguf, not model.gguf"},
+           {"Plans for the summer", "Things to do", "is not 'key = value'"},
+           {"", "", "is empty"},
+           {std::string(5000, '#'), std::string(1025, '#'), "longer than the 1024 bytes"}}) {
+    WriteFile(folder_ / "model.plan", plan);
+    WriteFile(folder_ / "autorun.txt", autorun);
+    auto copy = CopyToCardFolder(On(fat_));
+    ASSERT_TRUE(copy) << copy.error();
+    EXPECT_THAT(copy->others, IsEmpty());
+    EXPECT_THAT(copy->notes, ElementsAre(StartsWith("model.plan stays behind: "),
+                                         AllOf(StartsWith("autorun.txt stays behind: "), HasSubstr(why)),
+                                         HasSubstr("model.plan was there before and stays")));
+    // Whoever names it is told.
+    CardFolderOptions options = On(fat_);
+    options.contents.plan = folder_ / "model.plan";
+    EXPECT_THAT(CopyToCardFolder(options).error(), HasSubstr("model.plan"));
+    options = On(fat_);
+    options.contents.autorun = folder_ / "autorun.txt";
+    copy = CopyToCardFolder(options);
+    EXPECT_EQ(copy.has_value(), autorun.starts_with("model"));
+    std::filesystem::remove(card_ + "/autorun.txt");
+  }
+  EXPECT_EQ(ReadFile(card_ + "/model.plan"), "of the user");
+}
+
+// All of them or none: nothing changes before the last is written and read back.
+TEST_F(CardFolderTest, OneThatCannotBeWrittenKeepsAllBack) {
+  WriteFile(folder_ / "model.thimble", std::string(5000, 'i'));
+  WriteFile(folder_ / "model.plan", "board = esp32-cam\n");
+  WriteFile(folder_ / "autorun.txt", "prompt = Once\n");
+  WriteFile(card_ + "/model.gguf", "old model");
+  WriteFile(card_ + "/model.thimble", "old index");
+  ASSERT_EQ(mkdir((card_ + "/autorun.txt").c_str(), 0700), 0);
+  const auto refused = CopyToCardFolder(On(fat_));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error(), HasSubstr("autorun.txt: it is not a regular file"));
+  EXPECT_EQ(ReadFile(card_ + "/model.gguf"), "old model");
+  EXPECT_EQ(ReadFile(card_ + "/model.thimble"), "old index");
+  EXPECT_EQ(std::ranges::distance(std::filesystem::directory_iterator(card_)), 3);
 }
 
 TEST_F(CardFolderTest, ConvertsWhatIsNoGguf) {
   HfModel::Make(SmallShape(), "F16", 1).Write(folder_ / "hf");
   CardFolderOptions options = On(fat_);
-  options.model = folder_ / "hf";
+  options.contents.model = folder_ / "hf";
   const auto copy = CopyToCardFolder(options);
   ASSERT_TRUE(copy) << copy.error();
   EXPECT_EQ(copy->path, card_ + "/hf.gguf");
@@ -173,10 +246,10 @@ TEST_F(CardFolderTest, RefusesAndLeavesNothing) {
       {"absent is no folder: give the one that the card is mounted at",
        [&](auto& o) { o.folder = folder_ / "absent"; }},
       {"model.gguf is no folder", [&](auto& o) { o.folder = model_; }},
-      {"is no name for a file on FAT32", [](auto& o) { o.name_on_card = "a:b.gguf"; }},
-      {"is no name for a file on FAT32", [](auto& o) { o.name_on_card = std::string(256, 'x'); }},
-      {"absent.gguf", [&](auto& o) { o.model = folder_ / "absent.gguf"; }},
-      {"text.gguf", [&](auto& o) { o.model = folder_ / "text.gguf"; }},
+      {"is no name for a file on FAT32", [](auto& o) { o.contents.name_on_card = "a:b.gguf"; }},
+      {"is no name for a file on FAT32", [](auto& o) { o.contents.name_on_card = std::string(256, 'x'); }},
+      {"absent.gguf", [&](auto& o) { o.contents.model = folder_ / "absent.gguf"; }},
+      {"text.gguf", [&](auto& o) { o.contents.model = folder_ / "text.gguf"; }},
       {"it is what is being read", [&](auto& o) { o.folder = folder_.path(); }},
       {"no luck", [](auto& o) { o.file_system_of = [](auto&) { return Sentence("no luck"); }; }},
   };
@@ -215,6 +288,10 @@ TEST_F(CardFolderTest, TheCommandTakesOneOfBoth) {
   EXPECT_EQ(run.exit_code, 0) << run.error;
   EXPECT_THAT(run.out, AllOf(StartsWith(card_ + "/model.gguf: "), HasSubstr("written and read back")));
   EXPECT_EQ(ReadFile(card_ + "/model.gguf"), ReadFile(model_));
+  run = RunTool({"card", model_, "--to", card_, "--plan", "-"}, "board = esp32-cam\n");
+  EXPECT_EQ(run.exit_code, 0) << run.error;
+  EXPECT_THAT(run.out, HasSubstr("with model.plan\n"));
+  EXPECT_EQ(ReadFile(card_ + "/model.plan"), "board = esp32-cam\n");
   run = RunTool({"card", model_, "--to", card_, "-o", folder_ / "x.img"});
   EXPECT_EQ(run.exit_code, kExitUsage);
   EXPECT_EQ(RunTool({"card", model_}).exit_code, kExitUsage);

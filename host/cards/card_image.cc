@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <functional>
-#include <span>
 #include <utility>
 #include <vector>
 
 #include "engine/base/board.h"
+#include "engine/base/ledger.h"
+#include "engine/formats/card_models.h"
+#include "engine/storage/sectors.h"
 #include "host/cards/card_names.h"
-#include "host/cards/model_for_card.h"
 #include "host/models/card_open.h"
 #include "host/models/verify.h"
 #include "host/support/atomic_file.h"
@@ -58,6 +59,20 @@ std::array<std::byte, kSectorBytes> MasterBootRecord(uint32_t start_sector, uint
   return record;
 }
 
+// Reads a file of the card's root folder back.
+Status CompareOnCard(FileDevice& device, const FileForCard& file, const std::string& image) {
+  Ledger ledger;
+  alignas(kSectorBytes) std::array<std::byte, kSectorBytes> sector;
+  storage::Sectors sectors(device, sector, ledger);
+  auto volume = formats::MountModels(sectors);
+  if (!volume) return Failed(image, volume.error());
+  formats::CardFile found;
+  if (!formats::FindFile(*volume, file.name_on_card, found)) {
+    return Sentence(fmt::format("{}: {} is not on the card", image, Quote(file.name_on_card)));
+  }
+  return CompareFiles(file.bytes, {.device = &device, .file = found.map}, image);
+}
+
 }  // namespace
 
 CardLayout PlanCard(uint64_t file_bytes, bool superfloppy) {
@@ -82,15 +97,23 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   const std::string folders = options.tool_folders.empty() ? UsualProgramFolders() : options.tool_folders;
   THIMBLE_TRY(FindTool(folders, "mkfs.fat"));
   THIMBLE_TRY(FindTool(folders, "mcopy"));
-  THIMBLE_ASSIGN(const ModelForCard model, OpenModelForCard(options.model, options.tokenizer, options.name_on_card));
+  THIMBLE_ASSIGN(const ModelForCard model, OpenModelForCard(options.contents));
   CardImage card;
   card.name_on_card = model.name_on_card;
   card.model_bytes = model.opened.file.size_bytes;
-  card.index_bytes = model.opened.index_file.size_bytes;
-  card.layout = PlanCard(card.model_bytes + card.index_bytes, options.superfloppy);
+  card.index_bytes = model.index_bytes();
+  card.others = model.others();
+  card.notes = model.notes;
+  uint64_t all_bytes = 0;
+  std::vector<std::string> inputs;
+  for (const FileForCard& file : model.files) {
+    all_bytes += file.bytes.file.size_bytes;
+    inputs.push_back(file.given);
+  }
+  card.layout = PlanCard(all_bytes, options.superfloppy);
   const uint32_t start = card.layout.partition_start_sector;
 
-  THIMBLE_ASSIGN(AtomicFile image, AtomicFile::Create(options.out, std::span(&options.model, 1)));
+  THIMBLE_ASSIGN(AtomicFile image, AtomicFile::Create(options.out, inputs));
   const std::string path = image.path_while_open();
   if (start != 0) {
     const auto sectors = static_cast<uint32_t>(card.layout.image_bytes / kSectorBytes - start);
@@ -108,41 +131,30 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   format.push_back(path);
   THIMBLE_TRY(RunTool(folders, "mkfs.fat", format, [] {}));
 
-  {
-    THIMBLE_ASSIGN(const InputFile input, InputFile::Open(model.source.path()));
+  for (const FileForCard& file : model.files) {
+    THIMBLE_ASSIGN(const InputFile input, InputFile::Open(file.path));
     // mcopy does not tell how far it is, but what it wrote takes room on the disk.
     uint64_t written_bytes = RoomOf(path);
-    Progress progress("card", card.model_bytes);
+    Progress progress("card", file.bytes.file.size_bytes);
     THIMBLE_TRY(RunTool(folders, "mcopy",
                         {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), input.path_while_open(),
-                         "::" + NameForMtools(card.name_on_card)},
+                         "::" + NameForMtools(file.name_on_card)},
                         [&] {
                           const uint64_t now_bytes = RoomOf(path);
                           if (now_bytes > written_bytes) progress.Advance(now_bytes - written_bytes);
                           written_bytes = std::max(written_bytes, now_bytes);
                         }));
   }
-
-  if (card.index_bytes != 0) {
-    THIMBLE_TRY(RunTool(folders, "mcopy",
-                        {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), IndexName(model.source.path()),
-                         "::" + NameForMtools(IndexName(card.name_on_card))},
-                        [] {}));
+  for (const FileForCard& file : model.files) {
+    THIMBLE_TRY(WriteCardName(image, start * kSectorBytes, file.name_on_card));
   }
-
-  THIMBLE_TRY(WriteCardName(image, start * kSectorBytes, card.name_on_card));
-  if (card.index_bytes != 0) THIMBLE_TRY(WriteCardName(image, start * kSectorBytes, IndexName(card.name_on_card)));
 
   THIMBLE_ASSIGN(const OpenedModel copy, OpenModelFile(path, ""));
   if (copy.name_on_card != card.name_on_card) {
     return Sentence(
         fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(card.name_on_card)));
   }
-  THIMBLE_TRY(CompareFiles(FileOf(model.opened), FileOf(copy), options.out));
-  if (card.index_bytes != 0) {
-    if (!copy.has_index()) return Sentence(fmt::format("{}: the index is not on the card", options.out));
-    THIMBLE_TRY(CompareFiles(IndexOf(model.opened), IndexOf(copy), options.out));
-  }
+  for (const FileForCard& file : model.files) THIMBLE_TRY(CompareOnCard(*copy.device, file, options.out));
   THIMBLE_TRY(CheckVolume(*copy.device, options.out));
   card.pieces = copy.extents.size();
   THIMBLE_TRY(image.Commit());

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "host/cards/model_for_card.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -23,9 +25,7 @@ struct CardLayout {
 CardLayout PlanCard(uint64_t file_bytes, bool superfloppy);
 
 struct CardOptions {
-  std::string model;              // whatever OpenModelSource() reads, but no card
-  std::string tokenizer = {};     // as there
-  std::string name_on_card = {};  // empty: the model's own name, with .gguf at its end
+  CardContents contents;
   std::string out;
   bool superfloppy = false;  // without a partition table
   // Where mkfs.fat and mcopy are looked for, separated by colons; empty: $PATH and where administration tools usually
@@ -37,14 +37,16 @@ struct CardImage {
   CardLayout layout;
   std::string name_on_card;
   uint64_t model_bytes = 0;
-  uint64_t index_bytes = 0;  // of the index, which goes onto the card if there is one beside the model; 0: none
-  size_t pieces = 0;         // extents the model lies in
+  uint64_t index_bytes = 0;         // of the index, which goes onto the card if there is one beside the model; 0: none
+  std::vector<std::string> others;  // names of the other files that went with it: ModelForCard::others()
+  size_t pieces = 0;                // extents the model lies in
+  std::vector<std::string> notes;   // what a user should know, a sentence each
 };
 
-// Writes a FAT32 image that holds the model, which appears whole or not at all, and reads the model back through the
-// engine. Runs mkfs.fat of dosfstools and mcopy of mtools, with a progress line. Fails with one sentence: the model
-// cannot be read as GGUF or is larger than a FAT32 file may be (4 GiB less one byte), its name cannot stand on FAT32,
-// a tool is missing or fails.
+// Writes a FAT32 image that holds the model and what goes with it (OpenModelForCard()), which appears whole or not at
+// all, and reads all of it back through the engine. Runs mkfs.fat of dosfstools and mcopy of mtools, with a progress
+// line. Fails with one sentence: the model cannot be read as GGUF or is larger than a FAT32 file may be (4 GiB less one
+// byte), its name cannot stand on FAT32, a tool is missing or fails.
 Expected<CardImage> WriteCardImage(const CardOptions& options);
 
 }  // namespace thimble::host

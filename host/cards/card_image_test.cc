@@ -73,7 +73,7 @@ class CardImageTest : public testing::Test {
 
 TEST_F(CardImageTest, HoldsTheModelUnderItsName) {
   for (const bool superfloppy : {false, true}) {
-    const auto card = WriteCardImage({.model = model_, .out = image_, .superfloppy = superfloppy});
+    const auto card = WriteCardImage({.contents = {.model = model_}, .out = image_, .superfloppy = superfloppy});
     ASSERT_TRUE(card) << card.error();
     EXPECT_EQ(card->name_on_card, "a model's long name.gguf");
     EXPECT_EQ(card->pieces, 1u);
@@ -96,6 +96,29 @@ TEST_F(CardImageTest, HoldsTheModelUnderItsName) {
   EXPECT_THAT(folder_.Names(), ElementsAre("a model's long name.gguf", "card.img"));
 }
 
+TEST_F(CardImageTest, HoldsWhatGoesWithTheModel) {
+  WriteFile(folder_ / "a model's long name.thimble", "index");
+  WriteFile(folder_ / "a model's long name.plan", "board = esp32-cam\n");
+  WriteFile(folder_ / "autorun.txt", "prompt = Once\n");
+  WriteFile(folder_ / "try.txt", "prompt = Twice\n");
+  const std::string name = "a \U0001F600.gguf";
+  auto card = WriteCardImage({.contents = {.model = model_, .name_on_card = name}, .out = image_});
+  ASSERT_TRUE(card) << card.error();
+  EXPECT_EQ(card->index_bytes, 5u);
+  EXPECT_THAT(card->others, ElementsAre("a \U0001F600.plan", "autorun.txt"));
+  EXPECT_TRUE(Shell("mtype -i card.img@@4194304 ::autorun.txt | cmp - autorun.txt"));
+  EXPECT_TRUE(Shell("mdir -b -i card.img@@4194304 :: | grep -q '[.]plan$'"));
+
+  card = WriteCardImage({.contents = {.model = model_, .autorun = folder_ / "try.txt"}, .out = image_});
+  ASSERT_TRUE(card) << card.error();
+  EXPECT_TRUE(Shell("mtype -i card.img@@4194304 ::autorun.txt | cmp - try.txt"));
+  EXPECT_TRUE(Shell("mtype -i card.img@@4194304 '::a model'\\''s long name.plan' | cmp - a*.plan"));
+
+  const auto refused = WriteCardImage({.contents = {.model = model_, .plan = folder_ / "try.txt"}, .out = image_});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error(), HasSubstr("try.txt"));
+}
+
 TEST_F(CardImageTest, ConvertsWhatIsNoGguf) {
   const std::string checkpoint = folder_ / "stories.bin";
   ModelShape shape = SmallShape();
@@ -103,11 +126,12 @@ TEST_F(CardImageTest, ConvertsWhatIsNoGguf) {
   shape.hidden_size = shape.num_attention_heads * shape.head_dim;
   WriteFile(checkpoint, Llama2cModel::Make(shape, true, 1).File());
   WriteFile(folder_ / "tokenizer.bin", Llama2cTokenizerFile(shape.vocab_size));
-  const auto card = WriteCardImage({.model = checkpoint, .tokenizer = folder_ / "tokenizer.bin", .out = image_});
+  const auto card =
+      WriteCardImage({.contents = {.model = checkpoint, .tokenizer = folder_ / "tokenizer.bin"}, .out = image_});
   ASSERT_TRUE(card) << card.error();
   EXPECT_EQ(card->name_on_card, "stories.gguf");
   HfModel::Make(SmallShape(), "F32", 1).Write(folder_ / "hf.model");
-  const auto from_folder = WriteCardImage({.model = (folder_ / "hf.model") + "/", .out = image_});
+  const auto from_folder = WriteCardImage({.contents = {.model = (folder_ / "hf.model") + "/"}, .out = image_});
   ASSERT_TRUE(from_folder) << from_folder.error();
   EXPECT_EQ(from_folder->name_on_card, "hf.model.gguf");
   EXPECT_TRUE(OpenModelFile(image_, ""));
@@ -119,7 +143,7 @@ TEST_F(CardImageTest, KeepsLettersBeyondAscii) {
   const std::string kept = before == nullptr ? "" : before;
   setenv("LC_ALL", "C", 1);
   const std::string name = "Modell f\u00fcr \u4e2d\u6587.gguf";
-  const auto card = WriteCardImage({.model = model_, .name_on_card = name, .out = image_});
+  const auto card = WriteCardImage({.contents = {.model = model_, .name_on_card = name}, .out = image_});
   before == nullptr ? unsetenv("LC_ALL") : setenv("LC_ALL", kept.c_str(), 1);
   ASSERT_TRUE(card) << card.error();
   const auto opened = OpenModelFile(image_, name);
@@ -136,8 +160,8 @@ TEST_F(CardImageTest, WritesCharactersBeyondUFFFF) {
   for (const std::string& name :
        {std::string("\U0001F600.gguf"), std::string("a \U00020000x\U0010FFFFxx.gguf"), longest + "xxx.gguf"}) {
     for (const bool superfloppy : {false, true}) {
-      const auto card =
-          WriteCardImage({.model = model_, .name_on_card = name, .out = image_, .superfloppy = superfloppy});
+      const auto card = WriteCardImage(
+          {.contents = {.model = model_, .name_on_card = name}, .out = image_, .superfloppy = superfloppy});
       ASSERT_TRUE(card) << card.error();
       const auto opened = OpenModelFile(image_, name);
       ASSERT_TRUE(opened) << opened.error();
@@ -162,29 +186,36 @@ TEST_F(CardImageTest, RefusesAndLeavesNothing) {
     CardOptions options;
     const char* says;
   } cases[] = {
-      {{.model = folder_ / "absent.gguf", .out = image_}, "absent.gguf"},
-      {{.model = folder_ / "text.gguf", .out = image_}, "text.gguf: this is a GGUF file of version"},
-      {{.model = folder_ / "noise.bin", .out = image_}, "noise.bin"},
-      {{.model = folder_ / "q4.gguf", .out = image_}, "tensor blk.0.ffn_up.weight is stored as Q4_K"},
-      {{.model = model_, .out = folder_ / "no/card.img"}, "no/card.img"},
-      {{.model = model_, .out = folder_.path()}, "not a regular file"},
-      {{.model = model_, .out = model_}, "it is what is being read"},
-      {{.model = model_, .name_on_card = "a:b.gguf", .out = image_}, "\"a:b.gguf\" is no name for a file on FAT32"},
-      {{.model = model_, .name_on_card = " x", .out = image_}, "is no name for a file on FAT32"},
-      {{.model = model_, .name_on_card = "x.gguf.", .out = image_}, "is no name for a file on FAT32"},
-      {{.model = model_, .name_on_card = "x.gguf ", .out = image_}, "it ends with a space or a dot"},
-      {{.model = model_, .name_on_card = "con.gguf", .out = image_}, "Windows keeps it for a device"},
-      {{.model = model_, .name_on_card = "Lpt1 .x.gguf", .out = image_}, "Windows keeps it for a device"},
-      {{.model = model_, .name_on_card = "model", .out = image_}, "a board takes names for models that end in .gguf"},
-      {{.model = model_, .name_on_card = ".gguf", .out = image_}, "a board takes names for models that end in .gguf"},
-      {{.model = model_, .name_on_card = "._x.gguf", .out = image_}, "do not begin with ._"},
-      {{.model = model_, .name_on_card = "\xff.gguf", .out = image_}, "it is not UTF-8"},
-      {{.model = model_, .name_on_card = "a\nb.gguf", .out = image_}, "control characters"},
-      {{.model = model_, .name_on_card = std::string(248, 'x') + ".gguf", .out = image_}, "more than 252 bytes"},
+      {{.contents = {.model = folder_ / "absent.gguf"}, .out = image_}, "absent.gguf"},
+      {{.contents = {.model = folder_ / "text.gguf"}, .out = image_}, "text.gguf: this is a GGUF file of version"},
+      {{.contents = {.model = folder_ / "noise.bin"}, .out = image_}, "noise.bin"},
+      {{.contents = {.model = folder_ / "q4.gguf"}, .out = image_}, "tensor blk.0.ffn_up.weight is stored as Q4_K"},
+      {{.contents = {.model = model_}, .out = folder_ / "no/card.img"}, "no/card.img"},
+      {{.contents = {.model = model_}, .out = folder_.path()}, "not a regular file"},
+      {{.contents = {.model = model_}, .out = model_}, "it is what is being read"},
+      {{.contents = {.model = model_, .name_on_card = "a:b.gguf"}, .out = image_},
+       "\"a:b.gguf\" is no name for a file on FAT32"},
+      {{.contents = {.model = model_, .name_on_card = " x"}, .out = image_}, "is no name for a file on FAT32"},
+      {{.contents = {.model = model_, .name_on_card = "x.gguf."}, .out = image_}, "is no name for a file on FAT32"},
+      {{.contents = {.model = model_, .name_on_card = "x.gguf "}, .out = image_}, "it ends with a space or a dot"},
+      {{.contents = {.model = model_, .name_on_card = "con.gguf"}, .out = image_}, "Windows keeps it for a device"},
+      {{.contents = {.model = model_, .name_on_card = "Lpt1 .x.gguf"}, .out = image_}, "Windows keeps it for a device"},
+      {{.contents = {.model = model_, .name_on_card = "model"}, .out = image_},
+       "a board takes names for models that end in .gguf"},
+      {{.contents = {.model = model_, .name_on_card = ".gguf"}, .out = image_},
+       "a board takes names for models that end in .gguf"},
+      {{.contents = {.model = model_, .name_on_card = "._x.gguf"}, .out = image_}, "do not begin with ._"},
+      {{.contents = {.model = model_, .name_on_card = "\xff.gguf"}, .out = image_}, "it is not UTF-8"},
+      {{.contents = {.model = model_, .name_on_card = "a\nb.gguf"}, .out = image_}, "control characters"},
+      {{.contents = {.model = model_, .name_on_card = std::string(248, 'x') + ".gguf"}, .out = image_},
+       "more than 252 bytes"},
       // The name before all else.
-      {{.model = folder_ / "absent.gguf", .name_on_card = "a?.gguf", .out = image_}, "is no name for a file on FAT32"},
-      {{.model = model_, .name_on_card = std::string(256, 'x'), .out = image_}, "is no name for a file on FAT32"},
-      {{.model = model_, .out = image_, .tool_folders = folder_.path()}, "install the packages dosfstools and mtools"},
+      {{.contents = {.model = folder_ / "absent.gguf", .name_on_card = "a?.gguf"}, .out = image_},
+       "is no name for a file on FAT32"},
+      {{.contents = {.model = model_, .name_on_card = std::string(256, 'x')}, .out = image_},
+       "is no name for a file on FAT32"},
+      {{.contents = {.model = model_}, .out = image_, .tool_folders = folder_.path()},
+       "install the packages dosfstools and mtools"},
   };
   for (const auto& c : cases) {
     const auto card = WriteCardImage(c.options);
@@ -200,14 +231,14 @@ TEST_F(CardImageTest, PassesOnWhatAFailingToolSays) {
   WriteFile(tools + "/mkfs.fat", "#!/bin/sh\necho out of\necho luck >&2\nexit 3\n");
   WriteFile(tools + "/mcopy", "#!/bin/sh\nexit 1\n");
   for (const char* tool : {"/mkfs.fat", "/mcopy"}) ASSERT_EQ(chmod((tools + tool).c_str(), 0700), 0);
-  EXPECT_EQ(WriteCardImage({.model = model_, .out = image_, .tool_folders = tools}).error(),
+  EXPECT_EQ(WriteCardImage({.contents = {.model = model_}, .out = image_, .tool_folders = tools}).error(),
             "mkfs.fat failed: out of luck");
   WriteFile(tools + "/mkfs.fat", "#!/bin/sh\nexit 0\n");
-  EXPECT_EQ(WriteCardImage({.model = model_, .out = image_, .tool_folders = tools}).error(),
+  EXPECT_EQ(WriteCardImage({.contents = {.model = model_}, .out = image_, .tool_folders = tools}).error(),
             "mcopy failed: it did not say why");
   // Tools that say they did it, and did not.
   WriteFile(tools + "/mcopy", "#!/bin/sh\nexit 0\n");
-  EXPECT_FALSE(WriteCardImage({.model = model_, .out = image_, .tool_folders = tools}));
+  EXPECT_FALSE(WriteCardImage({.contents = {.model = model_}, .out = image_, .tool_folders = tools}));
   EXPECT_THAT(folder_.Names(), ElementsAre("a model's long name.gguf", "tools"));
 }
 
@@ -224,14 +255,14 @@ table_sectors=$(od -An -tu4 -j $((start + 36)) -N 4 "$image" | tr -d ' ')
 printf '\001' | dd of="$image" bs=1 seek=$((start + (32 + table_sectors) * 512 + 40)) conv=notrunc 2> /dev/null
 )");
   for (const char* tool : {"/mkfs.fat", "/mcopy"}) ASSERT_EQ(chmod((tools + tool).c_str(), 0700), 0);
-  const auto card = WriteCardImage({.model = model_, .out = image_, .tool_folders = tools});
+  const auto card = WriteCardImage({.contents = {.model = model_}, .out = image_, .tool_folders = tools});
   ASSERT_FALSE(card);
   EXPECT_THAT(card.error(), HasSubstr("two allocation tables differ at cluster 10 "));
   EXPECT_THAT(folder_.Names(), ElementsAre("a model's long name.gguf", "tools"));
 }
 
 TEST_F(CardImageTest, OpensTheOnlyModelOrTheOneThatIsNamed) {
-  ASSERT_TRUE(WriteCardImage({.model = model_, .name_on_card = "one.gguf", .out = image_}));
+  ASSERT_TRUE(WriteCardImage({.contents = {.model = model_, .name_on_card = "one.gguf"}, .out = image_}));
   WriteFile(folder_ / "other", "not looked at");
   const std::string at = " -i card.img@@4194304 ";
   ASSERT_TRUE(Shell("mcopy" + at + "other ::README.TXT && mcopy" + at + "other ::._one.gguf"));

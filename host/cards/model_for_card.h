@@ -3,10 +3,14 @@
 #define THIMBLE_HOST_CARDS_MODEL_FOR_CARD_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "host/devices/file_device.h"
 #include "host/models/card_open.h"
 #include "host/models/source.h"
+#include "host/support/atomic_file.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -14,27 +18,53 @@ namespace thimble::host {
 // A file on FAT32 has at most 4 GiB less one byte.
 inline constexpr uint64_t kMaxFileBytes = 0xffffffff;
 
-// A model that may go onto a card under this name.
-struct ModelForCard {
-  ModelSource source;  // what `opened` reads, which it must outlive
-  OpenedModel opened;
-  std::string name_on_card;
+// What is to go onto a card.
+struct CardContents {
+  std::string model;              // whatever OpenModelSource() reads, but no card
+  std::string tokenizer = {};     // as there
+  std::string name_on_card = {};  // empty: the model's own name, with .gguf at its end
+  std::string plan = {};          // a plan file, as for ReadGiven(); empty: the one beside the model, if there is one
+  std::string autorun = {};       // an automatic run, the same; empty: autorun.txt beside the model
 };
-
-// Opens `model`, converting it if need be (host/models/source.h), and reads its header as a session would.
-// `name_on_card` or, when that is empty, the model's own name with .gguf at its end. Fails with one sentence: it is no
-// model, it is a card already, it is larger than `max_bytes`, its name cannot stand on a card (CheckCardName(); a name
-// that is given is checked before anything is read).
-Expected<ModelForCard> OpenModelForCard(const std::string& model, const std::string& tokenizer,
-                                        const std::string& name_on_card, uint64_t max_bytes = kMaxFileBytes);
 
 // A file, and what it is read from. Refers to the model that it is of.
 struct StoredFile {
   FileDevice* device;
   storage::FileMap file;
 };
-StoredFile FileOf(const OpenedModel& model);
-StoredFile IndexOf(const OpenedModel& model);  // which has one
+
+// A file that goes onto a card.
+struct FileForCard {
+  std::string given;  // what the user calls it
+  std::string path;   // what is read
+  std::string name_on_card;
+  StoredFile bytes;
+};
+
+// A model that may go onto a card, and all that goes with it.
+struct ModelForCard {
+  ModelSource source;  // what `opened` reads, which it must outlive
+  OpenedModel opened;
+  std::string name_on_card;
+  std::vector<FileForCard> files = {};  // the model, its index, its plan file, the automatic run: those that there are
+  std::vector<std::string> notes = {};  // on what lies beside the model and stays there, a sentence each
+
+  // What the texts of `files` are read from.
+  std::vector<TemporaryFile> text_files = {};
+  std::vector<std::unique_ptr<FileDevice>> text_devices = {};
+  std::vector<std::unique_ptr<storage::Extent>> text_extents = {};
+
+  uint64_t index_bytes() const { return opened.index_file.size_bytes; }  // 0: it has none
+  std::vector<std::string> others() const;  // names on the card of what goes there beside model and index
+};
+
+// Opens the model, converting it if need be (host/models/source.h), and reads its header as a session would. With it go
+// the files that a board looks for (engine/formats/card_models.h): the index beside it; a plan file and an automatic
+// run, the given ones or those beside it. One that is given must be a plan file, or lines `key = value`. One that only
+// lies there and is none, or runs another model, stays behind with a note. Fails with one sentence: it is no model, it
+// is a card already, it is larger than `max_bytes`, its name cannot stand on a card (CheckCardName(); a name that is
+// given is checked before anything is read).
+Expected<ModelForCard> OpenModelForCard(const CardContents& contents, uint64_t max_bytes = kMaxFileBytes);
 
 // Whether both hold the same bytes, with a progress line. `name` stands in the sentence of a failure.
 Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string& name);

@@ -52,7 +52,7 @@ Status Run(const FlashImageArguments& arguments) {
         model.model, model.model));
   }
   NorFlash flash(static_cast<size_t>(storage::FlashBytes(content_bytes)));
-  Arenas arenas = loaded->memory().arenas();
+  THIMBLE_ASSIGN(const Arenas arenas, loaded->ArenasFor(plan));
   ArenaOf(arenas, Region::kFlash) = Arena(Region::kFlash, storage::FlashArenaMemory(flash));
   SessionParts parts = loaded->PartsFor(plan);
   parts.flash = &flash;

@@ -34,7 +34,9 @@ std::vector<std::string> Warnings(LoadedModel& loaded) {
   const formats::ModelFile& model = loaded.model();
   const uint32_t block_bytes = loaded.reader().block_bytes();
   std::vector<std::string> warnings;
-  if (!model.tokenizer.present) {
+  if (const std::string why = loaded.no_texts(); !why.empty()) {
+    warnings.push_back(fmt::format("prompts are given as ids (run --ids 1,2,3): {}", why));
+  } else if (!model.tokenizer.present) {
     warnings.push_back("there is no tokenizer: prompts are given as ids (run --ids 1,2,3)");
   } else if (model.tokenizer.eos == kNoToken) {
     warnings.push_back("there is no end token: a text ends only when the context is full (run -n or --stop ends it)");
@@ -176,6 +178,7 @@ nlohmann::ordered_json InspectJson(LoadedModel& loaded) {
 
 Status Inspect(const InspectCommandOptions& options) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(options.model));
+  loaded->NoteTexts();
   options.json ? PrintJson(InspectJson(*loaded)) : PrintText(*loaded);
   return {};
 }

@@ -391,6 +391,7 @@ Status RunPlan(const PlanArguments& arguments) {
   THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(arguments.sampler));
   if (arguments.optimize || arguments.ladder) return RunSearch(arguments, model, start, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
+  loaded->NoteTexts();
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, start, sampler));
   if (!arguments.output.empty()) THIMBLE_TRY(WritePlanFile(arguments.output, arguments, loaded->board(), p));
   const std::vector<Limit> limits = LimitsOf(*loaded, start, p);

@@ -107,14 +107,15 @@ std::string DescribeModel(const formats::ModelFile& model, const Board& board) {
   return text;
 }
 
-void PrintSummary(const BoardMemory& memory, const plan::Plan& plan, const Ledger& ledger, const Timings& t,
-                  const std::string& stop) {
+void PrintSummary(LoadedModel& loaded, const plan::Plan& plan, const Timings& t, const std::string& stop) {
+  const Ledger& ledger = loaded.ledger();
   std::string out = fmt::format("\nstopped   {}\n", stop);
   for (size_t i = 0; i < kNumRegions; ++i) {
-    const Arena& arena = memory.arena(static_cast<Region>(i));
-    if (arena.capacity_bytes() == 0) continue;
-    out += fmt::format("{:9} {:9} {:>11} of {:>14} bytes at peak\n", i == 0 ? "memory" : "", RegionName(arena.region()),
-                       Grouped(arena.peak_bytes()), Grouped(arena.capacity_bytes()));
+    const auto region = static_cast<Region>(i);
+    const uint64_t capacity_bytes = loaded.board().capacity(region);
+    if (capacity_bytes == 0) continue;
+    out += fmt::format("{:9} {:9} {:>11} of {:>14} bytes at peak\n", i == 0 ? "memory" : "", RegionName(region),
+                       Grouped(loaded.memory().arena(region).peak_bytes()), Grouped(capacity_bytes));
   }
   const ZoneCounts total = ledger.total();
   out += fmt::format("card      {} in {} reads, {} retries; a new token reads {} in {}\n", Megabytes(total.card_bytes),
@@ -164,11 +165,11 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &interrupted));
   const formats::ModelFile& model = loaded->model();
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
-  const auto session = Session::Open(loaded->PartsFor(plan), loaded->memory().arenas());
-  if (!session) return loaded->Failure(session.error());
-  Session& s = **session;
+  THIMBLE_ASSIGN(Session* const session, loaded->OpenSession(plan));
+  Session& s = *session;
 
-  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, s));
+  if (arguments.by_ids()) loaded->NoteTexts();
+  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *loaded, s));
 
   const bool show = !arguments.json;
   if (show) {
@@ -204,7 +205,7 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   }
   if (show) {
     Output::Write("\n");
-    PrintSummary(loaded->memory(), plan, loaded->ledger(), timings, StopText(result.reason, s, request));
+    PrintSummary(*loaded, plan, timings, StopText(result.reason, s, request));
   } else {
     nlohmann::ordered_json json =
         ToJson(ResultOf(*loaded, plan, request, std::move(prompt.ids), output.ids(), output.text(), result.reason));

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -159,6 +160,57 @@ TEST_F(RunTest, RefusesWhatIsOutOfRangeByItsFlag) {
     EXPECT_THAT(run.error, AllOf(StartsWith("thimble: "), HasSubstr(flag)));
     EXPECT_EQ(run.out, "");
   }
+}
+
+size_t Count(const std::string& text, const std::string& part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+// A folder whose tokenizer is of another kind, and a GGUF file whose tokenizer contradicts itself: what needs no texts
+// works, with one note; a text is refused with the same reason.
+TEST_F(RunTest, ATokenizerThatCannotBeUsedDoesNotBlockIds) {
+  const std::string hf = folder_ / "hf", converted = folder_ / "converted.gguf";
+  std::filesystem::copy("model/thimble-stories", hf);
+  std::filesystem::remove(hf + "/tokenizer.model");
+  WriteFile(hf + "/tokenizer.json", R"({"model": {"type": "WordPiece"}})");
+  std::string bytes = ReadFile(model_);
+  const size_t at = bytes.find("tokenizer.ggml.token_type");
+  ASSERT_NE(at, bytes.npos);
+  bytes[at + 25 + 16 + 4 * 300] = 77;
+  WriteFile(model_, bytes);
+
+  const auto expect = [](const std::vector<std::string>& arguments, const std::string& reason) {
+    SCOPED_TRACE(arguments[0] + " " + arguments[1]);
+    const ToolRun run = RunTool(arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    EXPECT_EQ(Count(run.error, "note: "), 1u) << run.error;
+    EXPECT_THAT(run.error, AllOf(HasSubstr(reason), HasSubstr("; the model runs with token ids only\n")));
+  };
+  const std::string other = hf + "/tokenizer.json", type = model_ + ": the type of token 300";
+  expect({"convert", hf, "-o", converted}, other);
+  expect({"run", "-m", hf, "--ids", "1,2", "-n", "2"}, other);
+  expect({"plan", hf}, other);
+  expect({"inspect", hf}, other);
+  expect({"convert", model_, "-o", folder_ / "again.gguf"}, type);
+  expect({"run", "-m", model_, "--ids", "1,2", "-n", "2"}, type);
+  expect({"plan", model_}, type);
+  expect({"inspect", model_}, type);
+  expect({"prepare", model_, "--screen-bits", "4,3"}, type);
+  expect({"run", "-m", model_, "--ids", "1,2", "-n", "2"}, type);
+  for (const auto& [path, reason] : {std::pair(hf, other), std::pair(model_, type)}) {
+    for (const std::vector<std::string>& command :
+         std::vector<std::vector<std::string>>{{"run", "-m", path, "-p", "a"}, {"tokenize", "-m", path, "-p", "a"}}) {
+      const ToolRun run = RunTool(command);
+      EXPECT_EQ(run.exit_code, kExitFailed);
+      EXPECT_THAT(run.error, HasSubstr("thimble: " + reason));
+    }
+  }
+  // What was converted has none, which is nothing to say.
+  const ToolRun run = RunTool({"run", "-m", converted, "--ids", "1,2", "-n", "2"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_EQ(Count(run.error, "note: "), 0u) << run.error;
 }
 
 }  // namespace

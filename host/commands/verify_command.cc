@@ -77,25 +77,42 @@ Status Verify(const VerifyCommandOptions& options, Findings& findings) {
                {{"name", file}, {"bytes", bytes.size_bytes()}, {"files", bytes.parts.size()}, {"pieces", pieces}});
   const size_t tensors = model.tensors.size() - (model.tied ? 1 : 0);
   findings.Add("header", fmt::format("{} tensors, shapes and places fit", tensors), {{"tensors", tensors}});
-  THIMBLE_ASSIGN(const uint32_t tokens, CheckTokenizer(loaded->reader(), model, name));
-  findings.Add(
-      "tokenizer",
-      tokens == 0 ? "none: prompts are given as ids" : fmt::format("{} tokens, all of them text", Grouped(tokens)),
-      {{"tokens", tokens}});
+  loaded->NoteTexts();
+  THIMBLE_ASSIGN(const CheckedTokenizer tokenizer, CheckTokenizer(loaded->reader(), model, name));
+  findings.Add("tokenizer",
+               !tokenizer.no_texts.empty() ? "not used: prompts are given as ids"
+               : tokenizer.tokens == 0     ? "none: prompts are given as ids"
+                                           : fmt::format("{} tokens, all of them text", Grouped(tokenizer.tokens)),
+               {{"tokens", tokenizer.tokens}});
+  std::optional<IndexChecks> index;
+  if (loaded->index() == nullptr) {
+    findings.Add("index",
+                 "none: weights that were changed and still are numbers are not found; 'thimble prepare' makes "
+                 "an index that finds them",
+                 nullptr);
+  } else {
+    THIMBLE_ASSIGN(index, CheckIndex(*loaded->index_reader(), *loaded->index(), model, opened.index_name));
+    const uint64_t index_bytes = loaded->index_reader()->file_size_bytes();
+    findings.Add("index",
+                 fmt::format("{}, {} bytes, all checksums fit", Quote(opened.index_name), Grouped(index_bytes)),
+                 {{"name", opened.index_name}, {"bytes", index_bytes}});
+  }
 
   OpenedModel source;
   Ledger source_ledger;
   std::optional<storage::FileReader> source_reader;
   std::optional<ModelBytes> reference;
   if (!options.against.empty()) {
-    THIMBLE_ASSIGN(source, OpenModelFile(options.against, ""));
+    THIMBLE_ASSIGN(source, OpenModelFile(options.against, "", IndexUse::kIgnore));
     source_reader.emplace(*source.device, source.file, source_ledger);
     reference.emplace(*source_reader, source, options.against);
   }
-  THIMBLE_ASSIGN(const CheckedBytes checked, CheckBytes(bytes, model, reference ? &*reference : nullptr));
+  THIMBLE_ASSIGN(const CheckedBytes checked,
+                 CheckBytes(bytes, model, reference ? &*reference : nullptr, index ? &*index : nullptr));
   const ZoneCounts total = loaded->ledger().total();
-  findings.Add("weights", fmt::format("{} numbers, all finite", Grouped(checked.weights)),
-               {{"count", checked.weights}});
+  std::string weights = fmt::format("{} numbers, all finite", Grouped(checked.weights));
+  if (index) weights += fmt::format("; {} checksums of rows and blocks fit", Grouped(checked.checksums));
+  findings.Add("weights", weights, {{"count", checked.weights}, {"checksums", checked.checksums}});
   findings.Add("reads",
                fmt::format("{} in {}, {} had to be tried again", Megabytes(total.card_bytes), Grouped(total.reads),
                            Grouped(loaded->ledger().retries)),
@@ -124,7 +141,10 @@ void AddVerifyCommand(CLI::App& app, int& exit_code) {
   verify->footer(
       "The sum is SHA-256 of the model file: 'sha256sum model.gguf' prints the same. That of a tensor folder is of "
       "its\n"
-      "files in the order of the format: model_config.json, tokenizer.bin, embed_tokens.bin, ...\n\n"
+      "files in the order of the format: model_config.json, tokenizer.bin, embed_tokens.bin, ...\n"
+      "Only an index ('thimble prepare') detects damage that leaves every weight a number: all its checksums are held "
+      "to\n"
+      "the model and to itself.\n\n"
       "Examples:\n"
       "  thimble verify card.img\n"
       "  thimble verify /dev/sdX --against tiny-llm.gguf");

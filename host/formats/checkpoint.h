@@ -40,10 +40,14 @@ struct Checkpoint {
   bool tied = false;  // the LM head is the token embedding; kLmHead is never asked for
   Vocabulary vocabulary;
   std::unique_ptr<WeightSource> weights;
+  std::string no_texts;                      // why its tokenizer cannot be used; empty: it can, or there is none
   std::vector<std::string> notes;            // what the user should know, one sentence each
   std::vector<std::string> tokenizer_files;  // a tokenizer.model and a tokenizer.json that came with it, to be copied
   std::vector<std::string> inputs;           // paths of the files it is read from, which no output may replace
 };
+
+// What a user is told of a tokenizer that cannot be used; `why` is a sentence.
+inline std::string IdsOnlyNote(const std::string& why) { return why + "; the model runs with token ids only"; }
 
 }  // namespace thimble::host
 

@@ -248,12 +248,29 @@ Status AddTokens(const std::map<TokenId, HfAddedToken>& added, uint32_t vocab_si
   return {};
 }
 
-Expected<std::string> ReadOptional(const std::string& path) {
-  if (!Exists(path)) return "";
-  THIMBLE_ASSIGN(std::string text, ReadWholeFile(path, kMaxJsonBytes));
-  if (text.empty()) return Sentence(fmt::format("{} is empty", path));
-  return text;
-}
+// The files that tell of a tokenizer.
+struct TokenizerFiles {
+  struct File {
+    std::string path;
+    std::string text = {};
+    bool is_there = false;
+  };
+  File tokenizer, config, added_tokens;
+
+  // Only that they cannot be read is a failure.
+  static Expected<TokenizerFiles> Read(const std::string& path, const std::string& folder) {
+    TokenizerFiles files = {.tokenizer = {path},
+                            .config = {folder + "/tokenizer_config.json"},
+                            .added_tokens = {folder + "/added_tokens.json"}};
+    THIMBLE_ASSIGN(files.tokenizer.text, ReadWholeFile(path, kMaxTokenizerBytes));
+    for (File* file : {&files.config, &files.added_tokens}) {
+      file->is_there = Exists(file->path);
+      if (!file->is_there) continue;
+      THIMBLE_ASSIGN(file->text, ReadWholeFile(file->path, kMaxJsonBytes));
+    }
+    return files;
+  }
+};
 
 // What config.json, tokenizer_config.json and tokenizer.model say about bos, eos and unk, in that order of weight for
 // eos and unk (generation stops where the model's configuration says); for bos the tokenizer goes first, because it is
@@ -290,24 +307,17 @@ Status SettleSpecialTokens(const HfConfig& config, const HfTokenizerConfig& toke
   return {};
 }
 
-Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, const HfConfig& config,
+Status MakeVocabulary(const TokenizerFiles& files, const std::string& folder, const HfConfig& config,
                       Checkpoint& checkpoint) {
   Vocabulary& vocabulary = checkpoint.vocabulary;
-  std::string path = tokenizer.empty() ? folder + "/tokenizer.model" : tokenizer;
-  if (tokenizer.empty() && !Exists(path)) path = folder + "/tokenizer.json";
-  if (tokenizer.empty() && !Exists(path)) {
-    checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only", folder));
-    vocabulary.bos = config.bos;
-    vocabulary.eos = config.eos;
-    return {};
-  }
   const uint32_t vocab_size = config.shape.vocab_size;
-  THIMBLE_ASSIGN(vocabulary, ReadTokenizerFile(path, vocab_size, checkpoint.notes));
-
-  THIMBLE_ASSIGN(const std::string tokenizer_config_text, ReadOptional(folder + "/tokenizer_config.json"));
-  THIMBLE_ASSIGN(const std::string added_tokens_text, ReadOptional(folder + "/added_tokens.json"));
+  THIMBLE_ASSIGN(vocabulary,
+                 ParseTokenizerFile(files.tokenizer.text, files.tokenizer.path, vocab_size, checkpoint.notes));
+  for (const TokenizerFiles::File* file : {&files.config, &files.added_tokens}) {
+    if (file->is_there && file->text.empty()) return Sentence(fmt::format("{} is empty", file->path));
+  }
   THIMBLE_ASSIGN(const HfTokenizerConfig flags,
-                 ParseHfTokenizerConfig(tokenizer_config_text, added_tokens_text, folder));
+                 ParseHfTokenizerConfig(files.config.text, files.added_tokens.text, folder));
   THIMBLE_TRY(AddTokens(flags.added_tokens, vocab_size, folder, vocabulary));
   if (vocabulary.tokens.size() < vocab_size) {
     checkpoint.notes.push_back(
@@ -329,6 +339,28 @@ Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, c
   if (flags.add_eos_token.value_or(false)) {
     checkpoint.notes.push_back("tokenizer_config.json asks for add_eos_token; no end is put behind a prompt");
   }
+  return {};
+}
+
+// From the file that the user names, which must be good, or from the folder's own.
+Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, const HfConfig& config,
+                      Checkpoint& checkpoint) {
+  std::string path = tokenizer.empty() ? folder + "/tokenizer.model" : tokenizer;
+  if (tokenizer.empty() && !Exists(path)) path = folder + "/tokenizer.json";
+  if (tokenizer.empty() && !Exists(path)) {
+    checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only", folder));
+  } else {
+    THIMBLE_ASSIGN(const TokenizerFiles files, TokenizerFiles::Read(path, folder));
+    const size_t notes = checkpoint.notes.size();
+    const Status made = MakeVocabulary(files, folder, config, checkpoint);
+    if (made || !tokenizer.empty()) return made;
+    checkpoint.no_texts = made.error();
+    checkpoint.notes.resize(notes);
+    checkpoint.notes.push_back(IdsOnlyNote(made.error()));
+  }
+  checkpoint.vocabulary = {};
+  checkpoint.vocabulary.bos = config.bos;
+  checkpoint.vocabulary.eos = config.eos;
   return {};
 }
 

@@ -61,20 +61,29 @@ class Llama2cWeights : public WeightSource {
   Llama2cHeader header_;
 };
 
-Status ReadVocabulary(const std::string& path, std::string tokenizer, Checkpoint& checkpoint) {
-  if (tokenizer.empty()) {
-    const std::string folder = FolderOf(path);
-    tokenizer = folder + (folder.empty() || folder.ends_with('/') ? "" : "/") + "tokenizer.bin";
-    if (!Exists(tokenizer)) {
-      checkpoint.notes.push_back(fmt::format(
-          "there is no tokenizer.bin beside {}; the model runs with token ids only, or pass --tokenizer", path));
-      checkpoint.vocabulary.bos = kLlama2cBosToken;
-      checkpoint.vocabulary.eos = kLlama2cEosToken;
+// From the file that the user names, which must be good, or from the one beside the checkpoint.
+Status ReadVocabulary(const std::string& path, const std::string& tokenizer, Checkpoint& checkpoint) {
+  const std::string folder = FolderOf(path);
+  const std::string beside = folder + (folder.empty() || folder.ends_with('/') ? "" : "/") + "tokenizer.bin";
+  const std::string& file = tokenizer.empty() ? beside : tokenizer;
+  const size_t notes = checkpoint.notes.size();
+  if (tokenizer.empty() && !Exists(file)) {
+    checkpoint.notes.push_back(fmt::format(
+        "there is no tokenizer.bin beside {}; the model runs with token ids only, or pass --tokenizer", path));
+  } else {
+    THIMBLE_ASSIGN(const std::string bytes, ReadWholeFile(file, kMaxTokenizerBytes));
+    Expected<Vocabulary> read = ParseWholeTokenizerFile(bytes, file, checkpoint.shape.vocab_size, checkpoint.notes);
+    if (read) {
+      checkpoint.vocabulary = std::move(*read);
       return {};
     }
+    if (!tokenizer.empty()) return std::unexpected(read.error());
+    checkpoint.no_texts = read.error();
+    checkpoint.notes.resize(notes);
+    checkpoint.notes.push_back(IdsOnlyNote(read.error()));
   }
-  THIMBLE_ASSIGN(checkpoint.vocabulary,
-                 ReadWholeTokenizerFile(tokenizer, checkpoint.shape.vocab_size, checkpoint.notes));
+  checkpoint.vocabulary.bos = kLlama2cBosToken;
+  checkpoint.vocabulary.eos = kLlama2cEosToken;
   return {};
 }
 

@@ -27,7 +27,7 @@ struct Llama2cHeader {
 Expected<Llama2cHeader> ParseLlama2cHeader(std::span<const std::byte, kLlama2cHeaderBytes> bytes, uint64_t file_bytes,
                                            const std::string& path);
 
-// Opens a checkpoint and its tokenizer: `tokenizer`, in any form that ReadTokenizerFile() reads, or, when that is
+// Opens a checkpoint and its tokenizer: `tokenizer`, in any form that ReadWholeTokenizerFile() reads, or, when that is
 // empty, "tokenizer.bin" beside `path`, or none with a note.
 Expected<Checkpoint> OpenLlama2c(const std::string& path, const std::string& tokenizer);
 

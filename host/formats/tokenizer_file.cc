@@ -35,19 +35,25 @@ std::unexpected<std::string> WrongSize(const std::string& path, const Vocabulary
 
 }  // namespace
 
-Expected<Vocabulary> ReadTokenizerFile(const std::string& path, uint32_t vocab_size, std::vector<std::string>& notes) {
-  THIMBLE_ASSIGN(const std::string bytes, ReadWholeFile(path, kMaxTokenizerBytes));
+Expected<Vocabulary> ParseTokenizerFile(const std::string& bytes, const std::string& path, uint32_t vocab_size,
+                                        std::vector<std::string>& notes) {
   THIMBLE_TRY(RefuseForeign(bytes, path));
   THIMBLE_ASSIGN(Vocabulary vocabulary, Parse(bytes, path, vocab_size, notes));
   if (vocabulary.tokens.size() > vocab_size) return WrongSize(path, vocabulary, vocab_size);
   return vocabulary;
 }
 
-Expected<Vocabulary> ReadWholeTokenizerFile(const std::string& path, uint32_t vocab_size,
-                                            std::vector<std::string>& notes) {
-  THIMBLE_ASSIGN(Vocabulary vocabulary, ReadTokenizerFile(path, vocab_size, notes));
+Expected<Vocabulary> ParseWholeTokenizerFile(const std::string& bytes, const std::string& path, uint32_t vocab_size,
+                                             std::vector<std::string>& notes) {
+  THIMBLE_ASSIGN(Vocabulary vocabulary, ParseTokenizerFile(bytes, path, vocab_size, notes));
   if (vocabulary.tokens.size() != vocab_size) return WrongSize(path, vocabulary, vocab_size);
   return vocabulary;
+}
+
+Expected<Vocabulary> ReadWholeTokenizerFile(const std::string& path, uint32_t vocab_size,
+                                            std::vector<std::string>& notes) {
+  THIMBLE_ASSIGN(const std::string bytes, ReadWholeFile(path, kMaxTokenizerBytes));
+  return ParseWholeTokenizerFile(bytes, path, vocab_size, notes);
 }
 
 }  // namespace thimble::host

@@ -14,12 +14,17 @@ namespace thimble::host {
 // A larger file is no tokenizer.
 inline constexpr uint64_t kMaxTokenizerBytes = 64 << 20;
 
-// Reads SentencePiece's tokenizer.model, Hugging Face's tokenizer.json or, of exactly `vocab_size` tokens, llama2.c's
-// tokenizer.bin: told apart by their contents. Adds to `notes` what the user should know. Fails also when there are
-// more than `vocab_size` tokens.
-Expected<Vocabulary> ReadTokenizerFile(const std::string& path, uint32_t vocab_size, std::vector<std::string>& notes);
+// Takes the bytes of the file at `path`, SentencePiece's tokenizer.model, Hugging Face's tokenizer.json or, of exactly
+// `vocab_size` tokens, llama2.c's tokenizer.bin: told apart by their contents. Adds to `notes` what the user should
+// know. Fails also when there are more than `vocab_size` tokens.
+Expected<Vocabulary> ParseTokenizerFile(const std::string& bytes, const std::string& path, uint32_t vocab_size,
+                                        std::vector<std::string>& notes);
 
 // The same, of exactly `vocab_size` tokens.
+Expected<Vocabulary> ParseWholeTokenizerFile(const std::string& bytes, const std::string& path, uint32_t vocab_size,
+                                             std::vector<std::string>& notes);
+
+// The same, which reads it, too.
 Expected<Vocabulary> ReadWholeTokenizerFile(const std::string& path, uint32_t vocab_size,
                                             std::vector<std::string>& notes);
 

@@ -84,6 +84,12 @@ Expected<FoundModel> ChooseModel(storage::Volume& volume, const std::string& pat
   return Sentence(fmt::format("{} holds several models: {}; choose one of them by its name", path, ListOf(models)));
 }
 
+std::string NameBeside(const std::string& model, std::string_view extension) {
+  std::string stem = model;
+  while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
+  return std::string(formats::StemOf(stem)) + std::string(extension);
+}
+
 // Makes room for the files of a folder.
 void StartFolder(OpenedModel& model) {
   model.folder_files.resize(formats::FolderFileCount(formats::kUsualFolderLayers));
@@ -91,7 +97,7 @@ void StartFolder(OpenedModel& model) {
 }
 
 Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Volume& volume, const std::string& path,
-                                 const std::string& file_on_card) {
+                                 const std::string& file_on_card, IndexUse index_use) {
   THIMBLE_ASSIGN(const FoundModel found, ChooseModel(volume, path, file_on_card));
   OpenedModel model;
   if (found.is_folder) StartFolder(model);
@@ -104,6 +110,8 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Vo
   model.name_on_card = found.entry.name.data();
   model.description = fmt::format("{} on the card {} ({} piece{})", Quote(model.name_on_card), path,
                                   model.extents.size(), model.extents.size() == 1 ? "" : "s");
+  model.device = std::move(device);
+  if (index_use == IndexUse::kIgnore) return model;
   const std::string index_name = IndexName(model.name_on_card);
   std::optional<storage::DirEntry> index;
   const auto listed = volume.ListRoot([&](const storage::DirEntry& entry) {
@@ -117,23 +125,25 @@ Expected<OpenedModel> OpenOnCard(std::unique_ptr<FileDevice> device, storage::Vo
     if (!index_map) return Failed(path, index_map.error());
     model.index_extents.resize(index_map->extents.size());
     model.index_file = {.extents = model.index_extents, .size_bytes = index_map->size_bytes};
+    model.index_name = fmt::format("{} on the card {}", Quote(index->name.data()), path);
   }
-  model.device = std::move(device);
   return model;
 }
 
 // `given` is the index's path, or empty: it is beside the model, if there is one.
-Status FindIndex(const std::string& path, const std::string& given, OpenedModel& model) {
+Status FindIndex(const std::string& path, IndexUse use, const std::string& given, OpenedModel& model) {
+  if (use == IndexUse::kIgnore) return {};
   const std::string index_path = given.empty() ? IndexName(path) : given;
   if (given.empty() && !Exists(index_path)) return {};
   THIMBLE_ASSIGN(model.index_device, FileDevice::Open(index_path));
   model.index_extents = {storage::WholeDevice(*model.index_device)};
   model.index_extents[0].size_bytes = model.index_device->file_size_bytes();
   model.index_file = {.extents = model.index_extents, .size_bytes = model.index_device->file_size_bytes()};
+  model.index_name = index_path;
   return {};
 }
 
-Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::string& index_path) {
+Expected<OpenedModel> OpenTensorFolder(const std::string& path, IndexUse index, const std::string& index_path) {
   if (!IsTensorFolder(path)) {
     return Sentence(fmt::format("{} is no tensor folder: it has no {}", path, formats::kFolderConfigName));
   }
@@ -161,29 +171,26 @@ Expected<OpenedModel> OpenTensorFolder(const std::string& path, const std::strin
   model.extents = {storage::WholeDevice(*model.device)};
   model.file = {.extents = model.extents, .size_bytes = model.folder.size_bytes()};
   model.description = fmt::format("{} (tensor folder, {} files)", path, paths.size());
-  THIMBLE_TRY(FindIndex(path, index_path, model));
+  THIMBLE_TRY(FindIndex(path, index, index_path, model));
   return model;
 }
 
 }  // namespace
 
-std::string IndexName(const std::string& model) {
-  std::string stem = model;
-  while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  return std::string(formats::StemOf(stem)) + std::string(formats::kIndexExtension);
-}
+std::string IndexName(const std::string& model) { return NameBeside(model, formats::kIndexExtension); }
+std::string PlanName(const std::string& model) { return NameBeside(model, formats::kPlanExtension); }
 
 bool IsTensorFolder(const std::string& path) {
   return IsFolder(path) && Exists(fmt::format("{}/{}", path, formats::kFolderConfigName));
 }
 
-Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card,
+Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& file_on_card, IndexUse index,
                                     const std::string& index_path) {
   if (IsFolder(path)) {
     if (!file_on_card.empty()) {
       return Sentence(fmt::format("{} is a folder, not a card, so no file on it can be chosen", path));
     }
-    return OpenTensorFolder(path, index_path);
+    return OpenTensorFolder(path, index, index_path);
   }
   THIMBLE_TRY(RefuseRepository(path));
   THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(path));
@@ -200,7 +207,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     model.extents = {{.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = device->file_size_bytes()}};
     model.file = {.extents = model.extents, .size_bytes = device->file_size_bytes()};
     model.description = path;
-    THIMBLE_TRY(FindIndex(path, index_path, model));
+    THIMBLE_TRY(FindIndex(path, index, index_path, model));
     model.device = std::move(device);
     return model;
   }
@@ -210,7 +217,7 @@ Expected<OpenedModel> OpenModelFile(const std::string& path, const std::string& 
     return Failed(path + " is neither a GGUF file nor a card", volume.error());
   }
   if (!volume) return Failed(path, volume.error());
-  return OpenOnCard(std::move(device), *volume, path, file_on_card);
+  return OpenOnCard(std::move(device), *volume, path, file_on_card, index);
 }
 
 }  // namespace thimble::host

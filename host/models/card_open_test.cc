@@ -48,7 +48,8 @@ class PiecesTest : public testing::Test {
     const std::vector<std::byte> bytes = MakeGguf({.shape = kShape, .alignment = 32});
     file_.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     WriteFile(folder_ / "model.gguf", file_);
-    const auto card = WriteCardImage({.model = folder_ / "model.gguf", .out = image_, .superfloppy = true});
+    const auto card =
+        WriteCardImage({.contents = {.model = folder_ / "model.gguf"}, .out = image_, .superfloppy = true});
     EXPECT_TRUE(card) << card.error();
     whole_ = ReadFile(image_);
   }

@@ -69,7 +69,7 @@ Expected<bool> RunsAsItIs(const std::string& path) {
 Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string& tokenizer) {
   THIMBLE_ASSIGN(const bool runs_as_it_is, RunsAsItIs(source));
   if (runs_as_it_is) {
-    THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source, ""));
+    THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source, "", IndexUse::kIgnore));
     return OpenModelFileSource(std::move(opened), source, tokenizer);
   }
   if (IsFolder(source)) return OpenHfFolder(source, tokenizer);
@@ -80,7 +80,6 @@ Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string
 Expected<Converted> Convert(const ConvertOptions& options) {
   THIMBLE_ASSIGN(Checkpoint checkpoint, OpenCheckpoint(options.source, options.tokenizer));
   std::vector<std::string> inputs = checkpoint.inputs;
-  inputs.insert(inputs.end(), options.read_too.begin(), options.read_too.end());
   if (!options.tokenizer.empty()) inputs.push_back(options.tokenizer);
   if (options.to_folder) {
     checkpoint.tokenizer_files = TokenizerFiles(options);

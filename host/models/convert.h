@@ -27,8 +27,7 @@ struct ConvertOptions {
   TypeRecipe types = {};
   // What makes types of `types`; another may measure first.
   std::function<Expected<std::vector<ChosenType>>(const Checkpoint&, const TypeRecipe&)> choose = ChooseTypes;
-  std::vector<std::string> read_too = {};  // files that choose() reads; `out` is none of them
-  bool to_folder = false;                  // a tensor folder, in float32 whatever `types` says, instead of a GGUF file
+  bool to_folder = false;  // a tensor folder, in float32 whatever `types` says, instead of a GGUF file
 };
 
 // Writes the source as `out`, which appears whole or not at all.

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "engine/session.h"
+#include "host/formats/checkpoint.h"
+#include "host/support/messages.h"
 
 namespace thimble::host {
 namespace {
@@ -43,13 +45,37 @@ ModelSize SizeOf(const formats::ModelFile& model) {
 }
 
 Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
-  if (!model().tokenizer.present) return Sentence(fmt::format("{} has no tokenizer", name_));
-  auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
-  if (!tokenizer) return Failure(tokenizer.error());
-  return std::move(*tokenizer);
+  if (model().tokenizer.present) {
+    auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
+    if (!tokenizer) return Failure(tokenizer.error());
+    return std::move(*tokenizer);
+  }
+  const std::string why = no_texts();
+  return Sentence(why.empty() ? fmt::format("{} has no tokenizer", name_) : why);
+}
+
+std::string LoadedModel::no_texts() {
+  if (!source_.no_texts().empty()) return source_.no_texts();
+  Ledger ledger;
+  storage::FileReader reader(*opened_.device, opened_.file, ledger);
+  const std::optional<Error> fault = TokenizerFault(reader, model());
+  return fault && IsOfContents(fault->code) ? Failure(*fault).error() : "";
+}
+
+void LoadedModel::NoteTexts() {
+  if (is_converted()) return;
+  if (const std::string why = no_texts(); !why.empty()) ReportNote(IdsOnlyNote(why));
+}
+
+Expected<Arenas> LoadedModel::ArenasFor(const plan::Plan& plan) {
+  opening_->EndSession();
+  std::array<uint64_t, kNumRegions> bytes;
+  for (size_t i = 0; i < kNumRegions; ++i) bytes[i] = plan.region_bytes(static_cast<Region>(i));
+  return memory_.Reserve(bytes);
 }
 
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
+  THIMBLE_TRY(ArenasFor(plan));
   const auto session = opening_->Start(plan);
   if (!session) return Failure(session.error());
   return *session;
@@ -61,8 +87,8 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& req
   THIMBLE_ASSIGN(FoundBoard board, FindBoard(request.board_or_default()));
   for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += request.more_bytes[i];
   THIMBLE_ASSIGN(ModelSource source, SourceOf(request));
-  THIMBLE_ASSIGN(OpenedModel opened,
-                 OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card, request.index_path));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card,
+                                                   request.index, request.index_path));
   if (!request.name.empty()) opened.description = request.name;
   if (source.is_converted()) opened.description = request.model + ", converted";
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
@@ -72,12 +98,14 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& req
   Opening& opening = loaded->opening_.emplace(loaded->memory_.arenas(), math::BestKernels(), loaded->ledger_, cancel);
   const auto model = opening.OpenFile(*loaded->device_, loaded->opened_.file, &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
-  if (request.index == IndexUse::kIgnore || !loaded->opened_.has_index()) return loaded;
+  if (!loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
   if (o.index_device) {
     loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
   }
   const auto index = opening.OpenIndex(loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file);
+  // Either the model and the index do not belong together, or the index itself is no good.
+  if (!index && IsOfContents(index.error().code)) return Failed(o.index_name, index.error());
   if (!index) return loaded->Failure(index.error());
   return loaded;
 }

@@ -63,12 +63,21 @@ class LoadedModel {
   storage::FileReader& reader() { return opening_->reader(); }
   bool is_converted() const { return source_.is_converted(); }
   const formats::Index* index() const { return opening_->index(); }
+  storage::FileReader* index_reader() { return opening_->index_reader(); }  // of index()
 
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan) { return opening_->PartsFor(plan); }
 
-  // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none.
+  // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none, or no_texts().
   Expected<LoadedTokenizer> LoadTokenizer();
+
+  // Why there are no texts, though the model, or what it was converted from, has a tokenizer; empty: there are, or it
+  // has none. Reads the tokenizer, past the ledger.
+  std::string no_texts();
+  // Says so on stderr, unless the conversion has: for whoever needs no texts.
+  void NoteTexts();
+  // memory()'s arenas, with room for a session of this plan; the one before is gone.
+  Expected<Arenas> ArenasFor(const plan::Plan& plan);
 
   // A fresh session in memory(); the one before is gone.
   Expected<Session*> OpenSession(const plan::Plan& plan);

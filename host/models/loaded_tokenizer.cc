@@ -22,4 +22,10 @@ Result<std::vector<TokenId>> LoadedTokenizer::Encode(std::string_view text, bool
   return ids;
 }
 
+std::optional<Error> TokenizerFault(storage::FileReader& reader, const formats::ModelFile& model) {
+  if (model.tokenizer_fault) return model.tokenizer_fault;
+  const auto loaded = LoadedTokenizer::Load(reader, model.tokenizer);
+  return loaded ? std::nullopt : std::optional(loaded.error());
+}
+
 }  // namespace thimble::host

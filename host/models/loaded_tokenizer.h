@@ -2,6 +2,7 @@
 #ifndef THIMBLE_HOST_MODELS_LOADED_TOKENIZER_H_
 #define THIMBLE_HOST_MODELS_LOADED_TOKENIZER_H_
 
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -30,6 +31,10 @@ class LoadedTokenizer {
   AlignedBuffer table_;
   text::Tokenizer tokenizer_;
 };
+
+// Why a session would have no texts, though the model has a tokenizer: ModelFile::tokenizer_fault, or what Load()
+// finds.
+std::optional<Error> TokenizerFault(storage::FileReader& reader, const formats::ModelFile& model);
 
 }  // namespace thimble::host
 

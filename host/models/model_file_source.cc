@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/session.h"
+#include "engine/opening.h"
 #include "host/boards/board_memory.h"
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/tokenizer_file.h"
@@ -27,41 +27,45 @@ class ModelFileWeights : public WeightSource {
   static Expected<std::unique_ptr<ModelFileWeights>> Open(OpenedModel opened, const std::string& path) {
     THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(*FindMemory("host")));
     std::unique_ptr<ModelFileWeights> weights(new ModelFileWeights(std::move(opened), std::move(memory), path));
-    const auto model = OpenModel(weights->reader_, weights->memory_.arenas(), &weights->opened_.folder);
+    const OpenedModel& o = weights->opened_;
+    const auto model = weights->opening_.OpenFile(*o.device, o.file, &o.folder);
     if (!model) return weights->Failure(model.error());
-    weights->model_ = *model;
+    weights->buffer_.resize(static_cast<size_t>(weights->reader().BufferBytes(kElementsARead * sizeof(float))));
     return weights;
   }
 
-  const formats::ModelFile& model() const { return model_; }
+  const formats::ModelFile& model() const { return opening_.model(); }
 
-  DType StoredType(TensorId id) const override { return model_.tensor(id).type; }
+  DType StoredType(TensorId id) const override { return model().tensor(id).type; }
 
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
-    const TensorRef& tensor = model_.tensor(id);
+    const TensorRef& tensor = model().tensor(id);
     const bool rotated = id.kind == TensorKind::kAttnQ || id.kind == TensorKind::kAttnK;
     if (!rotated || tensor.order == RowOrder::kInterleaved) return ReadElements(tensor, first_row, out);
     for (uint32_t row = first_row; !out.empty(); ++row, out = out.subspan(tensor.cols)) {
-      THIMBLE_TRY(ReadElements(tensor, HalfSplitRow(row, model_.shape.head_dim), out.first(tensor.cols)));
+      THIMBLE_TRY(ReadElements(tensor, HalfSplitRow(row, model().shape.head_dim), out.first(tensor.cols)));
     }
     return {};
   }
 
   // Of GGUF files, whose rows of q and k are interleaved.
   Status ReadStoredRows(TensorId id, uint32_t first_row, std::span<std::byte> out) override {
-    const TensorRef& tensor = model_.tensor(id);
+    const TensorRef& tensor = model().tensor(id);
     std::vector<float> values(static_cast<size_t>(out.size() / tensor.row_bytes()) * tensor.cols);
     THIMBLE_TRY(ReadElements(tensor, first_row, values, out));
     return {};
   }
 
-  Expected<Vocabulary> ReadVocabulary() {
-    const formats::TokenizerRef& ref = model_.tokenizer;
+  // `no_texts`: why there are special ids only though the model has a tokenizer.
+  Expected<Vocabulary> ReadVocabulary(std::string& no_texts) {
+    const formats::TokenizerRef& ref = model().tokenizer;
+    // All that a session checks of it.
+    const std::optional<Error> fault = TokenizerFault(reader(), model());
+    if (fault && !IsOfContents(fault->code)) return Failure(*fault);
+    if (fault) no_texts = Failure(*fault).error();
     Vocabulary vocabulary;
-    if (ref.present) {
-      // All that a session checks of it.
-      if (const auto loaded = LoadedTokenizer::Load(reader_, ref); !loaded) return Failure(loaded.error());
-      storage::ByteReader bytes(reader_, buffer_);
+    if (ref.present && !fault) {
+      storage::ByteReader bytes(reader(), buffer_);
       if (ref.layout == formats::TokenizerLayout::kGguf) {
         const Result<void> read = ReadArrays(bytes, vocabulary);
         if (!read) return Failure(read.error());
@@ -86,8 +90,9 @@ class ModelFileWeights : public WeightSource {
       : opened_(std::move(opened)),
         memory_(std::move(memory)),
         path_(std::move(path)),
-        reader_(*opened_.device, opened_.file, ledger_),
-        buffer_(static_cast<size_t>(reader_.BufferBytes(kElementsARead * sizeof(float)))) {}
+        opening_(memory_.arenas(), math::BestKernels(), ledger_) {}
+
+  storage::FileReader& reader() { return opening_.reader(); }
 
   std::unexpected<std::string> Failure(const Error& error) const {
     return Sentence(fmt::format("{}: {}", path_, SentenceOf(error)));
@@ -99,10 +104,10 @@ class ModelFileWeights : public WeightSource {
     const uint64_t first = uint64_t{first_row} * tensor.cols;
     for (size_t done = 0; done < out.size(); done += kElementsARead) {
       const auto part = out.subspan(done, std::min<size_t>(kElementsARead, out.size() - done));
-      const Result<void> started = reader_.Start(tensor.offset + StoredBytes(tensor.type, first + done),
-                                                 StoredBytes(tensor.type, part.size()), buffer_);
+      const Result<void> started = reader().Start(tensor.offset + StoredBytes(tensor.type, first + done),
+                                                  StoredBytes(tensor.type, part.size()), buffer_);
       if (!started) return Failure(started.error());
-      const auto bytes = reader_.Wait();
+      const auto bytes = reader().Wait();
       if (!bytes) return Failure(bytes.error());
       ExpandElements(*bytes, tensor.type, part);
       if (stored.empty()) continue;
@@ -114,7 +119,7 @@ class ModelFileWeights : public WeightSource {
   }
 
   Result<void> ReadArrays(storage::ByteReader& bytes, Vocabulary& vocabulary) const {
-    const formats::TokenizerRef& ref = model_.tokenizer;
+    const formats::TokenizerRef& ref = model().tokenizer;
     vocabulary.tokens.resize(ref.num_tokens);
     vocabulary.scores.resize(ref.num_tokens);
     THIMBLE_TRY(bytes.Seek(ref.tokens_offset));
@@ -136,7 +141,7 @@ class ModelFileWeights : public WeightSource {
   Expected<Vocabulary> ReadRecords(storage::ByteReader& bytes) const {
     constexpr size_t kHeaderBytes = 4;
     constexpr size_t kRecordBytes = 8;
-    const formats::TokenizerRef& ref = model_.tokenizer;
+    const formats::TokenizerRef& ref = model().tokenizer;
     std::string file(static_cast<size_t>(kHeaderBytes + ref.num_tokens * kRecordBytes + ref.tokens_bytes), '\0');
     Result<void> read = bytes.Seek(ref.tokens_offset);
     if (read) read = bytes.Read(std::as_writable_bytes(std::span(file).subspan(kHeaderBytes)));
@@ -148,9 +153,8 @@ class ModelFileWeights : public WeightSource {
   BoardMemory memory_;
   std::string path_;
   Ledger ledger_;
-  storage::FileReader reader_;
+  Opening opening_;
   std::vector<std::byte> buffer_;
-  formats::ModelFile model_;
 };
 
 }  // namespace
@@ -167,12 +171,14 @@ Expected<Checkpoint> OpenModelFileSource(OpenedModel opened, const std::string& 
     for (const std::string& name : names) checkpoint.inputs.push_back(path + "/" + name);
   }
   if (tokenizer.empty()) {
-    THIMBLE_ASSIGN(checkpoint.vocabulary, weights->ReadVocabulary());
+    THIMBLE_ASSIGN(checkpoint.vocabulary, weights->ReadVocabulary(checkpoint.no_texts));
   } else {
     THIMBLE_ASSIGN(checkpoint.vocabulary,
                    ReadWholeTokenizerFile(tokenizer, checkpoint.shape.vocab_size, checkpoint.notes));
   }
-  if (checkpoint.vocabulary.tokens.empty()) {
+  if (!checkpoint.no_texts.empty()) {
+    checkpoint.notes.push_back(IdsOnlyNote(checkpoint.no_texts));
+  } else if (checkpoint.vocabulary.tokens.empty()) {
     checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only", path));
   }
   checkpoint.weights = std::move(weights);

@@ -7,14 +7,12 @@
 #include <string>
 
 #include "engine/base/arena.h"
+#include "host/models/card_open.h"
 #include "host/models/source.h"
 
 namespace thimble::host {
 
 inline constexpr char kDefaultBoard[] = "esp32-cam";
-
-// Whether the index beside a model is used where there is one.
-enum class IndexUse : uint8_t { kIfThere, kIgnore };
 
 struct ModelRequest {
   std::string model = {};         // a GGUF file, a tensor folder, a card's image, or anything `convert` reads

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "host/boards/board_memory.h"
 #include "host/boards/board_profile.h"
@@ -10,6 +9,15 @@
 #include "host/support/paths.h"
 
 namespace thimble::host {
+
+Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view text) {
+  if (text.size() > plan::kMaxPlanFileBytes) {
+    return Sentence(fmt::format("{} is longer than the {} bytes of a plan file", path, plan::kMaxPlanFileBytes));
+  }
+  const auto file = plan::ParsePlanFile(text);
+  if (!file) return Failed(path, file.error());
+  return *file;
+}
 
 Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   PlanStart start = {.original = request.original, .n_ctx = request.n_ctx, .head = request.head};
@@ -21,8 +29,8 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   }
   const std::string name = NameOfGiven(request.file);
   THIMBLE_ASSIGN(start.text, ReadGiven(request.file, plan::kMaxPlanFileBytes));
-  const auto file = plan::ParsePlanFile(start.text);
-  if (!file) return Failed(name, file.error());
+  const auto file = ParsePlanText(name, start.text);
+  if (!file) return std::unexpected(file.error());
   if (model.board.empty()) {
     if (!FindMemory(file->board)) {
       return Sentence(fmt::format("{} is a plan for {}, which is no built-in board: name its board file with --board",

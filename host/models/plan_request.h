@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "engine/head/sampler.h"
 #include "engine/plan/plan.h"
+#include "engine/plan/plan_file.h"
 #include "host/models/loaded_model.h"
 #include "host/models/model_request.h"
 #include "host/support/errors.h"
@@ -29,6 +31,9 @@ struct PlanStart {
   std::optional<uint32_t> n_ctx = {};
   std::optional<plan::HeadMode> head = {};
 };
+
+// The plan file with this text, of which the result is a part. `path` stands in the sentence of a failure.
+Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view text);
 
 // Reads the plan file, if there is one, and makes `model` what the plan is for. Its board, when that is empty, becomes
 // the plan's; otherwise the board that it names, which may be a board file, must have the name that the plan has. Of

@@ -91,8 +91,9 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
   return weights;
 }
 
-// Empty if the model has no tokenizer.
+// Empty if the model has no tokenizer, or one that cannot be used.
 Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
+  if (!loaded.no_texts().empty()) return std::vector<std::byte>();
   const Progress progress("tokenizer", text::Tokenizer::TableBytes(loaded.model().tokenizer));
   const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
   if (!tokenizer) return loaded.Failure(tokenizer.error());
@@ -241,6 +242,7 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
                                                        : "prepare it before it goes on a "
                                                          "card"));
   }
+  loaded->NoteTexts();
   const formats::ModelFile& model = loaded->model();
   const uint32_t hidden_size = model.shape.hidden_size;
   THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded, options.model));

@@ -6,11 +6,14 @@
 
 namespace thimble::host {
 
-Expected<Prompt> ReadPrompt(const RunRequest& request, Session& session) {
+Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session) {
   if (const auto* ids = std::get_if<std::vector<TokenId>>(&request.prompt)) return Prompt{.text = "", .ids = *ids};
   Prompt prompt = {.text = std::get<std::string>(request.prompt), .ids = {}};
   const auto ids = session.Tokenize(prompt.text);
   if (!ids) {
+    if (const std::string why = loaded.no_texts(); !why.empty()) {
+      return Sentence(fmt::format("{}; give the prompt as ids with --ids 1,2,3", why));
+    }
     return Sentence(
         fmt::format("{}{}", SentenceOf(ids.error()), session.tokenizer().size() != 0 ? "" : " with --ids 1,2,3"));
   }
@@ -32,8 +35,9 @@ RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest
                       .card = loaded.ledger().total(),
                       .retries = loaded.ledger().retries};
   for (size_t i = 0; i < kNumRegions; ++i) {
-    const Arena& arena = loaded.memory().arena(static_cast<Region>(i));
-    result.memory[i] = {.peak_bytes = arena.peak_bytes(), .capacity_bytes = arena.capacity_bytes()};
+    const auto region = static_cast<Region>(i);
+    result.memory[i] = {.peak_bytes = loaded.memory().arena(region).peak_bytes(),
+                        .capacity_bytes = loaded.board().capacity(region)};
   }
   if (!plan.screened) return result;
   result.screen.emplace();

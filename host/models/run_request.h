@@ -32,8 +32,8 @@ struct Prompt {
   std::vector<TokenId> ids;
 };
 
-// By the session's tokenizer, if it was given as a text.
-Expected<Prompt> ReadPrompt(const RunRequest& request, Session& session);
+// By the tokenizer of a session of `loaded`, if it was given as a text.
+Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session);
 
 // What a run was, gave and took, but for its time.
 struct RunResult {

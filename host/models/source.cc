@@ -21,7 +21,7 @@ Expected<ModelSource> Written(const Checkpoint& checkpoint, WrittenType written)
 Expected<ModelSource> WriteTemporary(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
   THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
   THIMBLE_TRY(WriteGguf(checkpoint, types, "convert", file.sink()));
-  return ModelSource(std::move(file));
+  return ModelSource(std::move(file), checkpoint.no_texts);
 }
 
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file,
@@ -41,7 +41,7 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
 }
 
 Expected<ModelSource> RewriteModel(const std::string& path, const std::string& file_on_card, WrittenType written) {
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(path, file_on_card));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(path, file_on_card, IndexUse::kIgnore));
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenModelFileSource(std::move(opened), path, ""));
   return Written(checkpoint, written);
 }

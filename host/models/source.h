@@ -16,7 +16,8 @@ namespace thimble::host {
 class ModelSource {
  public:
   explicit ModelSource(std::string path) : path_(std::move(path)) {}
-  explicit ModelSource(TemporaryFile converted) : path_(converted.path()), converted_(std::move(converted)) {}
+  ModelSource(TemporaryFile converted, std::string no_texts)
+      : path_(converted.path()), converted_(std::move(converted)), no_texts_(std::move(no_texts)) {}
 
   // What to open: valid while this object lives.
   const std::string& path() const { return path_; }
@@ -24,9 +25,13 @@ class ModelSource {
   // Whether path() is a conversion that nobody else sees, gone with this object.
   bool is_converted() const { return converted_.has_value(); }
 
+  // Checkpoint::no_texts of what was converted.
+  const std::string& no_texts() const { return no_texts_; }
+
  private:
   std::string path_;
   std::optional<TemporaryFile> converted_;
+  std::string no_texts_;
 };
 
 // A Hugging Face folder, a llama2.c checkpoint, or a tensor folder without tokenizer.bin to which a tokenizer is given,

@@ -14,8 +14,10 @@
 #include "engine/base/ledger.h"
 #include "engine/formats/card_models.h"
 #include "engine/formats/model_folder.h"
+#include "engine/math/kernels.h"
 #include "engine/storage/volume.h"
 #include "engine/text/tokenizer.h"
+#include "engine/text/tokenizer_image.h"
 #include "engine/text/utf8.h"
 #include "host/formats/tensor_name.h"
 #include "host/models/loaded_model.h"
@@ -73,13 +75,73 @@ std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType typ
   return std::nullopt;
 }
 
+uint32_t Checksum(std::span<const std::byte> bytes) {
+  return math::BestKernels().crc32c(0, bytes.data(), bytes.size());
+}
+
+// A tensor's blocks or rows, each of which has a checksum.
+class UnitCheck {
+ public:
+  UnitCheck(const TensorRef& tensor, uint64_t unit_bytes, std::span<const uint32_t> checksums)
+      : tensor_(&tensor), unit_bytes_(unit_bytes), checksums_(checksums) {}
+
+  const TensorRef& tensor() const { return *tensor_; }
+  uint64_t checked() const { return checked_; }  // units that fit
+
+  // Bytes of the tensor.
+  struct Range {
+    uint64_t begin = 0;
+    uint64_t size_bytes = 0;
+  };
+
+  // Takes the tensor's next bytes; returns the first unit that does not fit.
+  std::optional<Range> Add(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const Range unit = {.begin = checked_ * unit_bytes_,
+                          .size_bytes = std::min(unit_bytes_, tensor_->size_bytes() - checked_ * unit_bytes_)};
+      const auto part = bytes.first(std::min(bytes.size(), static_cast<size_t>(unit.size_bytes) - begun_.size()));
+      begun_.insert(begun_.end(), part.begin(), part.end());
+      bytes = bytes.subspan(part.size());
+      if (begun_.size() != unit.size_bytes) return std::nullopt;
+      if (Checksum(begun_) != checksums_[static_cast<size_t>(checked_)]) return unit;
+      begun_.clear();
+      ++checked_;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  const TensorRef* tensor_;
+  uint64_t unit_bytes_;
+  std::span<const uint32_t> checksums_;
+  uint64_t checked_ = 0;
+  std::vector<std::byte> begun_;  // of the unit after those
+};
+
+// All of them. Rows come before blocks: they tell more of the place.
+std::vector<UnitCheck> UnitChecksOf(const formats::ModelFile& model, const IndexChecks& index) {
+  std::vector<UnitCheck> checks;
+  const TensorRef& embedding = model.tensor({TensorKind::kTokenEmbd, 0});
+  const TensorRef& head = model.tied ? embedding : model.tensor({TensorKind::kLmHead, 0});
+  checks.emplace_back(embedding, embedding.row_bytes(), index.embedding_rows);
+  if (!index.head_rows.empty()) checks.emplace_back(head, head.row_bytes(), index.head_rows);
+  const formats::WeightChecks blocks(model, index.blocks, math::BestKernels().crc32c);
+  for (const TensorRef* tensor : StoredTensors(model)) {
+    checks.emplace_back(*tensor, formats::kCheckBlockBytes, blocks.BlocksOf(tensor->id));
+  }
+  return checks;
+}
+
 class ByteCheck {
  public:
-  ByteCheck(const ModelBytes& bytes, const formats::ModelFile& model, const ModelBytes* reference)
-      : bytes_(&bytes), reference_(reference), piece_(bytes.reader->BufferBytes(kPieceBytes)) {
-    for (const TensorRef& tensor : model.tensors) {
-      if (!(model.tied && tensor.id.kind == TensorKind::kLmHead)) tensors_.push_back(&tensor);
-    }
+  ByteCheck(const ModelBytes& bytes, const formats::ModelFile& model, const ModelBytes* reference,
+            const IndexChecks* index)
+      : bytes_(&bytes),
+        reference_(reference),
+        index_(index),
+        piece_(bytes.reader->BufferBytes(kPieceBytes)),
+        tensors_(StoredTensors(model)) {
+    if (index != nullptr) units_ = UnitChecksOf(model, *index);
     if (reference != nullptr) other_.emplace(reference->reader->BufferBytes(kPieceBytes));
   }
 
@@ -97,10 +159,13 @@ class ByteCheck {
         for (const TensorRef* tensor : tensors_) {
           THIMBLE_TRY(CheckFinite(*tensor, part_->offset_bytes + offset, *bytes));
         }
+        for (UnitCheck& unit : units_) THIMBLE_TRY(CheckUnits(unit, part_->offset_bytes + offset, *bytes));
         progress.Advance(size);
       }
     }
-    return CheckedBytes{.weights = weights_, .sha256 = sha_.Finish()};
+    CheckedBytes checked = {.weights = weights_, .checksums = 0, .sha256 = sha_.Finish()};
+    for (const UnitCheck& unit : units_) checked.checksums += unit.checked();
+    return checked;
   }
 
  private:
@@ -117,12 +182,30 @@ class ByteCheck {
     return byte + ", outside all tensors";
   }
 
-  // `at`: where the bytes stand, as the tensor's offset.
-  Status CheckFinite(const TensorRef& tensor, uint64_t at, std::span<const std::byte> bytes) {
+  // What of the bytes, which stand at `at`, is the tensor's.
+  static std::span<const std::byte> PartOf(const TensorRef& tensor, uint64_t at, std::span<const std::byte> bytes) {
     const uint64_t begin = std::max(at, tensor.offset);
     const uint64_t end = std::min(at + bytes.size(), tensor.offset + tensor.size_bytes());
     if (begin >= end) return {};
-    const auto part = bytes.subspan(static_cast<size_t>(begin - at), static_cast<size_t>(end - begin));
+    return bytes.subspan(static_cast<size_t>(begin - at), static_cast<size_t>(end - begin));
+  }
+
+  Status CheckUnits(UnitCheck& units, uint64_t at, std::span<const std::byte> bytes) const {
+    const TensorRef& tensor = units.tensor();
+    const auto bad = units.Add(PartOf(tensor, at, bytes));
+    if (!bad) return {};
+    return Sentence(fmt::format(
+        "{} is damaged: the {} bytes from {} on have another checksum than in {}; copy or download the "
+        "model again, or, if its weights were changed, make the index again with 'thimble prepare'",
+        bytes_->name, bad->size_bytes, Place(tensor.offset + bad->begin - part_->offset_bytes), index_->name));
+  }
+
+  // `at`: where the bytes stand, as the tensor's offset.
+  Status CheckFinite(const TensorRef& tensor, uint64_t at, std::span<const std::byte> bytes) {
+    const auto part = PartOf(tensor, at, bytes);
+    if (part.empty()) return {};
+    const uint64_t begin = std::max(at, tensor.offset);
+    const uint64_t end = begin + part.size();
     const uint64_t blocks =
         BlocksBefore(tensor.type, end - tensor.offset) - BlocksBefore(tensor.type, begin - tensor.offset);
     weights_ += blocks * BlockElements(tensor.type);
@@ -177,12 +260,161 @@ class ByteCheck {
 
   const ModelBytes* bytes_;
   const ModelBytes* reference_;
+  const IndexChecks* index_;
   AlignedBuffer piece_;
   std::optional<AlignedBuffer> other_;
   std::vector<const TensorRef*> tensors_;
+  std::vector<UnitCheck> units_;
   const ModelBytes::Part* part_ = nullptr;  // being read
   Sha256 sha_;
   uint64_t weights_ = 0;
+};
+
+// An index, read as a whole.
+class IndexCheck {
+ public:
+  IndexCheck(const formats::Index& index, const formats::ModelFile& model, std::vector<std::byte> file,
+             const std::string& name)
+      : index_(&index), model_(&model), file_(std::move(file)), name_(name) {}
+
+  Expected<IndexChecks> Run(storage::FileReader& reader) {
+    THIMBLE_TRY(CheckPadding());
+    for (size_t i = 0; i < formats::kNumSections; ++i) {
+      const auto id = static_cast<formats::Section>(i);
+      if (Checksum(BytesOf(id)) == index_->section(id).crc) continue;
+      THIMBLE_TRY(CheckParts(id));
+      return Damaged(id, "", 0, index_->section(id).bytes);
+    }
+    for (size_t i = 0; i < formats::kNumSections; ++i) THIMBLE_TRY(CheckParts(static_cast<formats::Section>(i)));
+    THIMBLE_TRY(CheckTokenizerImage(reader));
+    return IndexChecks{.name = name_,
+                       .blocks = Numbers(formats::Section::kBlockChecks),
+                       .embedding_rows = Numbers(formats::Section::kRowChecks),
+                       .head_rows = HeadRows()};
+  }
+
+ private:
+  std::span<const std::byte> BytesOf(formats::Section id) const {
+    const formats::SectionRef& section = index_->section(id);
+    return std::span(file_).subspan(static_cast<size_t>(section.offset), static_cast<size_t>(section.bytes));
+  }
+  uint32_t NumberAt(std::span<const std::byte> bytes) const {
+    uint32_t number = 0;
+    std::memcpy(&number, bytes.data(), sizeof(number));
+    return number;
+  }
+  std::vector<uint32_t> Numbers(formats::Section id) const {
+    const auto bytes = BytesOf(id);
+    std::vector<uint32_t> numbers(bytes.size() / sizeof(uint32_t));
+    std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(uint32_t));
+    return numbers;
+  }
+  uint32_t record_bytes(uint32_t stage) const { return index_->screen.stages[stage].record_bytes; }
+  std::vector<uint32_t> HeadRows() const {
+    std::vector<uint32_t> rows;
+    const auto records = BytesOf(formats::Section::kStage1);
+    for (size_t end = record_bytes(1); index_->has_screen() && end <= records.size(); end += record_bytes(1)) {
+      rows.push_back(NumberAt(records.subspan(end - sizeof(formats::RecordTail))));
+    }
+    return rows;
+  }
+
+  static const char* NameOf(formats::Section id) {
+    switch (id) {
+      case formats::Section::kBlockChecks:
+        return "checksums of blocks";
+      case formats::Section::kRowChecks:
+        return "checksums of rows";
+      case formats::Section::kVectors:
+        return "vectors of the screen";
+      case formats::Section::kGroupChecks:
+        return "checksums of the screen's groups";
+      case formats::Section::kStage0:
+        return "first stage of the screen";
+      case formats::Section::kStage1:
+        return "second stage of the screen";
+      case formats::Section::kStage2:
+        return "third stage of the screen";
+      case formats::Section::kTokenizer:
+        return "tokenizer";
+    }
+    return "";
+  }
+  // `begin`: in the section.
+  std::unexpected<std::string> Damaged(formats::Section id, const std::string& what, uint64_t begin,
+                                       uint64_t bytes) const {
+    return DamagedAt(fmt::format("{}{}", NameOf(id), what), index_->section(id).offset + begin, bytes);
+  }
+  std::unexpected<std::string> DamagedAt(const std::string& what, uint64_t begin, uint64_t bytes) const {
+    return Sentence(
+        fmt::format("{} is damaged in its {}, bytes {} to {}: copy it again, or make it again with 'thimble prepare'",
+                    name_, what, begin, begin + std::max<uint64_t>(bytes, 1) - 1));
+  }
+
+  // What is no section is zeros.
+  Status CheckPadding() const {
+    std::vector<formats::SectionRef> sections(index_->sections.begin(), index_->sections.end());
+    std::ranges::sort(sections, {}, &formats::SectionRef::offset);
+    sections.push_back({.offset = file_.size()});
+    uint64_t at = formats::kIndexHeaderBytes;
+    for (const formats::SectionRef& section : sections) {
+      for (; at < section.offset; ++at) {
+        if (file_[static_cast<size_t>(at)] != std::byte{}) return DamagedAt("padding", at, 1);
+      }
+      at = std::max(at, section.offset + section.bytes);
+    }
+    return {};
+  }
+
+  // The parts of a section that have checksums of their own.
+  Status CheckParts(formats::Section id) const {
+    const auto bytes = BytesOf(id);
+    const auto stage = static_cast<uint32_t>(id) - static_cast<uint32_t>(formats::Section::kStage0);
+    if (id == formats::Section::kTokenizer) {
+      for (size_t at = 0; at + text::kImagePageBytes <= bytes.size(); at += text::kImagePageBytes) {
+        const auto page = bytes.subspan(at, text::kImagePageBytes);
+        const auto payload = page.first(text::kImagePayloadBytes);
+        if (Checksum(payload) != NumberAt(page.subspan(payload.size()))) return Damaged(id, "", at, page.size());
+      }
+    } else if (id == formats::Section::kStage0 && index_->has_screen()) {
+      const uint64_t rows = formats::GroupRows(record_bytes(0));
+      const auto groups = Numbers(formats::Section::kGroupChecks);
+      for (size_t g = 0; g < groups.size(); ++g) {
+        const uint64_t begin = g * rows * record_bytes(0);
+        const auto group = bytes.subspan(static_cast<size_t>(begin),
+                                         static_cast<size_t>(std::min(rows * record_bytes(0), bytes.size() - begin)));
+        if (Checksum(group) == groups[g]) continue;
+        return Damaged(id, fmt::format(", rows {} to {}", g * rows, g * rows + group.size() / record_bytes(0) - 1),
+                       begin, group.size());
+      }
+    } else if (id > formats::Section::kStage0 && stage < index_->screen.num_stages) {
+      for (size_t at = 0; at + record_bytes(stage) <= bytes.size(); at += record_bytes(stage)) {
+        const auto record = bytes.subspan(at, record_bytes(stage));
+        const auto checked = record.first(record.size() - sizeof(formats::RecordTail::record_crc));
+        if (Checksum(checked) == NumberAt(record.subspan(checked.size()))) continue;
+        return Damaged(id, fmt::format(", row {}", at / record_bytes(stage)), at, record.size());
+      }
+    }
+    return {};
+  }
+
+  // Everything in it that checksums cannot tell.
+  Status CheckTokenizerImage(storage::FileReader& reader) const {
+    const formats::SectionRef& image = index_->section(formats::Section::kTokenizer);
+    if (image.bytes == 0 || !model_->tokenizer.present) return {};
+    AlignedBuffer table(text::Tokenizer::TableBytes(model_->tokenizer));
+    Arena arena(Region::kPsram, table.bytes());
+    AlignedBuffer buffer(1 << 16);
+    storage::ByteReader bytes(reader, buffer.bytes());
+    const auto loaded = text::Tokenizer::LoadImage(model_->tokenizer, bytes, image, math::BestKernels().crc32c, arena);
+    if (!loaded) return Failed(name_, loaded.error());
+    return {};
+  }
+
+  const formats::Index* index_;
+  const formats::ModelFile* model_;
+  std::vector<std::byte> file_;
+  std::string name_;
 };
 
 // How many layers a model has that has the file of this number.
@@ -230,14 +462,28 @@ uint64_t ModelBytes::size_bytes() const {
   return sum;
 }
 
-Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const formats::ModelFile& model,
-                                  const ModelBytes* reference) {
-  return ByteCheck(bytes, model, reference).Run();
+Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const formats::ModelFile& model, const ModelBytes* reference,
+                                  const IndexChecks* index) {
+  return ByteCheck(bytes, model, reference, index).Run();
 }
 
-Expected<uint32_t> CheckTokenizer(storage::FileReader& reader, const formats::ModelFile& model,
-                                  const std::string& name) {
-  if (!model.tokenizer.present) return 0u;
+Expected<IndexChecks> CheckIndex(storage::FileReader& index_reader, const formats::Index& index,
+                                 const formats::ModelFile& model, const std::string& name) {
+  std::vector<std::byte> file(static_cast<size_t>(index_reader.file_size_bytes()));
+  AlignedBuffer buffer(index_reader.BufferBytes(kPieceBytes));
+  if (const auto read = storage::ReadBytes(index_reader, 0, file, buffer.bytes()); !read) {
+    return Failed(name, read.error());
+  }
+  return IndexCheck(index, model, std::move(file), name).Run(index_reader);
+}
+
+Expected<CheckedTokenizer> CheckTokenizer(storage::FileReader& reader, const formats::ModelFile& model,
+                                          const std::string& name) {
+  if (const auto fault = TokenizerFault(reader, model)) {
+    if (fault->code != Code::kUnsupported) return Failed(name, *fault);
+    return CheckedTokenizer{.tokens = 0, .no_texts = SentenceOf(*fault)};
+  }
+  if (!model.tokenizer.present) return CheckedTokenizer();
   const auto loaded = LoadedTokenizer::Load(reader, model.tokenizer);
   if (!loaded) return Failed(name, loaded.error());
   const text::Tokenizer& tokenizer = loaded->get();
@@ -248,7 +494,7 @@ Expected<uint32_t> CheckTokenizer(storage::FileReader& reader, const formats::Mo
     return Sentence(
         fmt::format("{}: the text of token {} is not UTF-8; convert the model again from its source", name, id));
   }
-  return tokenizer.size();
+  return CheckedTokenizer{.tokens = tokenizer.size(), .no_texts = {}};
 }
 
 Expected<CheckedVolume> CheckVolume(storage::BlockDevice& device, const std::string& name) {

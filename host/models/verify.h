@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/storage/block_device.h"
 #include "engine/storage/file_reader.h"
@@ -31,24 +32,46 @@ struct ModelBytes {
   std::vector<Part> parts;
 };
 
+// The checksums of its model that an index keeps.
+struct IndexChecks {
+  std::string name;              // of the index, for sentences
+  std::vector<uint32_t> blocks;  // of all stored tensors, as formats::Section::kBlockChecks
+  std::vector<uint32_t> embedding_rows;
+  std::vector<uint32_t> head_rows;  // none: it has no screen
+};
+
+// Reads every byte of an index that OpenModelIndex() passed, and holds it to all checksums that a run holds it to:
+// those of sections, of groups of records, of records and of the tokenizer's pages. What lies between sections must be
+// zeros. Fails with one sentence that names `name`, the section, the bytes and what to do.
+Expected<IndexChecks> CheckIndex(storage::FileReader& index_reader, const formats::Index& index,
+                                 const formats::ModelFile& model, const std::string& name);
+
 // What CheckBytes() found out.
 struct CheckedBytes {
-  uint64_t weights = 0;  // numbers found finite, each counted once
-  std::string sha256;    // of the parts, one after the other, in hexadecimal digits
+  uint64_t weights = 0;    // numbers found finite, each counted once
+  uint64_t checksums = 0;  // of blocks and rows, that fit
+  std::string sha256;      // of the parts, one after the other, in hexadecimal digits
 };
 
 // Reads every byte of `bytes` once, part by part from the first byte to the last, 1 MiB at a time, with a progress line
 // on a terminal. Fails with one sentence that names the model, the tensor, the byte of the file and what to do, at the
-// first weight that is not finite, the first byte that `reference` (or null) has otherwise, and the first block that
-// cannot be read.
-Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const formats::ModelFile& model,
-                                  const ModelBytes* reference);
+// first weight that is not finite, the first byte that `reference` (or null) has otherwise, the first row or block of a
+// tensor that has another checksum in `index` (or null), and the first block that cannot be read. Without an index
+// nothing is known of bytes between tensors, and of weights only that they are numbers.
+Expected<CheckedBytes> CheckBytes(const ModelBytes& bytes, const formats::ModelFile& model, const ModelBytes* reference,
+                                  const IndexChecks* index = nullptr);
+
+// What CheckTokenizer() found out.
+struct CheckedTokenizer {
+  uint32_t tokens = 0;   // 0: the model has no tokenizer, or none that can be used
+  std::string no_texts;  // why it cannot be used
+};
 
 // Loads the tokenizer as a session would, into this computer's memory, and looks at the text of every id: it must be
-// UTF-8, that of a byte token one byte. Returns the number of ids, 0 of a model without a tokenizer. The sentence of a
-// failure names `name` and the id.
-Expected<uint32_t> CheckTokenizer(storage::FileReader& reader, const formats::ModelFile& model,
-                                  const std::string& name);
+// UTF-8, that of a byte token one byte. One of a kind that is not supported is no fault of the model. The sentence of a
+// failure names `name` and, where there is one, the id.
+Expected<CheckedTokenizer> CheckTokenizer(storage::FileReader& reader, const formats::ModelFile& model,
+                                          const std::string& name);
 
 // What CheckVolume() found out.
 struct CheckedVolume {

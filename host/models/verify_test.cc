@@ -20,9 +20,12 @@
 #include "host/devices/faulty_device.h"
 #include "host/devices/file_device.h"
 #include "host/devices/ram_device.h"
+#include "host/models/loaded_model.h"
+#include "host/models/prepare.h"
 #include "host/support/sha256.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/gguf_builder.h"
+#include "tests/support/synth_file.h"
 #include "tests/support/test_gguf.h"
 #include "tests/support/tool.h"
 
@@ -57,7 +60,10 @@ class Opened {
     return CheckBytes(Bytes("the model"), model_, reference);
   }
   ModelBytes Bytes(const char* name) { return ModelBytes(reader_, opened_, name); }
-  Expected<uint32_t> Tokens() { return CheckTokenizer(reader_, model_, "the model"); }
+  Expected<uint32_t> Tokens() {
+    THIMBLE_ASSIGN(const CheckedTokenizer checked, CheckTokenizer(reader_, model_, "the model"));
+    return checked.tokens;
+  }
 
   RamDevice& ram() { return ram_; }
   FaultyDevice& faulty() { return faulty_; }
@@ -318,11 +324,187 @@ TEST(Verify, ReadsATensorFolderFileByFile) {
   EXPECT_THAT(RunTool({"verify", card, "--against", model}).error, HasSubstr("are not the same files"));
 }
 
+// A model of three blocks and more a matrix, and its index with three stages.
+class VerifyIndex : public testing::Test {
+ protected:
+  VerifyIndex() {
+    WriteSynth(model_, "vocab_size=600,hidden_size=64,intermediate_size=192");
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen_bits = {2, 2, 2}});
+    EXPECT_TRUE(prepared) << prepared.error();
+    if (prepared) index_ = prepared->index;
+  }
+
+  // All that the command looks at.
+  Status Verify() {
+    THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open({.model = model_, .board = "host"}));
+    THIMBLE_TRY(CheckTokenizer(loaded->reader(), loaded->model(), model_));
+    if (loaded->index() == nullptr) return Sentence("there is no index");
+    THIMBLE_ASSIGN(const IndexChecks checks,
+                   CheckIndex(*loaded->index_reader(), *loaded->index(), loaded->model(), index_path_));
+    const ModelBytes bytes(loaded->reader(), loaded->opened(), model_);
+    THIMBLE_TRY(CheckBytes(bytes, loaded->model(), nullptr, &checks));
+    return {};
+  }
+
+  // With one bit of the file changed.
+  Status VerifyWith(const std::string& path, const std::string& whole, size_t at, unsigned bit) {
+    std::string bytes = whole;
+    bytes[at] = static_cast<char>(bytes[at] ^ 1 << bit);
+    WriteFile(path, bytes);
+    const Status verdict = Verify();
+    WriteFile(path, whole);
+    const std::string sentence = verdict ? path : verdict.error();
+    EXPECT_THAT(sentence, AllOf(StartsWith(path), Not(EndsWith(".")), Not(HasSubstr("\n"))));
+    return verdict;
+  }
+
+  TemporaryFolder folder_;
+  const std::string model_ = folder_ / "model.gguf";
+  const std::string index_path_ = folder_ / "model.thimble";
+  formats::Index index_;
+};
+
+TEST_F(VerifyIndex, FindsEveryBitOfTheIndex) {
+  ASSERT_TRUE(Verify()) << Verify().error();
+  const std::string whole = ReadFile(index_path_);
+  std::minstd_rand random(1);
+  std::vector<size_t> places;
+  for (size_t at = 0; at < 300; at += 7) places.push_back(at);  // the header
+  for (const formats::SectionRef& section : index_.sections) {
+    ASSERT_NE(section.bytes, 0u);
+    const auto begin = static_cast<size_t>(section.offset);
+    const auto end = static_cast<size_t>(section.offset + section.bytes);
+    for (const size_t at : {begin, begin + (end - begin) / 2, end - 1}) places.push_back(at);
+    if (end % formats::kSectionAlign != 0) places.push_back(end);  // what fills it up
+  }
+  places.insert(places.end(), {formats::kIndexHeaderBytes - 1, formats::kIndexHeaderBytes, whole.size() - 1});
+  for (int i = 0; i < 60; ++i) places.push_back(random() % whole.size());
+  for (const size_t at : places) {
+    const Status verdict = VerifyWith(index_path_, whole, at, random() % 8);
+    ASSERT_FALSE(verdict) << at;
+    EXPECT_THAT(verdict.error(), HasSubstr("thimble prepare")) << at;
+  }
+  const auto problem = [&](formats::Section id, uint64_t at) {
+    return VerifyWith(index_path_, whole, static_cast<size_t>(index_.section(id).offset + at), 0).error();
+  };
+  const uint32_t record = index_.screen.stages[1].record_bytes;
+  EXPECT_THAT(problem(formats::Section::kStage1, 7 * record + 1),
+              HasSubstr("second stage of the screen, row 7, bytes "));
+  EXPECT_THAT(problem(formats::Section::kStage0, 0), HasSubstr("first stage of the screen, rows 0 to 127, bytes "));
+  EXPECT_THAT(problem(formats::Section::kBlockChecks, 4), HasSubstr("checksums of blocks, bytes 4096 to "));
+  const uint64_t image = index_.section(formats::Section::kTokenizer).offset;
+  EXPECT_THAT(problem(formats::Section::kTokenizer, 600),
+              HasSubstr("tokenizer, bytes " + std::to_string(image + 512) + " to " + std::to_string(image + 1023)));
+}
+
+TEST_F(VerifyIndex, FindsEveryBitOfTheModel) {
+  const std::string whole = ReadFile(model_);
+  const GgufContent gguf = ReadGguf(model_);
+  std::vector<bool> is_read(whole.size());  // what any reader reads: all but what fills up between tensors
+  size_t first = whole.size();
+  std::vector<size_t> places;
+  for (const auto& [name, tensor] : gguf.tensors) {
+    const size_t begin = tensor.file_offset, size = tensor.bytes.size();
+    first = std::min(first, begin);
+    std::fill_n(is_read.begin() + static_cast<ptrdiff_t>(begin), size, true);
+    for (const size_t at : {begin, begin + size / 2, begin + size - 1}) places.push_back(at);
+  }
+  std::fill_n(is_read.begin(), first, true);
+  std::minstd_rand random(1);
+  for (int i = 0; i < 40; ++i) places.push_back(random() % first);
+  for (int i = 0; i < 60; ++i) places.push_back(random() % whole.size());
+  size_t found = 0;
+  for (const size_t at : places) {
+    const Status verdict = VerifyWith(model_, whole, at, random() % 8);
+    EXPECT_EQ(verdict.has_value(), !is_read[at]) << at;
+    found += !verdict;
+  }
+  EXPECT_GT(found, places.size() / 2);
+
+  const auto problem = [&](const char* tensor, uint64_t at) {
+    return VerifyWith(model_, whole, static_cast<size_t>(gguf.tensors.at(tensor).file_offset + at), 0).error();
+  };
+  const uint64_t row = gguf.tensors.at("token_embd.weight").bytes.size() / 600;
+  EXPECT_THAT(problem("token_embd.weight", 5 * row + 1),
+              AllOf(HasSubstr("the " + std::to_string(row) + " bytes from byte "),
+                    HasSubstr(", in row 5 of tensor token_embd.weight on have another checksum than in " + index_path_),
+                    HasSubstr("copy or download the model again"), HasSubstr("'thimble prepare'")));
+  EXPECT_THAT(problem("output.weight", 9 * row), HasSubstr("in row 9 of tensor output.weight"));
+  EXPECT_THAT(problem("blk.1.ffn_down.weight", 16384 + 8),
+              AllOf(HasSubstr("the 16384 bytes from byte "), HasSubstr("of tensor blk.1.ffn_down.weight")));
+}
+
+// As the tool says it, on a card and of a tensor folder.
+TEST_F(VerifyIndex, TheToolNamesWhichFileIsDamaged) {
+  const std::string card = folder_ / "card.img", tensors = folder_ / "tensors";
+  const auto image = WriteCardImage({.model = model_, .out = card, .superfloppy = true});
+  ASSERT_TRUE(image) << image.error();
+  ASSERT_EQ(RunTool({"convert", model_, "--to", "folder", "-o", tensors}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", tensors, "--screen-bits", "2,2"}).exit_code, 0);
+  for (const std::string& path : {model_, card, tensors}) {
+    const ToolRun run = RunTool({"verify", path});
+    EXPECT_EQ(run.exit_code, 0) << run.error;
+    EXPECT_EQ(run.error, "");
+    EXPECT_THAT(run.out, AllOf(HasSubstr("\nindex "), HasSubstr(" bytes, all checksums fit\n"),
+                               HasSubstr(" checksums of rows and blocks fit\n"), EndsWith("verdict    sound\n")));
+  }
+  const auto expect = [&](const std::string& damaged, size_t at, const std::string& path, const std::string& says) {
+    const std::string whole = ReadFile(damaged);
+    std::string bytes = whole;
+    bytes[at] = static_cast<char>(bytes[at] ^ 1);
+    WriteFile(damaged, bytes);
+    const ToolRun run = RunTool({"verify", path});
+    EXPECT_EQ(run.exit_code, kExitFailed);
+    EXPECT_THAT(run.error, AllOf(StartsWith("thimble: "), HasSubstr(says)));
+    EXPECT_EQ(std::ranges::count(run.error, '\n'), 1) << run.error;
+    EXPECT_THAT(run.out, Not(HasSubstr("verdict")));
+    WriteFile(damaged, whole);
+  };
+  expect(tensors + "/layer_1_down_proj.bin", 101, tensors,
+         tensors +
+             " is damaged: the 16384 bytes from byte 0 of layer_1_down_proj.bin, in row 0 of tensor "
+             "blk.1.ffn_down.weight on have another checksum than in " +
+             tensors + ".thimble");
+  expect(tensors + ".thimble", 4096, tensors, tensors + ".thimble is damaged in its checksums of blocks");
+  const std::string on_card = ReadFile(card), model = ReadFile(model_), index = ReadFile(index_path_);
+  const uint64_t tensor = ReadGguf(model_).tensors.at("blk.0.attn_k.weight").file_offset;
+  expect(card, on_card.find(model.substr(0, 64)) + static_cast<size_t>(tensor), card,
+         card + " is damaged: the 8192 bytes from byte " + std::to_string(tensor));
+  expect(card, on_card.find(index.substr(0, 64)) + 4096, card,
+         "model.thimble on the card " + card + " is damaged in its checksums of blocks");
+}
+
+TEST_F(VerifyIndex, WithoutOneItSaysWhatItCannotFind) {
+  ASSERT_EQ(unlink(index_path_.c_str()), 0);
+  const ToolRun run = RunTool({"verify", model_});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.out,
+              AllOf(HasSubstr("index      none: "), HasSubstr("'thimble prepare' makes an index that finds them")));
+  EXPECT_TRUE(nlohmann::json::parse(RunTool({"verify", model_, "--json"}).out)["index"].is_null());
+}
+
+// A tokenizer of another kind is no damage; one that contradicts itself is.
+TEST_F(VerifyIndex, ATokenizerThatCannotBeUsed) {
+  GgufBuilder other = GgufBuilder::Llama();
+  other.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
+  const std::string path = folder_ / "other.gguf";
+  WriteFile(path, other.Build());
+  const ToolRun run = RunTool({"verify", path});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_THAT(run.out, AllOf(HasSubstr("tokenizer  not used: prompts are given as ids\n"), HasSubstr("sound\n")));
+  EXPECT_THAT(run.error, AllOf(StartsWith("note: "), HasSubstr("type gpt2"), EndsWith("token ids only\n")));
+  EXPECT_EQ(std::ranges::count(run.error, '\n'), 1) << run.error;
+  GgufBuilder contradicts = GgufBuilder::Llama();
+  contradicts.Set("tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<int32_t>(8, 9)));
+  WriteFile(path, contradicts.Build());
+  EXPECT_EQ(RunTool({"verify", path}).exit_code, kExitFailed);
+}
+
 class VerifyCard : public testing::Test {
  protected:
   VerifyCard() {
     WriteFile(model_, GgufBuilder::Llama().Build());
-    const auto card = WriteCardImage({.model = model_, .out = image_});
+    const auto card = WriteCardImage({.contents = {.model = model_}, .out = image_});
     EXPECT_TRUE(card) << card.error();
     bytes_ = ReadFile(image_);
   }

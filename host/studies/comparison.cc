@@ -40,7 +40,7 @@ constexpr std::array<plan::HeadMode, 2> kHeads = {plan::HeadMode::kFull, plan::H
 
 Expected<Checkpoint> OpenForComparison(const ModelRequest& model) {
   if (model.file_on_card.empty()) return OpenCheckpoint(model.model, model.tokenizer);
-  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(model.model, model.file_on_card));
+  THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(model.model, model.file_on_card, IndexUse::kIgnore));
   return OpenModelFileSource(std::move(opened), model.model, model.tokenizer);
 }
 

@@ -9,6 +9,7 @@
 #include "host/models/source.h"
 #include "host/studies/judge.h"
 #include "host/studies/knapsack.h"
+#include "host/support/input_file.h"
 
 namespace thimble::host {
 namespace {
@@ -200,7 +201,8 @@ Expected<SearchedConversion> ConvertWithin(ConvertOptions options, const QuantLi
     THIMBLE_ASSIGN(result.found, SearchQuant(checkpoint, recipe, limit));
     return result.found.types;
   };
-  if (!limit.text_file.empty()) options.read_too.push_back(limit.text_file);
+  // Opened now, so that it is known from the start whether it can be, and that nothing is written in its place.
+  if (!limit.text_file.empty()) THIMBLE_TRY(InputFile::Open(limit.text_file));
   THIMBLE_ASSIGN(result.converted, Convert(options));
   return result;
 }

@@ -97,7 +97,7 @@ Expected<Simulated> Simulator::Run(const PlanStart& start, const RunRequest& req
   loaded.Observe(nullptr);
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, start, request.sampler));
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));
-  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *session));
+  THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, loaded, *session));
 
   std::vector<Watched> watched;
   for (const ClockConstants& constants : constants_) watched.push_back({.clock = BoardClock(constants)});

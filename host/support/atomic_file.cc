@@ -2,16 +2,19 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <list>
 #include <system_error>
 
 #include "host/support/input_file.h"
@@ -23,9 +26,11 @@ namespace {
 constexpr std::array kSignals = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1,   SIGUSR2, SIGXCPU,
                                  SIGXFSZ, SIGABRT, SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGVTALRM, SIGPROF};
 
-// What the signal handler removes: empty when there is nothing. Changed only while kSignals are blocked.
-std::array<char, 4096> pending_path = {};
-int pending_folder_fd = -1;                      // pending_path is a folder then, and these are its files:
+// What the signal handler removes: an empty path where there is nothing. Changed only while kSignals are blocked.
+constexpr size_t kMaxPending = 8;
+constexpr size_t kMaxPathBytes = 4096;
+std::array<std::array<char, kMaxPathBytes>, kMaxPending> pending_paths = {};
+int pending_folder_fd = -1;                      // the first path is a folder then, and these are its files:
 std::array<char, 64 * 1024> pending_names = {};  // NUL-terminated, one after the other, and an empty one
 size_t pending_names_size = 0;
 std::array<struct sigaction, kSignals.size()> previous_actions;
@@ -53,12 +58,25 @@ class SignalBlock {
   sigset_t previous_;
 };
 
-// A signal that was ignored before (nohup) or has a handler keeps it.
+// The place of this path; of an empty one, a free place; null: there is none.
+std::array<char, kMaxPathBytes>* FindPending(std::string_view path) {
+  auto* const found = std::ranges::find(pending_paths, path, [](const auto& pending) { return pending.data(); });
+  return found == pending_paths.end() ? nullptr : found;
+}
+
+bool HasPending() {
+  return std::ranges::any_of(pending_paths, [](const auto& pending) { return pending[0] != '\0'; });
+}
+
+// A signal that was ignored before (nohup) or has a handler keeps it. There is room: TemporaryNameFor() said so.
 void SetPending(const std::string& path, int folder_fd = -1) {
+  const bool is_first = !HasPending();
+  std::array<char, kMaxPathBytes>& place = *FindPending("");
+  path.copy(place.data(), path.size());
+  place[path.size()] = '\0';
   pending_folder_fd = folder_fd;
   pending_names_size = 0;
-  path.copy(pending_path.data(), path.size());
-  pending_path[path.size()] = '\0';
+  if (!is_first) return;
   for (size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i], nullptr, &previous_actions[i]);
     if (previous_actions[i].sa_handler != SIG_DFL) continue;
@@ -69,8 +87,10 @@ void SetPending(const std::string& path, int folder_fd = -1) {
   }
 }
 
-void ClearPending() {
-  pending_path[0] = '\0';
+void ClearPending(const std::string& path) {
+  if (std::array<char, kMaxPathBytes>* const place = FindPending(path)) (*place)[0] = '\0';
+  pending_folder_fd = -1;
+  if (HasPending()) return;
   for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous_actions[i], nullptr);
 }
 
@@ -122,8 +142,14 @@ Expected<std::string> Resolve(const std::string& path) {
 Expected<std::optional<struct stat>> StatusOf(const std::string& path) {
   struct stat existing;
   if (stat(path.c_str(), &existing) == 0) return existing;
-  if (errno == ENOENT) return std::nullopt;
-  return CannotWrite(path);
+  if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+  return Sentence(fmt::format("cannot look at {}: {}", path, LastError()));
+}
+
+// Whether `input` is the file or folder with this status.
+Expected<bool> IsSame(const std::string& input, const struct stat& existing) {
+  THIMBLE_ASSIGN(const std::optional<struct stat> info, StatusOf(input));
+  return info && info->st_dev == existing.st_dev && info->st_ino == existing.st_ino;
 }
 
 // The folder of a path, whose names can be made durable.
@@ -185,28 +211,41 @@ mode_t ModeFor(mode_t mode) {
 }
 
 // Whether `input` is the folder with this status or lies in it.
-bool IsInFolder(const std::string& input, const struct stat& folder) {
-  struct stat info;
+Expected<bool> IsInFolder(const std::string& input, const struct stat& folder) {
   std::error_code error;
   const std::filesystem::path parent = std::filesystem::weakly_canonical(input, error).parent_path();
+  if (error) return Sentence(fmt::format("cannot look at {}: {}", input, error.message()));
   for (const std::string& path : {input, parent.string()}) {
-    if (stat(path.c_str(), &info) == 0 && info.st_dev == folder.st_dev && info.st_ino == folder.st_ino) return true;
+    THIMBLE_ASSIGN(const bool is_it, IsSame(path, folder));
+    if (is_it) return true;
   }
   return false;
+}
+
+// The pattern for mkostemp() and mkdtemp() of a name beside `path`, whose stale ones are removed: RemoveStale().
+Expected<std::string> TemporaryNameFor(const std::string& path, bool (*ours)(std::string_view name)) {
+  std::string name = path + std::string(kPart) + std::string(kRandomLetters, 'X');
+  if (name.size() >= kMaxPathBytes) return Sentence(fmt::format("cannot write {}: name too long", path));
+  if (FindPending("") == nullptr) {
+    return Sentence(fmt::format("cannot write {}: {} other files are being written", path, kMaxPending));
+  }
+  RemoveStale(path, ours);
+  return name;
 }
 
 }  // namespace
 
 void RemoveUncommitted() {
-  if (pending_path[0] == '\0') return;
   if (pending_folder_fd < 0) {
-    unlink(pending_path.data());
+    for (const auto& path : pending_paths) {
+      if (path[0] != '\0') unlink(path.data());
+    }
     return;
   }
   for (size_t i = 0; i < pending_names_size; i += std::strlen(pending_names.data() + i) + 1) {
     unlinkat(pending_folder_fd, pending_names.data() + i, 0);
   }
-  rmdir(pending_path.data());
+  rmdir(pending_paths[0].data());
 }
 
 Status FileSink::Write(std::span<const std::byte> bytes) {
@@ -228,17 +267,13 @@ Expected<AtomicFile> AtomicFile::Create(const std::string& given_path, std::span
       return Sentence(fmt::format("cannot write {}: it is not a regular file", given_path));
     }
     for (const std::string& input : inputs) {
-      struct stat info;
-      if (stat(input.c_str(), &info) == 0 && info.st_dev == existing->st_dev && info.st_ino == existing->st_ino) {
-        return IsBeingRead(given_path);
-      }
+      THIMBLE_ASSIGN(const bool is_it, IsSame(input, *existing));
+      if (is_it) return IsBeingRead(given_path);
     }
-    if (InputFiles::Hold(path)) return IsBeingRead(given_path);
+    THIMBLE_ASSIGN(const bool is_open, InputFiles::Hold(path));
+    if (is_open) return IsBeingRead(given_path);
   }
-  std::string temporary_path = path + std::string(kPart) + std::string(kRandomLetters, 'X');
-  if (temporary_path.size() >= pending_path.size())
-    return Sentence(fmt::format("cannot write {}: name too long", given_path));
-  RemoveStale(path, nullptr);
+  THIMBLE_ASSIGN(std::string temporary_path, TemporaryNameFor(path, nullptr));
 
   const SignalBlock block;
   const int fd = mkostemp(temporary_path.data(), O_CLOEXEC);
@@ -266,7 +301,7 @@ AtomicFile::~AtomicFile() {
   const SignalBlock block;
   close(fd_);
   unlink(temporary_path_.c_str());
-  ClearPending();
+  ClearPending(temporary_path_);
 }
 
 std::string AtomicFile::path_while_open() const { return fmt::format("/proc/{}/fd/{}", getpid(), fd_); }
@@ -293,17 +328,39 @@ Status AtomicFile::Flush() {
   return {};
 }
 
-Status AtomicFile::Commit() {
-  if (fsync(fd_) != 0) return CannotWrite(path_);
-  const FolderOf folder(path_);
-  if (!folder.is_open()) return CannotWrite(path_);
-  const SignalBlock block;
-  if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
-    return CannotWrite(path_);
+Status AtomicFile::Commit() { return CommitTogether(std::span(this, 1), ""); }
+
+Status AtomicFile::CommitTogether(std::span<AtomicFile> files, const std::string& remove_first) {
+  std::list<FolderOf> folders;
+  for (const AtomicFile& file : files) {
+    THIMBLE_ASSIGN(const bool is_read, InputFiles::Hold(file.path_));
+    if (is_read) return IsBeingRead(file.path_);
+    if (fsync(file.fd_) != 0) return CannotWrite(file.path_);
+    if (!folders.emplace_back(file.path_).is_open()) return CannotWrite(file.path_);
   }
-  close(std::exchange(fd_, -1));
-  ClearPending();
-  return folder.Sync(path_);
+  const SignalBlock block;
+  std::vector<std::string> done;
+  const auto so_far = [&](const Status& status) {
+    if (status || done.empty()) return status;
+    return Status(Sentence(fmt::format("{}; before that, {}", status.error(), fmt::join(done, ", "))));
+  };
+  if (!remove_first.empty()) {
+    const FolderOf folder(remove_first);
+    if (!folder.is_open() || (unlink(remove_first.c_str()) != 0 && errno != ENOENT)) {
+      return Sentence(fmt::format("cannot remove {}: {}", remove_first, LastError()));
+    }
+    done.push_back(fmt::format("{} was removed", remove_first));
+    THIMBLE_TRY(so_far(folder.Sync(remove_first)));
+  }
+  auto folder = folders.begin();
+  for (AtomicFile& file : files) {
+    if (rename(file.temporary_path_.c_str(), file.path_.c_str()) != 0) return so_far(CannotWrite(file.path_));
+    close(std::exchange(file.fd_, -1));
+    ClearPending(file.temporary_path_);
+    THIMBLE_TRY(so_far((folder++)->Sync(file.path_)));
+    done.push_back(fmt::format("{} was written", file.path_));
+  }
+  return {};
 }
 
 Status WriteWhole(const std::string& path, std::span<const std::string> inputs, std::string_view text) {
@@ -321,23 +378,21 @@ Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::
   if (existing) {
     if (!S_ISDIR(existing->st_mode)) return Sentence(fmt::format("cannot write {}: it is not a folder", path));
     for (const std::string& input : inputs) {
-      if (IsInFolder(input, *existing)) return IsBeingRead(path);
+      THIMBLE_ASSIGN(const bool is_in, IsInFolder(input, *existing));
+      if (is_in) return IsBeingRead(path);
     }
     std::error_code error;
     for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename().string();
-      if (InputFiles::Hold(it->path().string())) return IsBeingRead(path);
+      THIMBLE_ASSIGN(const bool is_open, InputFiles::Hold(it->path().string()));
+      if (is_open) return IsBeingRead(path);
       if (ours(name) && it->is_regular_file(error)) continue;
       return Sentence(fmt::format(
           "cannot replace the folder {}: it holds \"{}\", which would be lost; give another name", path, Quote(name)));
     }
     if (error) return Sentence(fmt::format("cannot list {}: {}", path, error.message()));
   }
-  std::string temporary_path = path + std::string(kPart) + std::string(kRandomLetters, 'X');
-  if (temporary_path.size() >= pending_path.size()) {
-    return Sentence(fmt::format("cannot write {}: name too long", path));
-  }
-  RemoveStale(path, ours);
+  THIMBLE_ASSIGN(std::string temporary_path, TemporaryNameFor(path, ours));
   const SignalBlock block;
   if (mkdtemp(temporary_path.data()) == nullptr) return CannotWrite(path);
   const int fd = open(temporary_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -369,7 +424,7 @@ AtomicFolder::~AtomicFolder() {
   const SignalBlock block;
   if (file_fd_ >= 0) close(file_fd_);
   RemoveUncommitted();
-  ClearPending();
+  ClearPending(temporary_path_);
   close(fd_);
 }
 
@@ -400,6 +455,11 @@ Expected<FileSink*> AtomicFolder::Begin(const std::string& name) {
 
 Status AtomicFolder::Commit() {
   THIMBLE_TRY(EndFile());
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
+    THIMBLE_ASSIGN(const bool is_read, InputFiles::Hold(it->path().string()));
+    if (is_read) return IsBeingRead(path_);
+  }
   if (fsync(fd_) != 0) return CannotWrite(path_);
   const FolderOf folder(path_);
   if (!folder.is_open()) return CannotWrite(path_);
@@ -421,7 +481,7 @@ Status AtomicFolder::Commit() {
     }
   }
   close(std::exchange(fd_, -1));
-  ClearPending();
+  ClearPending(temporary_path_);
   THIMBLE_TRY(folder.Sync(path_));
   if (old_path.empty()) return {};
   if (!RemoveFolder(old_path, ours_))

@@ -33,11 +33,12 @@ class FileSink {
 // Writes beside `path` and renames at Commit(). Until then nothing stands under `path`, or what stood there before;
 // a destructor without Commit() and all signals that can be handled remove what was written, and what a killed process
 // left is removed when the same path is written again. A symbolic link is written through, a file that is replaced
-// keeps its mode. One at a time; not thread-safe.
+// keeps its mode. Eight at a time; not thread-safe.
 class AtomicFile {
  public:
   // Refuses a `path` that names a folder or a device or lies in /dev or /proc, and one that is the same file as one of
-  // `inputs`, which are yet to be opened, or one that the latest InputFiles knows.
+  // `inputs`, which are yet to be opened, or one that the latest InputFiles knows, or may be because one of them cannot
+  // be looked at.
   static Expected<AtomicFile> Create(const std::string& path, std::span<const std::string> inputs);
 
   AtomicFile(AtomicFile&& other) noexcept;
@@ -58,9 +59,16 @@ class AtomicFile {
   // Flushes to the disk and out of this computer's memory, so that what is read next comes from the disk.
   Status Flush();
 
-  // Flushes to the disk and gives the file its name, replacing one that stands there. Once it returns, the file is
+  // Flushes to the disk and gives the file its name, replacing one that stands there; unless that was opened since
+  // Create(), as the latest InputFiles knows. Once it returns, the file is
   // there after a loss of power, too.
   Status Commit();
+
+  // Commit() for files that belong together, in this order, after the file `remove_first` is gone, unless that is
+  // empty. Nothing changes before all of them are flushed. Then each step is on the disk before the next one begins,
+  // and signals that can be handled wait: who is killed, loses power or fails leaves the first so many steps done, and
+  // a failure's sentence says which. The order must make each of these states one that is of use.
+  static Status CommitTogether(std::span<AtomicFile> files, const std::string& remove_first);
 
  private:
   AtomicFile(std::string path, std::string temporary_path, int fd);
@@ -94,7 +102,8 @@ class AtomicFolder {
   // Flushes the file before and starts one of this name, which is given once. The sink is good until the next call.
   Expected<FileSink*> Begin(const std::string& name);
 
-  // Flushes all to the disk and gives the folder its name. The folder that stood there is removed.
+  // Flushes all to the disk and gives the folder its name. The folder that stood there is removed; unless a file in it
+  // was opened since Create(), as the latest InputFiles knows.
   Status Commit();
 
  private:

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "host/support/input_file.h"
 #include "tests/support/checkpoints.h"
 
 namespace thimble::host {
@@ -41,6 +42,36 @@ TEST(AtomicFile, AppearsWholeAtCommit) {
   }
   EXPECT_EQ(ReadFile(path), "one two");
   EXPECT_THAT(folder.Names(), ElementsAre("x"));
+}
+
+TEST(AtomicFile, DoesNotReplaceWhatWasOpenedInTheMeantime) {
+  const TemporaryFolder folder;
+  const InputFiles inputs;
+  WriteFile(folder / "x", "input");
+  {
+    auto file = AtomicFile::Create(folder / "x", {});
+    ASSERT_TRUE(file);
+    ASSERT_TRUE(InputFile::Open(folder / "x"));
+    const Status committed = file->Commit();
+    ASSERT_FALSE(committed);
+    EXPECT_THAT(committed.error(), HasSubstr("being read"));
+  }
+  EXPECT_EQ(ReadFile(folder / "x"), "input");
+  EXPECT_THAT(folder.Names(), ElementsAre("x"));
+
+  std::filesystem::create_directory(folder / "y");
+  WriteFile(folder / "y/a.bin", "input");
+  {
+    auto written = AtomicFolder::Create(folder / "y", {}, [](std::string_view) { return true; });
+    ASSERT_TRUE(written);
+    ASSERT_TRUE(written->Begin("a.bin"));
+    ASSERT_TRUE(InputFile::Open(folder / "y/a.bin"));
+    const Status committed = written->Commit();
+    ASSERT_FALSE(committed);
+    EXPECT_THAT(committed.error(), HasSubstr("being read"));
+  }
+  EXPECT_EQ(ReadFile(folder / "y/a.bin"), "input");
+  EXPECT_THAT(folder.Names(), ElementsAre("x", "y"));
 }
 
 TEST(AtomicFile, LeavesNothingWithoutCommit) {
@@ -77,6 +108,88 @@ TEST(AtomicFile, RefusesItsInputs) {
     EXPECT_THAT(file.error(), HasSubstr(folder / name));
   }
   EXPECT_THAT(folder.Names(), ElementsAre("hard", "x"));
+}
+
+// What cannot be looked at may be the same file.
+TEST(AtomicFile, RefusesWhereAnInputCannotBeLookedAt) {
+  const TemporaryFolder folder;
+  WriteFile(folder / "x", "kept");
+  ASSERT_EQ(symlink("loop", (folder / "loop").c_str()), 0);
+  const std::vector<std::string> inputs = {folder / "x/below a file", folder / "loop"};
+  const auto file = AtomicFile::Create(folder / "x", inputs);
+  ASSERT_FALSE(file);
+  EXPECT_THAT(file.error(), HasSubstr("cannot look at " + folder / "loop"));
+  EXPECT_TRUE(AtomicFile::Create(folder / "x", std::span(inputs).first(1)));
+  EXPECT_TRUE(AtomicFile::Create(folder / "new", inputs));
+
+  ASSERT_EQ(mkdir((folder / "f").c_str(), 0700), 0);
+  const auto of_folder = AtomicFolder::Create(folder / "f", inputs, [](std::string_view) { return true; });
+  ASSERT_FALSE(of_folder);
+  EXPECT_THAT(of_folder.error(), HasSubstr("cannot look at " + folder / "loop"));
+  EXPECT_THAT(folder.Names(), ElementsAre("f", "loop", "x"));
+}
+
+// Files x, y and z with this content, not yet committed.
+Expected<std::vector<AtomicFile>> WriteThree(const TemporaryFolder& folder, std::string_view content) {
+  std::vector<AtomicFile> files;
+  for (const char* name : {"x", "y", "z"}) {
+    THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(folder / name, {}));
+    THIMBLE_TRY(file.sink().Write(AsBytes(content)));
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+TEST(AtomicFile, SeveralAppearTogether) {
+  const TemporaryFolder folder;
+  for (const char* name : {"x", "y", "gone"}) WriteFile(folder / name, "old");
+  {
+    auto files = WriteThree(folder, "new");
+    ASSERT_TRUE(files) << files.error();
+    EXPECT_EQ(folder.Names().size(), 6u);
+    EXPECT_EQ(ReadFile(folder / "x"), "old");
+    ASSERT_TRUE(AtomicFile::CommitTogether(*files, folder / "gone"));
+  }
+  EXPECT_THAT(folder.Names(), ElementsAre("x", "y", "z"));
+  for (const char* name : {"x", "y", "z"}) EXPECT_EQ(ReadFile(folder / name), "new");
+  // Nothing to remove is no failure; without a commit nothing is left.
+  {
+    auto files = WriteThree(folder, "again");
+    ASSERT_TRUE(files && AtomicFile::CommitTogether(*files, folder / "gone"));
+    ASSERT_TRUE(WriteThree(folder, "never"));
+  }
+  EXPECT_THAT(folder.Names(), ElementsAre("x", "y", "z"));
+  EXPECT_EQ(ReadFile(folder / "z"), "again");
+}
+
+// The steps before a failure stay, and its sentence says which they are.
+TEST(AtomicFile, AFailureSaysWhatWasDoneBefore) {
+  const TemporaryFolder folder;
+  WriteFile(folder / "gone", "old");
+  auto files = WriteThree(folder, "new");
+  ASSERT_TRUE(files);
+  ASSERT_EQ(mkdir((folder / "y").c_str(), 0700), 0);
+  const Status failed = AtomicFile::CommitTogether(*files, folder / "gone");
+  ASSERT_FALSE(failed);
+  EXPECT_THAT(failed.error(), HasSubstr("cannot write " + folder / "y"));
+  EXPECT_THAT(failed.error(), HasSubstr("before that, " + folder / "gone was removed, " + folder / "x was written"));
+  files = Sentence("");
+  EXPECT_THAT(folder.Names(), ElementsAre("x", "y"));
+}
+
+TEST(AtomicFile, NoMoreThanEightAtATime) {
+  const TemporaryFolder folder;
+  std::vector<AtomicFile> files;
+  for (int i = 0; i < 8; ++i) {
+    auto file = AtomicFile::Create(folder / std::to_string(i), {});
+    ASSERT_TRUE(file) << file.error();
+    files.push_back(std::move(*file));
+  }
+  const auto ninth = AtomicFile::Create(folder / "9", {});
+  ASSERT_FALSE(ninth);
+  EXPECT_THAT(ninth.error(), HasSubstr("8 other files are being written"));
+  files.pop_back();
+  EXPECT_TRUE(AtomicFile::Create(folder / "9", {}));
 }
 
 TEST(AtomicFile, AFullDiskIsReported) {
@@ -123,6 +236,32 @@ TEST(AtomicFile, ASignalRemovesWhatWasWrittenAndEndsTheProcess) {
     EXPECT_EQ(WTERMSIG(status), signal);
     EXPECT_THAT(folder.Names(), IsEmpty());
   }
+}
+
+TEST(AtomicFile, ASignalRemovesAllThatAreNotCommitted) {
+  const TemporaryFolder folder;
+  std::optional<Expected<std::vector<AtomicFile>>> files;
+  const int status = KillWhenReady(SIGTERM, [&] {
+    files.emplace(WriteThree(folder, "half"));
+    if (!*files || !(*files)->front().Commit()) _exit(9);
+  });
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGTERM);
+  EXPECT_THAT(folder.Names(), ElementsAre("x"));
+}
+
+TEST(AtomicFile, WhatAKilledRunLeftIsRemovedNameByName) {
+  const TemporaryFolder folder;
+  std::optional<Expected<std::vector<AtomicFile>>> files;
+  const int status = KillWhenReady(SIGKILL, [&] {
+    files.emplace(WriteThree(folder, "half"));
+    if (!*files) _exit(9);
+  });
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(folder.Names().size(), 3u);
+  auto again = WriteThree(folder, "whole");
+  ASSERT_TRUE(again && AtomicFile::CommitTogether(*again, ""));
+  EXPECT_THAT(folder.Names(), ElementsAre("x", "y", "z"));
 }
 
 TEST(AtomicFile, ASignalAfterCommitLeavesTheFile) {

@@ -101,9 +101,13 @@ void InputFiles::Remember(const std::string& path, uint64_t device, uint64_t num
   if (latest != nullptr) latest->files_.push_back({.path = path, .device = device, .number = number});
 }
 
-bool InputFiles::Hold(const std::string& path) {
+Expected<bool> InputFiles::Hold(const std::string& path) {
   struct stat info;
-  if (latest == nullptr || stat(path.c_str(), &info) != 0) return false;
+  if (latest == nullptr) return false;
+  if (stat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return Sentence("cannot look at " + path + ": " + std::strerror(errno));
+  }
   return std::ranges::any_of(latest->files_, [&](const File& file) {
     return file.device == uint64_t{info.st_dev} && file.number == uint64_t{info.st_ino};
   });

@@ -61,8 +61,9 @@ class InputFiles {
   // In the order in which they were first opened, those without a name of their own left out.
   std::vector<std::string> paths() const;
 
-  // Whether the file at `path`, by whatever name, is one of those that the latest one knows; false without any.
-  static bool Hold(const std::string& path);
+  // Whether the file at `path`, by whatever name, is one of those that the latest one knows; false without any, or if
+  // nothing is there. Fails if what is there cannot be looked at.
+  static Expected<bool> Hold(const std::string& path);
 
  private:
   friend class InputFile;

@@ -105,7 +105,7 @@ TEST_F(InputFileTest, APipeThatIsReadAgainGivesTheSame) {
   EXPECT_EQ(*ReadGiven(pipe.path(), 100), "a text");
   EXPECT_THAT(files.paths(), IsEmpty());
   ASSERT_TRUE(ReadGiven(path_, 100));
-  EXPECT_TRUE(InputFiles::Hold(path_));
+  EXPECT_EQ(InputFiles::Hold(path_), true);
 }
 
 TEST_F(InputFileTest, WhatCannotBeReadIsOneSentence) {
@@ -123,7 +123,7 @@ TEST_F(InputFileTest, WhatCannotBeReadIsOneSentence) {
 TEST_F(InputFileTest, WhatWasOpenedIsKnownByAnyName) {
   WriteFile(folder_ / "b", "");
   ASSERT_EQ(link(path_.c_str(), (folder_ / "c").c_str()), 0);
-  EXPECT_FALSE(InputFiles::Hold(path_));
+  EXPECT_EQ(InputFiles::Hold(path_), false);
   {
     const InputFiles files;
     EXPECT_THAT(files.paths(), IsEmpty());
@@ -131,17 +131,17 @@ TEST_F(InputFileTest, WhatWasOpenedIsKnownByAnyName) {
     EXPECT_TRUE(ReadWholeFile(path_, 100));
     EXPECT_FALSE(ReadWholeFile(folder_ / "none", 100));
     EXPECT_THAT(files.paths(), ElementsAre(path_));
-    EXPECT_TRUE(InputFiles::Hold(path_));
-    EXPECT_TRUE(InputFiles::Hold(folder_ / "c"));
-    EXPECT_FALSE(InputFiles::Hold(folder_ / "b"));
-    EXPECT_FALSE(InputFiles::Hold(folder_ / "none"));
+    EXPECT_EQ(InputFiles::Hold(path_), true);
+    EXPECT_EQ(InputFiles::Hold(folder_ / "c"), true);
+    EXPECT_EQ(InputFiles::Hold(folder_ / "b"), false);
+    EXPECT_EQ(InputFiles::Hold(folder_ / "none"), false);
     {
       const InputFiles inner;
-      EXPECT_FALSE(InputFiles::Hold(path_));
+      EXPECT_EQ(InputFiles::Hold(path_), false);
     }
-    EXPECT_TRUE(InputFiles::Hold(path_));
+    EXPECT_EQ(InputFiles::Hold(path_), true);
   }
-  EXPECT_FALSE(InputFiles::Hold(path_));
+  EXPECT_EQ(InputFiles::Hold(path_), false);
 }
 
 TEST_F(InputFileTest, NoOutputReplacesWhatWasOpened) {

@@ -23,8 +23,9 @@
 
 namespace {
 
-enum Kind { kMalloc, kOpen, kRead, kWrite, kSync, kRename, kStat, kMake, kKill, kNumKinds };
-constexpr const char* kKinds[kNumKinds] = {"malloc", "open", "read", "write", "sync", "rename", "stat", "make", "kill"};
+enum Kind { kMalloc, kOpen, kRead, kWrite, kSync, kRename, kStat, kMake, kRemove, kKill, kNumKinds };
+constexpr const char* kKinds[kNumKinds] = {"malloc", "open", "read", "write",  "sync",
+                                           "rename", "stat", "make", "remove", "kill"};
 
 std::atomic<long> left = 0;  // calls until the fault; at 0 and below none comes
 std::atomic<int> wanted = kNumKinds;
@@ -90,15 +91,18 @@ THIMBLE_WRAP(int, fdatasync, kSync, EIO, (int fd), (fd))
 THIMBLE_WRAP(int, rename, kRename, EACCES, (const char* from, const char* to), (from, to))
 THIMBLE_WRAP(int, renameat2, kRename, EACCES, (int a, const char* from, int b, const char* to, unsigned flags),
              (a, from, b, to, flags))
+THIMBLE_WRAP(int, unlink, kRemove, EIO, (const char* path), (path))
 THIMBLE_WRAP(int, ftruncate, kWrite, EIO, (int fd, off_t size), (fd, size))
 THIMBLE_WRAP(int, ftruncate64, kWrite, EIO, (int fd, off_t size), (fd, size))
 THIMBLE_WRAP(int, stat, kStat, EIO, (const char* path, struct stat* to), (path, to))
 THIMBLE_WRAP(int, lstat, kStat, EIO, (const char* path, struct stat* to), (path, to))
 THIMBLE_WRAP(int, fstat, kStat, EIO, (int fd, struct stat* to), (fd, to))
+THIMBLE_WRAP(int, lstat64, kStat, EIO, (const char* path, struct stat64* to), (path, to))
 THIMBLE_WRAP(int, stat64, kStat, EIO, (const char* path, struct stat64* to), (path, to))
 THIMBLE_WRAP(int, fstat64, kStat, EIO, (int fd, struct stat64* to), (fd, to))
 THIMBLE_WRAP(int, mkdir, kMake, ENOSPC, (const char* path, mode_t mode), (path, mode))
 THIMBLE_WRAP(int, mkostemp, kMake, ENOSPC, (char* path, int flags), (path, flags))
+THIMBLE_WRAP(int, mkostemp64, kMake, ENOSPC, (char* path, int flags), (path, flags))
 #undef THIMBLE_WRAP
 
 char* __real_mkdtemp(char* path);

@@ -1,6 +1,7 @@
 #include "tests/support/tool.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -23,7 +24,8 @@ std::string Contents(FILE* file) {
 
 }  // namespace
 
-ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input, const std::string& out_path) {
+ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& input, const std::string& out_path,
+                uint64_t address_space_bytes) {
   std::vector<const char*> argv = {THIMBLE_TOOL};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   argv.push_back(nullptr);
@@ -35,6 +37,8 @@ ToolRun RunTool(const std::vector<std::string>& arguments, const std::string& in
   FILE* const error = std::tmpfile();
   const pid_t child = fork();
   if (child == 0) {
+    const rlimit limit = {.rlim_cur = address_space_bytes, .rlim_max = address_space_bytes};
+    if (address_space_bytes != 0 && setrlimit(RLIMIT_AS, &limit) != 0) _exit(127);
     if (dup2(fileno(in), 0) == 0 && dup2(fileno(out), 1) == 1 && dup2(fileno(error), 2) == 2) {
       execv(argv[0], const_cast<char**>(argv.data()));
     }
