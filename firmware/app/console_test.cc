@@ -361,7 +361,7 @@ TEST_F(ConsoleTest, AModelWithoutTextsShowsIds) {
     if (is_damaged) bytes[at + key.size() + 16 + 4 * 300] = 77;
     if (!is_damaged) bytes.replace(at + key.size() + 12, 5, "other");
     WriteFile(gguf, bytes);
-    const auto card = host::WriteCardImage({.model = gguf, .out = image, .superfloppy = true});
+    const auto card = host::WriteCardImage({.contents = {.model = gguf}, .out = image, .superfloppy = true});
     ASSERT_TRUE(card) << card.error();
     const auto device = *host::FileDevice::Open(image);
     slot_->Insert(device.get(), 1);

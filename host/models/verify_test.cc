@@ -437,7 +437,7 @@ TEST_F(VerifyIndex, FindsEveryBitOfTheModel) {
 // As the tool says it, on a card and of a tensor folder.
 TEST_F(VerifyIndex, TheToolNamesWhichFileIsDamaged) {
   const std::string card = folder_ / "card.img", tensors = folder_ / "tensors";
-  const auto image = WriteCardImage({.model = model_, .out = card, .superfloppy = true});
+  const auto image = WriteCardImage({.contents = {.model = model_}, .out = card, .superfloppy = true});
   ASSERT_TRUE(image) << image.error();
   ASSERT_EQ(RunTool({"convert", model_, "--to", "folder", "-o", tensors}).exit_code, 0);
   ASSERT_EQ(RunTool({"prepare", tensors, "--screen-bits", "2,2"}).exit_code, 0);
