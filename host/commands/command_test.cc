@@ -136,7 +136,8 @@ TEST(Command, AModelOfHuggingFaceIsFetchedFirst) {
   const std::string how = "'hf download no-such-owner/Tiny-LLM --local-dir Tiny-LLM', then 'thimble convert Tiny-LLM";
   const std::string name = "no-such-owner/Tiny-LLM";
   for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"convert", name, "-o", "/nowhere/x"},
+       std::vector<std::vector<std::string>>{{"convert", name},
+                                             {"convert", name, "-o", "/nowhere/x"},
                                              {"convert", "https://huggingface.co/" + name, "-o", "/nowhere/x"},
                                              {"run", "-m", name},
                                              {"run", "-m", "hf.co/" + name},

@@ -121,6 +121,10 @@ int Main(int argc, char** argv) {
       WriteResult(text.str());
       return asked_code;
     }
+    // What is missing may wait: the model has to be fetched first.
+    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && argc > 2) {
+      if (const Status there = RefuseRepository(argv[2]); !there) return ReportFailure(there.error());
+    }
     // CLI11 names them from the last to the first.
     if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
       return RefuseUsage(UnexpectedText(app.remaining(/*recurse=*/true)), app);
