@@ -503,7 +503,8 @@ TEST(TokenizerImageTest, WorkGrowsAsTheText) {
         EXPECT_EQ(tests::EncodeInStretches(opened.tokenizer(), text, stretch_bytes), t.Encode(text));
         return opened.faulty_device().starts() - before;
       };
-      EXPECT_LE(reads(16'000), 5 * reads(4'000)) << part << " " << stretch_bytes;
+      // The first of all reads brings a page that both need.
+      EXPECT_LE(reads(16'000), 5 * reads(4'000) + 1) << part << " " << stretch_bytes;
     }
   }
 }

@@ -257,12 +257,13 @@ struct TokenizerFiles {
   };
   File tokenizer, config, added_tokens;
 
-  // Only that they cannot be read is a failure.
+  // That they cannot be read is a failure, and that what should be the tokenizer has yet to be fetched.
   static Expected<TokenizerFiles> Read(const std::string& path, const std::string& folder) {
     TokenizerFiles files = {.tokenizer = {path},
                             .config = {folder + "/tokenizer_config.json"},
                             .added_tokens = {folder + "/added_tokens.json"}};
     THIMBLE_ASSIGN(files.tokenizer.text, ReadWholeFile(path, kMaxTokenizerBytes));
+    THIMBLE_TRY(RefuseForeign(files.tokenizer.text, path));
     for (File* file : {&files.config, &files.added_tokens}) {
       file->is_there = Exists(file->path);
       if (!file->is_there) continue;

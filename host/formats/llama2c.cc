@@ -9,6 +9,7 @@
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/tokenizer_file.h"
 #include "host/formats/weights.h"
+#include "host/support/foreign_file.h"
 #include "host/support/input_file.h"
 #include "host/support/little_endian.h"
 #include "host/support/paths.h"
@@ -72,6 +73,7 @@ Status ReadVocabulary(const std::string& path, const std::string& tokenizer, Che
         "there is no tokenizer.bin beside {}; the model runs with token ids only, or pass --tokenizer", path));
   } else {
     THIMBLE_ASSIGN(const std::string bytes, ReadWholeFile(file, kMaxTokenizerBytes));
+    THIMBLE_TRY(RefuseForeign(bytes, file));
     Expected<Vocabulary> read = ParseWholeTokenizerFile(bytes, file, checkpoint.shape.vocab_size, checkpoint.notes);
     if (read) {
       checkpoint.vocabulary = std::move(*read);
