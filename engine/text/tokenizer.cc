@@ -155,7 +155,7 @@ class Tokenizer::Merger {
   // Calls emit(id) for each token. rewind(n): those after the first n are emitted once more.
   template <class Emit, class Rewind>
   Result<void> Encode(Emit emit, Rewind rewind) {
-    const uint32_t least_margin = std::max(1u, std::min(t_.facts_.longest_piece_bytes, capacity_ / 4));
+    const uint32_t least_margin = std::max<uint32_t>(1, std::min(t_.facts_.longest_piece_bytes, capacity_ / 4));
     Stretch now = {.has_prefix = t_.facts_.ref.add_space_prefix, .margin = least_margin};
     for (Stretch before = now;;) {
       const bool is_last = SetText(now);
