@@ -206,7 +206,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     const auto dtype = std::ranges::find(kDtypes, entry_.dtype, &DtypeBits::name);
     if (dtype == kDtypes.end()) {
-      return Stop(fmt::format("tensor {} has the unknown dtype {}", Quote(name_), Quote(entry_.dtype)));
+      return Stop(fmt::format("tensor {} has the unknown dtype \"{}\"", Quote(name_), Quote(entry_.dtype)));
     }
     uint64_t bits = dtype->bits;
     bool overflows = false;
@@ -338,7 +338,8 @@ Status Safetensors::AddShard(const std::string& shard_path, const std::map<std::
       return Sentence(fmt::format("{} has tensor {}, which {} does not name", shard_path, Quote(name), path_));
     }
     if (!shard_path.ends_with("/" + it->second)) {
-      return Sentence(fmt::format("{} has tensor {}, which {} puts in {}", shard_path, Quote(name), path_, it->second));
+      return Sentence(
+          fmt::format("{} has tensor {}, which {} puts in \"{}\"", shard_path, Quote(name), path_, it->second));
     }
     tensors_.emplace(name, Tensor{std::move(entry), files_.size()});
   }
