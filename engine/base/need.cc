@@ -34,10 +34,6 @@ const char* BufferName(BufferId id) {
       return "weight checksums";
     case BufferId::kRowChecks:
       return "embedding checksums";
-    case BufferId::kScreenTables:
-      return "screen tables";
-    case BufferId::kScreenTransform:
-      return "screen transform";
     case BufferId::kScreenVectors:
       return "screen vectors";
     case BufferId::kScreenQuery:

@@ -25,13 +25,11 @@ const Kernels* const* AvailableKernels() {
   return HasFma() ? kBoth : kOne;
 }
 #elif defined(THIMBLE_XTENSA_FPU)
-extern const Kernels kXtensaKernels, kXtensaSubnormalKernels;
-bool FpuTakesSubnormals();
-const Kernels& BestKernels() { return FpuTakesSubnormals() ? kXtensaSubnormalKernels : kXtensaKernels; }
+extern const Kernels kXtensaKernels;
+const Kernels& BestKernels() { return kXtensaKernels; }
 const Kernels* const* AvailableKernels() {
-  static const Kernels* const kAll[] = {&kReferenceKernels, &kXtensaKernels, &kXtensaSubnormalKernels, nullptr};
   static const Kernels* const kBoth[] = {&kReferenceKernels, &kXtensaKernels, nullptr};
-  return FpuTakesSubnormals() ? kAll : kBoth;
+  return kBoth;
 }
 #else
 const Kernels& BestKernels() { return kReferenceKernels; }

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
-#include <vector>
 
 #include "engine/formats/index_file.h"
 #include "host/commands/choice.h"
@@ -35,17 +34,16 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request) {
       ->transform(Choice({"auto", "full", "screen"}));
 }
 
-void AddScreenOption(CLI::App& command, ScreenSize& size) {
+void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
   command
-      .add_option_function<std::vector<uint32_t>>(
-          "--screen", [&size](const std::vector<uint32_t>& given) { size = {given[0], given[1]}; },
-          "Bytes of a row in the screen's first stage, a multiple of 4, and bits of a code in the second, 1 to 7 "
-          "(default: what costs the fewest bytes)")
+      .add_option("--screen-bits", bits,
+                  "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
+                  "fewest bytes)")
       ->delimiter(',')
-      ->expected(2)
+      ->expected(2, static_cast<int>(formats::kMaxStages))
       ->check([](const std::string& number) { return WholeNumberProblem(number, /*may_be_negative=*/false); })
-      ->check(CLI::Range(1u, formats::kMaxFirstBytes))
-      ->type_name("48,3");
+      ->check(CLI::Range(1u, formats::kMaxScreenBits))
+      ->type_name("4,3");
 }
 
 }  // namespace thimble::host

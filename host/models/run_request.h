@@ -16,7 +16,6 @@
 #include "engine/plan/plan.h"
 #include "engine/session.h"
 #include "host/models/loaded_model.h"
-#include "host/models/screen_builder.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -43,7 +42,7 @@ struct RunResult {
     uint64_t capacity_bytes = 0;
   };
   struct Screen {
-    ScreenSize size;
+    std::vector<uint32_t> bits;  // of a weight in each stage
     ScreenCounts counts;
   };
 
