@@ -133,10 +133,9 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
     written.push_back(std::move(one));
   }
   // Neither FAT nor Linux renames several files at once, so each state on the way must run:
-  //   the old model without its index (slower, the same text), which is removed first: beside the new model it might
-  //     pass for that one's, since an index knows a model by its size and metadata, which two trainings of one shape
-  //     share;
-  //   the new model without an index: the new one's would be refused, or pass, beside the old model;
+  //   the old model without its index (slower, the same text), which is removed first: beside the new model it would be
+  //     refused, and the card would not run;
+  //   the new model without an index: the new one's would be refused beside the old model;
   //   both, with the old plan, which is choices of memory and left aside where they do not fit;
   //   and, last, what a board does by itself with all of these.
   const std::string index_path = on_card(IndexName(model.name_on_card));

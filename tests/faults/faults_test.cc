@@ -96,8 +96,8 @@ class Faults : public testing::TestWithParam<std::tuple<Scenario, std::string>> 
     const std::string gguf = *made_ / "model.gguf";
     ASSERT_EQ(RunTool({"synth", "small", "-o", gguf}).exit_code, 0);
     ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
-    // What a mounted card holds already: another training of the same shape, so that an index cannot tell them apart by
-    // size and metadata, and all that goes with it.
+    // What a mounted card holds already: another training of the same shape, so that size and metadata do not tell
+    // them apart, and all that goes with it.
     std::string weights = ReadFile(gguf);
     for (size_t i = weights.size() / 2 + 1; i < weights.size(); i += 6) weights[i] ^= '\x80';
     WriteFile(*made_ / "old.gguf", weights);
