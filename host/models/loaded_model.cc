@@ -56,10 +56,13 @@ Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
 
 std::string LoadedModel::no_texts() {
   if (!source_.no_texts().empty()) return source_.no_texts();
-  Ledger ledger;
-  storage::FileReader reader(*opened_.device, opened_.file, ledger);
-  const std::optional<Error> fault = TokenizerFault(reader, model());
-  return fault && IsOfContents(fault->code) ? Failure(*fault).error() : "";
+  if (!no_texts_) {
+    Ledger ledger;
+    storage::FileReader reader(*opened_.device, opened_.file, ledger);
+    const std::optional<Error> fault = TokenizerFault(reader, model());
+    no_texts_ = fault && IsOfContents(fault->code) ? Failure(*fault).error() : "";
+  }
+  return *no_texts_;
 }
 
 void LoadedModel::NoteTexts() {

@@ -72,7 +72,7 @@ class LoadedModel {
   Expected<LoadedTokenizer> LoadTokenizer();
 
   // Why there are no texts, though the model, or what it was converted from, has a tokenizer; empty: there are, or it
-  // has none. Reads the tokenizer, past the ledger.
+  // has none. Reads the tokenizer when it is asked first, past the ledger.
   std::string no_texts();
   // Says so on stderr, unless the conversion has: for whoever needs no texts.
   void NoteTexts();
@@ -101,6 +101,7 @@ class LoadedModel {
   FoundBoard board_;
   ModelSource source_;
   OpenedModel opened_;
+  std::optional<std::string> no_texts_;  // once it is known
   BoardMemory memory_;
   Ledger ledger_;
   std::optional<stream::ObservedDevice> device_;        // around the model's
