@@ -16,6 +16,7 @@
 namespace {
 
 using thimble::math::AvailableKernels;
+using thimble::math::CodeTables;
 using thimble::math::Kernels;
 using thimble::math::Q8Block;
 using thimble::math::ScreenQuery;
@@ -93,8 +94,7 @@ void BenchInPlace(benchmark::State& state, uint64_t macs, std::vector<float> val
 
 void BenchScreenRows(benchmark::State& state, const Kernels& k, uint32_t bits) {
   constexpr uint32_t kUnits = kHidden / 32;
-  constexpr uint32_t kDirections = 8;
-  const uint32_t record_bytes = 4 * bits * kUnits + kDirections + 4;
+  const uint32_t record_bytes = 4 * bits * kUnits + 4;
   const uint32_t rows = kTileBytes / record_bytes;
   std::mt19937 random(1);
   std::vector<std::byte> records(size_t{rows} * record_bytes);
@@ -105,15 +105,11 @@ void BenchScreenRows(benchmark::State& state, const Kernels& k, uint32_t bits) {
   }
   std::vector<int8_t> codes(size_t{kUnits} * 64);
   for (int8_t& code : codes) code = static_cast<int8_t>(static_cast<int>(random() % 129) - 64);
-  const std::vector<int16_t> directions(kDirections, 100);
   const ScreenQuery query = {.codes = codes.data(),
-                             .directions = directions.data(),
                              .units = kUnits,
                              .bits = bits,
-                             .num_directions = kDirections,
                              .record_bytes = record_bytes,
                              .alpha = 1,
-                             .beta = 1,
                              .radius_of_residual = 1,
                              .radius_of_scale = 1};
   std::vector<float> centers(rows), radii(rows);
@@ -123,12 +119,40 @@ void BenchScreenRows(benchmark::State& state, const Kernels& k, uint32_t bits) {
     benchmark::DoNotOptimize(radii.data());
     benchmark::ClobberMemory();
   }
-  Report(state, uint64_t{rows} * (kHidden + kDirections), records.size());
+  Report(state, uint64_t{rows} * kHidden, records.size());
+}
+
+// A whole head's records of 47 codes and a norm's: its rate is of code bytes.
+void BenchSumCodes(benchmark::State& state, const Kernels& k) {
+  constexpr uint32_t kRows = 32'000;
+  constexpr uint32_t kWords = 12;
+  std::mt19937 random(1);
+  std::vector<std::byte> records(size_t{kRows} * kWords * 4);
+  for (std::byte& byte : records) byte = static_cast<std::byte>(random());
+  std::vector<int16_t> entries(size_t{kWords} * 1024);
+  for (int16_t& entry : entries) entry = static_cast<int16_t>(random());
+  std::vector<int32_t> radii(256);
+  for (int32_t& radius : radii) radius = static_cast<int32_t>(random() % 1'000'000);
+  const CodeTables tables = {
+      .tables = entries.data(), .radii = radii.data(), .num_words = kWords, .record_words = kWords};
+  std::vector<int32_t> sums(kRows);
+  for ([[maybe_unused]] auto run : state) {
+    k.sum_codes(sums.data(), records.data(), kRows, tables, false);
+    benchmark::DoNotOptimize(sums.data());
+    benchmark::ClobberMemory();
+  }
+  Report(state, 0, records.size());
 }
 
 void BenchCrc(benchmark::State& state, const Kernels& k) {
   const std::vector<std::byte> data(kTileBytes, std::byte{0x5a});
   for ([[maybe_unused]] auto run : state) benchmark::DoNotOptimize(k.crc32c(0, data.data(), data.size()));
+  Report(state, 0, data.size());
+}
+
+void BenchXxh32(benchmark::State& state, const Kernels& k) {
+  const std::vector<std::byte> data(kTileBytes, std::byte{0x5a});
+  for ([[maybe_unused]] auto run : state) benchmark::DoNotOptimize(k.xxh32(0, data.data(), data.size()));
   Report(state, 0, data.size());
 }
 
@@ -199,10 +223,12 @@ void RegisterAll() {
                  [&](float* x) { k.rope(x, cos.data(), sin.data(), kHeads, kHeadDim); });
   });
   for_each("crc32c/65536", BenchCrc);
+  for_each("xxh32/65536", BenchXxh32);
   for (uint32_t bits = 1; bits <= 7; ++bits) {
     for_each("screen_rows/192/" + std::to_string(bits) + "bit",
              [bits](benchmark::State& state, const Kernels& k) { BenchScreenRows(state, k, bits); });
   }
+  for_each("sum_codes/32000x48", BenchSumCodes);
 }
 
 }  // namespace

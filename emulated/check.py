@@ -90,7 +90,7 @@ class Check:
         self.card.parent.mkdir(parents=True, exist_ok=True)
         self.thimble("convert", MODEL, "-o", model)
         # Two stages that are of use to a sampler, too.
-        self.thimble("prepare", model, "--screen-bits", "4,3")
+        self.thimble("prepare", model, "--screen", "48,3")
         self.thimble("card", model, "-o", self.card)
 
     def kernels(self):

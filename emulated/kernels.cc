@@ -12,10 +12,12 @@
 #include "emulated/text.h"
 #include "engine/base/arena.h"
 #include "firmware/app/arithmetic.h"
+#include "firmware/app/screen_work.h"
 
 namespace thimble::emulated {
 namespace {
 
+using math::CodeTables;
 using math::Kernels;
 using math::Q8Block;
 using math::ScreenQuery;
@@ -57,6 +59,7 @@ class Memory {
     }
     return *taken;
   }
+  Arena& arena() { return arena_; }
 
  private:
   Arena arena_;
@@ -71,7 +74,7 @@ class KernelCheck {
       crc_ = 0;
       checked_ = 0;
       kernels_ = *table;
-      if (!(Matrices() && Others() && Screens() && Checksums())) return false;
+      if (!(Matrices() && Others() && Screens() && Codes() && Checksums())) return false;
       Text text;
       text.Add("kernels ").Number(checked_).Add(" calls ").Hex(crc_).Add("\n");
       if (kernels_ == &math::kReferenceKernels) text.Print();
@@ -85,6 +88,7 @@ class KernelCheck {
   static constexpr uint32_t kMaxUnits = 40;
   static constexpr uint32_t kMaxShift = 3;
   static constexpr uint32_t kMaxBlocks = 9;
+  static constexpr uint32_t kMaxCodeWords = 7;
 
   template <class T>
   bool Same(std::span<const T> got, std::span<const T> want, const char* what, uint32_t a, uint32_t b) {
@@ -108,6 +112,8 @@ class KernelCheck {
               std::span<T> w, const char* what, uint32_t rows, uint32_t cols, uint32_t shift) {
     Fill(w.subspan(shift, size_t{rows} * cols), next);
     Fill(x_.subspan(kMaxShift - shift, cols), &Random::Float);
+    // Too large for a kernel that multiplies by powers of two.
+    if (cols % 5 == 4) x_[kMaxShift - shift + cols / 2] *= 0x1p30f;
     const auto got = got_.subspan(shift, rows);
     const auto want = want_.subspan(shift, rows);
     (kernels_->*matvec)(got.data(), w.data() + shift, x_.data() + kMaxShift - shift, rows, cols);
@@ -188,23 +194,16 @@ class KernelCheck {
   bool Screens() {
     for (uint32_t bits = 1; bits <= 7; ++bits) {
       for (uint32_t units = 1; units <= kMaxUnits; units += units < 4 ? 1 : 6) {
-        if (!Screen(bits, units, 4 * (units % 5), 1 + units % kMaxRows)) return false;
+        if (!Screen(bits, units, 1 + units % kMaxRows)) return false;
       }
     }
     return true;
   }
 
-  bool Screen(uint32_t bits, uint32_t units, uint32_t num_directions, uint32_t rows) {
-    ScreenQuery query = {.codes = codes_.data(),
-                         .directions = directions_.data(),
-                         .units = units,
-                         .bits = bits,
-                         .num_directions = num_directions,
-                         .record_bytes = 4 * bits * units + num_directions + 8};
+  bool Screen(uint32_t bits, uint32_t units, uint32_t rows) {
+    ScreenQuery query = {.codes = codes_.data(), .units = units, .bits = bits, .record_bytes = 4 * bits * units + 8};
     for (int8_t& code : codes_) code = static_cast<int8_t>(static_cast<int>(random_.Bits() % 129) - 64);
-    for (int16_t& direction : directions_) direction = static_cast<int16_t>(random_.Bits());
-    for (float* f :
-         {&query.base, &query.alpha, &query.beta, &query.radius_of_residual, &query.radius_of_scale, &query.radius}) {
+    for (float* f : {&query.base, &query.alpha, &query.radius_of_residual, &query.radius_of_scale, &query.radius}) {
       *f = random_.Float();
     }
     query.code_offset = static_cast<int32_t>(random_.Bits() % 100000);
@@ -213,7 +212,7 @@ class KernelCheck {
       for (uint32_t i = 0; i < query.record_bytes; ++i) record[i] = static_cast<std::byte>(random_.Bits());
       for (uint32_t i = 0; i < 2; ++i) {
         const uint16_t number = random_.BF16();
-        std::memcpy(record + 4 * bits * units + num_directions + 2 * i, &number, sizeof(number));
+        std::memcpy(record + 4 * bits * units + 2 * i, &number, sizeof(number));
       }
     }
     // Centers, then radii.
@@ -222,12 +221,43 @@ class KernelCheck {
     return Same<float>(got_.first(2 * rows), want_.first(2 * rows), "screen_rows", bits, units);
   }
 
+  bool Codes() {
+    for (uint32_t words = 1; words <= kMaxCodeWords; ++words) {
+      for (const uint32_t rows : {1u, 2u, 3u, 6u, 67u}) {
+        if (!CodesOf(rows, words, (words + rows) % 2 == 0)) return false;
+      }
+    }
+    return true;
+  }
+
+  bool CodesOf(uint32_t rows, uint32_t words, bool has_radii) {
+    for (int16_t& entry : entries_) entry = static_cast<int16_t>(random_.Bits());
+    for (int32_t& radius : radii_) radius = static_cast<int32_t>(random_.Bits() << 7);
+    const CodeTables tables = {.tables = entries_.data(),
+                               .radii = has_radii ? radii_.data() : nullptr,
+                               .first_word = words % 3,
+                               .num_words = words,
+                               .record_words = words % 3 + words};
+    for (uint32_t i = 0; i < 4 * rows * tables.record_words; ++i) records_[i] = static_cast<std::byte>(random_.Bits());
+    const auto got = got_sums_.first(rows);
+    const auto want = want_sums_.first(rows);
+    for (const bool adds : {false, true}) {
+      kernels_->sum_codes(got.data(), records_.data(), rows, tables, adds);
+      math::kReferenceKernels.sum_codes(want.data(), records_.data(), rows, tables, adds);
+      if (!Same<int32_t>(got, want, "sum_codes", rows, words)) return false;
+    }
+    return true;
+  }
+
   bool Checksums() {
     for (uint32_t n = 0; n <= 300; n += 7) {
       const std::byte* data = records_.data() + n % 4;
       const std::array got = {kernels_->crc32c(n, data, n)};
       const std::array want = {math::kReferenceKernels.crc32c(n, data, n)};
       if (!Same<uint32_t>(got, want, "crc32c", 1, n)) return false;
+      const std::array got_xxh = {kernels_->xxh32(n, data, n)};
+      const std::array want_xxh = {math::kReferenceKernels.xxh32(n, data, n)};
+      if (!Same<uint32_t>(got_xxh, want_xxh, "xxh32", 1, n)) return false;
     }
     return true;
   }
@@ -242,8 +272,11 @@ class KernelCheck {
   std::span<Q8Block> got_blocks_ = memory_.Take<Q8Block>(kMaxBlocks);
   std::span<Q8Block> want_blocks_ = memory_.Take<Q8Block>(kMaxBlocks);
   std::span<int8_t> codes_ = memory_.Take<int8_t>(size_t{kMaxUnits} * 64);
-  std::span<int16_t> directions_ = memory_.Take<int16_t>(16);
-  std::span<std::byte> records_ = memory_.Take<std::byte>(size_t{kMaxRows + 1} * (4 * 7 * kMaxUnits + 24));
+  std::span<int16_t> entries_ = memory_.Take<int16_t>(size_t{kMaxCodeWords} * 1024);
+  std::span<int32_t> radii_ = memory_.Take<int32_t>(256);
+  std::span<int32_t> got_sums_ = memory_.Take<int32_t>(67);
+  std::span<int32_t> want_sums_ = memory_.Take<int32_t>(67);
+  std::span<std::byte> records_ = memory_.Take<std::byte>(size_t{kMaxRows + 1} * (4 * 7 * kMaxUnits + 8));
   const Kernels* kernels_ = nullptr;
   Random random_{1};
   uint32_t crc_ = 0;
@@ -257,6 +290,23 @@ void Count(std::string_view name, uint64_t work, Run run) {
   run();
   const uint64_t after = Instructions();
   Text().Add("count ").Add(name).Add(" ").Hundredths(((after - before) * 100 + work - 1) / work).Add("\n").Print();
+}
+
+// What the screen does beside its kernels.
+bool CountScreenWork(Arena& arena) {
+  using firmware::ScreenWork;
+  auto work = ScreenWork::Make(arena, math::BestKernels(), 192, 48, {});
+  auto greedy = ScreenWork::Make(arena, math::BestKernels(), 64, 16, {.temperature = 0});
+  if (!work || !greedy) return false;
+  bool is_set = false;
+  Count("code_tables", work->code_table_macs(), [&] { is_set = work->CodeTables(); });
+  if (!is_set) Write("FAIL: the screen takes no query\n");
+  uint32_t left = 0;
+  Count("sweep", ScreenWork::kRows, [&] { left += work->Sweep(); });
+  Count("noise", ScreenWork::kRows, [&] { left += work->Noise(); });
+  Count("choose", work->Choose(), [&] { work->Choose(); });
+  Count("choose_greedy", greedy->Choose(), [&] { greedy->Choose(); });
+  return is_set && left > 0;
 }
 
 }  // namespace
@@ -305,6 +355,11 @@ bool CountKernels() {
   const Kernels& k = math::BestKernels();
   Count("matvec_f32", kMacs, [&] { k.matvec_f32(y.data(), w.data(), x.data(), kRows, kCols); });
   Count("matvec_f16", kMacs, [&] { k.matvec_f16(y.data(), w16.data(), x.data(), kRows, kCols); });
+  // The same where the FPU takes no subnormals.
+  for (const Kernels* const* table = math::AvailableKernels(); *table != nullptr; ++table) {
+    if (*table == &k || *table == &math::kReferenceKernels) continue;
+    Count("matvec_f16_checked", kMacs, [&] { (*table)->matvec_f16(y.data(), w16.data(), x.data(), kRows, kCols); });
+  }
   Count("matvec_bf16", kMacs, [&] { k.matvec_bf16(y.data(), w16.data(), x.data(), kRows, kCols); });
   Count("matvec_q8_0", kMacs, [&] { k.matvec_q8_0(y.data(), records.data(), blocks.data(), kRows, kCols); });
   Count("quantize_q8", kCols, [&] { k.quantize_q8(blocks.data(), x.data(), kCols); });
@@ -313,14 +368,29 @@ bool CountKernels() {
   for (uint32_t bits = 1; bits <= 7; ++bits) {
     const ScreenQuery query = {
         .codes = codes.data(), .units = kUnits, .bits = bits, .record_bytes = 4 * bits * kUnits + 4};
-    std::array<char, 14> name = {"screen_rows_"};
-    name[12] = static_cast<char>('0' + bits);
-    Count(name.data(), kMacs, [&] { k.screen_rows(y.data(), y.data() + kRows, records.data(), kRows, query); });
+    std::array<char, 13> name = {"screen_row_"};
+    name[11] = static_cast<char>('0' + bits);
+    Count(name.data(), kCols, [&] { k.screen_rows(y.data(), y.data() + 1, records.data(), 1, query); });
   }
+  // 47 codes and a norm's of each row.
+  constexpr uint32_t kCodeWords = 12;
+  const auto entries = memory.Take<int16_t>(kCodeWords * 1024);
+  const auto radii = memory.Take<int32_t>(256);
+  const auto sums = memory.Take<int32_t>(kRows);
+  if (sums.empty() || radii.empty() || entries.empty()) return false;
+  const CodeTables tables = {
+      .tables = entries.data(), .radii = radii.data(), .num_words = kCodeWords, .record_words = kCodeWords};
+  Count("sum_codes", uint64_t{kRows} * kCodeWords * 4,
+        [&] { k.sum_codes(sums.data(), records.data(), kRows, tables, false); });
+  if (!CountScreenWork(memory.arena())) return false;
   Count("rmsnorm", kCols, [&] { k.rmsnorm(y.data(), x.data(), w.data(), kCols, 1e-5f); });
   Count("softmax", kCols, [&] { k.softmax(y.data(), kCols, 0.1f); });
   Count("silu_mul", kCols, [&] { k.silu_mul(y.data(), x.data(), kCols); });
   Count("crc32c", 4 * kMacs, [&] { k.crc32c(0, std::as_bytes(w).data(), 4 * kMacs); });
+  // Whole, in pieces as large as a record of a screen, and where no word is aligned.
+  Count("xxh32", 4 * kMacs, [&] { k.xxh32(0, std::as_bytes(w).data(), 4 * kMacs); });
+  Count("xxh32_of_128", 128, [&] { k.xxh32(0, std::as_bytes(w).data(), 128); });
+  Count("xxh32_unaligned", 4 * kMacs - 1, [&] { k.xxh32(0, std::as_bytes(w).data() + 1, 4 * kMacs - 1); });
   return true;
 }
 

@@ -252,7 +252,7 @@ TEST(StopReason, EveryReasonHasItsOwnName) {
 class TokenizerOnCard : public GenerateTest {
  protected:
   TokenizerOnCard() {
-    const auto prepared = host::Prepare({.model = folder_ / "model.gguf", .out = {}, .screen_bits = {4, 3}});
+    const auto prepared = host::Prepare({.model = folder_ / "model.gguf", .out = {}, .screen = {16, 3}});
     EXPECT_TRUE(prepared) << prepared.error();
     const std::string bytes = tests::ReadFile(prepared->path);
     index_ = std::make_unique<host::RamDevice>(std::as_bytes(std::span(bytes)));

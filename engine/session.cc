@@ -116,7 +116,8 @@ Result<void> Session::LoadKept(const SessionParts& parts) {
         .weights_bytes = static_cast<uint32_t>(plan_->buffer(BufferId::kWeightsFlash).bytes),
         .parts = {memory_.resident.shares.psram_percent, memory_.resident.shares.flash_percent,
                   plan_->places[0].psram_rows, plan_->places[0].flash_rows, plan_->places[1].psram_rows,
-                  plan_->places[1].flash_rows, plan_->places[2].psram_rows, plan_->places[2].flash_rows}};
+                  plan_->places[1].flash_rows,
+                  plan_->screened && plan_->buffer(BufferId::kScreenTransform).region == Region::kFlash}};
     THIMBLE_ASSIGN(flash, storage::FlashWriter::Begin(*parts.flash, contents, parts.kernels->crc32c));
   }
   do {
@@ -195,6 +196,18 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   return {};
 }
 
+namespace {
+
+// The next n elements of `memory`.
+template <class T>
+std::span<T> Cut(std::span<std::byte>& memory, size_t n) {
+  const std::span<std::byte> taken = memory.first(n * sizeof(T));
+  memory = memory.subspan(taken.size());
+  return {reinterpret_cast<T*>(taken.data()), n};
+}
+
+}  // namespace
+
 Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
   head::HeadParts head = {.tensor = &model_->tensor({TensorKind::kLmHead, 0}),
                           .kernels = parts.kernels,
@@ -222,20 +235,27 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head.index = parts.index;
     head.index_reader = parts.index_reader;
     head_memory_.places = plan_->places;
-    THIMBLE_ASSIGN(const std::span<float> vectors, Take<float>(*plan_, BufferId::kScreenVectors, arenas));
-    const auto num_vectors =
-        static_cast<size_t>(parts.index->section(formats::Section::kVectors).bytes / sizeof(float));
-    head_memory_.vectors = vectors.first(num_vectors);
-    head_memory_.group_checks = {reinterpret_cast<uint32_t*>(vectors.data() + num_vectors),
-                                 vectors.size() - num_vectors};
-    THIMBLE_ASSIGN(const std::span<int8_t> query, Take<int8_t>(*plan_, BufferId::kScreenQuery, arenas));
-    const auto code_bytes = static_cast<size_t>(head::QueryCodeBytes(model_->shape.hidden_size));
-    head_memory_.codes = query.first(code_bytes);
-    head_memory_.quantized_state = {reinterpret_cast<float*>(query.data() + code_bytes),
-                                    (query.size() - code_bytes) / sizeof(float)};
-    head_memory_.candidates = {
-        reinterpret_cast<head::Bounded*>(scratch_.data()),
-        std::min<size_t>(scratch_.size() / sizeof(head::Bounded), parts.index->screen.num_candidates)};
+    const uint32_t hidden_size = model_->shape.hidden_size;
+    const uint32_t first_bytes = parts.index->screen.record_bytes[0];
+    THIMBLE_ASSIGN(std::span<std::byte> tables, Take<std::byte>(*plan_, BufferId::kScreenTables, arenas));
+    THIMBLE_ASSIGN(std::span<std::byte> query, Take<std::byte>(*plan_, BufferId::kScreenQuery, arenas));
+    THIMBLE_ASSIGN(std::span<std::byte> vectors, Take<std::byte>(*plan_, BufferId::kScreenVectors, arenas));
+    THIMBLE_ASSIGN(head_memory_.transform, Reserve(*plan_, BufferId::kScreenTransform, arenas));
+    head_memory_.transform_region = plan_->buffer(BufferId::kScreenTransform).region;
+    head_memory_.mean = Cut<float>(vectors, hidden_size);
+    head_memory_.group_checks = Cut<uint32_t>(vectors, vectors.size() / sizeof(uint32_t));
+    head_memory_.query = {.mean = head_memory_.mean,
+                          .transform = head_memory_.transform,
+                          .tables = Cut<int16_t>(tables, size_t{first_bytes} * formats::kNumCentroids),
+                          .radii = Cut<int32_t>(tables, formats::kNumCentroids),
+                          .z = Cut<float>(query, hidden_size),
+                          .steps = Cut<int16_t>(query, hidden_size),
+                          .codes = {}};
+    if (hidden_size % 2 != 0) Cut<int16_t>(query, 1);  // what follows is aligned to 4 bytes
+    head_memory_.query.codes = Cut<int8_t>(query, static_cast<size_t>(head::QueryCodeBytes(hidden_size)));
+    head_memory_.quantized_state = Cut<float>(query, query.size() / sizeof(float));
+    head_memory_.candidates = scratch_.first(
+        std::min<size_t>(scratch_.size(), sizeof(head::Bounded) * size_t{parts.index->screen.num_candidates}));
     THIMBLE_ASSIGN(head_memory_.psram, Reserve(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }

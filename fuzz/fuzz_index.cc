@@ -151,7 +151,7 @@ Base MakeBase() {
       .write(reinterpret_cast<const char*>(base.model.data()), static_cast<std::streamsize>(base.model.size()));
   host::PrepareOptions options;
   options.model = path;
-  options.screen_bits = {3, 2};
+  options.screen = {12, 2};
   const auto prepared = host::Prepare(options);
   if (!prepared) std::fprintf(stderr, "%s\n", prepared.error().c_str());
   Require(prepared.has_value());
@@ -178,15 +178,15 @@ void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
     return value;
   };
   const auto set = [&](size_t at, uint32_t value) { std::memcpy(&file[at], &value, sizeof(value)); };
-  constexpr size_t kSections = 64, kSectionBytes = 24, kStages = 256, kStageBytes = 152;
+  constexpr size_t kSections = 64, kSectionBytes = 24, kRecordBytes = 256;
   const auto section = [&](formats::Section id) {
     const size_t at = kSections + static_cast<size_t>(id) * kSectionBytes;
     return formats::SectionRef{.offset = field(at, uint64_t{}), .bytes = field(at + 8, uint64_t{})};
   };
-  const auto record_bytes = [&](size_t stage) { return field(kStages + stage * kStageBytes + 4, uint32_t{}); };
+  const auto record_bytes = [&](size_t stage) { return field(kRecordBytes + stage * 4, uint32_t{}); };
 
   const std::span<std::byte> groups = SectionBytes(file, section(formats::Section::kGroupChecks));
-  const std::span<std::byte> first = SectionBytes(file, section(formats::Section::kStage0));
+  const std::span<std::byte> first = SectionBytes(file, section(formats::Section::kFirstStage));
   if (record_bytes(0) != 0 && record_bytes(0) < formats::kMaxGroupBytes) {
     const size_t group_bytes = size_t{formats::GroupRows(record_bytes(0))} * record_bytes(0);
     for (size_t g = 0; (g + 1) * 4 <= groups.size() && g * group_bytes < first.size(); ++g) {
@@ -194,11 +194,8 @@ void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
       std::memcpy(&groups[g * 4], &crc, sizeof(crc));
     }
   }
-  for (uint32_t s = 1; s < formats::kMaxStages; ++s) {
-    const auto id = static_cast<formats::Section>(static_cast<uint32_t>(formats::Section::kStage0) + s);
-    const std::span<std::byte> records = SectionBytes(file, section(id));
-    const size_t size = record_bytes(s);
-    if (size < sizeof(formats::RecordTail)) continue;
+  const std::span<std::byte> records = SectionBytes(file, section(formats::Section::kSecondStage));
+  if (const size_t size = record_bytes(1); size >= sizeof(formats::RecordTail)) {
     for (size_t at = 0; at + size <= records.size(); at += size) {
       const uint32_t crc = Crc(records.subspan(at, size - 4));
       std::memcpy(&records[at + size - 4], &crc, sizeof(crc));

@@ -40,7 +40,7 @@ TEST_F(AddressSpaceTest, TwoGigabytesAreEnoughForTheBundledModel) {
       {"convert", "model/thimble-stories", "-o", model_},
       {"convert", model_, "-o", folder_ / "8.gguf", "--quant", "q8_0"},
       {"convert", model_, "--to", "folder", "-o", folder_ / "tensors"},
-      {"prepare", model_, "--screen-bits", "4,3"},
+      {"prepare", model_, "--screen", "48,3"},
       {"inspect", model_},
       {"verify", model_},
       {"tokenize", "-m", model_, "-p", "Once"},
@@ -89,7 +89,7 @@ TEST_F(AddressSpaceTest, TooLittleEndsWithASentence) {
       {"run", "-m", model_, "-p", "Once", "-n", "4", "--temp", "0"},
       {"run", "-m", model_, "-p", "Once", "-n", "4", "--temp", "0", "--board", "host"},
       {"run", "-m", "model/thimble-stories", "-p", "Once", "-n", "4", "--temp", "0"},
-      {"prepare", model_, "-o", folder_ / "out.thimble", "--screen-bits", "4,3"},
+      {"prepare", model_, "-o", folder_ / "out.thimble", "--screen", "48,3"},
       {"convert", "model/thimble-stories", "-o", folder_ / "out.gguf"},
   };
   for (const auto& command : commands) {

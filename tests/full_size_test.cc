@@ -102,7 +102,7 @@ TEST(FullSize, TinyLlmRunsInsideAnEsp32WithoutPsram) {
   const json by_ids = parsed(run({"--board", "esp32", "-c", "112", "--ids", "1,500,900", "-s", "4"}));
   EXPECT_EQ(by_ids["ids"], parsed(run({"--board", "esp32-cam", "--ids", "1,500,900", "-s", "4"}))["ids"]);
 
-  ASSERT_EQ(RunTool({"prepare", gguf, "--board", "esp32", "--screen-bits", "3,4"}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", gguf, "--board", "esp32", "--screen", "48,4"}).exit_code, 0);
   const json planned = plan();
   EXPECT_EQ(planned["tokenizer"], "card");
   EXPECT_EQ(cannot(planned), (std::vector<std::string>{"top-p without top-k"}));

@@ -20,7 +20,7 @@ class Outputs : public testing::Test {
  protected:
   Outputs() {
     EXPECT_EQ(RunTool({"synth", "small", "-o", At("model.gguf")}).exit_code, 0);
-    EXPECT_EQ(RunTool({"prepare", At("model.gguf"), "--screen-bits", "4,3"}).exit_code, 0);
+    EXPECT_EQ(RunTool({"prepare", At("model.gguf"), "--screen", "48,3"}).exit_code, 0);
     EXPECT_EQ(RunTool({"plan", At("model.gguf"), "--board", "esp32-cam", "-o", At("cam.plan")}).exit_code, 0);
     WriteFile(At("mine.json"), R"({"thimble_board": 1, "name": "mine", "like": "esp32-cam"})");
     WriteFile(At("prompt.txt"), "Once upon a time");
@@ -79,7 +79,7 @@ TEST_F(Outputs, NeverReplaceAnInput) {
   ExpectRefusals({"convert", At("model.gguf"), "-o"}, {"model.gguf"});
   ExpectRefusals({"convert", At("hf"), "--quant", "auto", "--kld", "0.01", "--kld-text", At("long.txt"), "-o"},
                  {"long.txt"});
-  ExpectRefusals({"prepare", At("model.gguf"), "--screen-bits", "4,3", "-o"}, {"model.gguf"});
+  ExpectRefusals({"prepare", At("model.gguf"), "--screen", "48,3", "-o"}, {"model.gguf"});
   ExpectRefusals({"card", At("model.gguf"), "-o"}, {"model.gguf", "model.thimble"});
   ExpectRefusals({"plan", At("model.gguf"), "--board", At("mine.json"), "-o"},
                  {"model.gguf", "model.thimble", "mine.json"});
@@ -99,7 +99,7 @@ TEST_F(Outputs, NeverReplaceAnInput) {
 // An index is made anew in the place of the old one, which is read to see what it is.
 TEST_F(Outputs, AnIndexIsMadeAgain) {
   const std::string before = ReadFile(At("model.thimble"));
-  EXPECT_EQ(RunTool({"prepare", At("model.gguf"), "--screen-bits", "4,2"}).exit_code, 0);
+  EXPECT_EQ(RunTool({"prepare", At("model.gguf"), "--screen", "48,2"}).exit_code, 0);
   EXPECT_NE(ReadFile(At("model.thimble")), before);
 }
 
@@ -153,7 +153,7 @@ TEST_F(Outputs, LostStandardOutputIsAFailure) {
                                                           {"simulate", At("model.gguf"), "--ids", "1", "-n", "2"},
                                                           {"tokenize", "-m", At("model.gguf"), "-p", "Once"},
                                                           {"perplexity", "-m", At("model.gguf"), "-f", At("long.txt")},
-                                                          {"prepare", At("model.gguf"), "--screen-bits", "4,3"},
+                                                          {"prepare", At("model.gguf"), "--screen", "48,3"},
                                                           {"card", At("model.gguf"), "-o", At("card.img")},
                                                           {"convert", At("hf"), "-o", At("out.gguf")},
                                                           {"--version"},

@@ -31,7 +31,7 @@
 #include "host/support/numbers.h"
 #include "host/synth/synth.h"
 #include "tests/support/checkpoints.h"
-#include "tests/support/screened_head.h"
+#include "tests/support/hard_head.h"
 
 namespace thimble::tests {
 namespace {
@@ -99,8 +99,8 @@ struct Tally {
 
 // One screen of a head, and what became of its tokens.
 struct Contestant {
-  std::string bits, place;
-  std::unique_ptr<ScreenedHead> head;
+  std::string size, place;
+  std::unique_ptr<host::ScreenedHead> head;
   std::map<std::string, Tally> tallies;
 
   Status Ask(const Mode& mode, const float* x, uint32_t position, std::span<const TokenId> recent, TokenId want) {
@@ -135,22 +135,26 @@ struct Subject {
 std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hidden_size, std::span<const float> states,
                                     bool from_the_card, bool as_blocks = false) {
   struct Kind {
-    std::vector<uint32_t> bits;
+    host::ScreenShape shape;
     uint64_t memory_bytes;
     const char* place;
   };
-  std::vector<Kind> kinds = {
-      {{4, 3}, kBoardBytes, "memory"}, {{3, 3}, kBoardBytes, "memory"}, {{2, 3}, kBoardBytes, "memory"}};
-  if (from_the_card) kinds.push_back({{4, 3}, 0, "card"});
+  const uint32_t quarter = hidden_size / 4 / 4 * 4;
+  const auto rows = static_cast<uint32_t>(weights.size() / hidden_size);
+  using enum host::StatePower;
+  std::vector<Kind> kinds = {{{kHalf, {quarter, 3}}, kBoardBytes, "memory"},
+                             {{kWhole, {2 * quarter, 2}}, kBoardBytes, "memory"},
+                             {{kNone, {quarter, 4}}, kBoardBytes, "memory"}};
+  if (from_the_card) kinds.push_back({{kHalf, {quarter, 3}}, 0, "card"});
   std::vector<Contestant> contestants;
   for (const Kind& kind : kinds) {
     Contestant& c = contestants.emplace_back();
-    c.bits = fmt::format("{}, {}", kind.bits[0], kind.bits[1]);
+    c.size = fmt::format("{}, {}", kind.shape.size.first_bytes, kind.shape.size.second_bits);
     c.place = kind.place;
-    c.head = std::make_unique<ScreenedHead>(
-        weights, hidden_size, states,
-        ScreenedHead::Options{
-            .bits = kind.bits, .memory_bytes = kind.memory_bytes, .as_blocks = as_blocks, .room_as_measured = true});
+    c.head = MakeScreenedHead(weights, hidden_size, states,
+                              {.shape = kind.shape,
+                               .head = {.memory_bytes = kind.memory_bytes, .candidates = std::max(1024u, rows / 8)},
+                               .as_blocks = as_blocks});
   }
   return contestants;
 }
@@ -289,7 +293,7 @@ Expected<Subject> CompareConstructed(uint64_t tokens) {
   Subject subject = {.name = "constructed", .tensor = {}, .contestants = {}};
   subject.contestants.resize(1);
   Contestant& contestant = subject.contestants[0];
-  contestant.bits = "4, 3; 2, 3";
+  contestant.size = "some";
   contestant.place = "all";
   constexpr uint32_t kRows = 1500;
   struct Scales {
@@ -303,12 +307,10 @@ Expected<Subject> CompareConstructed(uint64_t tokens) {
     for (float& w : weights) w *= scales.row;
     const std::vector<float> states = Normal(size_t{10} * hidden_size, 100 + seed, scales.state);
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      const ScreenedHead::Options options = {.bits = {seed % 2 == 0 ? 2u : 4u, 3},
-                                             .kernels = *k,
-                                             .psram_rows = seed % 2 == 0 ? kRows : 700,
-                                             .flash_rows = 400};
-      contestant.head =
-          std::make_unique<ScreenedHead>(weights, hidden_size, Normal(size_t{8} * hidden_size, seed), options);
+      contestant.head = MakeScreenedHead(
+          weights, hidden_size, Normal(size_t{8} * hidden_size, seed),
+          {.shape = {.power = host::kStatePowers[seed % 3], .size = {hidden_size / (2 + seed % 3) / 4 * 4, 2 + seed % 3}},
+           .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? kRows : 700, .flash_rows = 400}});
       subject.tensor = contestant.head->tensor();
       THIMBLE_TRY(CompareStates(subject, states, std::max<uint64_t>(tokens / 40, 1)));
     }
@@ -334,7 +336,7 @@ double PerToken(uint64_t sum, const Tally& tally) {
 
 void PrintTable(const std::vector<Subject>& subjects) {
   fmt::print(
-      "| head, scan | bits | mode | tokens | differ | second records, most | rows left, most | rows read | reads | "
+      "| head, scan | bytes, bits | mode | tokens | differ | second records, most | survivors, most | rows read | reads | "
       "bytes "
       "card | bytes memory | of the scan | fallbacks |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Subject& subject : subjects) {
@@ -344,7 +346,7 @@ void PrintTable(const std::vector<Subject>& subjects) {
         fmt::print(
             "| {} | {}{} | {} | {} | {} | {:.1f}, {} | {:.1f}, {} | {:.1f} | {:.1f} | {:.0f} | {:.0f} | {:.1f} % | {} "
             "|\n",
-            fmt::format("{}, {} bytes", subject.name, host::Grouped(subject.tensor.size_bytes())), c.bits,
+            fmt::format("{}, {} bytes", subject.name, host::Grouped(subject.tensor.size_bytes())), c.size,
             c.place == "card" ? ", on the card" : "", group, host::Grouped(t.tokens), t.differences,
             PerToken(t.second_stage.sum, t), t.second_stage.most, PerToken(t.left.sum, t), t.left.most,
             PerToken(t.rows_fetched, t), PerToken(t.reads, t), PerToken(t.card_bytes, t), PerToken(t.memory_bytes, t),
@@ -361,7 +363,7 @@ nlohmann::ordered_json Json(const std::vector<Subject>& subjects) {
       for (const auto& [group, t] : c.tallies) {
         lines.push_back({{"head", subject.name},
                          {"scan_bytes", subject.tensor.size_bytes()},
-                         {"bits", c.bits},
+                         {"size", c.size},
                          {"place", c.place},
                          {"mode", group},
                          {"tokens", t.tokens},

@@ -19,7 +19,7 @@
 #include "host/formats/weights.h"
 #include "host/models/screen_builder.h"
 #include "tests/support/checkpoints.h"
-#include "tests/support/screened_head.h"
+#include "tests/support/hard_head.h"
 #include "tests/support/tool.h"
 #include "tests/support/workers.h"
 
@@ -27,6 +27,7 @@ namespace thimble::tests {
 namespace {
 
 using host::BuiltScreen;
+using host::ScreenedHead;
 
 std::vector<head::SamplerOptions> Modes() {
   std::vector<head::SamplerOptions> modes;
@@ -37,6 +38,9 @@ std::vector<head::SamplerOptions> Modes() {
              {.top_k = 0, .top_p = 1, .min_p = 0.05f, .temperature = 0.8f},
              {.top_k = 40, .top_p = 0.95f, .min_p = 0.05f},
              {.top_k = 5, .top_p = 1, .min_p = 0, .temperature = 2},
+             {.top_k = 40, .top_p = 0.8f, .min_p = 0, .temperature = 1},
+             {.top_k = 2, .top_p = 1, .min_p = 0.3f, .temperature = 1},
+             {.top_k = 0, .top_p = 0.9f, .min_p = 0, .temperature = 1},
          }) {
       modes.push_back(o);
       modes.back().repeat_penalty = penalty;
@@ -73,17 +77,24 @@ size_t Compare(ScreenedHead& head, std::span<const float> states, uint64_t seed)
   return n;
 }
 
+// Of all kinds.
+host::ScreenShape ShapeOf(uint32_t hidden_size, uint32_t seed) {
+  return {.power = host::kStatePowers[seed % 3],
+          .size = {std::max(4u, hidden_size / (2 + seed % 3) / 4 * 4), 2 + seed % 3}};
+}
+
 TEST(Screen, TiesNearTiesZerosAndSubnormalsChangeNothing) {
   size_t tokens = 0;
   for (uint32_t seed = 1; seed <= 6; ++seed) {
     const uint32_t hidden_size = std::array<uint32_t, 6>{64, 48, 33, 96, 8, 130}[seed - 1];
     const std::vector<float> states = Normal(size_t{12} * hidden_size, 100 + seed);
-    const std::vector<uint32_t> bits = seed % 3 == 0 ? std::vector<uint32_t>{2, 2, 3} : std::vector<uint32_t>{4, 3};
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      ScreenedHead head(HardHead(1500, hidden_size, seed), hidden_size, states,
-                        {.bits = bits, .kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400});
-      tokens += Compare(head, states, seed);
-      EXPECT_EQ(head.ledger().screen.tokens, 12 * Modes().size());
+      const auto head = MakeScreenedHead(
+          HardHead(1500, hidden_size, seed), hidden_size, states,
+          {.shape = ShapeOf(hidden_size, seed),
+           .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400}});
+      tokens += Compare(*head, states, seed);
+      EXPECT_EQ(head->ledger().screen.tokens, 12 * Modes().size());
     }
   }
   EXPECT_GT(tokens, 1000u);
@@ -94,16 +105,18 @@ TEST(Screen, HoweverRowsAreDividedAmongCores) {
   const std::vector<float> states = Normal(size_t{6} * kHidden, 11);
   for (uint32_t parts : {2u, 5u, 1000u}) {
     DividingWorkers workers(parts);
-    ScreenedHead head(HardHead(1500, kHidden, 4), kHidden, states,
-                      {.bits = {4, 3}, .workers = &workers, .psram_rows = 700, .flash_rows = 400});
-    Compare(head, states, parts);
+    const auto head = MakeScreenedHead(
+        HardHead(1500, kHidden, 4), kHidden, states,
+        {.shape = ShapeOf(kHidden, 1), .head = {.workers = &workers, .psram_rows = 700, .flash_rows = 400}});
+    Compare(*head, states, parts);
     EXPECT_GT(workers.calls(), 100u);
-    EXPECT_LT(head.ledger().screen.fallbacks, head.ledger().screen.tokens);
+    EXPECT_LT(head->ledger().screen.fallbacks, head->ledger().screen.tokens);
   }
   ThreadWorkers threads;
-  ScreenedHead head(HardHead(1500, kHidden, 4), kHidden, states,
-                    {.bits = {4, 3}, .workers = &threads, .psram_rows = 700, .flash_rows = 400});
-  Compare(head, states, 1);
+  const auto head =
+      MakeScreenedHead(HardHead(1500, kHidden, 4), kHidden, states,
+                       {.shape = ShapeOf(kHidden, 1), .head = {.workers = &threads, .psram_rows = 700, .flash_rows = 400}});
+  Compare(*head, states, 1);
 }
 
 // The token is the one of the scan of the blocks.
@@ -112,18 +125,16 @@ TEST(Screen, HeadsOfBlocksChangeNothing) {
   for (uint32_t seed = 1; seed <= 5; ++seed) {
     const uint32_t hidden_size = std::array<uint32_t, 5>{64, 32, 96, 192, 128}[seed - 1];
     const std::vector<float> states = Normal(size_t{12} * hidden_size, 100 + seed);
-    const std::vector<uint32_t> bits = seed % 3 == 0 ? std::vector<uint32_t>{2, 3} : std::vector<uint32_t>{4, 3};
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      ScreenedHead head(HardHead(1500, hidden_size, seed), hidden_size, states,
-                        {.bits = bits,
-                         .kernels = *k,
-                         .psram_rows = seed % 2 == 0 ? 1500u : 700u,
-                         .flash_rows = 400,
-                         .as_blocks = true});
-      ASSERT_EQ(head.tensor().type, DType::kQ8_0);
-      tokens += Compare(head, states, seed);
+      const auto head = MakeScreenedHead(
+          HardHead(1500, hidden_size, seed), hidden_size, states,
+          {.shape = ShapeOf(hidden_size, seed),
+           .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400},
+           .as_blocks = true});
+      ASSERT_EQ(head->tensor().type, DType::kQ8_0);
+      tokens += Compare(*head, states, seed);
       for (const float scale : {1e-38f, 1e-8f, 1e-5f, 1e5f, 1e6f}) {
-        Compare(head, Normal(size_t{2} * hidden_size, seed, scale), seed);
+        Compare(*head, Normal(size_t{2} * hidden_size, seed, scale), seed);
       }
     }
   }
@@ -136,15 +147,16 @@ TEST(Screen, HugeAndTinyStatesAndRows) {
   const std::vector<float> shaping = Normal(8 * kHidden, 5);
   for (float row_scale : {1e-30f, 1e-10f, 1e10f, 1e25f}) {
     std::vector<float> weights = Normal(600 * kHidden, 6, row_scale);
-    ScreenedHead head(weights, kHidden, shaping, {.bits = {4, 3}});
+    const auto head = MakeScreenedHead(weights, kHidden, shaping, {.shape = ShapeOf(kHidden, 1)});
     for (float state_scale : {1e-38f, 1e-20f, 1e-5f, 1e5f, 1e11f}) {
       if (row_scale * state_scale > 1e34f) continue;
-      Compare(head, Normal(6 * kHidden, 9, state_scale), 3);
+      Compare(*head, Normal(6 * kHidden, 9, state_scale), 3);
     }
   }
-  ScreenedHead zeros(std::vector<float>(600 * kHidden), kHidden, shaping, {.bits = {3, 3}});
-  Compare(zeros, shaping, 1);
-  Compare(zeros, std::vector<float>(kHidden), 1);
+  const auto zeros =
+      MakeScreenedHead(std::vector<float>(600 * kHidden), kHidden, shaping, {.shape = ShapeOf(kHidden, 2)});
+  Compare(*zeros, shaping, 1);
+  Compare(*zeros, std::vector<float>(kHidden), 1);
 }
 
 // The promise behind all of it, asked directly: the logit lies within the bounds of every stage.
@@ -165,31 +177,51 @@ void ExpectBoundsHold(uint32_t hidden_size, bool as_blocks) {
       }
     }
   }
-  BuiltScreen screen = host::BuildScreen(head, hidden_size, states, std::array<uint32_t, 3>{3, 3, 4});
-  std::vector<int8_t> codes(head::QueryCodeBytes(hidden_size));
-  head::Query query(screen.info, hidden_size, kernels, screen.vectors, codes);
-  for (size_t at = 0; at < states.size(); at += hidden_size) {
-    ASSERT_TRUE(query.Set(&states[at]));
-    if (as_blocks) kernels.quantize_q8(blocks.data(), &given[at], hidden_size);
-    for (uint32_t r = 0; r < 700; ++r) {
-      float logit = 0;
-      if (as_blocks) {
-        const auto row_bytes = static_cast<size_t>(StoredBytes(DType::kQ8_0, hidden_size));
-        kernels.matvec_q8_0(&logit, &rows[r * row_bytes], blocks.data(), 1, hidden_size);
-      } else {
-        kernels.matvec_f32(&logit, &head[size_t{r} * hidden_size], &states[at], 1, hidden_size);
-      }
-      float center = 0;
-      for (uint32_t s = 0; s < 3; ++s) {
+  host::ScreenBuilder builder(head, hidden_size, states);
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    const BuiltScreen screen = builder.Build(ShapeOf(hidden_size, seed));
+    const uint32_t first_bytes = screen.info.record_bytes[0];
+    std::vector<int16_t> tables(size_t{first_bytes} * 256), steps(hidden_size);
+    std::vector<int32_t> radii(256);
+    std::vector<float> z(hidden_size);
+    std::vector<int8_t> codes(head::QueryCodeBytes(hidden_size));
+    head::Query query(screen.info, hidden_size, kernels,
+                      {.mean = screen.mean,
+                       .transform = screen.transform,
+                       .tables = tables,
+                       .radii = radii,
+                       .z = z,
+                       .steps = steps,
+                       .codes = codes});
+    double widest = 0;
+    for (size_t at = 0; at < states.size(); at += hidden_size) {
+      ASSERT_TRUE(query.Set(&states[at], nullptr));
+      if (as_blocks) kernels.quantize_q8(blocks.data(), &given[at], hidden_size);
+      for (uint32_t r = 0; r < 700; ++r) {
+        float logit = 0;
+        if (as_blocks) {
+          const auto row_bytes = static_cast<size_t>(StoredBytes(DType::kQ8_0, hidden_size));
+          kernels.matvec_q8_0(&logit, &rows[r * row_bytes], blocks.data(), 1, hidden_size);
+        } else {
+          kernels.matvec_f32(&logit, &head[size_t{r} * hidden_size], &states[at], 1, hidden_size);
+        }
+        const std::byte* const record = &screen.records[0][size_t{r} * first_bytes];
+        int32_t reach = 0;
+        kernels.sum_codes(&reach, record, 1, query.tables(), false);
+        const head::Query::Bounds first = query.First(reach, static_cast<uint8_t>(record[first_bytes - 1]));
+        ASSERT_LE(first.center - first.radius, logit) << hidden_size << " row " << r;
+        ASSERT_GE(first.center + first.radius, logit) << hidden_size << " row " << r;
+        ASSERT_GE(reach, query.ReachOf(logit));
         float step = 0;
         float radius = 0;
-        kernels.screen_rows(&step, &radius, &screen.records[s][size_t{r} * screen.info.stages[s].record_bytes], 1,
-                            query.stage(s));
-        center += step;
-        ASSERT_LE(center - radius, logit) << hidden_size << " row " << r << " stage " << s;
-        ASSERT_GE(center + radius, logit) << hidden_size << " row " << r << " stage " << s;
+        kernels.screen_rows(&step, &radius, &screen.records[1][size_t{r} * screen.info.record_bytes[1]], 1,
+                            query.second());
+        ASSERT_LE(first.center + step - radius, logit) << hidden_size << " row " << r;
+        ASSERT_GE(first.center + step + radius, logit) << hidden_size << " row " << r;
+        widest = std::max(widest, static_cast<double>(radius / first.radius));
       }
     }
+    EXPECT_LT(widest, 1);
   }
 }
 
@@ -222,28 +254,31 @@ TEST(Screen, OfATrainedHeadLeavesAFewRows) {
   struct Case {
     const char* name;
     head::SamplerOptions sampler;
-    double most_left;
+    double most_second, most_read;
   };
   for (const Case& c :
-       std::initializer_list<Case>{{"greedy", {.temperature = 0}, 3},
-                                   {"temperature 1", {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1}, 3},
-                                   {"top-40", {.top_k = 40, .top_p = 1, .min_p = 0, .temperature = 1}, 65},
-                                   {"min-p", {.top_k = 0, .top_p = 1, .min_p = 0.05f, .temperature = 0.8f}, 100}}) {
-    ScreenedHead head(FloatsOf(path + "weight.f32"), kHidden, shaping, {.bits = {4, 3}});
+       std::initializer_list<Case>{{"greedy", {.temperature = 0}, 30, 3},
+                                   {"temperature 1", {.top_k = 0, .top_p = 1, .min_p = 0, .temperature = 1}, 30, 3},
+                                   {"top-40", {.top_k = 40, .top_p = 1, .min_p = 0, .temperature = 1}, 100, 5},
+                                   {"default", {}, 100, 5},
+                                   {"min-p", {.top_k = 0, .top_p = 1, .min_p = 0.05f, .temperature = 0.8f}, 100, 5}}) {
+    const auto head = MakeScreenedHead(FloatsOf(path + "weight.f32"), kHidden, shaping,
+                                       {.shape = {.power = host::StatePower::kHalf, .size = {36, 3}}});
     for (size_t at = 0; at + kHidden <= asked.size(); at += kHidden) {
       const auto position = static_cast<uint32_t>(at / kHidden);
-      const Result<TokenId> want = head.Scanned(&asked[at], c.sampler, position, {});
-      const Result<TokenId> have = head.Screened(&asked[at], c.sampler, position, {});
+      const Result<TokenId> want = head->Scanned(&asked[at], c.sampler, position, {});
+      const Result<TokenId> have = head->Screened(&asked[at], c.sampler, position, {});
       ASSERT_TRUE(want && have);
       ASSERT_EQ(*have, *want);
     }
-    const ScreenCounts& counts = head.ledger().screen;
+    const ScreenCounts& counts = head->ledger().screen;
     const auto tokens = static_cast<double>(counts.tokens);
-    const double left = static_cast<double>(counts.survivors) / tokens;
-    std::printf("%-14s %6.1f records of the second stage, %5.2f rows left, %5.2f read, %.0f fallbacks\n", c.name,
-                static_cast<double>(counts.refined) / tokens, left, static_cast<double>(counts.rows_fetched) / tokens,
-                static_cast<double>(counts.fallbacks));
-    EXPECT_LE(left, c.most_left) << c.name;
+    const double second = static_cast<double>(counts.refined) / tokens;
+    const double read = static_cast<double>(counts.rows_fetched) / tokens;
+    std::printf("%-14s %6.1f survivors, %6.1f records of the second stage, %5.2f rows read, %.0f fallbacks\n", c.name,
+                static_cast<double>(counts.survivors) / tokens, second, read, static_cast<double>(counts.fallbacks));
+    EXPECT_LE(second, c.most_second) << c.name;
+    EXPECT_LE(read, c.most_read) << c.name;
     EXPECT_LE(static_cast<double>(counts.fallbacks), 0.01 * tokens) << c.name;
   }
 }
@@ -270,7 +305,7 @@ TEST_F(PreparedModel, GivesTheSameTextWithFewReads) {
   for (const std::string head : {"story", "web"}) {
     Synth(head);
     // With these bits nearly all rows survive the first stage, more than the prompt's batch had memory for.
-    ASSERT_EQ(RunTool({"prepare", model_, "--screen-bits", "1,4"}).exit_code, 0);
+    ASSERT_EQ(RunTool({"prepare", model_, "--screen", "4,4"}).exit_code, 0);
     EXPECT_EQ(nlohmann::json::parse(Run({"-s", "6", "-c", "80"}).out)["ids"],
               nlohmann::json::parse(Run({"-s", "6", "-c", "80", "--head", "full"}).out)["ids"]);
     const ToolRun prepared = RunTool({"prepare", model_, "--json"});
@@ -398,8 +433,10 @@ TEST_F(PreparedModel, RefusesWhatItCannotPrepare) {
   EXPECT_NE(Run({"--head", "sideways"}).exit_code, 0);
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"prepare", folder_ / "none.gguf"},
-                                             {"prepare", model_, "--screen-bits", "4"},
-                                             {"prepare", model_, "--screen-bits", "4,8"},
+                                             {"prepare", model_, "--screen", "4"},
+                                             {"prepare", model_, "--screen", "16,8"},
+                                             {"prepare", model_, "--screen", "15,3"},
+                                             {"prepare", model_, "--screen", "400,3"},
                                              {"prepare", model_, "-o", model_},
                                              {"prepare", model_, "--board", "teapot"}}) {
     const ToolRun run = RunTool(arguments);

@@ -37,12 +37,16 @@
     CALL_WINDOWED thimble_dot1_\type
     CALL_WINDOWED thimble_dot3_\type
 .endr
+    CALL_WINDOWED thimble_lanes6_f16
+    CALL_WINDOWED thimble_lanes3_f16
 .irp bits, 1, 2, 3, 4, 5, 6, 7
     CALL_WINDOWED thimble_sum_codes\bits
 .endr
 .irp cols, 1, 4, 12
     CALL_WINDOWED thimble_add_weighted_rows\cols
 .endr
+    CALL_WINDOWED thimble_sum_code_rows
     CALL_WINDOWED thimble_dot_q8
     CALL_WINDOWED thimble_crc32c_words
+    CALL_WINDOWED thimble_xxh32_stripes
     CALL_WINDOWED thimble_madd

@@ -32,6 +32,14 @@ const char* KernelName(Kernel kernel) {
       return "matvec_q8_0";
     case Kernel::kWeightedSum:
       return "weighted_sum";
+    case Kernel::kSumCodes:
+      return "sum_codes";
+    case Kernel::kCodeTables:
+      return "code_tables";
+    case Kernel::kSweep:
+      return "sweep";
+    case Kernel::kNoise:
+      return "noise";
     case Kernel::kScreen:
       return "screen";
     case Kernel::kCrc32c:

@@ -25,7 +25,11 @@ enum class Kernel : uint8_t {
   kMatvecBF16,    // the same in bfloat16
   kMatvecQ8_0,    // the same in blocks of int8
   kWeightedSum,   // multiply-accumulates of the attention sum
-  kScreen,        // elements of the screen's records
+  kScreen,        // elements of records of the screen's second stage
+  kSumCodes,      // bytes of records of its first stage
+  kCodeTables,    // multiply-accumulates of the first stage's tables
+  kSweep,         // rows whose sum is compared
+  kNoise,         // rows whose noise is compared
   kCrc32c,        // bytes
   kExpand,        // elements brought to float32
   kQuantize,      // elements of activations brought to blocks of int8
@@ -36,9 +40,9 @@ enum class Kernel : uint8_t {
   kRope,          // pairs
   kRotaryAngles,  // pairs
   kCopy,          // bytes
-  kChoose,        // rows whose logit or bounds the sampler looks at
+  kChoose,        // rows whose logit or bounds the sampler looks at, each time
 };
-inline constexpr size_t kNumKernels = 17;
+inline constexpr size_t kNumKernels = 21;
 // "matvec_f32", ...; static lifetime. These are the names in board files (docs/formats/board.md).
 const char* KernelName(Kernel kernel);
 

@@ -34,6 +34,10 @@ const char* BufferName(BufferId id) {
       return "weight checksums";
     case BufferId::kRowChecks:
       return "embedding checksums";
+    case BufferId::kScreenTables:
+      return "screen tables";
+    case BufferId::kScreenTransform:
+      return "screen transform";
     case BufferId::kScreenVectors:
       return "screen vectors";
     case BufferId::kScreenQuery:

@@ -31,8 +31,10 @@ enum class BufferId : uint8_t {
   kLogits,          // [vocab_size], if they are kept
   kBlockChecks,     // the index's checksums of the weights
   kRowChecks,       // of the rows of the token embedding
-  kScreenVectors,   // mean row, directions and checksums of the screen
-  kScreenQuery,     // codes of the hidden state
+  kScreenTables,    // what the codes of the screen's first stage are worth to a token
+  kScreenVectors,   // mean row and checksums of the screen
+  kScreenQuery,     // the hidden state as the screen asks with it
+  kScreenTransform, // what makes a query of a hidden state
   kScreenPsram,     // records of the screen's stages
   kScreenFlash,     // those that lie in flash
   kWeightsPsram,    // rows of the layers' matrices
@@ -46,7 +48,7 @@ enum class BufferId : uint8_t {
   kFfnTile,        // bounced: the largest piece of gate, up and down
   kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 31;
+inline constexpr size_t kNumBuffers = 33;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 // Regions that a buffer may lie in, the preferred one first.

@@ -55,27 +55,27 @@ void Transfer(Fields field, FileFacts& facts, Index& index) {
   field(facts.metadata_crc);
   field(facts.vocab_size);
   field(facts.hidden_size);
-  ScreenInfo& screen = index.screen;
-  field(screen.num_stages);
-  field(screen.num_directions);
-  field(screen.num_candidates);
-  field(screen.num_measured);
-  field(screen.max_norm);
+  for (int i = 0; i < 5; ++i) field(unused);
   for (SectionRef& section : index.sections) {
     field(section.offset);
     field(section.bytes);
     field(section.crc);
     field(unused);
   }
-  for (StageInfo& stage : screen.stages) {
-    field(stage.bits);
-    field(stage.record_bytes);
-    field(stage.code_norm);
-    field(stage.rows_left_mean);
-    field(stage.rows_left_most);
-    field(unused);
-    field(stage.coefficient_scales);
-    field(stage.leaks);
+  ScreenInfo& screen = index.screen;
+  field(screen.record_bytes);
+  field(screen.second_bits);
+  field(screen.num_candidates);
+  field(screen.num_measured);
+  field(screen.max_norm);
+  field(screen.code_norm);
+  field(screen.second_code_norm);
+  field(screen.leak);
+  field(screen.transform_norm);
+  for (ScreenUse& use : screen.uses) {
+    field(use.second_mean);
+    field(use.rows_mean);
+    field(use.survivors_most);
   }
 }
 
@@ -140,44 +140,39 @@ Result<uint32_t> CountOtherBlocks(storage::FileReader& reader, storage::FileRead
 bool IsBound(float value) { return value >= 0.0f && value <= std::numeric_limits<float>::max(); }
 
 bool IsSound(const ScreenInfo& s, uint32_t hidden_size, uint32_t vocab_size) {
-  if (s.num_stages == 0) return true;
-  if (s.num_stages < 2 || s.num_stages > kMaxStages) return false;
-  if (s.num_directions > kMaxDirections || s.num_directions % 4 != 0) return false;
-  if (s.num_candidates == 0 || s.num_candidates > vocab_size || !IsBound(s.max_norm)) return false;
-  for (uint32_t i = 0; i < s.num_stages; ++i) {
-    const StageInfo& stage = s.stages[i];
-    if (stage.bits == 0 || stage.bits > kMaxScreenBits) return false;
-    if (stage.record_bytes != RecordBytes(hidden_size, stage.bits, s.num_directions, i)) return false;
-    if (!IsBound(stage.code_norm) || !IsBound(stage.rows_left_mean)) return false;
-    for (uint32_t k = 0; k < kMaxDirections; ++k) {
-      if (!IsBound(stage.coefficient_scales[k]) || !IsBound(stage.leaks[k])) return false;
-    }
+  if (s.record_bytes[0] == 0) return true;
+  if (s.record_bytes[0] % 4 != 0 || s.record_bytes[0] > std::min(hidden_size + 4, kMaxFirstBytes)) return false;
+  if (s.second_bits == 0 || s.second_bits > kMaxScreenBits) return false;
+  if (s.record_bytes[1] != SecondRecordBytes(hidden_size, s.second_bits)) return false;
+  if (s.num_candidates == 0 || s.num_candidates > vocab_size) return false;
+  for (const float bound : {s.max_norm, s.code_norm, s.second_code_norm, s.leak, s.transform_norm}) {
+    if (!IsBound(bound)) return false;
   }
-  return true;
+  return std::ranges::all_of(s.uses, [](const ScreenUse& use) { return IsBound(use.second_mean) && IsBound(use.rows_mean); });
 }
 
 // Bytes that a section must have; nothing is known of the tokenizer's.
 uint64_t SectionBytes(Section id, const ModelFile& model, const ScreenInfo& screen) {
   const uint64_t vocab_size = model.shape.vocab_size;
-  const bool has_screen = screen.num_stages != 0;
+  const bool has_screen = screen.record_bytes[0] != 0;
   switch (id) {
     case Section::kBlockChecks:
       return NumBlocks(model) * sizeof(uint32_t);
     case Section::kRowChecks:
       return vocab_size * sizeof(uint32_t);
-    case Section::kVectors:
-      return has_screen ? (1 + uint64_t{screen.num_directions}) * model.shape.hidden_size * sizeof(float) : 0;
+    case Section::kMean:
+      return has_screen ? model.shape.hidden_size * sizeof(float) : 0;
+    case Section::kTransform:
+      return has_screen ? TransformLayout{model.shape.hidden_size}.bytes() : 0;
     case Section::kGroupChecks: {
       if (!has_screen) return 0;
-      const uint64_t rows = GroupRows(screen.stages[0].record_bytes);
+      const uint64_t rows = GroupRows(screen.record_bytes[0]);
       return (vocab_size + rows - 1) / rows * sizeof(uint32_t);
     }
-    case Section::kStage0:
-    case Section::kStage1:
-    case Section::kStage2: {
-      const auto stage = static_cast<uint32_t>(id) - static_cast<uint32_t>(Section::kStage0);
-      return stage < screen.num_stages ? vocab_size * screen.stages[stage].record_bytes : 0;
-    }
+    case Section::kFirstStage:
+      return vocab_size * screen.record_bytes[0];
+    case Section::kSecondStage:
+      return vocab_size * screen.record_bytes[1];
     case Section::kTokenizer:
       return 0;
   }
@@ -303,7 +298,11 @@ void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t meta
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
                          std::span<std::byte> buffer, Crc32c crc32c) {
   THIMBLE_TRY(storage::ReadBytes(reader, section.offset, out, buffer));
-  if (crc32c(0, out.data(), out.size()) != section.crc) return DamagedIndex(section.offset);
+  return CheckSectionBytes(section, out, crc32c);
+}
+
+Result<void> CheckSectionBytes(const SectionRef& section, std::span<const std::byte> bytes, Crc32c crc32c) {
+  if (crc32c(0, bytes.data(), bytes.size()) != section.crc) return DamagedIndex(section.offset);
   return {};
 }
 

@@ -23,18 +23,19 @@ namespace thimble::formats {
 inline constexpr std::string_view kIndexExtension = ".thimble";
 
 inline constexpr uint32_t kIndexHeaderBytes = 1024;
-inline constexpr uint32_t kIndexVersion = 2;
+inline constexpr uint32_t kIndexVersion = 3;
 inline constexpr std::array<char, 8> kIndexMagic = {'T', 'H', 'I', 'M', 'B', 'L', 'E', '\n'};
 inline constexpr uint32_t kSectionAlign = 4096;  // of each section, in the index
 
 // Bytes of a tensor that one checksum covers, counted from the tensor's start; the last block may be shorter.
 inline constexpr uint32_t kCheckBlockBytes = 16 * 1024;
 
+inline constexpr uint32_t kNumStages = 2;       // of a screen
+inline constexpr uint32_t kNumCentroids = 256;  // of each group of axes: what a byte can say
+inline constexpr uint32_t kMaxFirstBytes = 4096;  // of a record of the first stage
 // Blocks of the model that are compared when its index is opened, at most.
 inline constexpr uint32_t kMaxProbes = 6;
 
-inline constexpr uint32_t kMaxStages = 3;
-inline constexpr uint32_t kMaxDirections = 16;
 inline constexpr uint32_t kMaxScreenBits = 7;
 inline constexpr uint32_t kScreenUnit = 32;     // elements whose codes lie together
 inline constexpr uint32_t kMaxGroupRows = 128;  // of the first stage, that one checksum covers
@@ -43,11 +44,11 @@ inline constexpr uint32_t kMaxGroupBytes = 16 * 1024;
 enum class Section : uint8_t {
   kBlockChecks,  // uint32 for each block of each tensor in the order of TensorIndex(), a tied LM head left out
   kRowChecks,    // uint32 for each row of the token embedding
-  kVectors,      // float32 [1 + num_directions, hidden_size]: the mean row, then the directions
+  kMean,         // float32 [hidden_size]: the mean row of the LM head
+  kTransform,    // Transform: what makes a query of a hidden state
   kGroupChecks,  // uint32 for each group of rows of the first stage
-  kStage0,       // records of the screen's stages, one for each row of the LM head
-  kStage1,
-  kStage2,
+  kFirstStage,   // records of the screen, one for each row of the LM head
+  kSecondStage,
   kTokenizer,  // text::Tokenizer's image
 };
 inline constexpr size_t kNumSections = 8;
@@ -58,32 +59,39 @@ struct SectionRef {
   uint32_t crc = 0;    // of all of it
 };
 
-// One stage of the screen: the codes of what the stages before it left of each row. docs/screen.md.
-struct StageInfo {
-  uint32_t bits = 0;          // of a code
-  uint32_t record_bytes = 0;  // of a row
-  float code_norm = 0;        // at least the Euclidean norm of any row's codes
-  std::array<float, kMaxDirections> coefficient_scales = {};
-  std::array<float, kMaxDirections> leaks = {};  // at least |what is left . direction| of any row
-  // As measured on the model's own text when the index was made, choosing the likeliest: rows that go on after this
-  // stage, and have their next record or, after the last stage, their weights read.
-  float rows_left_mean = 0;
-  uint32_t rows_left_most = 0;
-};
-
-// What follows the codes, the coefficients, the scale and the norm in a record of a later stage.
+// What follows the codes, the scale and the norm in a record of the second stage.
 struct RecordTail {
   uint32_t row_crc;     // of the LM head's row, as stored in the model
   uint32_t record_crc;  // of the record before this field
 };
-// Bytes of a record's codes; of a whole record.
+
+// Bytes of a record's scalar codes; of a whole record of the second stage.
 constexpr uint32_t ScreenUnits(uint32_t hidden_size) { return (hidden_size + kScreenUnit - 1) / kScreenUnit; }
 constexpr uint32_t CodeBytes(uint32_t hidden_size, uint32_t bits) {
   return ScreenUnits(hidden_size) * kScreenUnit * bits / 8;
 }
-constexpr uint32_t RecordBytes(uint32_t hidden_size, uint32_t bits, uint32_t num_directions, uint32_t stage) {
-  return CodeBytes(hidden_size, bits) + num_directions + 4 + (stage == 0 ? 0 : uint32_t{sizeof(RecordTail)});
+constexpr uint32_t SecondRecordBytes(uint32_t hidden_size, uint32_t bits) {
+  return CodeBytes(hidden_size, bits) + 4 + uint32_t{sizeof(RecordTail)};
 }
+
+// The first stage: a code byte for each group of axes, and a byte for the norm of what they leave.
+constexpr uint32_t NumGroups(uint32_t record_bytes) { return record_bytes - 1; }
+// The axes of group g, [first, the next one's first).
+constexpr uint32_t FirstAxis(uint32_t g, uint32_t num_groups, uint32_t hidden_size) {
+  return static_cast<uint32_t>(uint64_t{g} * hidden_size / num_groups);
+}
+
+// The section kTransform, its parts in this order; all little-endian.
+struct TransformLayout {
+  uint64_t hidden_size;
+
+  uint64_t axis_scales_at() const { return 0; }                                   // float32 [hidden_size]
+  uint64_t norms_at() const { return 4 * hidden_size; }                           // float32 [256], rising
+  uint64_t matrix_at() const { return norms_at() + 4 * kNumCentroids; }           // float16 [hidden_size, hidden_size]
+  uint64_t centroids_at() const { return matrix_at() + 2 * hidden_size * hidden_size; }  // int8 [hidden_size, 256]
+  uint64_t bytes() const { return centroids_at() + kNumCentroids * hidden_size; }
+};
+
 // Rows that one checksum of the first stage covers: a power of two.
 constexpr uint32_t GroupRows(uint32_t record_bytes) {
   uint32_t rows = kMaxGroupRows;
@@ -91,13 +99,27 @@ constexpr uint32_t GroupRows(uint32_t record_bytes) {
   return rows;
 }
 
+// What choosing a token took, as measured on the model's own text when the index was made.
+struct ScreenUse {
+  float second_mean = 0;        // rows whose record of the second stage was read
+  float rows_mean = 0;          // rows whose weights were read
+  uint32_t survivors_most = 0;  // rows that the first stage left
+};
+// The samplers that were measured.
+enum class MeasuredSampler : uint8_t { kGreedy, kDefault };
+
 struct ScreenInfo {
-  uint32_t num_stages = 0;  // 0: the index has no screen; otherwise at least 2
-  uint32_t num_directions = 0;
-  uint32_t num_candidates = 0;  // room to set aside for rows that survive the first stage
-  uint32_t num_measured = 0;    // tokens that the rows left were measured on
-  float max_norm = 0;           // at least the norm of any row of the head, plus that of what any stage leaves of it
-  std::array<StageInfo, kMaxStages> stages = {};
+  std::array<uint32_t, kNumStages> record_bytes = {};  // of a row; of the first stage a multiple of 4. 0: no screen
+  uint32_t second_bits = 0;                            // of a code of the second stage
+  uint32_t num_candidates = 0;                         // room to set aside for rows that survive the first stage
+  uint32_t num_measured = 0;                           // tokens that `uses` were measured on
+  // Each of these is at least what it says, of any row.
+  float max_norm = 0;          // the norm of the row, plus that of the mean row
+  float code_norm = 0;         // the norm of what the first stage's codes stand for
+  float second_code_norm = 0;  // the norm of the second stage's codes
+  float leak = 0;              // the norm of what both stages leave, as a state meets it
+  float transform_norm = 0;    // the Frobenius norm of the matrix
+  std::array<ScreenUse, 2> uses = {};  // indexed by MeasuredSampler
 };
 
 // Where a board keeps the records of a stage: rows [0, psram_rows) in PSRAM, the next flash_rows in flash, the rest in
@@ -113,8 +135,8 @@ struct Index {
   ScreenInfo screen;
 
   const SectionRef& section(Section id) const { return sections[static_cast<size_t>(id)]; }
-  const SectionRef& stage(uint32_t i) const { return sections[static_cast<size_t>(Section::kStage0) + i]; }
-  bool has_screen() const { return screen.num_stages != 0; }
+  const SectionRef& stage(uint32_t i) const { return sections[static_cast<size_t>(Section::kFirstStage) + i]; }
+  bool has_screen() const { return screen.record_bytes[0] != 0; }
 };
 
 // Checksums of a tensor's blocks, and of all tensors.
@@ -151,6 +173,8 @@ void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t meta
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
                          std::span<std::byte> buffer, Crc32c crc32c);
 
+// The same of a section that is in memory: kCorrupt when its checksum does not fit.
+Result<void> CheckSectionBytes(const SectionRef& section, std::span<const std::byte> bytes, Crc32c crc32c);
 // Reads a section through `buffer` and checks it. Fails as LoadSection().
 Result<void> CheckSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> buffer,
                           Crc32c crc32c);

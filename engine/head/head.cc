@@ -2,17 +2,17 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
+
+#include "engine/head/contest.h"
 
 namespace thimble::head {
 namespace {
 
-// The candidate with the largest center.
-size_t Likeliest(std::span<const Bounded> candidates) {
-  const auto best = std::max_element(candidates.begin(), candidates.end(),
-                                     [](const auto& a, const auto& b) { return a.center < b.center; });
-  return static_cast<size_t>(best - candidates.begin());
-}
+constexpr uint64_t kLooksOfScan = 4;      // at a row, which take as long as an element of a scan
+constexpr uint32_t kAsksOfPrune = 8;      // after so many answers, rows that cannot matter any more are dropped
+constexpr size_t kMinPruned = 32;         // of so many rows at least
 
 // What stands at the end of a later stage's record.
 formats::RecordTail TailOf(std::span<const std::byte> record) {
@@ -25,13 +25,14 @@ formats::RecordTail TailOf(std::span<const std::byte> record) {
 
 Head::Head(const HeadParts& parts, const HeadMemory& memory) : parts_(parts), memory_(memory) {
   if (!has_screen()) return;
-  query_ = Query(parts_.index->screen, parts_.tensor->cols, *parts_.kernels, memory_.vectors, memory_.codes);
+  query_ = Query(parts_.index->screen, parts_.tensor->cols, *parts_.kernels, memory_.query);
+  room_ = {reinterpret_cast<Survivor*>(memory_.candidates.data()), memory_.candidates.size() / sizeof(Survivor)};
   std::span<std::byte> psram = memory_.psram;
   std::span<std::byte> flash = memory_.flash;
-  for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
+  for (uint32_t s = 0; s < formats::kNumStages; ++s) {
     const formats::StagePlace& place = memory_.places[s];
     const auto take = [&](std::span<std::byte>& from, uint32_t rows) {
-      const std::span<std::byte> taken = from.first(size_t{rows} * info(s).record_bytes);
+      const std::span<std::byte> taken = from.first(size_t{rows} * record_bytes(s));
       from = from.subspan(taken.size());
       return taken;
     };
@@ -43,7 +44,7 @@ Head::Head(const HeadParts& parts, const HeadMemory& memory) : parts_(parts), me
 }
 
 stream::RowsRef Head::RowsOf(uint32_t stage) const {
-  return {parts_.index->stage(stage).offset, info(stage).record_bytes, parts_.tensor->rows, parts_.tensor->id};
+  return {parts_.index->stage(stage).offset, record_bytes(stage), parts_.tensor->rows, parts_.tensor->id};
 }
 
 Result<void> Head::Load(storage::FlashWriter& flash) {
@@ -52,9 +53,16 @@ Result<void> Head::Load(storage::FlashWriter& flash) {
     return formats::LoadSection(*parts_.index_reader, parts_.index->section(id), out, memory_.tiles.first,
                                 parts_.kernels->crc32c);
   };
-  THIMBLE_TRY(load(formats::Section::kVectors, std::as_writable_bytes(memory_.vectors)));
+  THIMBLE_TRY(load(formats::Section::kMean, std::as_writable_bytes(memory_.mean)));
+  if (memory_.transform_region != Region::kFlash) {
+    THIMBLE_TRY(load(formats::Section::kTransform, memory_.transform));
+  } else {
+    const formats::SectionRef& section = parts_.index->section(formats::Section::kTransform);
+    THIMBLE_TRY(flash.Copy(*parts_.index_reader, section.offset, memory_.transform, memory_.tiles.first));
+    THIMBLE_TRY(formats::CheckSectionBytes(section, memory_.transform, parts_.kernels->crc32c));
+  }
   THIMBLE_TRY(load(formats::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
-  for (uint32_t s = 0; s < parts_.index->screen.num_stages; ++s) {
+  for (uint32_t s = 0; s < formats::kNumStages; ++s) {
     for (const Part& part : stages_[s].parts) {
       if (!part.records.empty()) THIMBLE_TRY(LoadPart(s, part, flash));
     }
@@ -87,10 +95,10 @@ Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offse
 
 // Whole groups of the first stage, which begin at `first_row`.
 Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> records) {
-  const size_t record_bytes = info(0).record_bytes;
-  const uint32_t group_rows = formats::GroupRows(info(0).record_bytes);
+  const size_t row_bytes = record_bytes(0);
+  const uint32_t group_rows = formats::GroupRows(record_bytes(0));
   const uint32_t first_group = first_row / group_rows;
-  const size_t group_bytes = group_rows * record_bytes;
+  const size_t group_bytes = group_rows * row_bytes;
   const auto groups = static_cast<uint32_t>((records.size() + group_bytes - 1) / group_bytes);
   parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = records.size(), .parts = records.size()});
   std::atomic<uint32_t> damaged = groups;  // the first one
@@ -111,14 +119,14 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
 
 // The record of a later stage; from the card it is valid until the next read.
 Result<std::span<const std::byte>> Head::Record(uint32_t stage, uint32_t row) {
-  const size_t record_bytes = info(stage).record_bytes;
+  const size_t bytes = record_bytes(stage);
   for (const Part& part : stages_[stage].parts) {
     if (row < part.first_row || row >= part.end_row || part.records.empty()) continue;
-    parts_.ledger->Count({.kernel = Kernel::kScreen, .region = part.region, .bytes = record_bytes});
-    return part.records.subspan((row - part.first_row) * record_bytes, record_bytes);
+    parts_.ledger->Count({.kernel = Kernel::kScreen, .region = part.region, .bytes = bytes});
+    return part.records.subspan((row - part.first_row) * bytes, bytes);
   }
-  const uint64_t offset = RowsOf(stage).offset + row * uint64_t{record_bytes};
-  THIMBLE_TRY(parts_.index_reader->Start(offset, record_bytes, memory_.tiles.first));
+  const uint64_t offset = RowsOf(stage).offset + row * uint64_t{bytes};
+  THIMBLE_TRY(parts_.index_reader->Start(offset, bytes, memory_.tiles.first));
   THIMBLE_ASSIGN(const std::span<const std::byte> record, parts_.index_reader->Wait());
   THIMBLE_TRY(CheckRecord(record, offset));
   return record;
@@ -149,21 +157,26 @@ Result<TokenId> Head::Choose(const float* hidden, TokenChoice& choice) {
   if (!has_screen() || !memory_.logits.empty()) return Scan(x, choice);
   ScreenCounts& counts = parts_.ledger->screen;
   ++counts.tokens;
-  bool is_certain = false;
-  const uint64_t vectors = 1 + parts_.index->screen.num_directions;
-  parts_.ledger->Count({.kernel = Kernel::kMatvecF32, .units = vectors * parts_.tensor->cols, .parts = vectors});
-  if (choice.is_boundable() && query_.Set(StateOf(x))) {
-    THIMBLE_ASSIGN(is_certain, Screen(x, choice));
+  const uint64_t cols = parts_.tensor->cols;
+  const formats::TransformLayout layout = {cols};
+  parts_.ledger->Count({.kernel = Kernel::kMatvecF32, .units = cols});
+  parts_.ledger->Count({.kernel = Kernel::kMatvecF16,
+                        .units = cols * cols,
+                        .parts = cols,
+                        .region = memory_.transform_region,
+                        .bytes = layout.centroids_at() - layout.matrix_at()});
+  parts_.ledger->Count({.kernel = Kernel::kCodeTables,
+                        .units = cols * formats::kNumCentroids,
+                        .parts = formats::NumGroups(record_bytes(0)),
+                        .region = memory_.transform_region,
+                        .bytes = layout.bytes() - layout.centroids_at()});
+  if (query_.Set(StateOf(x), parts_.workers)) {
+    THIMBLE_ASSIGN(const TokenId token, Screen(x, choice));
+    if (token != kNoToken) return token;
   }
-  if (!is_certain) {
-    ++counts.fallbacks;
-    choice.ForgetBounds();
-    return Scan(x, choice);
-  }
-  if (candidates_.size() == 1 && !choice.needs_logits()) return candidates_.front().id;
+  ++counts.fallbacks;
   choice.ForgetBounds();
-  for (const Bounded& c : candidates_) choice.Offer(c.id, c.center);
-  return choice.Chosen();
+  return Scan(x, choice);
 }
 
 Result<void> Head::ComputeLogits(const float* x) {
@@ -238,37 +251,81 @@ Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits
                .have = row});
 }
 
-// True when the choice is certain from the logits of candidates_, or from their only one.
-Result<bool> Head::Screen(const math::Activation& x, TokenChoice& choice) {
-  THIMBLE_ASSIGN(const bool goes_on, AskFirstStage(choice));
-  if (!goes_on) return false;
-  for (uint32_t s = 1; s < parts_.index->screen.num_stages; ++s) THIMBLE_TRY(AskStage(s, choice));
+Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
+  if (choice.draws_from_all()) {
+    const auto temperature = static_cast<double>(choice.options().temperature);
+    for (uint32_t ones = 0; ones < noise_steps_.size(); ++ones) {
+      noise_steps_[ones] = query_.StepsOf(temperature * (0.6931472 * (ones + 1) + 0.001));
+    }
+  }
   ScreenCounts& counts = parts_.ledger->screen;
+  THIMBLE_ASSIGN(bool has_room, Sweep(choice, /*again=*/false));
+  if (!has_room) {  // once more, now that it is known what cannot matter
+    ++counts.swept_again;
+    THIMBLE_ASSIGN(has_room, Sweep(choice, /*again=*/true));
+  }
+  if (!has_room || !ExpandSurvivors(choice)) return kNoToken;
   counts.survivors += candidates_.size();
   counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
-  TokenId fetched = kNoToken;
-  if (!choice.needs_logits()) {
-    if (candidates_.size() > 1) {  // the likeliest's logit often settles it
-      const size_t likeliest = Likeliest(candidates_);
-      fetched = candidates_[likeliest].id;
-      THIMBLE_TRY(FetchRun(x, candidates_.subspan(likeliest, 1), choice));
-      candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  // What has been read for this token; and how often a row may be looked at, so that no head, however many of its rows
+  // are equal, takes longer than a scan.
+  const uint64_t all = ScanCost();
+  uint64_t spent = 0;
+  const uint64_t looks_most = kLooksOfScan * parts_.tensor->rows * parts_.tensor->cols;
+  uint64_t looks = 0;
+  uint64_t counted = 0;
+  Contest contest(choice, candidates_, choice.floor(), choice.room());
+  // The likeliest row's record excludes most others at once.
+  size_t next = static_cast<size_t>(std::ranges::max_element(candidates_, {}, &Bounded::center) - candidates_.begin());
+  bool is_decided = candidates_.size() == 1;
+  for (uint32_t asked = 0; true; ++asked) {
+    if (!is_decided) {
+      Bounded& c = candidates_[next];
+      if (c.asked < formats::kNumStages) {
+        if (c.id >= stages_[c.asked].parts.back().first_row) spent += stream::kCommandBytes + record_bytes(c.asked);
+        if (spent >= all) return kNoToken;
+        THIMBLE_TRY(AskRecord(c, choice));
+      } else {
+        spent += FetchCost({.first = next, .end = next + 1, .bytes = parts_.tensor->row_bytes()});
+        if (spent >= all) return kNoToken;
+        THIMBLE_TRY(FetchRun(x, candidates_.subspan(next, 1), choice));
+      }
     }
-    if (candidates_.size() == 1) return true;
+    is_decided = false;
+    if (asked % kAsksOfPrune == 0 && candidates_.size() > kMinPruned) {
+      looks += candidates_.size();
+      candidates_ = candidates_.first(choice.Prune(candidates_, true));
+      if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
+      contest.Continue(candidates_, choice.floor());
+    }
+    choice.ForgetBounds();
+    const Contest::Step step = contest.Next();
+    parts_.ledger->Count({.kernel = Kernel::kChoose, .units = contest.looks() + looks - counted});
+    counted = contest.looks() + looks;
+    switch (step.verdict) {
+      case Contest::Verdict::kWinner:
+        return candidates_[step.row].id;
+      case Contest::Verdict::kUndecided:
+        if (!choice.leaves_tail()) return ChooseFromLogits(x, spent, choice);
+        choice.KeepTail();
+        ++counts.swept_again;
+        return Screen(x, choice);
+      case Contest::Verdict::kTighten:
+        if (counted > looks_most) return kNoToken;
+        next = step.row;
+        break;
+    }
   }
-  // None are left of an index that lies: its bounds exclude each other.
-  if (candidates_.empty() || IsScanCheaper(fetched)) return false;
-  THIMBLE_TRY(FetchRows(x, fetched, choice));
-  return true;
 }
 
-Result<bool> Head::AskFirstStage(TokenChoice& choice) {
-  candidates_ = memory_.candidates.first(0);
+Result<bool> Head::Sweep(TokenChoice& choice, bool again) {
+  num_survivors_ = 0;
+  overflowed_ = false;
   stream::RowsRef rows = RowsOf(0);
   // While the card is read, what lies in memory is asked.
   rows.psram = stages_[0].parts[0].records;
   rows.flash = stages_[0].parts[1].records;
-  const uint32_t group_rows = formats::GroupRows(info(0).record_bytes);
+  const uint32_t group_rows = formats::GroupRows(record_bytes(0));
   const uint32_t fits = stream::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
   stream::TileStream stream(*parts_.index_reader);
   THIMBLE_TRY(stream.Begin(rows, 0, rows.rows, fits / group_rows * group_rows, memory_.tiles));
@@ -280,91 +337,119 @@ Result<bool> Head::AskFirstStage(TokenChoice& choice) {
         return std::unexpected(checked.error());
       }
     }
-    THIMBLE_ASSIGN(const bool goes_on, AskRows(tile.first_row, tile.rows, tile.region, choice));
-    if (goes_on) continue;
-    stream.Abandon();
-    return false;
+    AskRows(tile.first_row, tile.rows, tile.region, choice, again);
   }
-  candidates_ = candidates_.first(choice.Prune(candidates_, true));
-  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
-  return true;
+  return !overflowed_;
 }
 
-// False when more rows survive than there is room for.
-Result<bool> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice) {
-  const size_t record_bytes = info(0).record_bytes;
-  const auto num_rows = static_cast<uint32_t>(records.size() / record_bytes);
-  const float* const centers = memory_.rows.data();
-  const float* const radii = centers + kBlockRows;
-  for (uint32_t done = 0; done < num_rows; done += kBlockRows) {
-    const uint32_t rows = std::min(num_rows - done, kBlockRows);
-    const uint64_t elements = rows * ScreenedElements();
-    ShareRows(parts_.workers, rows, elements, [&](uint32_t begin, uint32_t end) {
-      parts_.kernels->screen_rows(memory_.rows.data() + begin, memory_.rows.data() + kBlockRows + begin,
-                                  records.data() + (done + begin) * record_bytes, end - begin, query_.stage(0));
+// What cannot matter is told by one comparison of integers; what penalties change is bounded row by row.
+void Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
+                   bool again) {
+  const size_t row_bytes = record_bytes(0);
+  const auto num_rows = static_cast<uint32_t>(records.size() / row_bytes);
+  auto* const reach = reinterpret_cast<int32_t*>(memory_.rows.data());
+  const math::CodeTables tables = query_.tables();
+  const bool draws = choice.draws_from_all();
+  for (uint32_t done = 0; done < num_rows; done += kSweepRows) {
+    const uint32_t rows = std::min(num_rows - done, kSweepRows);
+    const std::byte* const block = records.data() + done * row_bytes;
+    const uint64_t bytes = rows * row_bytes;
+    ShareRows(parts_.workers, rows, bytes, [&](uint32_t begin, uint32_t end) {
+      parts_.kernels->sum_codes(reach + begin, block + begin * row_bytes, end - begin, tables, /*adds=*/false);
     });
     parts_.ledger->Count(
-        {.kernel = Kernel::kScreen, .units = elements, .parts = rows, .region = region, .bytes = rows * record_bytes});
-    parts_.ledger->Count({.kernel = Kernel::kChoose, .units = rows});
+        {.kernel = Kernel::kSumCodes, .units = bytes, .parts = rows, .region = region, .bytes = bytes});
+    parts_.ledger->Count({.kernel = Kernel::kSweep, .units = rows});
+    if (draws) parts_.ledger->Count({.kernel = Kernel::kNoise, .units = rows});
+    const auto ask = [&](uint32_t r) {
+      AskRow(first_row + done + r, reach[r], static_cast<uint8_t>(block[(r + 1) * row_bytes - 1]), choice, again);
+    };
+    const std::span<const TokenId> penalised = choice.penalised();
+    auto next = std::lower_bound(penalised.begin(), penalised.end(), first_row + done);
+    const int32_t needed = query_.ReachOf(draws ? choice.draw_floor() : choice.floor());
     for (uint32_t r = 0; r < rows; ++r) {
       const TokenId id = first_row + done + r;
-      const float high = centers[r] + radii[r];
-      if (high < choice.floor() && !choice.IsPenalised(id)) continue;
-      Bounded c = {.id = id,
-                   .center = centers[r],
-                   .low = choice.Penalised(id, centers[r] - radii[r]),
-                   .high = choice.Penalised(id, high)};
-      if (!choice.MayMatter(id, c.low, c.high)) continue;
-      if (candidates_.size() == memory_.candidates.size()) {
-        candidates_ = candidates_.first(choice.Prune(candidates_, false));
-        if (candidates_.size() > memory_.candidates.size() / 4 * 3) return false;
+      if (next != penalised.end() && *next == id) {
+        ++next;
+      } else if (draws) {
+        const auto ones = static_cast<uint32_t>(std::countl_one(choice.NoiseBits(id)));
+        if (reach[r] + noise_steps_[ones] < needed) continue;
+      } else if (reach[r] < needed) {
+        continue;
       }
-      candidates_ = memory_.candidates.first(candidates_.size() + 1);
-      candidates_.back() = c;
+      ask(r);
     }
   }
-  return true;
 }
 
-// Tightens the bounds of all candidates, the likeliest first: what its bounds exclude is not asked. One that is left
-// is the token.
-Result<void> Head::AskStage(uint32_t stage, TokenChoice& choice) {
-  const auto ask = [&](Bounded& c) -> Result<void> {
-    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(stage, c.id));
-    float center = 0;
-    float radius = 0;
-    parts_.kernels->screen_rows(&center, &radius, record.data(), 1, query_.stage(stage));
-    parts_.ledger->Count({.kernel = Kernel::kScreen, .units = ScreenedElements()});
-    c.center += center;
-    c.low = std::max(c.low, choice.Penalised(c.id, c.center - radius));
-    c.high = std::min(c.high, choice.Penalised(c.id, c.center + radius));
-    ++parts_.ledger->screen.refined;
-    return {};
-  };
-  TokenId asked = kNoToken;
-  if (!choice.needs_logits()) {
-    if (candidates_.size() <= 1) return {};
-    Bounded& best = candidates_[Likeliest(candidates_)];
-    asked = best.id;
-    THIMBLE_TRY(ask(best));
-    candidates_ = candidates_.first(choice.Prune(candidates_, true));
+void Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again) {
+  const Query::Bounds bounds = query_.First(reach, norm);
+  const float low = choice.Penalised(row, bounds.center - bounds.radius);
+  const float high = choice.Penalised(row, bounds.center + bounds.radius);
+  if (!(again ? choice.StillMatters(row, low, high) : choice.MayMatter(row, low, high))) return;
+  if (num_survivors_ == room_.size()) {
+    DropSurvivors(choice);
+    if (num_survivors_ > room_.size() / 4 * 3) overflowed_ = true;
   }
-  for (Bounded& c : candidates_) {
-    if (c.id != asked) THIMBLE_TRY(ask(c));
+  if (overflowed_) return;
+  room_[num_survivors_++] = {row | uint32_t{norm} << 24, reach};
+}
+
+// Those that cannot matter any more.
+void Head::DropSurvivors(TokenChoice& choice) {
+  const int32_t needed = query_.ReachOf(choice.floor());
+  const auto first = room_.begin();
+  const auto end = std::remove_if(first, first + static_cast<ptrdiff_t>(num_survivors_), [&](const Survivor& s) {
+    return s.reach < needed && !choice.IsPenalised(s.id_and_norm & 0xffffff);
+  });
+  num_survivors_ = static_cast<size_t>(end - first);
+}
+
+// Survivors to candidates, in the same memory. False if they have no room there.
+bool Head::ExpandSurvivors(TokenChoice& choice) {
+  DropSurvivors(choice);
+  if (num_survivors_ > memory_.candidates.size() / sizeof(Bounded)) return false;
+  auto* const expanded = reinterpret_cast<Bounded*>(memory_.candidates.data());
+  for (size_t i = num_survivors_; i-- > 0;) {
+    const Survivor s = room_[i];
+    const TokenId id = s.id_and_norm & 0xffffff;
+    const Query::Bounds bounds = query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24));
+    expanded[i] = {.id = id,
+                   .asked = 1,
+                   .center = bounds.center,
+                   .low = choice.Penalised(id, bounds.center - bounds.radius),
+                   .high = choice.Penalised(id, bounds.center + bounds.radius)};
   }
+  candidates_ = {expanded, num_survivors_};
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  return !candidates_.empty();
+}
+
+// Tightens a candidate's bounds by its record of the next stage.
+Result<void> Head::AskRecord(Bounded& c, TokenChoice& choice) {
+  THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(c.asked, c.id));
+  float center = 0;
+  float radius = 0;
+  parts_.kernels->screen_rows(&center, &radius, record.data(), 1, query_.second());
+  parts_.ledger->Count({.kernel = Kernel::kScreen,
+                        .units = uint64_t{formats::ScreenUnits(parts_.tensor->cols)} * formats::kScreenUnit});
+  c.center += center;
+  c.low = std::max(c.low, choice.Penalised(c.id, c.center - radius));
+  c.high = std::min(c.high, choice.Penalised(c.id, c.center + radius));
+  ++c.asked;
+  ++parts_.ledger->screen.refined;
   return {};
 }
 
-// The next candidates from `from` on that are read together; empty and at the end when there are none. `fetched` is not
-// read again.
-Head::Run Head::NextRun(size_t from, TokenId fetched) const {
-  if (from < candidates_.size() && candidates_[from].id == fetched) ++from;
+// The next candidates from `from` on, with rows that were not read, that are read together; empty and at the end when
+// there are none.
+Head::Run Head::NextRun(size_t from) const {
+  while (from < candidates_.size() && IsRead(candidates_[from])) ++from;
   if (from == candidates_.size()) return {.first = from, .end = from, .bytes = 0};
   const uint64_t row_bytes = parts_.tensor->row_bytes();
   const auto bytes_to = [&](size_t last) { return (candidates_[last].id - candidates_[from].id + 1) * row_bytes; };
   size_t end = from + 1;
-  while (end < candidates_.size() && end - from < kBlockRows && candidates_[end].id != fetched &&
+  while (end < candidates_.size() && end - from < kBlockRows && !IsRead(candidates_[end]) &&
          (candidates_[end].id - candidates_[end - 1].id - 1) * row_bytes <= stream::kCommandBytes &&
          parts_.reader->BufferBytes(bytes_to(end)) <= memory_.tiles.first.size()) {
     ++end;
@@ -372,27 +457,37 @@ Head::Run Head::NextRun(size_t from, TokenId fetched) const {
   return {.first = from, .end = end, .bytes = bytes_to(end - 1)};
 }
 
-// Whether to read the rows of the candidates takes as long as to read all rows.
-bool Head::IsScanCheaper(TokenId fetched) const {
-  const uint32_t rows_in_memory = stages_[parts_.index->screen.num_stages - 1].parts.back().first_row;
-  const uint64_t all_bytes = parts_.tensor->size_bytes();
-  uint64_t bytes = 0;
-  for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
-    bytes += stream::kCommandBytes + run.bytes;
-    // A row's checksum is in its record.
-    for (const Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
-      if (c.id >= rows_in_memory) bytes += stream::kCommandBytes;
-    }
-  }
-  return bytes >= all_bytes + all_bytes / memory_.tiles.first.size() * stream::kCommandBytes;
+// To compare: bytes, and what a command costs in them.
+uint64_t Head::ScanCost() const {
+  const uint64_t bytes = parts_.tensor->size_bytes();
+  return bytes + bytes / memory_.tiles.first.size() * stream::kCommandBytes;
 }
 
-// Reads the weights of all candidates but `fetched`, in the order of the file.
-Result<void> Head::FetchRows(const math::Activation& x, TokenId fetched, TokenChoice& choice) {
-  for (Run run = NextRun(0, fetched); run.first != run.end; run = NextRun(run.end, fetched)) {
+uint64_t Head::FetchCost(const Run& run) const {
+  const uint32_t rows_in_memory = stages_.back().parts.back().first_row;
+  uint64_t cost = stream::kCommandBytes + run.bytes;
+  // A row's checksum is in its record.
+  for (const Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
+    if (c.id >= rows_in_memory) cost += stream::kCommandBytes;
+  }
+  return cost;
+}
+
+// Where bounds do not decide: by the logits of all candidates that can matter, in the order of the file.
+Result<TokenId> Head::ChooseFromLogits(const math::Activation& x, uint64_t spent, TokenChoice& choice) {
+  if (!IsBoundable(choice.options())) return kNoToken;
+  candidates_ = candidates_.first(choice.Prune(candidates_, true));
+  if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
+  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  const uint64_t all = ScanCost();
+  for (Run run = NextRun(0); run.first != run.end; run = NextRun(run.end)) spent += FetchCost(run);
+  if (spent >= all) return kNoToken;
+  for (Run run = NextRun(0); run.first != run.end; run = NextRun(run.end)) {
     THIMBLE_TRY(FetchRun(x, candidates_.subspan(run.first, run.end - run.first), choice));
   }
-  return {};
+  choice.ForgetBounds();
+  for (const Bounded& c : candidates_) choice.Offer(c.id, c.center);
+  return choice.Chosen();
 }
 
 // At most kBlockRows candidates, with what lies between them, in one read.
@@ -402,7 +497,7 @@ Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, T
   // The checksums come first: they may lie on the card, too, and share the buffer.
   const std::span<float> crcs = memory_.rows.last(kBlockRows);  // bits of uint32
   for (size_t i = 0; i < run.size(); ++i) {
-    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(parts_.index->screen.num_stages - 1, run[i].id));
+    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(formats::kNumStages - 1, run[i].id));
     const uint32_t crc = TailOf(record).row_crc;
     std::memcpy(&crcs[i], &crc, sizeof(crc));  // a float register could change the bits
   }
@@ -421,6 +516,7 @@ Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, T
     THIMBLE_TRY(CheckFinite(run[i].id, {&logit, 1}));
     run[i].center = logit;
     run[i].low = run[i].high = choice.Penalised(run[i].id, logit);
+    run[i].asked = kAskedAll;
     parts_.ledger->Count({.kernel = math::MatvecKernel(tensor.type), .units = tensor.cols});
     ++parts_.ledger->screen.rows_fetched;
   }

@@ -23,8 +23,9 @@
 
 namespace thimble::head {
 
-// Rows whose logits are computed at once: floats of HeadMemory::rows are twice as many.
+// Rows whose logits are computed at once, or whose reach. Of HeadMemory::rows there are twice as many.
 inline constexpr uint32_t kBlockRows = formats::kMaxGroupRows;
+inline constexpr uint32_t kSweepRows = 2 * kBlockRows;
 
 // Working memory: the caller's, sized as said. Everything from `vectors` on only for a screen.
 struct HeadMemory {
@@ -34,14 +35,17 @@ struct HeadMemory {
   std::span<float> logits;             // [vocab_size], or empty: not kept
   std::span<math::Q8Block> quantized;  // [hidden_size / 32], for rows of Q8_0
 
-  std::span<float> vectors;          // [1 + num_directions, hidden_size]
+  QueryMemory query;
+  // What Load() fills of it.
+  std::span<float> mean;
+  std::span<std::byte> transform;
+  Region transform_region = Region::kPsram;
   std::span<uint32_t> group_checks;  // section kGroupChecks
-  std::span<int8_t> codes;           // QueryCodeBytes()
   std::span<float> quantized_state;  // [hidden_size], for rows of Q8_0
-  std::span<Bounded> candidates;
-  std::span<std::byte> psram;  // records of all stages: stage 0's rows of this region, then stage 1's, ...
+  std::span<std::byte> candidates;   // aligned to 4 bytes
+  std::span<std::byte> psram;        // records of both stages: the first's rows of this region, then the second's
   std::span<std::byte> flash;
-  std::array<formats::StagePlace, formats::kMaxStages> places = {};
+  std::array<formats::StagePlace, formats::kNumStages> places = {};
 };
 
 struct HeadParts {
@@ -85,6 +89,12 @@ class Head {
   struct Stage {
     std::array<Part, 3> parts = {};
   };
+  // A row that survived the first stage.
+  struct Survivor {
+    uint32_t id_and_norm;  // the norm's code in the upper byte
+    int32_t reach;
+  };
+  static_assert(formats::kMaxWidth <= 1u << 24);
   // Candidates [first, end), whose rows are read together.
   struct Run {
     size_t first, end;
@@ -92,14 +102,11 @@ class Head {
   };
 
   bool has_screen() const { return parts_.index != nullptr && parts_.index->has_screen(); }
-  const formats::StageInfo& info(uint32_t stage) const { return parts_.index->screen.stages[stage]; }
+  uint32_t record_bytes(uint32_t stage) const { return parts_.index->screen.record_bytes[stage]; }
+  static constexpr uint32_t kAskedAll = formats::kNumStages + 1;  // Bounded::asked of a row that was read
   stream::RowsRef RowsOf(uint32_t stage) const;
   math::Activation InputOf(const float* x);
   const float* StateOf(const math::Activation& x);
-  uint64_t ScreenedElements() const {
-    return uint64_t{formats::ScreenUnits(parts_.tensor->cols)} * formats::kScreenUnit;
-  }
-
   Result<void> LoadPart(uint32_t stage, const Part& part, storage::FlashWriter& flash);
   Result<void> CheckGroups(uint32_t first_row, std::span<const std::byte> records);
   Result<void> CheckRecord(std::span<const std::byte> record, uint64_t offset) const;
@@ -110,21 +117,32 @@ class Head {
   Result<void> ForRows(const math::Activation& x, Use use);
   Result<void> CheckFinite(uint32_t first_row, std::span<const float> logits) const;
 
-  // The first stage says whether the screen is still of use.
-  Result<bool> AskFirstStage(TokenChoice& choice);
-  Result<bool> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice);
-  Result<void> AskStage(uint32_t stage, TokenChoice& choice);
-  Run NextRun(size_t from, TokenId fetched) const;
-  bool IsScanCheaper(TokenId fetched) const;
-  Result<void> FetchRows(const math::Activation& x, TokenId fetched, TokenChoice& choice);
+  // The first stage, of all rows: false if more survive than there is room for.
+  Result<bool> Sweep(TokenChoice& choice, bool again);
+  void AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice, bool again);
+  void AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again);
+  void DropSurvivors(TokenChoice& choice);
+  bool ExpandSurvivors(TokenChoice& choice);
+  Result<void> AskRecord(Bounded& candidate, TokenChoice& choice);
+  static bool IsRead(const Bounded& candidate) { return candidate.asked == kAskedAll; }
+  Run NextRun(size_t from) const;
+  uint64_t ScanCost() const;
+  uint64_t FetchCost(const Run& run) const;
   Result<void> FetchRun(const math::Activation& x, std::span<Bounded> run, TokenChoice& choice);
-  Result<bool> Screen(const math::Activation& x, TokenChoice& choice);
+  // Both: kNoToken if a scan of all rows is needed.
+  Result<TokenId> Screen(const math::Activation& x, TokenChoice& choice);
+  Result<TokenId> ChooseFromLogits(const math::Activation& x, uint64_t spent, TokenChoice& choice);
 
   HeadParts parts_;
   HeadMemory memory_;
   Query query_;
-  std::array<Stage, formats::kMaxStages> stages_ = {};
-  std::span<Bounded> candidates_;  // of the token being chosen: the used part of the memory
+  std::array<Stage, formats::kNumStages> stages_ = {};
+  // Of the token being chosen; both in the same memory, one after the other.
+  std::span<Survivor> room_;
+  size_t num_survivors_ = 0;
+  bool overflowed_ = false;
+  std::span<Bounded> candidates_;
+  std::array<int32_t, 33> noise_steps_ = {};  // by leading ones of a token's noise bits
 };
 
 }  // namespace thimble::head

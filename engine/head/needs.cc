@@ -8,20 +8,24 @@
 
 namespace thimble::head {
 
-std::array<Need, 6> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits) {
+std::array<Need, 8> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits) {
   const ModelShape& s = model.shape;
   const bool is_q8 = model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
   const auto section = [&](formats::Section id) { return screen != nullptr ? screen->section(id).bytes : 0; };
   const uint64_t query =
-      screen == nullptr ? 0 : QueryCodeBytes(s.hidden_size) + (is_q8 ? uint64_t{s.hidden_size} * sizeof(float) : 0);
+      screen == nullptr ? 0 : QueryStateBytes(s.hidden_size) + (is_q8 ? uint64_t{s.hidden_size} * sizeof(float) : 0);
+  const uint64_t tables = screen == nullptr ? 0 : QueryTableBytes(screen->screen.record_bytes[0]);
+  constexpr Regions kFlashLast = {{Region::kPsram, Region::kFlash, Region::kSram}, 3};
   using enum BufferId;
   return {
       {{.id = kHeadRows, .regions = kInternalFirst, .is_hot = true, .bytes = 2 * uint64_t{kBlockRows} * sizeof(float)},
+       {.id = kScreenTables, .regions = kInternalFirst, .is_hot = true, .bytes = tables},
        {.id = kScreenQuery, .regions = kInternalFirst, .is_hot = true, .bytes = query},
        {.id = kScreenVectors,
         .regions = kInternalFirst,
         .is_hot = true,
-        .bytes = section(formats::Section::kVectors) + section(formats::Section::kGroupChecks)},
+        .bytes = section(formats::Section::kMean) + section(formats::Section::kGroupChecks)},
+       {.id = kScreenTransform, .regions = kFlashLast, .bytes = section(formats::Section::kTransform)},
        {.id = kLogits, .regions = kPsramFirst, .bytes = keep_logits ? uint64_t{s.vocab_size} * sizeof(float) : 0},
        {.id = kScreenFlash, .regions = Only(Region::kFlash), .bytes = 0},
        {.id = kScreenPsram, .regions = Only(Region::kPsram), .bytes = 0}}};
@@ -33,7 +37,7 @@ std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_id
 }
 
 Need CandidatesNeed(uint32_t candidates) {
-  static_assert(sizeof(Bounded) == 16);  // on every target
+  static_assert(sizeof(Bounded) == 24);  // on every target
   return {.id = BufferId::kScratch,
           .regions = kPsramFirst,
           .lifetime = Lifetime::kStep,
@@ -43,7 +47,7 @@ Need CandidatesNeed(uint32_t candidates) {
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen) {
   constexpr uint64_t kMin = 256;
   const uint64_t wanted = sampler_keeps_several ? (uint64_t{screen.num_candidates} + 1) / 2
-                                                : std::max(kMin, 2 * uint64_t{screen.stages[0].rows_left_most});
+                                                : std::max(kMin, 2 * uint64_t{screen.uses[0].survivors_most});
   return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
 }
 

@@ -13,7 +13,7 @@ namespace thimble::head {
 
 // For a session; `screen`: the index whose screen is used, or null. The records that the screen keeps in memory are the
 // plan's to choose: 0 bytes here.
-std::array<Need, 6> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits);
+std::array<Need, 8> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits);
 
 // For a sampler's workspace, as CandidatesNeeded() and PenalisedNeeded() say.
 std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_ids);
@@ -21,8 +21,8 @@ std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_id
 // For so many rows that survive the screen's first stage.
 Need CandidatesNeed(uint32_t candidates);
 
-// The fewest to have room for. The index asks for room for twice the rows that top-k was seen to leave after the first
-// stage: half of that does, where memory is short. Samplers that keep one token leave far fewer.
+// The fewest to have room for. The index asks for room for twice the rows that the default sampler was seen to leave
+// after the first stage: half of that does, where memory is short. Samplers that keep one token leave far fewer.
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen);
 
 }  // namespace thimble::head

@@ -1,7 +1,7 @@
 #include "engine/head/query.h"
 
 #include <algorithm>
-#include <bit>
+#include <limits>
 
 #include "engine/math/numerics.h"
 
@@ -14,11 +14,14 @@ constexpr double kUnitRoundoff = 0x1p-24;
 constexpr double kSlack = 1.0 + 0x1p-20;  // covers the few roundings that a bound itself goes through
 constexpr float kLargest = 0x1p40f;       // of |x[i]|; the largest of them is at least 1 / kLargest
 constexpr double kLargestLogit = 0x1p90;
+constexpr int32_t kMaxSteps = 32767;      // of an element of z, and of an entry of the tables
 constexpr int32_t kMaxQueryCode = 8191;
 constexpr int32_t kMinQueryCode = 64;  // a query of fewer steps bounds nothing
-constexpr double kMaxCoefficient = 127;
+constexpr int32_t kMaxCentroid = 127;
+constexpr double kMaxReach = 0x1p29;
 
-double Magnitude(double x) { return x < 0 ? -x : x; }
+double Absolute(double x) { return x < 0 ? -x : x; }
+float Absolute(float x) { return x < 0 ? -x : x; }
 
 // A float32 that is at least x >= 0.
 float AtLeast(double x) { return static_cast<float>(x * kSlack); }
@@ -30,129 +33,196 @@ double RootAtLeast(double x) {
   return static_cast<double>(narrow) * static_cast<double>(N::ReciprocalSqrt(narrow)) * kSlack;
 }
 
-// To the nearest integer; 0 for what is none that an int32 holds, which an index can ask for.
+// To the nearest integer; 0 for what is none that an int32 holds.
 int32_t Round(float x) {
   if (!(x > -0x1p30f && x < 0x1p30f)) return 0;
   return static_cast<int32_t>(x < 0.0f ? x - 0.5f : x + 0.5f);
 }
 
+template <class T>
+const T* At(std::span<const std::byte> bytes, uint64_t offset) {
+  return reinterpret_cast<const T*>(bytes.data() + offset);
+}
+
 }  // namespace
 
 Query::Query(const formats::ScreenInfo& screen, uint32_t hidden_size, const math::Kernels& kernels,
-             std::span<const float> vectors, std::span<int8_t> codes)
-    : screen_(&screen), kernels_(&kernels), hidden_size_(hidden_size), vectors_(vectors), codes_(codes) {}
+             const QueryMemory& memory)
+    : screen_(&screen), kernels_(&kernels), hidden_size_(hidden_size), memory_(memory) {}
 
-bool Query::Set(const float* x) {
+math::CodeTables Query::tables() const {
+  const uint32_t words = screen_->record_bytes[0] / 4;
+  return {.tables = memory_.tables.data(), .radii = memory_.radii.data(), .num_words = words, .record_words = words};
+}
+
+bool Query::Set(const float* x, Workers* workers) {
   float largest = 0.0f;
+  double square = 0;
   for (uint32_t i = 0; i < hidden_size_; ++i) {
-    const float magnitude = x[i] < 0.0f ? -x[i] : x[i];
+    const float magnitude = Absolute(x[i]);
     if (!(magnitude <= kLargest)) return false;
     largest = std::max(largest, magnitude);
+    square += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   }
   if (largest < 1.0f / kLargest) return false;
+  const double x_norm = RootAtLeast(square);
 
-  kernels_->matvec_f32(dots_.data(), vectors_.data(), x, 1 + screen_->num_directions, hidden_size_);
-  double square = 0;
-  double rest_square = 0;
-  double along = 0;
-  for (uint32_t k = 1; k <= screen_->num_directions; ++k) along += Magnitude(static_cast<double>(dots_[k]));
-  for (uint32_t i = 0; i < hidden_size_; ++i) {
-    const auto element = static_cast<double>(x[i]);
-    double rest = element;
-    for (uint32_t k = 1; k <= screen_->num_directions; ++k) {
-      rest -= static_cast<double>(dots_[k]) * static_cast<double>(vectors_[size_t{k} * hidden_size_ + i]);
-    }
-    square += element * element;
-    rest_square += rest * rest;
-  }
-  norm_ = RootAtLeast(square);
-  rest_norm_ = RootAtLeast(rest_square) + 0x1p-40 * (norm_ + along);
-  if (!SetCodes(x, largest)) return false;
-  if (!(norm_ * static_cast<double>(screen_->max_norm) < kLargestLogit)) return false;
-  for (uint32_t i = 0; i < screen_->num_stages; ++i) {
-    SetStage(i);
-    if (!(static_cast<double>(stages_[i].radius) < kLargestLogit)) return false;
-  }
-  return true;
-}
+  const formats::TransformLayout layout = {hidden_size_};
+  const auto* const matrix = At<uint16_t>(memory_.transform, layout.matrix_at());
+  ShareRows(workers, hidden_size_, uint64_t{hidden_size_} * hidden_size_, [&](uint32_t begin, uint32_t end) {
+    kernels_->matvec_f16(&memory_.z[begin], matrix + size_t{begin} * hidden_size_, x, end - begin, hidden_size_);
+  });
+  kernels_->matvec_f32(&base_, memory_.mean.data(), x, 1, hidden_size_);
 
-// x[i] to the nearest multiple of code_scale_, with as many steps as the kernel's 32 bits allow.
-bool Query::SetCodes(const float* x, float largest) {
-  uint32_t bits = 0;
-  for (uint32_t i = 0; i < screen_->num_stages; ++i) bits = std::max(bits, screen_->stages[i].bits);
-  const int64_t allowed = (int64_t{1} << 30) / ((int64_t{hidden_size_} + 1) << bits);
-  const auto steps = static_cast<int32_t>(std::min<int64_t>(allowed, kMaxQueryCode));
-  if (steps < kMinQueryCode) return false;
-  code_scale_ = largest * N::Reciprocal(static_cast<float>(steps));
-  const float inverse = N::Reciprocal(code_scale_);
-  std::fill(codes_.begin(), codes_.end(), int8_t{0});
-  code_sum_ = 0;
-  double error = 0;
-  for (uint32_t i = 0; i < hidden_size_; ++i) {
-    const int32_t q = std::clamp(Round(x[i] * inverse), -steps, steps);
-    const int32_t high = (q + 64) >> 7;
-    int8_t* const unit = codes_.data() + size_t{i / formats::kScreenUnit} * 2 * formats::kScreenUnit;
-    unit[i % formats::kScreenUnit] = static_cast<int8_t>(high);
-    unit[formats::kScreenUnit + i % formats::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
-    code_sum_ += q;
-    const double off = static_cast<double>(x[i]) - static_cast<double>(code_scale_) * q;
-    error += off * off;
-  }
-  code_error_ = RootAtLeast(error);
-  return true;
-}
-
-void Query::SetStage(uint32_t index) {
-  const formats::StageInfo& stage = screen_->stages[index];
-  const uint32_t num_directions = screen_->num_directions;
-  const float base = index == 0 ? dots_[0] : 0.0f;
-  const auto max_norm = static_cast<double>(screen_->max_norm);
   // Of a dot product in the contract's order, relative to the product of the norms: the operations that one element's
   // product goes through.
   const double operations = (hidden_size_ + 7) / 8 + 4;
-  const double dot_error = operations * kUnitRoundoff * kSlack * norm_;
+  z_error_ = operations * kUnitRoundoff * kSlack * x_norm * static_cast<double>(screen_->transform_norm) + 0x1p-100;
+  double z_square = 0;
+  for (const float element : memory_.z) z_square += static_cast<double>(element) * static_cast<double>(element);
+  if (!(z_square < 0x1p118)) return false;
+  z_norm_ = RootAtLeast(z_square) + z_error_;
+  if (!SetSteps()) return false;
 
-  std::array<float, formats::kMaxDirections> terms = {};
-  float largest_term = 0.0f;
-  double all_terms = 0;
-  double leak = 0;
-  double scales = 0;
-  for (uint32_t k = 0; k < num_directions; ++k) {
-    terms[k] = stage.coefficient_scales[k] * dots_[1 + k];
-    largest_term = std::max(largest_term, terms[k] < 0.0f ? -terms[k] : terms[k]);
-    all_terms += Magnitude(static_cast<double>(terms[k]));
-    leak += Magnitude(static_cast<double>(dots_[1 + k])) * static_cast<double>(stage.leaks[k]);
-    scales += static_cast<double>(stage.coefficient_scales[k]);
+  const auto max_norm = static_cast<double>(screen_->max_norm);
+  const double reach = static_cast<double>(screen_->record_bytes[0]) * 32768 * static_cast<double>(step_);
+  const double rounding = 32 * kUnitRoundoff * (Absolute(static_cast<double>(base_)) + reach + x_norm * max_norm);
+  const double error = static_cast<double>(screen_->code_norm) * z_error_ +
+                       kMaxCentroid * step_error_ + 0.5 * static_cast<double>(step_) * screen_->record_bytes[0] +
+                       static_cast<double>(screen_->leak) * x_norm +
+                       operations * kUnitRoundoff * kSlack * x_norm * max_norm + rounding + 0x1p-100;
+  error_ = AtLeast(error);
+  // Norms to steps of the reach, rounded up.
+  const float* const norms = At<float>(memory_.transform, layout.norms_at());
+  for (uint32_t i = 0; i < formats::kNumCentroids; ++i) {
+    const double steps = static_cast<double>(norms[i]) * z_norm_ * inverse_step_ * kSlack;
+    if (!(steps >= 0 && steps < kMaxReach)) return false;
+    memory_.radii[i] = static_cast<int32_t>(steps) + 1;
   }
-  const bool has_terms = largest_term > 0x1p-100f && largest_term < 0x1p100f;
-  const float beta = has_terms ? largest_term * (1.0f / 32767) : 0.0f;
-  const float inverse = has_terms ? N::Reciprocal(beta) : 0.0f;
-  double term_error = 0;
-  for (uint32_t k = 0; k < num_directions; ++k) {
-    const int32_t t = std::clamp<int32_t>(Round(terms[k] * inverse), -32767, 32767);
-    directions_[index][k] = static_cast<int16_t>(t);
-    term_error += Magnitude(static_cast<double>(terms[k]) - static_cast<double>(beta) * t);
-  }
+  const double most = static_cast<double>(step_) * memory_.radii[formats::kNumCentroids - 1];
+  if (!(static_cast<double>(error_) + most < kLargestLogit)) return false;
+  SetTables(workers);
+  return SetCodes();
+}
 
-  const double bound =
-      leak + kMaxCoefficient * (term_error + scales * dot_error) + 2 * dot_error * max_norm +
-      32 * kUnitRoundoff * (Magnitude(static_cast<double>(base)) + kMaxCoefficient * all_terms + norm_ * max_norm) +
-      0x1p-100;
-  const double of_scale =
-      static_cast<double>(stage.code_norm) * (code_error_ + 32 * kUnitRoundoff * (norm_ + code_error_));
-  stages_[index] = {.codes = codes_.data(),
-                    .directions = directions_[index].data(),
-                    .units = formats::ScreenUnits(hidden_size_),
-                    .bits = stage.bits,
-                    .num_directions = num_directions,
-                    .record_bytes = stage.record_bytes,
-                    .code_offset = ((1 << stage.bits) - 1) * code_sum_,
-                    .base = base,
-                    .alpha = 0.5f * code_scale_,
-                    .beta = beta,
-                    .radius_of_residual = AtLeast(rest_norm_),
-                    .radius_of_scale = AtLeast(of_scale),
-                    .radius = AtLeast(bound)};
+// z in the axes' scales, to the nearest multiple of a unit; and how many units are a step of the reach.
+bool Query::SetSteps() {
+  const float* const scales = At<float>(memory_.transform, formats::TransformLayout{hidden_size_}.axis_scales_at());
+  float largest = 0.0f;
+  for (uint32_t i = 0; i < hidden_size_; ++i) largest = std::max(largest, Absolute(memory_.z[i] * scales[i]));
+  if (!(largest > 0x1p-60f && largest < 0x1p60f)) return false;
+  const float unit = largest * (1.0f / kMaxSteps);
+  const float inverse = N::Reciprocal(unit);
+  step_error_ = 0;
+  double sum = 0;
+  for (uint32_t i = 0; i < hidden_size_; ++i) {
+    const float scaled = memory_.z[i] * scales[i];
+    const int32_t steps = std::clamp(Round(scaled * inverse), -kMaxSteps, kMaxSteps);
+    memory_.steps[i] = static_cast<int16_t>(steps);
+    step_error_ += Absolute(static_cast<double>(scaled) - static_cast<double>(unit) * steps);
+    sum += Absolute(static_cast<double>(scaled));
+  }
+  step_error_ = (step_error_ + 2 * kUnitRoundoff * sum) * kSlack;
+  int64_t most = 0;  // of a group's sum
+  const uint32_t num_groups = formats::NumGroups(screen_->record_bytes[0]);
+  for (uint32_t g = 0; g < num_groups; ++g) {
+    int64_t here = 0;
+    const uint32_t end = formats::FirstAxis(g + 1, num_groups, hidden_size_);
+    for (uint32_t i = formats::FirstAxis(g, num_groups, hidden_size_); i < end; ++i) {
+      here += kMaxCentroid * (memory_.steps[i] < 0 ? -memory_.steps[i] : memory_.steps[i]);
+    }
+    most = std::max(most, here);
+  }
+  if (most > (int64_t{1} << 30)) return false;
+  shift_ = 0;
+  while (((most + (int64_t{1} << shift_ >> 1)) >> shift_) > kMaxSteps) ++shift_;
+  step_ = unit * static_cast<float>(uint32_t{1} << shift_);
+  inverse_step_ = static_cast<double>(N::Reciprocal(step_));
+  // Once more, since a reciprocal is within a unit in the last place only.
+  inverse_step_ *= 2.0 - inverse_step_ * static_cast<double>(step_);
+  return true;
+}
+
+// Entries of the codes of all groups. Of the last byte of a record, which is no code, entries are not used.
+void Query::SetTables(Workers* workers) {
+  const uint32_t num_groups = formats::NumGroups(screen_->record_bytes[0]);
+  const auto* const centroids =
+      At<int8_t>(memory_.transform, formats::TransformLayout{hidden_size_}.centroids_at());  // [hidden_size, 256]
+  const int32_t half = shift_ == 0 ? 0 : int32_t{1} << (shift_ - 1);
+  ShareRows(workers, num_groups, uint64_t{hidden_size_} * formats::kNumCentroids, [&](uint32_t begin, uint32_t end) {
+    for (uint32_t g = begin; g < end; ++g) {
+      int16_t* const out = &memory_.tables[size_t{g / 4} * formats::kNumCentroids * 4 + g % 4];
+      const uint32_t first = formats::FirstAxis(g, num_groups, hidden_size_);
+      const uint32_t axes = formats::FirstAxis(g + 1, num_groups, hidden_size_) - first;
+      const int8_t* const group = centroids + size_t{first} * formats::kNumCentroids;
+      for (uint32_t k = 0; k < formats::kNumCentroids; ++k) {
+        int32_t sum = half;
+        for (uint32_t i = 0; i < axes; ++i) sum += group[size_t{i} * formats::kNumCentroids + k] * memory_.steps[first + i];
+        out[size_t{k} * 4] = static_cast<int16_t>(sum >> shift_);
+      }
+    }
+  });
+}
+
+// z[i] to the nearest multiple of code_scale_, with as many steps as the kernel's 32 bits allow; and what the second
+// stage makes of them.
+bool Query::SetCodes() {
+  const int64_t allowed = (int64_t{1} << 30) / ((int64_t{hidden_size_} + 1) << screen_->second_bits);
+  const auto steps = static_cast<int32_t>(std::min<int64_t>(allowed, kMaxQueryCode));
+  if (steps < kMinQueryCode) return false;
+  float largest = 0.0f;
+  for (const float element : memory_.z) largest = std::max(largest, Absolute(element));
+  code_scale_ = largest * N::Reciprocal(static_cast<float>(steps));
+  const float inverse = N::Reciprocal(code_scale_);
+  std::fill(memory_.codes.begin(), memory_.codes.end(), int8_t{0});
+  code_sum_ = 0;
+  double error = 0;
+  for (uint32_t i = 0; i < hidden_size_; ++i) {
+    const int32_t q = std::clamp(Round(memory_.z[i] * inverse), -steps, steps);
+    const int32_t high = (q + 64) >> 7;
+    int8_t* const unit = memory_.codes.data() + size_t{i / formats::kScreenUnit} * 2 * formats::kScreenUnit;
+    unit[i % formats::kScreenUnit] = static_cast<int8_t>(high);
+    unit[formats::kScreenUnit + i % formats::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
+    code_sum_ += q;
+    const double off = static_cast<double>(memory_.z[i]) - static_cast<double>(code_scale_) * q;
+    error += off * off;
+  }
+  code_error_ = RootAtLeast(error);
+  const double of_scale = static_cast<double>(screen_->second_code_norm) *
+                          (code_error_ + z_error_ + 32 * kUnitRoundoff * (z_norm_ + code_error_));
+  second_ = {.codes = memory_.codes.data(),
+             .units = formats::ScreenUnits(hidden_size_),
+             .bits = screen_->second_bits,
+             .record_bytes = screen_->record_bytes[1],
+             .code_offset = ((1 << screen_->second_bits) - 1) * code_sum_,
+             .base = 0,
+             .alpha = 0.5f * code_scale_,
+             .radius_of_residual = AtLeast(z_norm_),
+             .radius_of_scale = AtLeast(of_scale),
+             .radius = error_};
+  return true;
+}
+
+int32_t Query::ReachOf(float floor) const {
+  constexpr int32_t kNone = std::numeric_limits<int32_t>::min();
+  const double steps =
+      (static_cast<double>(floor) - static_cast<double>(base_) - static_cast<double>(error_)) * inverse_step_;
+  if (!(steps > -kMaxReach)) return kNone;
+  // Whole steps below, and one for the roundings here.
+  return static_cast<int32_t>(std::min(steps, kMaxReach)) - 2;
+}
+
+int32_t Query::StepsOf(double above) const {
+  if (!(above > 0)) return 0;
+  const double steps = above * inverse_step_ * kSlack;
+  // More than any reach can lack of what ReachOf() says at most.
+  return steps < kMaxReach ? static_cast<int32_t>(steps) + 1 : int32_t{1} << 30;
+}
+
+Query::Bounds Query::First(int32_t reach, uint8_t norm) const {
+  const int32_t radius = memory_.radii[norm];
+  return {.center = base_ + step_ * static_cast<float>(reach - radius),
+          .radius = step_ * static_cast<float>(radius) + error_};
 }
 
 }  // namespace thimble::head

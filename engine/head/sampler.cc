@@ -148,30 +148,35 @@ float TokenChoice::Penalised(TokenId id, float logit) {
   return logit * (logit > 0.0f ? inverse_penalty_ : options_.repeat_penalty);
 }
 
-// What the largest of is drawn.
-float TokenChoice::Score(TokenId id, float logit) {
-  const float value = logit * inverse_temperature_;
-  if (IsGreedy(options_)) return value;
+TokenChoice::Rules TokenChoice::rules() const {
+  return {.inverse_temperature = inverse_temperature_,
+          .keeps_some = mode_ != Mode::kLargest,
+          .top_k = mode_ == Mode::kTopK ? static_cast<uint32_t>(candidates_.size()) : 0,
+          .top_p = mode_ == Mode::kFrontier ? 1.0f : options_.top_p,
+          .distance = distance_};
+}
+
+float TokenChoice::Noise(TokenId id) { return is_greedy() ? 0.0f : GumbelFromBits(NoiseBits(id)); }
+
+uint32_t TokenChoice::NoiseBits(TokenId id) {
   if (id / 4 != block_) {
     block_ = id / 4;
     noise_bits_ = NoiseBlock(options_.seed, position_, block_);
   }
-  return value + GumbelFromBits(noise_bits_[id % 4]);
+  return noise_bits_[id % 4];
 }
+
+float TokenChoice::Score(TokenId id, float logit) { return rules().Score(logit, Noise(id)); }
 
 // True if Score() is surely less than `score`: most tokens cannot win, and this says so without a logarithm.
 bool TokenChoice::CannotReach(TokenId id, float logit, float score) {
   const float value = logit * inverse_temperature_;
-  if (IsGreedy(options_)) return value < score;
+  if (is_greedy()) return value < score;
   const float rounding = (Magnitude(value) + Magnitude(score)) * 0x1p-21f;
   const float need = score - value - 0.001f - rounding;
   if (!(need >= 0.0f)) return false;
-  if (id / 4 != block_) {
-    block_ = id / 4;
-    noise_bits_ = NoiseBlock(options_.seed, position_, block_);
-  }
   const auto k = need >= 15.0f ? size_t{15} : static_cast<size_t>(need);
-  return noise_bits_[id % 4] <= kBitsBelow[k];
+  return NoiseBits(id) <= kBitsBelow[k];
 }
 
 void TokenChoice::Draw(TokenId id, float logit) {
@@ -186,9 +191,16 @@ void TokenChoice::Draw(TokenId id, float logit) {
 
 // Logits below this have scores below `score`, whatever their noise.
 float TokenChoice::FloorOfScore(float score) const {
-  if (IsGreedy(options_)) return score;
+  if (is_greedy()) return score;
   const float least = score - kMaxNoise;
   const float floor = (least - Magnitude(least) * 0x1p-20f) * options_.temperature;
+  return floor - Magnitude(floor) * 0x1p-20f;
+}
+
+float TokenChoice::draw_floor() const {
+  if (best_low_score_ == -kInfinity) return -kInfinity;
+  const float least = best_low_score_ - (Magnitude(best_low_score_) + kMaxNoise) * 0x1p-19f;
+  const float floor = least * options_.temperature;
   return floor - Magnitude(floor) * 0x1p-20f;
 }
 
@@ -297,32 +309,37 @@ TokenId TokenChoice::Chosen() {
 }
 
 void TokenChoice::ForgetBounds() {
-  floor_ = best_low_score_ = -kInfinity;
+  floor_ = best_low_ = best_low_score_ = -kInfinity;
   num_kept_ = 0;
 }
 
 bool TokenChoice::MayMatter(TokenId id, float low, float high) {
   if (high < floor_) return false;
+  best_low_ = std::max(best_low_, low);
   switch (mode_) {
     case Mode::kLargest:
-      if (IsGreedy(options_)) {
-        floor_ = std::max(floor_, low);
-        return true;
-      }
-      if (CannotReach(id, high, best_low_score_) || Score(id, high) < best_low_score_) return false;
-      if (const float score = Score(id, low); score > best_low_score_) {
-        best_low_score_ = score;
-        floor_ = FloorOfScore(score);
-      }
+      if (!is_greedy()) return MayScoreMost(id, low, high);
+      floor_ = best_low_;
       return true;
     case Mode::kFrontier:
-      floor_ = std::max(floor_, low - distance_);
+      floor_ = best_low_ - distance_;
       return true;
     case Mode::kTopK:
       Keep(low, id);
+      if (!keeps_tail_) floor_ = std::max(floor_, best_low_ - distance_);
       return true;
-    case Mode::kAll:
-      return true;
+    case Mode::kAll:  // the first of all, or what may beat it
+      return MayScoreMost(id, low, high) || high >= best_low_;
+  }
+  return true;
+}
+
+// The same where the largest score is looked for, whatever is kept.
+bool TokenChoice::MayScoreMost(TokenId id, float low, float high) {
+  if (CannotReach(id, high, best_low_score_) || Score(id, high) < best_low_score_) return false;
+  if (const float score = Score(id, low); score > best_low_score_) {
+    best_low_score_ = score;
+    floor_ = std::min(FloorOfScore(score), mode_ == Mode::kAll ? best_low_ : kInfinity);
   }
   return true;
 }
@@ -333,30 +350,29 @@ size_t TokenChoice::Prune(std::span<Bounded> tokens, bool all_seen) {
     return static_cast<size_t>(
         std::remove_if(tokens.begin(), tokens.end(), [&](const Bounded& t) { return !matters(t); }) - tokens.begin());
   };
+  const auto may_score_most = [&](const Bounded& t) {
+    return !CannotReach(t.id, t.high, best_low_score_) && !(Score(t.id, t.high) < best_low_score_);
+  };
   if (mode_ != Mode::kFrontier) {
     for (const Bounded& t : tokens) MayMatter(t.id, t.low, t.high);
-    if (mode_ != Mode::kLargest || IsGreedy(options_))
-      return keep([&](const Bounded& t) { return !(t.high < floor_); });
+    if (mode_ == Mode::kTopK || is_greedy()) return keep([&](const Bounded& t) { return !(t.high < floor_); });
     return keep([&](const Bounded& t) {
-      return !CannotReach(t.id, t.high, best_low_score_) && !(Score(t.id, t.high) < best_low_score_);
+      return may_score_most(t) || (mode_ == Mode::kAll && t.high >= best_low_);
     });
   }
   // Of the largest logit it is known where it lies at least, and at most.
-  float low = -kInfinity;
   float high = -kInfinity;
   for (const Bounded& t : tokens) {
-    low = std::max(low, t.low);
+    best_low_ = std::max(best_low_, t.low);
     high = std::max(high, t.high);
   }
-  floor_ = low - distance_;
+  floor_ = best_low_ - distance_;
   if (!all_seen) return keep([&](const Bounded& t) { return !(t.high < floor_); });
   for (const Bounded& t : tokens) {
     if (t.low >= high - distance_) best_low_score_ = std::max(best_low_score_, Score(t.id, t.low));
   }
   return keep([&](const Bounded& t) {
-    if (t.high >= low) return true;
-    return !(t.high < floor_) && !CannotReach(t.id, t.high, best_low_score_) &&
-           !(Score(t.id, t.high) < best_low_score_);
+    return t.high >= best_low_ || (!(t.high < floor_) && may_score_most(t));
   });
 }
 

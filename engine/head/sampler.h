@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "engine/base/error.h"
@@ -36,9 +37,9 @@ struct Candidate {
 // Workspace of a TokenChoice in elements, for the plan. Pure functions. A repeat_last_n of -1 looks back over the whole
 // context: as many penalised ids as there are tokens in it.
 uint64_t CandidatesNeeded(const SamplerOptions& options, uint32_t vocab_size);
-// False for top_p without top_k: it depends on every logit, so that bounds are no help.
-bool IsBoundable(const SamplerOptions& options);
 uint64_t PenalisedNeeded(const SamplerOptions& options, uint64_t context_tokens);
+// False for top_p without top_k, which depends on every logit: bounds decide it only where the first token is sure.
+bool IsBoundable(const SamplerOptions& options);
 
 // The standard Gumbel noise of one candidate: -log(-log(u)), u from a counter-based generator keyed by `seed` and
 // addressed by (position, id), so that any subset of candidates in any order sees the same noise. u is (w + 1/2) / 2^32
@@ -49,10 +50,14 @@ float GumbelNoise(uint64_t seed, uint32_t position, TokenId id);
 // A token whose logit is known to lie within bounds only.
 struct Bounded {
   TokenId id = 0;
-  float center = 0;  // whoever bounds it keeps here what the bounds were made from
-  float low = 0;     // after penalties
+  uint32_t asked = 0;  // how many times whoever bounds it was asked
+  float center = 0;    // whoever bounds it keeps here what the bounds were made from
+  float low = 0;       // after penalties
   float high = 0;
+  float noise = 0;  // of the draw, or kExcluded
 };
+// The noise of a token that cannot be chosen.
+inline constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 
 // The choice of one token, its logits coming one by one.
 //
@@ -95,19 +100,44 @@ class TokenChoice {
   // The logit after penalties: rises with `logit`, so that it maps bounds to bounds.
   float Penalised(TokenId id, float logit);
 
-  // As IsBoundable().
-  bool is_boundable() const { return mode_ != Mode::kAll; }
+  // How the token is chosen, for those who know bounds.
+  struct Rules {
+    float inverse_temperature = 1;
+    bool keeps_some = false;  // false: all tokens are kept, and nothing below counts
+    uint32_t top_k = 0;       // 0: all; at most the vocabulary
+    float top_p = 1;
+    float distance = 0;  // below the largest logit at which min_p cuts; infinite: it does not
 
-  // Whether the logits of the tokens that can matter are needed even when only one is left.
-  bool needs_logits() const { return mode_ == Mode::kTopK; }
+    // What the largest of is drawn, of a logit or of one of its bounds: rises with `logit`, as rounded.
+    float Score(float logit, float noise) const { return logit * inverse_temperature + noise; }
+  };
+  Rules rules() const;
+  const SamplerOptions& options() const { return options_; }
+  // The noise in a token's score; 0 where the largest logit is chosen.
+  float Noise(TokenId id);
 
   // Bounds of one token's logit, after penalties, in a pass over all tokens in any order: false if it cannot matter,
   // whatever comes.
   bool MayMatter(TokenId id, float low, float high);
 
-  // Tokens without penalties whose logit, or its upper bound, is less than this cannot matter.
+  // Tokens whose logit after penalties, or its upper bound, is less than this cannot matter.
   float floor() const { return floor_; }
   bool IsPenalised(TokenId id) { return !penalised_.empty() && FindPenalised(id); }
+
+  // The same in a second pass over tokens that MayMatter() has seen all.
+  bool StillMatters(TokenId id, float low, float high) {
+    return mode_ == Mode::kTopK ? !(high < floor_) : MayMatter(id, low, high);
+  }
+
+  // Whether the largest score of all tokens is looked for, noise and all. Then one whose logit is less than
+  // draw_floor() less the temperature times its noise cannot matter, and noise is less than 0.001 more than ln 2 for
+  // each of the leading ones of NoiseBits() and one more.
+  bool draws_from_all() const { return mode_ == Mode::kLargest && !is_greedy(); }
+  float draw_floor() const;
+  uint32_t NoiseBits(TokenId id);
+
+  // The ids that the penalty changes, rising.
+  std::span<const TokenId> penalised() const { return penalised_; }
 
   // Of `tokens`, moves those that can matter to the front, in the same order, and returns their number. They must hold
   // all that can matter: of all tokens if `all_seen`, else of those that MayMatter() has seen.
@@ -115,6 +145,13 @@ class TokenChoice {
 
   // Between the last call about bounds and the first Offer(): they share their memory.
   void ForgetBounds();
+  // With top_p within top_k, min_p tells early of most of the top k that they cannot be chosen, though their share
+  // counts. Bounds may leave that open: then a pass that keeps all of the top k decides.
+  bool leaves_tail() const { return !keeps_tail_ && CutsTail(); }
+  void KeepTail() { keeps_tail_ = true; }
+
+  // That memory, for whoever makes the choice from bounds in between.
+  std::span<Candidate> room() const { return candidates_; }
 
  private:
   enum class Mode : uint8_t {
@@ -130,7 +167,10 @@ class TokenChoice {
   };
   static constexpr size_t kMaxContenders = 32;
 
+  bool CutsTail() const { return mode_ == Mode::kTopK && options_.top_p < 1.0f && options_.min_p > 0.0f; }
+  bool is_greedy() const { return options_.temperature <= 0.0f || options_.top_k == 1; }
   bool FindPenalised(TokenId id);
+  bool MayScoreMost(TokenId id, float low, float high);
   float Score(TokenId id, float logit);
   bool CannotReach(TokenId id, float logit, float score);
   float FloorOfScore(float score) const;
@@ -161,8 +201,10 @@ class TokenChoice {
   float largest_;
   bool overflowed_ = false;
   bool second_pass_ = false;
+  bool keeps_tail_ = false;
   // Of the bounds.
   float floor_;
+  float best_low_;
   float best_low_score_;
 };
 

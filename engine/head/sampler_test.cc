@@ -224,51 +224,6 @@ TEST(Sampler, ASecondPassWhenTooManyComeNearTheLargest) {
   EXPECT_TRUE(second);
 }
 
-// Bounds as a screen gives them, tightened twice: the tokens that are left decide as all of them do.
-TEST(Sampler, TokensThatCannotMatterDoNot) {
-  std::mt19937 random(5);
-  std::uniform_real_distribution<float> unit(0.0f, 1.0f);
-  size_t left = 0, all = 0;
-  for (uint32_t position = 0; position < 40; ++position) {
-    for (const SamplerOptions& mode : Modes()) {
-      const std::vector<float> logits = position % 3 == 0 ? LogitsWithTies(900, position) : RandomLogits(900, position);
-      const std::vector<TokenId> recent = {5, 899, 5, 0, position};
-      Chooser choice(logits.size(), mode, position, recent);
-      if (!choice->is_boundable()) continue;
-      std::vector<Bounded> tokens;
-      float width = 2.0f;
-      const auto bound = [&](TokenId id, Bounded& t) {
-        t.id = id;
-        t.low = choice->Penalised(id, logits[id] - width * unit(random) * (id % 5 == 0 ? 0.0f : 1.0f));
-        t.high = choice->Penalised(id, logits[id] + width * unit(random) * (id % 7 == 0 ? 0.0f : 1.0f));
-      };
-      for (TokenId id = 0; id < logits.size(); ++id) {
-        Bounded t;
-        bound(id, t);
-        if (choice->MayMatter(id, t.low, t.high)) tokens.push_back(t);
-        if (id % 97 == 0) tokens.resize(choice->Prune(tokens, false));
-      }
-      for (width = 0.5f; width > 0.01f; width *= 0.2f) {
-        tokens.resize(choice->Prune(tokens, true));
-        for (Bounded& t : tokens) bound(t.id, t);
-      }
-      tokens.resize(choice->Prune(tokens, true));
-      left += tokens.size();
-      all += logits.size();
-      choice->ForgetBounds();
-      const TokenId want = Draw(logits, mode, position, recent);
-      if (tokens.size() == 1 && !choice->needs_logits()) {
-        ASSERT_EQ(tokens[0].id, want);
-        continue;
-      }
-      for (const Bounded& t : tokens) choice->Offer(t.id, logits[t.id]);
-      ASSERT_FALSE(choice->NeedsAnotherPass());
-      ASSERT_EQ(choice->Chosen(), want) << position << " " << mode.top_k << " " << mode.min_p;
-    }
-  }
-  EXPECT_LT(left * 5, all);
-}
-
 TEST(Sampler, IsTheArgmaxOfPerturbedLogits) {
   for (uint32_t position = 0; position < 1000; ++position) {
     const std::vector<float> logits = RandomLogits(501, position, 4.0f);

@@ -184,17 +184,44 @@ struct KernelsOver {
   static uint32_t LoadU16(const std::byte* at) {
     return static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[1]) << 8;
   }
+  static uint32_t LoadU32(const std::byte* at) { return LoadU16(at) | LoadU16(at + 2) << 16; }
+
+  static uint32_t XxhRound(uint32_t lane, uint32_t word) {
+    lane += word * Xxh32::kPrime2;
+    __asm__("" : "+r"(lane));  // or compilers put the lanes into a vector, whose multiplications take far longer on x86
+    return (lane << 13 | lane >> 19) * Xxh32::kPrime1;
+  }
+
+  static void XxhStripes(uint32_t* lanes, const std::byte* data, size_t stripes) {
+    uint32_t a = lanes[0], b = lanes[1], c = lanes[2], d = lanes[3];
+    const auto take = [&](const auto& word) {
+      for (; stripes > 0; --stripes, data += Xxh32::kStripeBytes) {
+        a = XxhRound(a, word(data));
+        b = XxhRound(b, word(data + 4));
+        c = XxhRound(c, word(data + 8));
+        d = XxhRound(d, word(data + 12));
+      }
+    };
+    // Some processors cannot load a word from anywhere.
+    if (reinterpret_cast<uintptr_t>(data) % 4 == 0) {
+      take([](const std::byte* at) {
+        uint32_t word;
+        __builtin_memcpy(&word, __builtin_assume_aligned(at, 4), sizeof(word));
+        return word;
+      });
+    } else {
+      take(LoadU32);
+    }
+    lanes[0] = a, lanes[1] = b, lanes[2] = c, lanes[3] = d;
+  }
 
   // What is left of a row once U is known; `at` is behind the record's codes.
   static void FinishScreenRow(float* center, float* radius, int32_t sum, const std::byte* at,
                               const ScreenQuery& query) {
-    int32_t along = 0;
-    for (uint32_t k = 0; k < query.num_directions; ++k) along += static_cast<int8_t>(at[k]) * query.directions[k];
-    at += query.num_directions;
     const float scale = N::ExpandBF16(static_cast<uint16_t>(LoadU16(at)));
     const float residual = N::ExpandBF16(static_cast<uint16_t>(LoadU16(at + 2)));
     const float d = static_cast<float>(2 * sum - query.code_offset);
-    *center = query.base + (scale * (query.alpha * d) + query.beta * static_cast<float>(along));
+    *center = query.base + scale * (query.alpha * d);
     *radius = (residual * query.radius_of_residual + scale * query.radius_of_scale) + query.radius;
   }
 
@@ -214,6 +241,22 @@ struct KernelsOver {
     }
   }
 
+  static void SumCodes(int32_t* sums, const std::byte* records, uint32_t rows, const CodeTables& tables, bool adds) {
+    const std::byte* row = records + size_t{4} * tables.first_word;
+    const uint32_t codes = 4 * tables.num_words - (tables.radii != nullptr ? 1 : 0);
+    for (uint32_t r = 0; r < rows; ++r, row += size_t{4} * tables.record_words) {
+      int32_t sum = adds ? sums[r] : 0;
+      const int16_t* entries = tables.tables;
+      uint32_t i = 0;
+      for (; i + 4 <= codes; i += 4, entries += 1024) {
+        for (uint32_t j = 0; j < 4; ++j) sum += entries[4 * static_cast<uint32_t>(row[i + j]) + j];
+      }
+      for (uint32_t j = 0; i + j < codes; ++j) sum += entries[4 * static_cast<uint32_t>(row[i + j]) + j];
+      if (tables.radii != nullptr) sum += tables.radii[static_cast<uint32_t>(row[codes])];
+      sums[r] = sum;
+    }
+  }
+
   static constexpr Kernels Table(const char* name) {
     return {.name = name,
             .matvec_f32 = Matvec<FromF32, float>,
@@ -228,7 +271,9 @@ struct KernelsOver {
             .add = Add,
             .rope = Rope,
             .crc32c = Crc,
-            .screen_rows = ScreenRows};
+            .xxh32_stripes = XxhStripes,
+            .screen_rows = ScreenRows,
+            .sum_codes = SumCodes};
   }
 };
 

@@ -25,11 +25,13 @@ const Kernels* const* AvailableKernels() {
   return HasFma() ? kBoth : kOne;
 }
 #elif defined(THIMBLE_XTENSA_FPU)
-extern const Kernels kXtensaKernels;
-const Kernels& BestKernels() { return kXtensaKernels; }
+extern const Kernels kXtensaKernels, kXtensaSubnormalKernels;
+bool FpuTakesSubnormals();
+const Kernels& BestKernels() { return FpuTakesSubnormals() ? kXtensaSubnormalKernels : kXtensaKernels; }
 const Kernels* const* AvailableKernels() {
+  static const Kernels* const kAll[] = {&kReferenceKernels, &kXtensaKernels, &kXtensaSubnormalKernels, nullptr};
   static const Kernels* const kBoth[] = {&kReferenceKernels, &kXtensaKernels, nullptr};
-  return kBoth;
+  return FpuTakesSubnormals() ? kAll : kBoth;
 }
 #else
 const Kernels& BestKernels() { return kReferenceKernels; }

@@ -12,6 +12,7 @@
 
 #include "engine/base/events.h"
 #include "engine/base/tensor.h"
+#include "engine/base/xxh32.h"
 
 namespace thimble::math {
 
@@ -19,14 +20,25 @@ namespace thimble::math {
 struct ScreenQuery {
   // [units, 2, 32]: element 32*u + j is q = 128 * codes[u][0][j] + codes[u][1][j], both in [-64, 64].
   const int8_t* codes = nullptr;
-  const int16_t* directions = nullptr;  // [num_directions]
-  uint32_t units = 0;                   // of 32 elements
-  uint32_t bits = 0;                    // of a code, 1 to 7
-  uint32_t num_directions = 0;          // a multiple of 4, at most 16
-  uint32_t record_bytes = 0;            // from one row's record to the next, a multiple of 4
+  uint32_t units = 0;         // of 32 elements
+  uint32_t bits = 0;          // of a code, 1 to 7
+  uint32_t record_bytes = 0;  // from one row's record to the next, a multiple of 4
   int32_t code_offset = 0;
-  float base = 0, alpha = 0, beta = 0;
+  float base = 0, alpha = 0;
   float radius_of_residual = 0, radius_of_scale = 0, radius = 0;
+};
+
+// What some bytes of each row's record are worth to one token (H. Jegou, M. Douze, C. Schmid, "Product Quantization for
+// Nearest Neighbor Search", PAMI 33(1), 2011).
+struct CodeTables {
+  // [num_words, 256, 4]: of code c in byte j of the k-th of these words, tables[(256*k + c)*4 + j].
+  const int16_t* tables = nullptr;
+  // [256], of the last byte of the last word, in place of its entry in `tables`, which is not used. Null: there is no
+  // such byte among these words.
+  const int32_t* radii = nullptr;
+  uint32_t first_word = 0;    // of a record: these words begin there
+  uint32_t num_words = 0;     // of 4 bytes; at least 1
+  uint32_t record_words = 0;  // from one row's record to the next
 };
 
 // Activations as rows of Q8_0 are multiplied with them: 32 of them are about scale * values[j], |values[j]| <= 127.
@@ -87,19 +99,34 @@ struct Kernels {
   // data may have any alignment.
   uint32_t (*crc32c)(uint32_t crc, const std::byte* data, size_t n);
 
+  // The four lanes of an XXH32 after `stripes` more stripes of 16 bytes; engine/base/xxh32.h makes a checksum of them.
+  // data may have any alignment; by 4 bytes it is fast.
+  void (*xxh32_stripes)(uint32_t* lanes, const std::byte* data, size_t stripes);
+
+  // XXH32 of n bytes at once.
+  uint32_t xxh32(uint32_t seed, const std::byte* data, size_t n) const {
+    Xxh32 hash(xxh32_stripes, seed);
+    hash.Update({data, n});
+    return hash.Digest();
+  }
+
   // Where each of `rows` rows can lie, from its record: row r's is at records + r*record_bytes and holds,
-  // little-endian, `units` groups of 32 codes (engine/math/screen_codes.h), num_directions int8 coefficients, a
-  // bfloat16 scale and a bfloat16 residual. What follows up to record_bytes is not read, not even behind the last row.
-  // With
-  //   U = sum of u[i] * q[i] over the 32*units elements,   E = sum of coefficient[k] * directions[k],
-  // both exact, and every operation below rounded once to float32, none fused:
+  // little-endian, `units` groups of 32 codes (engine/math/screen_codes.h), a bfloat16 scale and a bfloat16 residual.
+  // What follows up to record_bytes is not read, not even behind the last row. With
+  //   U = sum of u[i] * q[i] over the 32*units elements,
+  // exact, and every operation below rounded once to float32, none fused:
   //   D = float(2*U - code_offset)
-  //   centers[r] = base + (scale * (alpha * D) + beta * float(E))
+  //   centers[r] = base + scale * (alpha * D)
   //   radii[r]   = (residual * radius_of_residual + scale * radius_of_scale) + radius
   // The caller sees to it that the sum of (2^bits - 1) * |q[i]| is below 2^30 and that 2*U - code_offset fits in 32
   // bits for all codes. Then every record is valid; which NaN comes of a scale or residual that is not finite is not
   // defined.
   void (*screen_rows)(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query);
+
+  // sums[r] is what the codes of row r's words are worth: the sum of an entry for each of their bytes, exact, added to
+  // what was there if `adds`. So a record may be gone through in parts. The caller sees to it that every sum fits in 32
+  // bits. Records are aligned to 4 bytes; outside the words in question nothing is read.
+  void (*sum_codes)(int32_t* sums, const std::byte* records, uint32_t rows, const CodeTables& tables, bool adds);
 };
 
 // Plain C++, any target. The definition of the bits.

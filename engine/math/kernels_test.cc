@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#define XXH_INLINE_ALL  // so that 32-bit code needs no library of its own
+#include <xxhash.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -9,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <string_view>
@@ -387,6 +391,58 @@ TEST_P(KernelTable, Crc32cContinues) {
   }
 }
 
+TEST_P(KernelTable, Xxh32GivesThePublishedValues) {
+  // xxHash's own self-test: bytes of a generator, seeds of 0 and of its prime.
+  std::vector<std::byte> bytes(222);
+  uint64_t generator = 2654435761;
+  for (std::byte& byte : bytes) {
+    byte = static_cast<std::byte>(generator >> 56);
+    generator *= 11400714785074694797u;
+  }
+  constexpr struct {
+    size_t n;
+    uint32_t of_0, of_prime;
+  } kPublished[] = {{0, 0x02cc5d05, 0x36b78ae7},
+                    {1, 0xcf65b03e, 0xb4545aa4},
+                    {14, 0x1208e7e2, 0x6af1d1fe},
+                    {222, 0x5bd11dbd, 0x58803c5f}};
+  for (const auto& [n, of_0, of_prime] : kPublished) {
+    EXPECT_EQ(GetParam()->xxh32(0, bytes.data(), n), of_0) << n;
+    EXPECT_EQ(GetParam()->xxh32(2654435761, bytes.data(), n), of_prime) << n;
+  }
+}
+
+TEST_P(KernelTable, Xxh32EqualsTheLibrary) {
+  const Kernels& k = *GetParam();
+  std::mt19937 random(10);
+  std::vector<size_t> lengths(301);
+  std::iota(lengths.begin(), lengths.end(), 0);
+  lengths.insert(lengths.end(), {4096, 65'536, 1'000'003});
+  for (const size_t n : lengths) {
+    for (size_t shift = 0; shift < 8; ++shift) {
+      std::vector<std::byte> data(shift + n);
+      for (std::byte& b : data) b = static_cast<std::byte>(random());
+      const auto seed = static_cast<uint32_t>(n % 3 == 0 ? 0 : random());
+      ASSERT_EQ(k.xxh32(seed, data.data() + shift, n), XXH32(data.data() + shift, n, seed)) << n << '+' << shift;
+    }
+  }
+}
+
+TEST_P(KernelTable, Xxh32TakesPieces) {
+  std::mt19937 random(11);
+  std::vector<std::byte> data(3000);
+  for (std::byte& b : data) b = static_cast<std::byte>(random());
+  for (uint32_t round = 0; round < 300; ++round) {
+    Xxh32 hash(GetParam()->xxh32_stripes, round);
+    for (size_t at = 0; at < data.size();) {
+      const size_t n = std::min<size_t>(random() % (round % 2 == 0 ? 40 : 700), data.size() - at);
+      hash.Update({&data[at], n});
+      at += n;
+      ASSERT_EQ(hash.Digest(), XXH32(data.data(), at, round)) << GetParam()->name << ' ' << round << ' ' << at;
+    }
+  }
+}
+
 // One code of a group, bit by bit from the layout's text.
 uint32_t CodeAt(const std::byte* group, uint32_t bits, uint32_t j) {
   uint32_t code = 0;
@@ -405,13 +461,11 @@ uint32_t CodeAt(const std::byte* group, uint32_t bits, uint32_t j) {
 struct Screen {
   enum class Codes { kRandom, kLargest, kLargestNegative, kOpposed };
 
-  Screen(uint32_t rows_in, uint32_t units, uint32_t bits, uint32_t num_directions, uint32_t behind, Codes kind,
-         uint32_t seed)
+  Screen(uint32_t rows_in, uint32_t units, uint32_t bits, uint32_t behind, Codes kind, uint32_t seed)
       : rows(rows_in), random(seed) {
     query.units = units;
     query.bits = bits;
-    query.num_directions = num_directions;
-    record_size = 4 * bits * units + num_directions + 4;
+    record_size = 4 * bits * units + 4;
     query.record_bytes = record_size + behind;
     codes.resize(size_t{units} * 64);
     for (size_t i = 0; i < codes.size(); ++i) {
@@ -419,29 +473,24 @@ struct Screen {
       const int values[] = {static_cast<int>(random() % 129) - 64, 64, -64, high ? 64 : -64};
       codes[i] = static_cast<int8_t>(values[static_cast<int>(kind)]);
     }
-    directions.resize(num_directions);
-    for (int16_t& d : directions) d = kind == Codes::kRandom ? static_cast<int16_t>(random()) : int16_t{-32768};
     first = 4 * (seed % 4);
     records.resize(first + (rows == 0 ? 0 : size_t{rows - 1} * query.record_bytes + record_size));
     for (std::byte& b : records) b = kind == Codes::kRandom ? static_cast<std::byte>(random()) : std::byte{0xff};
     for (uint32_t r = 0; r < rows; ++r) {
       std::byte* row = Record(r) + 4 * bits * units;
-      if (kind != Codes::kRandom) std::fill_n(row, num_directions, std::byte{0x80});
       for (int i = 0; i < 2; ++i) {  // positive or negative, of moderate exponent
         const auto number = static_cast<uint16_t>((random() & 0x8fff) | 0x3000);
-        row[num_directions + 2 * i] = static_cast<std::byte>(number);
-        row[num_directions + 2 * i + 1] = static_cast<std::byte>(number >> 8);
+        row[2 * i] = static_cast<std::byte>(number);
+        row[2 * i + 1] = static_cast<std::byte>(number >> 8);
       }
     }
     for (size_t i = 0; i < codes.size(); ++i) query.code_offset += codes[i] * (i % 64 < 32 ? 128 : 1);
     query.code_offset *= (1 << bits) - 1;
     std::normal_distribution<float> normal;
-    for (float* f :
-         {&query.base, &query.alpha, &query.beta, &query.radius_of_residual, &query.radius_of_scale, &query.radius}) {
+    for (float* f : {&query.base, &query.alpha, &query.radius_of_residual, &query.radius_of_scale, &query.radius}) {
       *f = normal(random);
     }
     query.codes = codes.data();
-    query.directions = directions.data();
   }
 
   std::byte* Record(uint32_t r) { return records.data() + first + size_t{r} * query.record_bytes; }
@@ -455,8 +504,6 @@ struct Screen {
       }
     }
     ASSERT_LT(std::abs(sum), int64_t{1} << 30);
-    int64_t along = 0;
-    for (uint32_t k = 0; k < query.num_directions; ++k) along += static_cast<int8_t>(*at++) * int64_t{directions[k]};
     float parts[2];
     for (float& part : parts) {
       part = std::bit_cast<float>(static_cast<uint32_t>(at[0]) << 16 | static_cast<uint32_t>(at[1]) << 24);
@@ -465,8 +512,7 @@ struct Screen {
     const int64_t twice = 2 * sum - query.code_offset;
     ASSERT_EQ(twice, static_cast<int32_t>(twice));
     const float of_codes = parts[0] * (query.alpha * static_cast<float>(twice));
-    const float of_directions = query.beta * static_cast<float>(along);
-    *center = query.base + (of_codes + of_directions);
+    *center = query.base + of_codes;
     *radius = (parts[1] * query.radius_of_residual + parts[0] * query.radius_of_scale) + query.radius;
   }
 
@@ -475,7 +521,6 @@ struct Screen {
   uint32_t record_size;
   size_t first;
   std::vector<int8_t> codes;
-  std::vector<int16_t> directions;
   std::vector<std::byte> records;
   ScreenQuery query;
 };
@@ -488,8 +533,8 @@ void ExpectScreen(const Kernels& k, Screen screen) {
   for (uint32_t r = 0; r < screen.rows; ++r) screen.Want(r, &want_centers[r], &want_radii[r]);
   const ScreenQuery& q = screen.query;
   ASSERT_TRUE(SameBits(centers, want_centers) && SameBits(radii, want_radii))
-      << k.name << ' ' << screen.rows << " rows, " << q.units << " units of " << q.bits << " bits, " << q.num_directions
-      << " directions, " << q.record_bytes << " bytes";
+      << k.name << ' ' << screen.rows << " rows, " << q.units << " units of " << q.bits << " bits, " << q.record_bytes
+      << " bytes";
 }
 
 TEST_P(KernelTable, ScreenRowsOfEveryShape) {
@@ -497,11 +542,9 @@ TEST_P(KernelTable, ScreenRowsOfEveryShape) {
   const uint32_t rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 13};
   for (uint32_t bits = 1; bits <= 7; ++bits) {
     for (uint32_t units = 1; units <= 40; ++units) {
-      for (uint32_t num_directions = 0; num_directions <= 16; num_directions += 4) {
-        const uint32_t behind = 4 * (seed % 3);
+      for (uint32_t behind = 0; behind <= 8; behind += 4) {
         ASSERT_NO_FATAL_FAILURE(ExpectScreen(
-            *GetParam(),
-            Screen(rows[seed % std::size(rows)], units, bits, num_directions, behind, Screen::Codes::kRandom, seed)));
+            *GetParam(), Screen(rows[seed % std::size(rows)], units, bits, behind, Screen::Codes::kRandom, seed)));
         ++seed;
       }
     }
@@ -511,8 +554,7 @@ TEST_P(KernelTable, ScreenRowsOfEveryShape) {
 TEST_P(KernelTable, ScreenRowsOfEveryCount) {
   for (uint32_t rows = 0; rows <= 140; ++rows) {
     const uint32_t bits = 1 + rows % 7;
-    ASSERT_NO_FATAL_FAILURE(
-        ExpectScreen(*GetParam(), Screen(rows, 3, bits, rows % 5 * 4, 8, Screen::Codes::kRandom, rows)));
+    ASSERT_NO_FATAL_FAILURE(ExpectScreen(*GetParam(), Screen(rows, 3, bits, 8, Screen::Codes::kRandom, rows)));
   }
 }
 
@@ -521,9 +563,85 @@ TEST_P(KernelTable, ScreenRowsDoNotOverflow) {
   for (uint32_t bits = 1; bits <= 7; ++bits) {
     for (uint32_t units = 1; units <= (bits == 7 ? 32u : 40u); ++units) {
       for (const auto kind : {Screen::Codes::kLargest, Screen::Codes::kLargestNegative, Screen::Codes::kOpposed}) {
-        ASSERT_NO_FATAL_FAILURE(ExpectScreen(*GetParam(), Screen(6, units, bits, 16, 0, kind, units)));
+        ASSERT_NO_FATAL_FAILURE(ExpectScreen(*GetParam(), Screen(6, units, bits, 0, kind, units)));
       }
     }
+  }
+}
+
+// sum_codes() over `num_words` words of each record from `first_word` on; every array has exactly the bytes that may be
+// read.
+struct CodeSums {
+  CodeSums(uint32_t rows_in, uint32_t first_word, uint32_t num_words, uint32_t words_behind, bool has_radii,
+           uint32_t seed)
+      : rows(rows_in), random(seed) {
+    entries.resize(size_t{num_words} * 1024);
+    for (int16_t& entry : entries) entry = static_cast<int16_t>(random() % 8 == 0 ? 0x8000 : random());
+    radii.resize(has_radii ? 256 : 0);
+    for (int32_t& radius : radii) radius = static_cast<int32_t>(random()) / 2;
+    tables = {.tables = entries.data(),
+              .radii = has_radii ? radii.data() : nullptr,
+              .first_word = first_word,
+              .num_words = num_words,
+              .record_words = first_word + num_words + words_behind};
+    const size_t last_bytes = 4 * (size_t{first_word} + num_words);
+    records.resize(size_t{4} * (std::max(rows, 1u) - 1) * tables.record_words + last_bytes);
+    for (std::byte& b : records) b = static_cast<std::byte>(random());
+  }
+
+  int32_t Want(uint32_t r) const {
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < 4 * tables.num_words; ++i) {
+      const std::byte byte = records[4 * (size_t{r} * tables.record_words + tables.first_word) + i];
+      const bool is_radius = !radii.empty() && i + 1 == 4 * tables.num_words;
+      const auto code = static_cast<size_t>(byte);
+      sum += is_radius ? radii[code] : entries[(256 * (i / 4) + code) * 4 + i % 4];
+    }
+    return static_cast<int32_t>(sum);
+  }
+
+  uint32_t rows;
+  std::mt19937 random;
+  std::vector<int16_t> entries;
+  std::vector<int32_t> radii;
+  std::vector<std::byte> records;
+  CodeTables tables;
+};
+
+TEST_P(KernelTable, SumsOfCodesOfEveryShape) {
+  uint32_t seed = 0;
+  for (uint32_t num_words = 1; num_words <= 26; ++num_words) {
+    for (const uint32_t rows : {0u, 1u, 2u, 3u, 4u, 31u, 32u, 33u, 67u}) {
+      for (const bool has_radii : {false, true}) {
+        const CodeSums sums(rows, seed % 5, num_words, has_radii ? 0 : seed % 3, has_radii, seed);
+        const std::byte* records = sums.records.data();
+        std::vector<int32_t> got(rows + 1, 12345), want = got;
+        GetParam()->sum_codes(got.data(), records, rows, sums.tables, false);
+        for (uint32_t r = 0; r < rows; ++r) want[r] = sums.Want(r);
+        ASSERT_EQ(got, want) << GetParam()->name << ' ' << rows << " rows of " << num_words << " words " << has_radii;
+        for (uint32_t r = 0; r < rows; ++r) want[r] = static_cast<int32_t>(r) - 7 + want[r];
+        for (uint32_t r = 0; r < rows; ++r) got[r] = static_cast<int32_t>(r) - 7;
+        GetParam()->sum_codes(got.data(), records, rows, sums.tables, true);
+        ASSERT_EQ(got, want) << GetParam()->name << ' ' << rows << " rows of " << num_words << " words, added";
+        ++seed;
+      }
+    }
+  }
+}
+
+// A record's words in two parts, as those go through it that have no room for all tables.
+TEST_P(KernelTable, SumsOfCodesAreMadeInParts) {
+  const CodeSums sums(33, 0, 12, 0, true, 77);
+  for (uint32_t cut = 1; cut < 12; ++cut) {
+    CodeTables first = sums.tables, second = sums.tables;
+    first.num_words = second.first_word = cut;
+    first.radii = nullptr;
+    second.num_words -= cut;
+    second.tables += size_t{cut} * 1024;
+    std::vector<int32_t> got(33);
+    GetParam()->sum_codes(got.data(), sums.records.data(), 33, first, false);
+    GetParam()->sum_codes(got.data(), sums.records.data(), 33, second, true);
+    for (uint32_t r = 0; r < 33; ++r) ASSERT_EQ(got[r], sums.Want(r)) << GetParam()->name << ' ' << cut << ' ' << r;
   }
 }
 

@@ -187,14 +187,6 @@ __m128i SumEach(__m256i a, __m256i b, __m256i c, __m256i d) {
   return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
 }
 
-// The sum over each half of two vectors: a's first, b's first, a's second, b's second.
-__m128i SumEachHalf(__m256i a, __m256i b) {
-  const __m256i pairs = AddPairs(a, b);
-  const __m128i first = _mm256_castsi256_si128(pairs);
-  const __m128i second = _mm256_extracti128_si256(pairs, 1);
-  return _mm_add_epi32(_mm_unpacklo_epi64(first, second), _mm_unpackhi_epi64(first, second));
-}
-
 void QuantizeQ8(Q8Block* out, const float* x, uint32_t n) {
   const __m256i magnitude = _mm256_set1_epi32(K::kMagnitude);
   const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -298,27 +290,10 @@ __m128i SumCodes(const std::byte* row0, const std::byte* row1, const std::byte* 
 // Four rows at a time; where the last four are not whole, the last row stands for those that lack.
 template <uint32_t kBits>
 void ScreenRowsOf(float* centers, float* radii, const std::byte* records, uint32_t rows, const ScreenQuery& query) {
-  int16_t directions[16] = {};
-  for (uint32_t k = 0; k < query.num_directions; ++k) directions[k] = query.directions[k];
-  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(directions));
-  const __m256i first_half = _mm256_permute2x128_si256(all, all, 0x00);
-  const __m256i second_half = _mm256_permute2x128_si256(all, all, 0x11);
-  const __m128i present =
-      _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(query.num_directions / 4)), _mm_setr_epi32(0, 1, 2, 3));
   const size_t code_bytes = 4 * kBits * size_t{query.units};
-  const size_t scale_at = code_bytes + query.num_directions;
-  const auto coefficients = [&](const std::byte* row) {
-    return _mm_maskload_epi32(reinterpret_cast<const int*>(row + code_bytes), present);
-  };
-  // Of E, for two rows: four terms of the first row, then four of the second.
-  const auto along = [&](__m128i a, __m128i b) {
-    const __m256i sums = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_unpacklo_epi64(a, b)), first_half);
-    if (query.num_directions <= 8) return sums;
-    return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_unpackhi_epi64(a, b)), second_half));
-  };
   const auto scale_and_residual = [&](const std::byte* row) {
     int32_t pair;
-    __builtin_memcpy(&pair, row + scale_at, sizeof(pair));
+    __builtin_memcpy(&pair, row + code_bytes, sizeof(pair));
     return pair;
   };
 
@@ -330,16 +305,13 @@ void ScreenRowsOf(float* centers, float* radii, const std::byte* records, uint32
     const std::byte* row3 = count > 3 ? row2 + query.record_bytes : row2;
     const __m128i u = SumCodes<kBits>(row0, row1, row2, row3, query);
     const __m128 d = _mm_cvtepi32_ps(_mm_sub_epi32(_mm_add_epi32(u, u), _mm_set1_epi32(query.code_offset)));
-    const __m128 e = _mm_cvtepi32_ps(
-        SumEachHalf(along(coefficients(row0), coefficients(row2)), along(coefficients(row1), coefficients(row3))));
     const __m128i stored = _mm_setr_epi32(scale_and_residual(row0), scale_and_residual(row1), scale_and_residual(row2),
                                           scale_and_residual(row3));
     const __m128 scale = _mm_castsi128_ps(_mm_slli_epi32(stored, 16));
     const __m128 residual = _mm_castsi128_ps(_mm_and_si128(stored, _mm_set1_epi32(-65536)));
 
     const __m128 of_codes = _mm_mul_ps(scale, _mm_mul_ps(_mm_set1_ps(query.alpha), d));
-    const __m128 of_directions = _mm_mul_ps(_mm_set1_ps(query.beta), e);
-    const __m128 center = _mm_add_ps(_mm_set1_ps(query.base), _mm_add_ps(of_codes, of_directions));
+    const __m128 center = _mm_add_ps(_mm_set1_ps(query.base), of_codes);
     const __m128 of_residual = _mm_mul_ps(residual, _mm_set1_ps(query.radius_of_residual));
     const __m128 of_scale = _mm_mul_ps(scale, _mm_set1_ps(query.radius_of_scale));
     const __m128 radius = _mm_add_ps(_mm_add_ps(of_residual, of_scale), _mm_set1_ps(query.radius));
@@ -361,6 +333,52 @@ void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t
   kOfBits[query.bits](centers, radii, records, rows, query);
 }
 
+// The entries of a word's four bytes, for each code.
+using Entries = int16_t[4];
+
+// The codes of a word are taken two by two from a register whose bytes have names (hence Q): shifts of the whole word,
+// which gcc would make of this without the barriers, take longer.
+void AddLowerCodes(int32_t& sum, uint32_t& word, const Entries* entries) {
+  __asm__("" : "+Q"(word));
+  sum += entries[word & 0xff][0];
+  sum += entries[word >> 8 & 0xff][1];
+  word >>= 16;
+  __asm__("" : "+Q"(word));
+}
+
+// Two rows side by side. Gathers of eight rows' entries take as long where they are fast, and many times that
+// elsewhere.
+void SumCodes(int32_t* sums, const std::byte* records, uint32_t rows, const CodeTables& tables, bool adds) {
+  const size_t row_bytes = size_t{4} * tables.record_words;
+  const std::byte* row = records + size_t{4} * tables.first_word;
+  const size_t plain_bytes = size_t{4} * (tables.num_words - (tables.radii != nullptr ? 1 : 0));
+  for (; rows >= 2; rows -= 2, row += 2 * row_bytes, sums += 2) {
+    int32_t sum_a = adds ? sums[0] : 0;
+    int32_t sum_b = adds ? sums[1] : 0;
+    const auto* entries = reinterpret_cast<const Entries*>(tables.tables);
+    const std::byte* at = row;
+    for (const std::byte* const end = row + plain_bytes; at != end; at += 4, entries += 256) {
+      uint32_t a = K::LoadU32(at), b = K::LoadU32(at + row_bytes);
+      AddLowerCodes(sum_a, a, entries);
+      AddLowerCodes(sum_b, b, entries);
+      sum_a += entries[a & 0xff][2];
+      sum_a += entries[a >> 8][3];
+      sum_b += entries[b & 0xff][2];
+      sum_b += entries[b >> 8][3];
+    }
+    if (tables.radii != nullptr) {
+      uint32_t a = K::LoadU32(at), b = K::LoadU32(at + row_bytes);
+      AddLowerCodes(sum_a, a, entries);
+      AddLowerCodes(sum_b, b, entries);
+      sum_a += entries[a & 0xff][2] + tables.radii[a >> 8];
+      sum_b += entries[b & 0xff][2] + tables.radii[b >> 8];
+    }
+    sums[0] = sum_a;
+    sums[1] = sum_b;
+  }
+  if (rows > 0) K::SumCodes(sums, row - size_t{4} * tables.first_word, rows, tables, adds);
+}
+
 constexpr Kernels MakeTable() {
   Kernels table = K::Table("x86 fma");
   table.matvec_f32 = Matvec<F32>;
@@ -370,6 +388,7 @@ constexpr Kernels MakeTable() {
   table.matvec_q8_0 = MatvecQ8;
   table.crc32c = Crc;
   table.screen_rows = ScreenRows;
+  table.sum_codes = SumCodes;
   return table;
 }
 

@@ -16,6 +16,16 @@ struct SpreadBlock {
   float scale;
 };
 
+// A CodeTables as thimble_sum_code_rows wants it, which reads its fields by their places.
+struct CodeLoop {
+  const int16_t* tables;
+  const int32_t* radii;  // or null
+  uint32_t word_pairs;   // of all bytes' tables
+  uint32_t odd_words;    // 1 for one more word of those
+  uint32_t row_bytes;
+  uint32_t skipped_bytes;  // from behind a row's words of those to the next row
+};
+
 }  // namespace thimble::math
 
 extern "C" {
@@ -28,6 +38,13 @@ void thimble_dot3_f16(float* sums, const uint16_t* w, const float* x, uint32_t n
 void thimble_dot1_bf16(float* sums, const uint16_t* w, const float* x, uint32_t n, uint32_t row_bytes);
 void thimble_dot3_bf16(float* sums, const uint16_t* w, const float* x, uint32_t n, uint32_t row_bytes);
 
+// Of six rows or three that lie `row_bytes` apart, the sum of two of the dot product's lanes, that of elements 0, 8,
+// 16,
+// ... and that of elements 4, 12, 20, ..., `elements` of both, into sums [6] or [3], on the stack. A sum that has an
+// |x[i]| of 2^16 or more in it is not finite.
+void thimble_lanes6_f16(float* sums, const uint16_t* w, const float* x, uint32_t elements, uint32_t row_bytes);
+void thimble_lanes3_f16(float* sums, const uint16_t* w, const float* x, uint32_t elements, uint32_t row_bytes);
+
 // The sum over `units` > 0 groups of 32 codes, each of as many bits as the name says, times `query` [units, 32], which
 // has elements 0, 2, 1, 3 of each four in this order.
 int32_t thimble_sum_codes1(const std::byte* codes, const int16_t* query, uint32_t units);
@@ -38,6 +55,10 @@ int32_t thimble_sum_codes5(const std::byte* codes, const int16_t* query, uint32_
 int32_t thimble_sum_codes6(const std::byte* codes, const int16_t* query, uint32_t units);
 int32_t thimble_sum_codes7(const std::byte* codes, const int16_t* query, uint32_t units);
 
+// The sums of 2 * `row_pairs` > 0 rows into sums [2 * row_pairs], on the stack. `row` is aligned to 4 bytes.
+void thimble_sum_code_rows(int32_t* sums, const std::byte* row, uint32_t row_pairs,
+                           const thimble::math::CodeLoop* loop);
+
 // Continues a sum [1], which is on the stack, over `blocks` > 0 blocks of a row of Q8_0, which begins on an even byte.
 void thimble_dot_q8(float* sum, const std::byte* row, const thimble::math::SpreadBlock* x, uint32_t blocks);
 
@@ -46,6 +67,9 @@ void thimble_dot_q8(float* sum, const std::byte* row, const thimble::math::Sprea
 void thimble_add_weighted_rows1(float* sums, const float* v, const float* p, uint32_t rows, uint32_t row_bytes);
 void thimble_add_weighted_rows4(float* sums, const float* v, const float* p, uint32_t rows, uint32_t row_bytes);
 void thimble_add_weighted_rows12(float* sums, const float* v, const float* p, uint32_t rows, uint32_t row_bytes);
+
+// Kernels::xxh32_stripes of lanes on the stack.
+void thimble_xxh32_stripes(uint32_t* lanes, const uint32_t* words, uint32_t stripes, uint32_t prime1, uint32_t prime2);
 
 // The CRC's register after `n` more words.
 uint32_t thimble_crc32c_words(uint32_t crc, const uint32_t* words, uint32_t n, const uint32_t (*slices)[256]);
@@ -85,6 +109,39 @@ void Matvec(float* y, const Stored* w, const float* x, uint32_t rows, uint32_t c
     kDot1(sums, w, x, cols, row_bytes);
     *y++ = sums[0];
   }
+}
+
+// For any FPU: it sees no subnormal that was not one in float32.
+constexpr auto MatvecF16 = Matvec<thimble_dot1_f16, thimble_dot3_f16, uint16_t>;
+
+bool IsFinite(float value) { return (~std::bit_cast<uint32_t>(value) & 0x7f800000) != 0; }
+
+// As many rows as there are sixes or threes, for an FPU that takes subnormals for what they are. An x[i] that 2^112
+// makes infinite leaves no finite sum, and such rows are left as well. Advances what it is given to the rows that are
+// left.
+template <uint32_t kRows, auto kLanes>
+void MatvecF16By(float*& y, const uint16_t*& w, const float* x, uint32_t& rows, uint32_t cols) {
+  constexpr uint32_t kPasses = 4;
+  const auto row_bytes = static_cast<uint32_t>(cols * sizeof(uint16_t));
+  float lanes[kPasses][kRows];
+  for (; rows >= kRows; rows -= kRows, y += kRows, w += size_t{kRows} * cols) {
+    for (uint32_t j = 0; j < kPasses; ++j) {
+      kLanes(lanes[j], w + j, x + j, (cols + kPasses - 1 - j) / kPasses, row_bytes);
+    }
+    bool are_finite = true;
+    for (uint32_t r = 0; r < kRows; ++r) {
+      y[r] = (lanes[0][r] + lanes[2][r]) + (lanes[1][r] + lanes[3][r]);
+      are_finite = are_finite && IsFinite(y[r]);
+    }
+    if (!are_finite) return;
+  }
+}
+
+void MatvecF16Unexpanded(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols) {
+  RequireStackOutsidePsram();
+  MatvecF16By<6, thimble_lanes6_f16>(y, w, x, rows, cols);
+  if (rows < 6) MatvecF16By<3, thimble_lanes3_f16>(y, w, x, rows, cols);
+  MatvecF16(y, w, x, rows, cols);
 }
 
 constexpr uint32_t kSpreadBlocks = 16;
@@ -142,13 +199,26 @@ uint32_t Crc(uint32_t crc, const std::byte* data, size_t n) {
   return K::Crc(crc, data + words * kWord, n % kWord);
 }
 
+void XxhStripes(uint32_t* lanes, const std::byte* data, size_t stripes) {
+  if (reinterpret_cast<uintptr_t>(data) % sizeof(uint32_t) != 0) return K::XxhStripes(lanes, data, stripes);
+  RequireStackOutsidePsram();
+  uint32_t now[Xxh32::kLanes];
+  for (size_t i = 0; i < Xxh32::kLanes; ++i) now[i] = lanes[i];
+  thimble_xxh32_stripes(now, reinterpret_cast<const uint32_t*>(data), static_cast<uint32_t>(stripes), Xxh32::kPrime1,
+                        Xxh32::kPrime2);
+  for (size_t i = 0; i < Xxh32::kLanes; ++i) lanes[i] = now[i];
+}
+
 // A part of the query as thimble_sum_codes wants it.
 constexpr uint32_t kQueryUnits = 16;
 void ArrangeQuery(int16_t* out, const int8_t* digits, uint32_t units) {
   for (; units > 0; --units, digits += 64) {
-    for (uint32_t j = 0; j < 32; ++j) {
-      const uint32_t swapped = (j & ~3u) | (j & 1u) << 1 | (j & 2u) >> 1;
-      *out++ = static_cast<int16_t>(128 * digits[swapped] + digits[32 + swapped]);
+    for (const int8_t* four = digits; four < digits + 32; four += 4, out += 4) {
+      const auto element = [four](uint32_t j) { return static_cast<int16_t>(128 * four[j] + four[32 + j]); };
+      out[0] = element(0);
+      out[1] = element(2);
+      out[2] = element(1);
+      out[3] = element(3);
     }
   }
 }
@@ -187,21 +257,77 @@ void ScreenRows(float* centers, float* radii, const std::byte* records, uint32_t
   } while (unit < query.units);
 }
 
-constexpr Kernels MakeTable() {
-  Kernels table = K::Table("xtensa");
+void SumCodes(int32_t* sums, const std::byte* records, uint32_t rows, const CodeTables& tables, bool adds) {
+  constexpr uint32_t kMostRows = 32;
+  const uint32_t plain_words = tables.num_words - (tables.radii != nullptr ? 1 : 0);
+  const uint32_t row_bytes = 4 * tables.record_words;
+  const CodeLoop loop = {.tables = tables.tables,
+                         .radii = tables.radii,
+                         .word_pairs = plain_words / 2,
+                         .odd_words = plain_words % 2,
+                         .row_bytes = row_bytes,
+                         .skipped_bytes = row_bytes - 4 * plain_words};
+  int32_t part[kMostRows];
+  RequireStackOutsidePsram();
+  while (rows >= 2) {
+    const uint32_t now = rows < kMostRows ? rows / 2 * 2 : kMostRows;
+    thimble_sum_code_rows(part, records + size_t{4} * tables.first_word, now / 2, &loop);
+    for (uint32_t r = 0; r < now; ++r) sums[r] = adds ? sums[r] + part[r] : part[r];
+    rows -= now;
+    sums += now;
+    records += size_t{now} * row_bytes;
+  }
+  K::SumCodes(sums, records, rows, tables, adds);
+}
+
+constexpr Kernels MakeTable(const char* name, decltype(Kernels::matvec_f16) matvec_f16) {
+  Kernels table = K::Table(name);
   table.matvec_f32 = Matvec<thimble_dot1_f32, thimble_dot3_f32, float>;
-  table.matvec_f16 = Matvec<thimble_dot1_f16, thimble_dot3_f16, uint16_t>;
+  table.matvec_f16 = matvec_f16;
   table.matvec_bf16 = Matvec<thimble_dot1_bf16, thimble_dot3_bf16, uint16_t>;
   table.matvec_q8_0 = MatvecQ8;
   table.add_weighted_rows_f32 = AddWeightedRows;
   table.crc32c = Crc;
+  table.xxh32_stripes = XxhStripes;
   table.screen_rows = ScreenRows;
+  table.sum_codes = SumCodes;
   return table;
 }
 
 }  // namespace
 
-extern const Kernels kXtensaKernels;
-const Kernels kXtensaKernels = MakeTable();
+extern const Kernels kXtensaKernels, kXtensaSubnormalKernels;
+const Kernels kXtensaKernels = MakeTable("xtensa", MatvecF16);
+const Kernels kXtensaSubnormalKernels = MakeTable("xtensa with subnormals", MatvecF16Unexpanded);
+
+// Asks the FPU itself: with every float16 subnormal, and with activations that are subnormals of float32, both ways
+// must give the same bits.
+bool FpuTakesSubnormals();
+bool FpuTakesSubnormals() {
+  constexpr uint32_t kRows = 9;
+  constexpr uint32_t kCols = 32;
+  constexpr uint32_t kSubnormals = 2048;
+  uint16_t w[kRows * kCols];
+  float x[kCols];
+  float unexpanded[kRows], expanded[kRows];
+  uint32_t bits = 1;
+  for (uint32_t first = 0; first < kSubnormals + kRows * kCols; first += kRows * kCols) {
+    const bool are_weights = first < kSubnormals;
+    for (float& value : x) {
+      bits = bits * 1664525 + 1013904223;
+      value = std::bit_cast<float>((bits & 0x807fffff) | (are_weights ? 120 + (bits >> 28) : 0) << 23);
+    }
+    for (uint32_t i = 0; i < kRows * kCols; ++i) {
+      const uint32_t subnormal = first + i;
+      w[i] = static_cast<uint16_t>((subnormal & 1) << 15 | (subnormal >> 1 & 0x3ff) | (are_weights ? 0 : 0x7000));
+    }
+    MatvecF16Unexpanded(unexpanded, w, x, kRows, kCols);
+    MatvecF16(expanded, w, x, kRows, kCols);
+    for (uint32_t r = 0; r < kRows; ++r) {
+      if (std::bit_cast<uint32_t>(unexpanded[r]) != std::bit_cast<uint32_t>(expanded[r])) return false;
+    }
+  }
+  return true;
+}
 
 }  // namespace thimble::math

@@ -256,6 +256,122 @@ FUNCTION thimble_dot\rows\()_\type
     DOT bf16, 1, 1
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Two lanes, every fourth element, of six rows of float16 or three. A half whose sign, exponent and mantissa are brought to
+// their places in a float32 is 2^-112 times its number, a float32 subnormal where the half is one; x times 2^112 makes
+// up for it, and both are exact: so nothing has to be looked at, if only the FPU takes subnormals for what they are.
+//
+//   a2  sums           a3 a6 a7 a8 a9 a10  rows     f0 ... f5   one lane of each     f12      an element of x
+//   a4  x              a11  as a10 above            f6 ... f11  the other            f13 f14  of the rows
+//   a5  elements       a12 a13 a14  of three rows                                    f15      2^112
+
+.macro THREE_f16 at, row0, row1, row2, A, B, C
+    l16si a12, \row0, 8*(\at)
+    l16si a13, \row1, 8*(\at)
+    l16si a14, \row2, 8*(\at)
+    slli a12, a12, 13
+    slli a13, a13, 13
+    slli a14, a14, 13
+    and a12, a12, a11
+    and a13, a13, a11
+    and a14, a14, a11
+    wfr f13, a12
+    wfr f14, a13
+    madd.s f\A, f13, f12
+    wfr f13, a14
+    madd.s f\B, f14, f12
+    madd.s f\C, f13, f12
+.endm
+
+// An element of each row into lanes f0 ... f5 or, the other ones, f6 ... f11.
+.macro LANE_f16 rows, at
+    lsi f12, a4, 16*(\at)
+    mul.s f12, f12, f15
+  .if (\at) & 1
+    THREE_f16 \at, a3, a7, a8, 6, 7, 8
+  .else
+    THREE_f16 \at, a3, a7, a8, 0, 1, 2
+  .endif
+  .if \rows == 6
+  .if (\at) & 1
+    THREE_f16 \at, a9, a10, a6, 9, 10, 11
+  .else
+    THREE_f16 \at, a9, a10, a6, 3, 4, 5
+  .endif
+  .endif
+.endm
+
+.macro ADVANCE_LANES rows, elements
+    addi a4, a4, 8*\elements
+    addi a4, a4, 8*\elements
+  .irp row, 3, 7, 8
+    addi a\row, a\row, 8*\elements
+  .endr
+  .if \rows == 6
+  .irp row, 9, 10, 6
+    addi a\row, a\row, 8*\elements
+  .endr
+  .endif
+.endm
+
+.macro DOT_LANES rows, lanes:vararg
+FUNCTION thimble_lanes\rows\()_f16
+    add a7, a3, a6
+    add a8, a7, a6
+  .if \rows == 6
+    add a9, a8, a6
+    add a10, a9, a6
+    add a6, a10, a6
+  .endif
+    movi a11, -1
+    slli a11, a11, 28
+    slli a12, a11, 3
+    xor a11, a11, a12
+    movi a12, -1
+    xor a11, a11, a12
+    movi a12, 239
+    slli a12, a12, 23
+    wfr f15, a12
+    movi a12, 0
+  .irp lane, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    wfr f\lane, a12
+  .endr
+    srli a0, a5, 3
+    beqz a0, .Lpairs\@
+.Leight\@:
+  .irp at, 0, 1, 2, 3, 4, 5, 6, 7
+    LANE_f16 \rows, \at
+  .endr
+    ADVANCE_LANES \rows, 8
+    addi a0, a0, -1
+    bnez a0, .Leight\@
+.Lpairs\@:
+    extui a0, a5, 1, 2
+    loopnez a0, .Lodd\@
+    LANE_f16 \rows, 0
+    LANE_f16 \rows, 1
+    ADVANCE_LANES \rows, 2
+.Lodd\@:
+    bbci a5, 0, .Ldone\@
+    LANE_f16 \rows, 0
+.Ldone\@:
+    add.s f0, f0, f6
+    add.s f1, f1, f7
+    add.s f2, f2, f8
+  .if \rows == 6
+    add.s f3, f3, f9
+    add.s f4, f4, f10
+    add.s f5, f5, f11
+  .endif
+  .irp sum, \lanes
+    ssi f\sum, a2, 4*\sum
+  .endr
+    LEAVE
+.endm
+
+    DOT_LANES 6, 0, 1, 2, 3, 4, 5
+    DOT_LANES 3, 0, 1, 2
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Codes of a screen's record, times a query of 16 bits. A register holds two codes, j and j + 2, in its halves.
 //
 //   a2  record   a5  a6  a7   a word of the planes of 4, 2 and 1 bits   a8   codes
@@ -348,6 +464,71 @@ FUNCTION thimble_sum_codes\bits
     SUM_CODES 5
     SUM_CODES 6
     SUM_CODES 7
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What codes are worth, of two rows side by side, so that no load is waited for.
+//
+//   a2  sums             a5  what kernels_xtensa.cc calls a CodeLoop   a8  a9   sums of both rows
+//   a3  first row        a6  tables of the word                        a10 a11  their words
+//   a4  pairs of rows    a7  second row                                a12 a13  their codes, then their entries
+
+.macro CODE lane, scale, load, from, offset
+    extui a12, a10, 8*(\lane), 8
+    extui a13, a11, 8*(\lane), 8
+    \scale a12, a12, \from
+    \scale a13, a13, \from
+    \load a12, a12, \offset
+    \load a13, a13, \offset
+    add a8, a8, a12
+    add a9, a9, a13
+.endm
+
+.macro CODE_WORDS at
+    l32i a10, a3, \at
+    l32i a11, a7, \at
+  .irp lane, 0, 1, 2, 3
+    CODE \lane, addx8, l16si, a6, 2*\lane
+  .endr
+    addmi a6, a6, 2048
+.endm
+
+FUNCTION thimble_sum_code_rows
+.Lcode_rows:
+    l32i a12, a5, 16
+    l32i a6, a5, 0
+    add a7, a3, a12
+    movi a8, 0
+    movi a9, 0
+    l32i a12, a5, 8
+    loopnez a12, .Lcode_words_done
+    CODE_WORDS 0
+    CODE_WORDS 4
+    addi a3, a3, 8
+    addi a7, a7, 8
+.Lcode_words_done:
+    l32i a12, a5, 12
+    l32i a14, a5, 4
+    beqz a12, .Lcode_words_even
+    CODE_WORDS 0
+    addi a3, a3, 4
+    addi a7, a7, 4
+.Lcode_words_even:
+    beqz a14, .Lcode_rows_summed
+    l32i a10, a3, 0
+    l32i a11, a7, 0
+  .irp lane, 0, 1, 2
+    CODE \lane, addx8, l16si, a6, 2*\lane
+  .endr
+    CODE 3, addx4, l32i, a14, 0
+.Lcode_rows_summed:
+    l32i a12, a5, 20
+    s32i a8, a2, 0
+    s32i a9, a2, 4
+    add a3, a7, a12
+    addi a2, a2, 8
+    addi a4, a4, -1
+    bnez a4, .Lcode_rows
+    LEAVE
 
 // ---------------------------------------------------------------------------------------------------------------------
 // A row of Q8_0 times activations, which the caller has spread to 16 bits. Halves of a register hold 256 times a number
@@ -499,6 +680,42 @@ FUNCTION thimble_crc32c_words
     TAKE_BYTE a2, 16, a6
     TAKE_BYTE a2, 24, a5
 .Lcrc_done:
+    LEAVE
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Stripes of XXH32. a2: lanes; a3: words; a4: stripes; a5, a6: the primes. To rotate by 13 bits to the left is to take 32
+// bits from the 19th on of the lane twice.
+
+FUNCTION thimble_xxh32_stripes
+    l32i a7, a2, 0
+    l32i a8, a2, 4
+    l32i a9, a2, 8
+    l32i a10, a2, 12
+    ssai 19
+    loopnez a4, .Lxxh_done
+    l32i a11, a3, 0
+    l32i a12, a3, 4
+    l32i a13, a3, 8
+    l32i a14, a3, 12
+    addi a3, a3, 16
+  .irp word, 11, 12, 13, 14
+    mull a\word, a\word, a6
+  .endr
+    add a7, a7, a11
+    add a8, a8, a12
+    add a9, a9, a13
+    add a10, a10, a14
+  .irp lane, 7, 8, 9, 10
+    src a\lane, a\lane, a\lane
+  .endr
+  .irp lane, 7, 8, 9, 10
+    mull a\lane, a\lane, a5
+  .endr
+.Lxxh_done:
+    s32i a7, a2, 0
+    s32i a8, a2, 4
+    s32i a9, a2, 8
+    s32i a10, a2, 12
     LEAVE
 
 // ---------------------------------------------------------------------------------------------------------------------

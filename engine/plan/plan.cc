@@ -110,11 +110,12 @@ uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_
 constexpr std::array kOrder = {
     BufferId::kTiles,         BufferId::kBounce,        BufferId::kTokenizerCache, BufferId::kTensorTable,
     BufferId::kSession,       BufferId::kActivations,   BufferId::kRotary,         BufferId::kNorms,
-    BufferId::kScores,        BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenQuery,
-    BufferId::kScreenVectors, BufferId::kText,          BufferId::kPenalised,      BufferId::kBlockChecks,
+    BufferId::kScores,        BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenTables,
+    BufferId::kScreenQuery,   BufferId::kScreenVectors, BufferId::kText,          BufferId::kPenalised,      BufferId::kBlockChecks,
     BufferId::kTokens,        BufferId::kHistory,       BufferId::kLogits,         BufferId::kTokenizer,
     BufferId::kEmbeddingTile, BufferId::kAttentionTile, BufferId::kFfnTile,        BufferId::kHeadTile,
-    BufferId::kKvCache,       BufferId::kWeightsPsram,  BufferId::kWeightsFlash,   BufferId::kScreenFlash,
+    BufferId::kKvCache,       BufferId::kWeightsPsram,  BufferId::kWeightsFlash,   BufferId::kScreenTransform,
+    BufferId::kScreenFlash,
     BufferId::kScreenPsram,   BufferId::kRowChecks,     BufferId::kScratch};
 static_assert(kOrder.size() == kNumBuffers);
 constexpr auto kPlaceInOrder = [] {
@@ -195,7 +196,7 @@ void PlaceScreen(const formats::ScreenInfo& screen, uint32_t rows, uint64_t flas
     return fits;
   };
   const auto place_first_stage = [&] {
-    const uint32_t record_bytes = screen.stages[0].record_bytes;
+    const uint32_t record_bytes = screen.record_bytes[0];
     const uint32_t unit = formats::GroupRows(record_bytes);
     const auto on_card = static_cast<uint32_t>(uint64_t{rows} * plan.options.screen_card_percent / 100);
     const uint32_t wanted = on_card == 0 ? rows : (rows - on_card) / unit * unit;
@@ -203,27 +204,28 @@ void PlaceScreen(const formats::ScreenInfo& screen, uint32_t rows, uint64_t flas
     plan.places[0].flash_rows = place(flash_left, wanted - plan.places[0].psram_rows, record_bytes, unit);
   };
   if (first_stage_first) place_first_stage();
-  for (uint32_t s = screen.num_stages; s-- > 1;) {
-    plan.places[s].flash_rows = place(flash_left, rows, screen.stages[s].record_bytes, 1);
-    plan.places[s].psram_rows = place(psram_left, rows - plan.places[s].flash_rows, screen.stages[s].record_bytes, 1);
-  }
+  plan.places[1].flash_rows = place(flash_left, rows, screen.record_bytes[1], 1);
+  plan.places[1].psram_rows = place(psram_left, rows - plan.places[1].flash_rows, screen.record_bytes[1], 1);
   if (!first_stage_first) place_first_stage();
 }
 
 uint64_t ScreenBytes(const formats::ScreenInfo& screen, const Plan& plan, uint32_t formats::StagePlace::* rows) {
   uint64_t sum = 0;
-  for (uint32_t s = 0; s < screen.num_stages; ++s)
-    sum += uint64_t{plan.places[s].*rows} * screen.stages[s].record_bytes;
+  for (uint32_t s = 0; s < formats::kNumStages; ++s) sum += uint64_t{plan.places[s].*rows} * screen.record_bytes[s];
   return sum;
 }
 
 // As measured when the index was made, where it depends on the token.
-TokenCost ScreenCost(const TensorRef& head, const formats::ScreenInfo& screen, const Plan& plan) {
+TokenCost ScreenCost(const TensorRef& head, const formats::Index& index, bool keeps_several, const Plan& plan) {
+  const formats::ScreenInfo& screen = index.screen;
+  const formats::ScreenUse& use =
+      screen.uses[static_cast<size_t>(keeps_several ? formats::MeasuredSampler::kDefault : formats::MeasuredSampler::kGreedy)];
   TokenCost cost;
+  cost.screen_bytes = index.section(formats::Section::kTransform).bytes;
   double reached = head.rows;  // rows whose record of the stage is read
-  for (uint32_t s = 0; s < screen.num_stages; ++s) {
+  for (uint32_t s = 0; s < formats::kNumStages; ++s) {
     const formats::StagePlace& place = plan.places[s];
-    const uint64_t record_bytes = screen.stages[s].record_bytes;
+    const uint64_t record_bytes = screen.record_bytes[s];
     const uint32_t on_card = head.rows - place.psram_rows - place.flash_rows;
     const double share = static_cast<double>(on_card) / head.rows;
     cost.screen_bytes += static_cast<uint64_t>(reached * (1 - share) * static_cast<double>(record_bytes));
@@ -238,7 +240,7 @@ TokenCost ScreenCost(const TensorRef& head, const formats::ScreenInfo& screen, c
       cost.card_bytes += reads * WorstBlocks(0, record_bytes, record_bytes, plan.block_bytes) * plan.block_bytes;
       cost.reads += reads;
     }
-    reached = std::min(reached, static_cast<double>(screen.stages[s].rows_left_mean));
+    reached = std::min(static_cast<double>(head.rows), static_cast<double>(s == 0 ? use.second_mean : use.rows_mean));
   }
   const auto rows = static_cast<uint64_t>(reached + 0.5);
   cost.payload_bytes += rows * head.row_bytes();
@@ -393,7 +395,7 @@ namespace {
 
 // Whether groups of the screen's first stage fit a tile buffer.
 bool GroupFits(const Request& request, const Plan& plan) {
-  const uint32_t record_bytes = request.index->screen.stages[0].record_bytes;
+  const uint32_t record_bytes = request.index->screen.record_bytes[0];
   return stream::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
                           request.block_bytes) >= formats::GroupRows(record_bytes);
 }
@@ -501,11 +503,15 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
     if (need.id == BufferId::kRowChecks && ArenaBytes(need.bytes) > psram_left()) {
       need.bytes = 0;  // read from the card one by one
     }
+    if (need.id == BufferId::kScreenTransform && ArenaBytes(need.bytes) > psram_left()) {
+      need.regions = {{Region::kFlash, Region::kSram, Region::kSramDma}, 3};
+    }
     if (need.id == BufferId::kScreenFlash && plan.screened) {
       const auto cost_of = [&](bool first_stage_first) {
         PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), first_stage_first,
                     plan);
-        plan.head_cost = ScreenCost(model.tensor({TensorKind::kLmHead, 0}), index->screen, plan);
+        plan.head_cost =
+            ScreenCost(model.tensor({TensorKind::kLmHead, 0}), *index, text.candidate_bytes != 0, plan);
         return CardCost(plan.head_cost);
       };
       const uint64_t later_stages_first = cost_of(false);

@@ -132,7 +132,7 @@ struct Plan {
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
   bool screened = false;                                             // the next token is found with the screen
-  std::array<formats::StagePlace, formats::kMaxStages> places = {};  // of its records
+  std::array<formats::StagePlace, formats::kNumStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
 
@@ -153,7 +153,7 @@ struct Plan {
 inline constexpr uint32_t kMaxPromptBatch = 256;
 
 // Bytes reserved for the session object: the same on every target.
-inline constexpr uint64_t kSessionBytes = 3584;
+inline constexpr uint64_t kSessionBytes = 4096;
 
 // Bytes of stack that Open(), Tokenize(), Prefill() and Next() take at most, of the task that calls them; not among the
 // plan's buffers. Tests hold them to it, on 32-bit and 64-bit processors.

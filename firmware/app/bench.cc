@@ -7,11 +7,12 @@
 #include <span>
 
 #include "engine/base/text_buffer.h"
-#include "engine/head/sampler.h"
+#include "engine/formats/index_file.h"
 #include "engine/math/numerics.h"
 #include "engine/math/rotary.h"
 #include "firmware/app/measure.h"
 #include "firmware/app/print.h"
+#include "firmware/app/screen_work.h"
 
 namespace thimble::firmware {
 namespace {
@@ -108,14 +109,15 @@ struct Operands {
   std::span<float> x;            // [kCols]
   std::span<float> x2;           // [kCols]
   std::span<float> y;            // [kCols]
-  std::span<std::byte> records;  // of a stage of the screen
+  std::span<std::byte> records;  // of the screen's second stage
   std::span<int8_t> codes;
   std::span<math::Q8Block> blocks;  // [kCols / 32]
 };
 
-constexpr uint32_t kScreenUnits = kCols / 32;
+constexpr uint32_t kScreenUnits = formats::ScreenUnits(kCols);
 constexpr uint32_t kScreenBits = 4;
-constexpr uint32_t kRecordBytes = kScreenUnits * 32 * kScreenBits / 8 + 4;
+constexpr uint32_t kRecordBytes = formats::SecondRecordBytes(kCols, kScreenBits);
+constexpr uint32_t kCodeWords = 8;  // of a record of the first stage: as many as have their tables in Operands::w
 
 Result<Operands> TakeOperands(Arena& arena) {
   Operands o;
@@ -137,14 +139,21 @@ Result<Operands> TakeOperands(Arena& arena) {
   return o;
 }
 
+template <class Do>
+Result<void> TimeKernel(Machine& machine, Measurements& out, Kernel kernel, uint64_t units, Do work) {
+  std::array<char, 48> key;
+  TextBuffer text(key);
+  text.Append("kernel.");
+  text.Append(std::string_view(KernelName(kernel)));
+  text.Append("_cycles");
+  const uint64_t mhz = std::max<uint32_t>(machine.info().mhz, 1);
+  return TimeCost(machine, out, {key.data(), text.size()}, units, 1000 * mhz, work);
+}
+
 class KernelBench {
  public:
   KernelBench(Machine& machine, Measurements& out, const Operands& o)
-      : machine_(&machine),
-        out_(&out),
-        k_(&machine.kernels()),
-        o_(o),
-        mhz_(std::max<uint32_t>(machine.info().mhz, 1)) {}
+      : machine_(&machine), out_(&out), k_(&machine.kernels()), o_(o) {}
 
   Result<void> Run() {
     THIMBLE_TRY(Matrices());
@@ -155,12 +164,7 @@ class KernelBench {
  private:
   template <class Do>
   Result<void> Time(Kernel kernel, uint64_t units, Do work) {
-    std::array<char, 48> key;
-    TextBuffer text(key);
-    text.Append("kernel.");
-    text.Append(std::string_view(KernelName(kernel)));
-    text.Append("_cycles");
-    return TimeCost(*machine_, *out_, {key.data(), text.size()}, units, uint64_t{1000} * mhz_, work);
+    return TimeKernel(*machine_, *out_, kernel, units, work);
   }
 
   Result<void> Matrices() {
@@ -200,18 +204,22 @@ class KernelBench {
       for (uint32_t i = 0; i < kCols; ++i) o_.y[i] = math::Numerics<math::BaselineOps>::ExpandF16(halves[i]);
     }));
     const math::ScreenQuery query = {.codes = o_.codes.data(),
-                                     .directions = nullptr,
                                      .units = kScreenUnits,
                                      .bits = kScreenBits,
-                                     .num_directions = 0,
                                      .record_bytes = kRecordBytes,
                                      .code_offset = 0};
-    THIMBLE_TRY(Time(Kernel::kScreen, uint64_t{kRows} * kCols,
-                     [&] { k_->screen_rows(o_.y.data(), o_.x2.data(), o_.records.data(), kRows, query); }));
-    return Time(Kernel::kChoose, kCols, [&] {
-      head::TokenChoice choice({.temperature = 0}, kCols, 0, {}, {}, {});
-      choice.OfferAll(0, o_.x);
-      sum_ = choice.Chosen();
+    // Row by row, as its records are asked.
+    THIMBLE_TRY(Time(Kernel::kScreen, uint64_t{kRows} * kCols, [&] {
+      for (uint32_t r = 0; r < kRows; ++r) {
+        k_->screen_rows(&o_.y[r], &o_.x2[r], o_.records.data() + r * kRecordBytes, 1, query);
+      }
+    }));
+    // Codes of the first stage are bytes, whose entries these are.
+    const math::CodeTables tables = {
+        .tables = reinterpret_cast<const int16_t*>(o_.w.data()), .num_words = kCodeWords, .record_words = kCodeWords};
+    constexpr uint64_t kCodeRows = kRows * kRecordBytes / (4 * kCodeWords);
+    return Time(Kernel::kSumCodes, kCodeRows * kCodeWords * 4, [&] {
+      k_->sum_codes(reinterpret_cast<int32_t*>(o_.y.data()), o_.records.data(), kCodeRows, tables, false);
     });
   }
 
@@ -219,9 +227,19 @@ class KernelBench {
   Measurements* out_;
   const Kernels* k_;
   Operands o_;
-  uint32_t mhz_;
   volatile uint32_t sum_ = 0;  // so that results are used
 };
+
+// What the screen does beside its kernels.
+Result<void> BenchScreen(Machine& machine, Measurements& out, Arena& arena) {
+  THIMBLE_ASSIGN(ScreenWork work, ScreenWork::Make(arena, machine.kernels(), 64, 16, {}));
+  const uint64_t looks = work.Choose();
+  volatile uint64_t used = 0;  // so that results are used
+  THIMBLE_TRY(TimeKernel(machine, out, Kernel::kCodeTables, work.code_table_macs(), [&] { used = work.CodeTables(); }));
+  THIMBLE_TRY(TimeKernel(machine, out, Kernel::kSweep, ScreenWork::kRows, [&] { used = work.Sweep(); }));
+  THIMBLE_TRY(TimeKernel(machine, out, Kernel::kNoise, ScreenWork::kRows, [&] { used = work.Noise(); }));
+  return TimeKernel(machine, out, Kernel::kChoose, looks, [&] { used = work.Choose(); });
+}
 
 }  // namespace
 
@@ -279,9 +297,15 @@ Result<void> BenchFlash(Machine& machine, Measurements& out) {
 }
 
 Result<void> BenchKernels(Machine& machine, Measurements& out, Workers* workers) {
-  Borrowed sram(machine, Region::kSram);
-  THIMBLE_ASSIGN(const Operands operands, TakeOperands(sram.arena()));
-  THIMBLE_TRY(KernelBench(machine, out, operands).Run());
+  {
+    Borrowed sram(machine, Region::kSram);
+    THIMBLE_ASSIGN(const Operands operands, TakeOperands(sram.arena()));
+    THIMBLE_TRY(KernelBench(machine, out, operands).Run());
+  }
+  {
+    Borrowed sram(machine, Region::kSram);
+    THIMBLE_TRY(BenchScreen(machine, out, sram.arena()));
+  }
   if (workers == nullptr) return {};
   constexpr uint32_t kForks = 64;
   return TimeCost(machine, out, "fork_us", kForks, 1000, [&] {

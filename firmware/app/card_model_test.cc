@@ -56,7 +56,7 @@ class CardModelTest : public testing::Test {
     const auto bare =
         host::WriteCardImage({.contents = {.model = gguf}, .out = *folder_ / "bare.img", .superfloppy = true});
     ASSERT_TRUE(bare) << bare.error();
-    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+    ASSERT_EQ(RunTool({"prepare", gguf, "--screen", "48,3"}).exit_code, 0);
     const auto card =
         host::WriteCardImage({.contents = {.model = gguf}, .out = *folder_ / "card.img", .superfloppy = true});
     ASSERT_TRUE(card) << card.error();

@@ -104,14 +104,14 @@ Expected<std::vector<Published>> PredictPublished() {
   quad.costs["psram.write_us"] = cam->costs["psram.write_us"];
   BoardProfile octal = *s3;
   octal.cache_bytes = 64 * 1024;
-  // Plain C, no vector instructions: an int8 product in C and the codes' unpacking.
+  // Plain C, no vector instructions: as int8 products without them.
   BoardProfile plain = *s3;
-  plain.costs["kernel.screen_cycles"] = cam->costs["kernel.screen_cycles"];
+  plain.costs["kernel.matvec_q8_0_cycles"] = cam->costs["kernel.matvec_q8_0_cycles"];
 
   const Decoder stories260k = {64, 172, 5, 8, 4, 512, 128, Region::kPsram, 4, Kernel::kMatvecF32};
   const Decoder poem = {96, 256, 5, 6, 6, 2048, 32, Region::kPsram, 4, Kernel::kMatvecF32};
   // 4 bits a weight and a float32 scale for each 32.
-  const Decoder stories15m = {288, 768, 6, 6, 6, 32000, 128, Region::kFlash, 0.5 + 4.0 / 32, Kernel::kScreen};
+  const Decoder stories15m = {288, 768, 6, 6, 6, 32000, 128, Region::kFlash, 0.5 + 4.0 / 32, Kernel::kMatvecQ8_0};
 
   std::vector<Published> all;
   THIMBLE_ASSIGN(const Range read, ReadMegabytesPerSecond(*cam));

@@ -88,7 +88,7 @@ TEST(Command, WholeNumbersOutOfRangeAreRefused) {
                                          {compare, "--chunks", below},
                                          {perplexity, "--chunks", below},
                                          {prepare, "-c", below},
-                                         {prepare, "--screen-bits", "4," + below},
+                                         {prepare, "--screen", "4," + below},
                                          {plan, "-c", above}}) {
     std::vector<std::string> arguments = c.command;
     arguments.push_back(c.option + (c.option.starts_with("--") ? "=" : "") + c.value);

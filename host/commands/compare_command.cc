@@ -113,7 +113,7 @@ void AddCompareCommand(CLI::App& app, int& exit_code) {
   command->add_option("-n,--predict,--n-predict", request.n_predict, "Tokens of the modelled run, greedy")
       ->capture_default_str()
       ->check(CLI::Range(2, 1 << 20));
-  AddScreenBitsOption(*command, request.screen_bits);
+  AddScreenOption(*command, request.screen);
   command
       ->add_option("--kld", request.kld_max,
                    "One row more: the fewest bytes within this mean KL divergence, as 'thimble convert --quant auto'")

@@ -63,7 +63,7 @@ std::vector<std::string> Refused(const ToolRun& run) {
 // Nothing is computed but what the commands that a user would go step by step with compute.
 TEST_F(CompareTest, SaysWhatItsStepsSay) {
   const std::string text = WriteText();
-  const json compared = Json({"compare", kModel, "-f", text, "--chunk", "64", "-n", "8", "--screen-bits", "4,3"});
+  const json compared = Json({"compare", kModel, "-f", text, "--chunk", "64", "-n", "8", "--screen", "48,3"});
   ASSERT_EQ(compared["rows"].size(), 4u);
   EXPECT_EQ(compared["constants"], "published constants, measured on no board here");
   const std::vector<std::vector<std::string>> recipes = {
@@ -92,7 +92,7 @@ TEST_F(CompareTest, SaysWhatItsStepsSay) {
       EXPECT_GT(row["kld_mean"], 0);
     }
 
-    Ok({"prepare", file, "--screen-bits", "4,3"});
+    Ok({"prepare", file, "--screen", "48,3"});
     std::string ids;
     const json all = json::parse(Ok({"tokenize", "-m", file, "-f", text, "--ids"}), nullptr, false);
     for (size_t id = 0; id < 16; ++id) ids += (id != 0 ? "," : "") + all[id].dump();
@@ -145,11 +145,11 @@ TEST_F(CompareTest, SaysWhereRowsAreTheSameAndWhatTheBoardCannotDo) {
   EXPECT_THAT(Ok(compare), AllOf(HasSubstr("| Q8_0           | the same as float32 |"), HasSubstr("modelled")));
 
   // A context that all have room for, unless one is asked for that is too large.
-  const json fits = Json({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen-bits", "4,3"});
+  const json fits = Json({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen", "48,3"});
   EXPECT_LT(fits["n_ctx"], 512);
   for (const json& row : fits["rows"]) EXPECT_GT(row["full"]["modelled_tok_per_s"]["low"], 0);
   const ToolRun large =
-      RunTool({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen-bits", "4,3", "-c", "512"});
+      RunTool({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen", "48,3", "-c", "512"});
   EXPECT_EQ(large.exit_code, 0);
   EXPECT_THAT(large.out,
               AllOf(HasSubstr("not on this board"), HasSubstr("float32, full scan: "), HasSubstr("lower ctx-size")));
@@ -161,7 +161,7 @@ TEST_F(CompareTest, TakesWhatIsQuantisedAndACard) {
   const std::string card = folder_ / "card.img";
   Ok({"convert", kModel, "-o", model, "--quant", "q8_0"});
   Ok({"card", model, "-o", card});
-  const json rows = Json({"compare", card, "--chunks", "1", "-n", "4", "--screen-bits", "4,3"})["rows"];
+  const json rows = Json({"compare", card, "--chunks", "1", "-n", "4", "--screen", "48,3"})["rows"];
   ASSERT_EQ(rows.size(), 4u);
   EXPECT_EQ(rows[0]["types"], "F32");
   EXPECT_EQ(rows[1]["stored"], "as it is");

@@ -164,8 +164,8 @@ TEST_F(HostileText, NamesThatAreNoUtf8GiveJson) {
       {"boards", board, "--json"},
       {"boards", "--from-log", log},
       {"perplexity", "-m", model, "-f", text, "-c", "16", "--kl-divergence", model, "--json"},
-      {"compare", model, "-f", text, "--chunk", "16", "--chunks", "1", "-n", "2", "--screen-bits", "4,3", "--json"},
-      {"prepare", model, "--screen-bits", "4,3", "--json"}};
+      {"compare", model, "-f", text, "--chunk", "16", "--chunks", "1", "-n", "2", "--screen", "48,3", "--json"},
+      {"prepare", model, "--screen", "48,3", "--json"}};
   for (const std::vector<std::string>& command : commands) {
     const ToolRun run = RunTool(command);
     EXPECT_EQ(run.exit_code, 0) << command[0] << ": " << run.error;

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "engine/formats/index_file.h"
 #include "host/commands/choice.h"
@@ -34,16 +35,17 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request) {
       ->transform(Choice({"auto", "full", "screen"}));
 }
 
-void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits) {
+void AddScreenOption(CLI::App& command, ScreenSize& size) {
   command
-      .add_option("--screen-bits", bits,
-                  "Bits of a weight in each stage of the screen, two or three of 1 to 7 (default: what costs the "
-                  "fewest bytes)")
+      .add_option_function<std::vector<uint32_t>>(
+          "--screen", [&size](const std::vector<uint32_t>& given) { size = {given[0], given[1]}; },
+          "Bytes of a row in the screen's first stage, a multiple of 4, and bits of a code in the second, 1 to 7 "
+          "(default: what costs the fewest bytes)")
       ->delimiter(',')
-      ->expected(2, static_cast<int>(formats::kMaxStages))
+      ->expected(2)
       ->check([](const std::string& number) { return WholeNumberProblem(number, /*may_be_negative=*/false); })
-      ->check(CLI::Range(1u, formats::kMaxScreenBits))
-      ->type_name("4,3");
+      ->check(CLI::Range(1u, formats::kMaxFirstBytes))
+      ->type_name("48,3");
 }
 
 }  // namespace thimble::host

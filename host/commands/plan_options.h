@@ -2,10 +2,8 @@
 #ifndef THIMBLE_HOST_COMMANDS_PLAN_OPTIONS_H_
 #define THIMBLE_HOST_COMMANDS_PLAN_OPTIONS_H_
 
-#include <cstdint>
-#include <vector>
-
 #include "host/models/plan_request.h"
+#include "host/models/screen_builder.h"
 
 namespace CLI {
 class App;
@@ -15,8 +13,8 @@ namespace thimble::host {
 
 void AddPlanOptions(CLI::App& command, PlanRequest& request);
 
-// --screen-bits: bits of a weight in each stage of a screen; `bits` stays empty where the option is not given.
-void AddScreenBitsOption(CLI::App& command, std::vector<uint32_t>& bits);
+// --screen: how large a screen is; `size` stays as it is where the option is not given.
+void AddScreenOption(CLI::App& command, ScreenSize& size);
 
 }  // namespace thimble::host
 

@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -27,23 +26,25 @@ struct PrepareCommandOptions {
   bool json = false;
 };
 
-std::string RowsText(const formats::ScreenInfo& screen, const RowsLeft& rows_left) {
-  std::vector<std::string> rows;
-  for (uint32_t s = 0; s < screen.num_stages; ++s) rows.push_back(fmt::format("{:.1f}", rows_left[s]));
-  return fmt::format("{}", fmt::join(rows, ", then "));
+const char* PowerText(StatePower power) {
+  return power == StatePower::kNone ? "0" : power == StatePower::kHalf ? "1/2" : "1";
 }
 
 void Print(const Prepared& prepared) {
   const formats::ScreenInfo& screen = prepared.index.screen;
   WriteResult(fmt::format("{}: {}\n", Visible(prepared.path), Megabytes(prepared.index_bytes)));
   if (prepared.tried.size() > 1) {
-    WriteResult("  bits   rows asked further, for the likeliest    for the 40 likeliest          bytes a token\n");
-    for (const Prepared::Tried& tried : prepared.tried) {
-      const bool is_chosen = tried.bits[0] == screen.stages[0].bits && tried.bits[1] == screen.stages[1].bits;
-      WriteResult(fmt::format(
-          "{} {:5}  {:39}  {:28}  {:>13}\n", is_chosen ? '>' : ' ', fmt::format("{}", fmt::join(tried.bits, ",")),
-          RowsText(screen, tried.likeliest), RowsText(screen, tried.top_k),
-          std::isfinite(tried.bytes_a_token) ? Grouped(static_cast<uint64_t>(tried.bytes_a_token)) : "too large"));
+    WriteResult(
+        "  bytes, bits     p  rows left, second records, rows read: greedy        default sampler     bytes a token\n");
+    for (const Prepared::Tried& t : prepared.tried) {
+      const auto rows = [&](size_t i) {
+        return fmt::format("{:.1f}, {:.1f}, {:.1f}", t.survivors_mean[i], t.uses[i].second_mean, t.uses[i].rows_mean);
+      };
+      WriteResult(fmt::format("{} {:>6}, {:<4}  {:>4}  {:>43}  {:>21}  {:>16}\n", t.is_chosen ? '>' : ' ',
+                              t.shape.size.first_bytes, t.shape.size.second_bits, PowerText(t.shape.power), rows(0),
+                              rows(1),
+                              std::isfinite(t.bytes_a_token) ? Grouped(static_cast<uint64_t>(t.bytes_a_token))
+                                                             : "too large"));
     }
   }
   if (screen.num_measured != 0) {
@@ -72,7 +73,7 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
   command->add_option("MODEL", options->prepare.model, "A GGUF file or a tensor folder")->required();
   command->add_option("-o,--output", options->prepare.out, "The index to write (default: MODEL.thimble, beside it)")
       ->type_name("MODEL.thimble");
-  AddScreenBitsOption(*command, options->prepare.screen_bits);
+  AddScreenOption(*command, options->prepare.screen);
   command->add_option("--board", options->board, "The board it is for")->capture_default_str();
   command->add_option("-c,--ctx-size", options->prepare.n_ctx,
                       "Positions of context there (default: as many as it has room for, up to the model's)");
@@ -83,7 +84,7 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
       "changes, make it again.\n\n"
       "Examples:\n"
       "  thimble prepare tiny-llm.gguf\n"
-      "  thimble prepare tiny-llm.gguf --screen-bits 4,3");
+      "  thimble prepare tiny-llm.gguf --screen 48,3");
   command->callback([options, &exit_code] {
     const Expected<Prepared> prepared = Run(*options);
     if (!prepared) {
@@ -92,18 +93,27 @@ void AddPrepareCommand(CLI::App& app, int& exit_code) {
     }
     if (!options->json) return Print(*prepared);
     const formats::ScreenInfo& screen = prepared->index.screen;
-    nlohmann::ordered_json stages = nlohmann::ordered_json::array();
-    for (uint32_t s = 0; s < screen.num_stages; ++s) {
-      stages.push_back({{"bits", screen.stages[s].bits},
-                        {"record_bytes", screen.stages[s].record_bytes},
-                        {"rows_left_mean", screen.stages[s].rows_left_mean},
-                        {"rows_left_max", screen.stages[s].rows_left_most}});
+    const auto use = [&](formats::MeasuredSampler sampler) -> nlohmann::ordered_json {
+      const formats::ScreenUse& u = screen.uses[static_cast<size_t>(sampler)];
+      return {{"survivors_max", u.survivors_most}, {"second_mean", u.second_mean}, {"rows_mean", u.rows_mean}};
+    };
+    nlohmann::ordered_json tried = nlohmann::ordered_json::array();
+    for (const Prepared::Tried& t : prepared->tried) {
+      tried.push_back({{"row_bytes", t.shape.size.first_bytes},
+                       {"second_bits", t.shape.size.second_bits},
+                       {"power", PowerText(t.shape.power)},
+                       {"bytes_a_token", t.bytes_a_token},
+                       {"chosen", t.is_chosen}});
     }
     const nlohmann::ordered_json json = {{"index", prepared->path},
                                          {"bytes", prepared->index_bytes},
-                                         {"directions", screen.num_directions},
+                                         {"row_bytes", screen.record_bytes[0]},
+                                         {"second_bits", screen.second_bits},
+                                         {"second_bytes", screen.record_bytes[1]},
                                          {"measured_tokens", screen.num_measured},
-                                         {"stages", stages}};
+                                         {"greedy", use(formats::MeasuredSampler::kGreedy)},
+                                         {"default", use(formats::MeasuredSampler::kDefault)},
+                                         {"tried", tried}};
     PrintJson(json);
   });
 }

@@ -39,10 +39,12 @@ Json ToJson(const std::optional<RunResult::Screen>& screen) {
   if (!screen) return nullptr;
   const ScreenCounts& counts = screen->counts;
   const double certain = static_cast<double>(counts.tokens - counts.fallbacks);
-  return {{"bits", screen->bits},
+  return {{"row_bytes", screen->size.first_bytes},
+          {"second_bits", screen->size.second_bits},
           {"tokens", counts.tokens},
           {"survivors_mean", certain > 0 ? static_cast<double>(counts.survivors) / certain : 0.0},
           {"survivors_max", counts.survivors_most},
+          {"swept_again", counts.swept_again},
           {"refined", counts.refined},
           {"rows_fetched", counts.rows_fetched},
           {"fallbacks", counts.fallbacks}};

@@ -197,7 +197,7 @@ TEST_F(RunTest, ATokenizerThatCannotBeUsedDoesNotBlockIds) {
   expect({"run", "-m", model_, "--ids", "1,2", "-n", "2"}, type);
   expect({"plan", model_}, type);
   expect({"inspect", model_}, type);
-  expect({"prepare", model_, "--screen-bits", "4,3"}, type);
+  expect({"prepare", model_, "--screen", "48,3"}, type);
   expect({"run", "-m", model_, "--ids", "1,2", "-n", "2"}, type);
   for (const auto& [path, reason] : {std::pair(hf, other), std::pair(model_, type)}) {
     for (const std::vector<std::string>& command :

@@ -153,7 +153,7 @@ TEST(ExFatCardTest, EveryCommandReadsIt) {
   const TemporaryFolder folder;
   const std::string gguf = folder / "stories.gguf", image = folder / "card.img";
   ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
-  ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", gguf, "--screen", "48,3"}).exit_code, 0);
   const std::string model = ReadFile(gguf), index = ReadFile(folder / "stories.thimble");
   const auto ids = [](const std::string& path) {
     std::vector<TokenId> both;

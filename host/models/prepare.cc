@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -15,6 +17,7 @@
 #include "host/models/loaded_model.h"
 #include "host/models/loaded_tokenizer.h"
 #include "host/models/screen_builder.h"
+#include "host/models/screened_head.h"
 #include "host/support/aligned_buffer.h"
 #include "host/support/atomic_file.h"
 #include "host/support/hugging_face.h"
@@ -23,12 +26,22 @@
 namespace thimble::host {
 namespace {
 
-// Texts of the model's own that are looked at: half of their states shape the screen, half measure it.
-constexpr uint32_t kTexts = 8;
+// Texts of the model's own that are looked at, as many as take about as long as reading so many bytes of weights. The
+// last of their states measure the screen, the others shape it.
+constexpr uint32_t kMinTexts = 8;
+constexpr uint32_t kMaxTexts = 32;
+constexpr uint64_t kListenedBytes = uint64_t{32} << 30;
 constexpr uint32_t kTokensOfText = 32;
+constexpr size_t kMeasuredStates = 124;
 
 // What a read of the card costs beside its bytes, in bytes: about 0.5 ms at 17 MB/s.
 constexpr double kBytesOfRead = 8192;
+
+// What a look at a row's bounds costs, of one core: some ten cycles.
+constexpr double kBytesOfLook = 1;
+
+// What a byte costs that a scan reads from the card: some three of memory.
+constexpr double kBytesOfScanned = 3;
 
 // What a byte of the first stage costs beside itself when it comes from the card, which everything else of a token
 // waits for, too.
@@ -36,12 +49,16 @@ constexpr double kStreamedCodes = 2;
 
 constexpr size_t kReadBytes = 1 << 20;
 
+// Room for survivors of the first stage costs little.
+constexpr uint64_t kMinCandidates = 1024;
+
 // Checksums of blocks and rows, and the LM head itself.
 struct Weights {
   std::vector<uint32_t> blocks;
   std::vector<uint32_t> embedding_rows;
   std::vector<uint32_t> head_rows;
-  std::vector<float> head;  // [vocab_size, hidden_size]
+  std::vector<std::byte> stored_head;  // its rows as the model stores them
+  std::vector<float> head;             // [vocab_size, hidden_size]
 };
 
 std::vector<uint32_t> RowCrcs(std::span<const std::byte> bytes, size_t row_bytes) {
@@ -86,6 +103,7 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
       weights.head.resize(size_t{tensor.rows} * tensor.cols);
       ExpandElements(kept, tensor.type, weights.head);
       THIMBLE_TRY(CheckFinite(weights.head, path, TensorName(tensor.id), 0));
+      weights.stored_head = std::move(kept);
     }
   }
   return weights;
@@ -116,9 +134,13 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
                                 {.n_ctx = length, .head = plan::HeadMode::kFull}, plain);
   if (!plan) return loaded.Failure(plan.error());
   std::vector<float> states;
-  Progress progress("listen", uint64_t{kTexts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
+  uint64_t token_bytes = 0;
+  for (const TensorRef& tensor : model.tensors) token_bytes += tensor.size_bytes();
+  const auto texts = static_cast<uint32_t>(std::clamp<uint64_t>(
+      kListenedBytes / (token_bytes * length), kMinTexts, kMaxTexts));
+  Progress progress("listen", uint64_t{texts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
-  for (uint32_t text = 0; text < kTexts; ++text) {
+  for (uint32_t text = 0; text < texts; ++text) {
     session->Clear();
     const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
     if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
@@ -161,39 +183,27 @@ void Layout(const Sections& sections, formats::Index& index, uint64_t& index_byt
   index_bytes = at;
 }
 
-// Checksums of the first stage's groups of rows.
-std::vector<uint32_t> GroupCrcs(const BuiltScreen& screen) {
-  const std::vector<std::byte>& records = screen.records[0];
-  const size_t record_bytes = screen.info.stages[0].record_bytes;
-  const size_t group_bytes = formats::GroupRows(screen.info.stages[0].record_bytes) * record_bytes;
-  std::vector<uint32_t> crcs;
-  for (size_t at = 0; at < records.size(); at += group_bytes) {
-    crcs.push_back(math::BestKernels().crc32c(0, &records[at], std::min(group_bytes, records.size() - at)));
-  }
-  return crcs;
-}
-
 // Refers to all four.
 Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std::vector<uint32_t>& groups,
                     const std::vector<std::byte>& tokenizer) {
-  const auto stage = [&](size_t s) {
-    return s < screen.records.size() ? BytesOf(screen.records[s]) : std::span<const std::byte>();
-  };
-  return {BytesOf(weights.blocks),
-          BytesOf(weights.embedding_rows),
-          BytesOf(screen.vectors),
-          BytesOf(groups),
-          stage(0),
-          stage(1),
-          stage(2),
-          tokenizer};
+  return {BytesOf(weights.blocks), BytesOf(weights.embedding_rows), BytesOf(screen.mean), screen.transform,
+          BytesOf(groups),         screen.records[0],               screen.records[1],    tokenizer};
 }
 
+// What choosing a token took, in the mean, beside what the index says of it.
+struct Effort {
+  std::array<double, 2> survivors = {};  // of the first stage; by formats::MeasuredSampler, like all here
+  std::array<double, 2> looks = {};      // at their bounds
+  std::array<double, 2> fallbacks = {};  // to a scan
+};
+
+constexpr std::array<head::SamplerOptions, 2> kSamplers = {
+    {{.temperature = 0}, {}}};  // by formats::MeasuredSampler: greedy, and the default
+
 // What a token costs on the board with this screen, of the whole model and from all memories, in bytes; half of the
-// tokens chosen as the likeliest and half from the 40 likeliest. Infinite if the model does not fit.
+// tokens chosen by each of the samplers that were measured. Infinite if the model does not fit.
 double BytesOfToken(const formats::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
-                    const std::vector<std::byte>& tokenizer, const RowsLeft& top_k, uint32_t block_bytes,
-                    const PrepareOptions& options) {
+                    const Effort& effort, const std::vector<std::byte>& tokenizer, uint32_t block_bytes, const PrepareOptions& options) {
   formats::Index index = {.sections = {}, .screen = screen.info};
   const std::vector<uint32_t> groups = GroupCrcs(screen);
   const Sections sections = SectionsOf(weights, screen, groups, tokenizer);
@@ -203,21 +213,138 @@ double BytesOfToken(const formats::ModelFile& model, const Weights& weights, con
     plan_options.n_ctx = LargestContext(model, options.board, block_bytes, plan_options, {}, &index);
   }
   double bytes = 0;
-  for (const bool is_top_k : {false, true}) {
-    for (uint32_t s = 0; is_top_k && s < screen.info.num_stages; ++s) {
-      index.screen.stages[s].rows_left_mean = top_k[s];
-    }
-    const auto plan = PlanSession(model, options.board, block_bytes, plan_options, {}, &index);
+  for (size_t which = 0; which < kSamplers.size(); ++which) {
+    const auto plan = PlanSession(model, options.board, block_bytes, plan_options, kSamplers[which], &index);
     if (!plan) return std::numeric_limits<double>::infinity();
     const plan::TokenCost& cost = plan->token_cost;
     const uint64_t in_memory = uint64_t{plan->places[0].psram_rows} + plan->places[0].flash_rows;
     bytes += kStreamedCodes *
-             static_cast<double>((weights.head_rows.size() - in_memory) * index.screen.stages[0].record_bytes) / 2;
+             static_cast<double>((weights.head_rows.size() - in_memory) * index.screen.record_bytes[0]) / 2;
     bytes +=
         (static_cast<double>(cost.card_bytes + cost.screen_bytes) + static_cast<double>(cost.reads) * kBytesOfRead) / 2;
+    bytes += (effort.looks[which] * kBytesOfLook +
+              effort.fallbacks[which] * static_cast<double>(weights.stored_head.size()) * kBytesOfScanned) / 2;
   }
   return bytes;
 }
+
+// Counts what a core does alone.
+class Looks : public EventSink {
+ public:
+  void OnReadStarted(Zone, uint64_t, uint64_t) override {}
+  void OnReadAwaited(Zone) override {}
+  void OnWork(Zone, const Work& work) override {
+    if (work.kernel == Kernel::kChoose) looks += work.units;
+  }
+  uint64_t looks = 0;
+};
+
+// Lets the screen choose tokens for `states` [n, hidden_size], as the engine does, and writes into its info what that
+// took.
+Expected<Effort> MeasureScreen(BuiltScreen& screen, const TensorRef& tensor, const Weights& weights,
+                                              std::span<const float> states) {
+  Looks looks;
+  ScreenedHead head(tensor, weights.stored_head, screen, {.events = &looks});
+  Effort effort;
+  const auto n = static_cast<uint32_t>(states.size() / tensor.cols);
+  screen.info.num_measured = n;
+  if (n == 0) {  // then a token is taken to need all rows
+    const auto all = static_cast<float>(tensor.rows);
+    screen.info.uses.fill({.second_mean = all, .rows_mean = all, .survivors_most = tensor.rows});
+    screen.info.num_candidates = tensor.rows;
+    return effort;
+  }
+  uint64_t most = 0;
+  for (size_t which = 0; which < kSamplers.size(); ++which) {
+    formats::ScreenUse& use = screen.info.uses[which];
+    const ScreenCounts before = head.ledger().screen;
+    looks.looks = 0;
+    uint64_t seen = before.survivors;
+    for (uint32_t i = 0; i < n; ++i) {
+      if (const auto token = head.Screened(&states[size_t{i} * tensor.cols], kSamplers[which], i, {}); !token) {
+        return Failed("the screen", token.error());
+      }
+      const uint64_t now = head.ledger().screen.survivors;
+      use.survivors_most = std::max(use.survivors_most, static_cast<uint32_t>(now - seen));
+      seen = now;
+    }
+    const ScreenCounts& after = head.ledger().screen;
+    use.second_mean = static_cast<float>(after.refined - before.refined) / static_cast<float>(n);
+    use.rows_mean = static_cast<float>(after.rows_fetched - before.rows_fetched) / static_cast<float>(n);
+    effort.survivors[which] = static_cast<double>(after.survivors - before.survivors) / n;
+    effort.looks[which] = static_cast<double>(looks.looks) / n;
+    effort.fallbacks[which] = static_cast<double>(after.fallbacks - before.fallbacks) / n;
+    most = std::max<uint64_t>(most, use.survivors_most);
+  }
+  screen.info.num_candidates = static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>(2 * most, kMinCandidates), tensor.rows));
+  return effort;
+}
+
+// The screen that costs least: first which power, then how many bytes a row, then how many bits.
+class ScreenSearch {
+ public:
+  using Cost = std::function<double(const BuiltScreen&, const Effort&)>;
+
+  ScreenSearch(const TensorRef& tensor, const Weights& weights, std::span<const float> shaping,
+               std::span<const float> measuring, Cost cost)
+      : tensor_(tensor),
+        weights_(weights),
+        measuring_(measuring),
+        cost_(std::move(cost)),
+        builder_(weights.head, tensor.cols, shaping) {}
+
+  Expected<BuiltScreen> Find(const PrepareOptions& options, std::vector<Prepared::Tried>& tried) {
+    const uint32_t d = tensor_.cols;
+    const auto whole_words = [&](uint32_t bytes) {
+      return std::clamp(bytes / 4 * 4, 4u, std::min(formats::kMaxFirstBytes, (d + 4) / 4 * 4));
+    };
+    std::vector<uint32_t> sizes = {options.screen.first_bytes};
+    if (sizes[0] == 0) sizes = {whole_words(d / 4), whole_words(3 * d / 16), whole_words(3 * d / 8), whole_words(d / 2)};
+    std::vector<uint32_t> bits = {options.screen.second_bits};
+    if (bits[0] == 0) bits = {3, 2, 4};
+    Progress progress("screen", kStatePowers.size() + sizes.size() + bits.size());
+    best_shape_.size = {sizes[0], bits[0]};
+    const auto try_all = [&](const auto& values, auto set) -> Status {
+      const ScreenShape from = best_shape_;
+      for (const auto value : values) {
+        ScreenShape shape = from;
+        set(shape, value);
+        const bool is_known = std::ranges::any_of(tried, [&](const Prepared::Tried& t) { return t.shape == shape; });
+        if (!is_known && (!best_ || best_->info.num_measured != 0)) THIMBLE_TRY(Try(shape, tried));
+        progress.Advance(1);
+      }
+      return {};
+    };
+    THIMBLE_TRY(try_all(kStatePowers, [](ScreenShape& shape, StatePower power) { shape.power = power; }));
+    THIMBLE_TRY(try_all(sizes, [](ScreenShape& shape, uint32_t bytes) { shape.size.first_bytes = bytes; }));
+    THIMBLE_TRY(try_all(bits, [](ScreenShape& shape, uint32_t width) { shape.size.second_bits = width; }));
+    for (Prepared::Tried& t : tried) t.is_chosen = t.shape == best_shape_;
+    return std::move(*best_);
+  }
+
+ private:
+  Status Try(const ScreenShape& shape, std::vector<Prepared::Tried>& tried) {
+    BuiltScreen screen = builder_.Build(shape);
+    THIMBLE_ASSIGN(const Effort effort, MeasureScreen(screen, tensor_, weights_, measuring_));
+    const double bytes = cost_(screen, effort);
+    tried.push_back(
+        {.shape = shape, .bytes_a_token = bytes, .uses = screen.info.uses, .survivors_mean = effort.survivors});
+    if (best_ && !(bytes < best_bytes_)) return {};
+    best_ = std::move(screen);
+    best_shape_ = shape;
+    best_bytes_ = bytes;
+    return {};
+  }
+
+  TensorRef tensor_;
+  const Weights& weights_;
+  std::span<const float> measuring_;
+  Cost cost_;
+  ScreenBuilder builder_;
+  std::optional<BuiltScreen> best_;
+  ScreenShape best_shape_;
+  double best_bytes_ = 0;
+};
 
 }  // namespace
 
@@ -248,42 +375,26 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   THIMBLE_ASSIGN(Weights weights, ReadWeights(*loaded, options.model));
   THIMBLE_ASSIGN(const std::vector<std::byte> tokenizer, TokenizerImage(*loaded));
   THIMBLE_ASSIGN(const std::vector<float> states, OwnStates(*loaded));
-  const size_t half = states.size() / hidden_size / 2 * hidden_size;
-  const std::span<const float> shaping = std::span(states).first(half);
-  const std::span<const float> measuring = std::span(states).subspan(half);
+  const size_t measured = std::min(kMeasuredStates, states.size() / hidden_size / 2) * hidden_size;
+  const std::span<const float> shaping = std::span(states).first(states.size() - measured);
+  const std::span<const float> measuring = std::span(states).last(measured);
 
   Prepared prepared;
   prepared.positions = PositionsOfText(model);
-  std::vector<std::vector<uint32_t>> tries = {options.screen_bits};
-  if (options.screen_bits.empty()) tries = {{4, 3}, {4, 2}, {3, 3}, {3, 4}, {2, 3}, {2, 4}};
-  std::optional<BuiltScreen> best;
-  double best_bytes = 0;
-  {
-    Progress progress("screen", tries.size() * weights.head.size());
-    for (const std::vector<uint32_t>& bits : tries) {
-      BuiltScreen screen = BuildScreen(weights.head, hidden_size, shaping, bits);
-      const RowsLeft top_k = MeasureScreen(screen, hidden_size, measuring);
-      const double bytes =
-          BytesOfToken(model, weights, screen, tokenizer, top_k, loaded->reader().block_bytes(), options);
-      Prepared::Tried& tried =
-          prepared.tried.emplace_back(Prepared::Tried{.bits = bits, .bytes_a_token = bytes, .top_k = top_k});
-      for (uint32_t s = 0; s < screen.info.num_stages; ++s) tried.likeliest[s] = screen.info.stages[s].rows_left_mean;
-      if (!best || bytes < best_bytes) {
-        best = std::move(screen);
-        best_bytes = bytes;
-      }
-      progress.Advance(weights.head.size());
-      if (best->info.num_measured == 0) break;
-    }
-  }
-  SealRecords(*best, weights.head_rows);
-  const std::vector<uint32_t> groups = GroupCrcs(*best);
+  if (const std::string wrong = CheckScreenSize(options.screen, hidden_size); !wrong.empty()) return Sentence(wrong);
+  const TensorRef& tensor = model.tensor({TensorKind::kLmHead, 0});
+  ScreenSearch search(tensor, weights, shaping, measuring, [&](const BuiltScreen& screen, const Effort& effort) {
+    return BytesOfToken(model, weights, screen, effort, tokenizer, loaded->reader().block_bytes(), options);
+  });
+  THIMBLE_ASSIGN(BuiltScreen best, search.Find(options, prepared.tried));
+  SealRecords(best, weights.head_rows);
+  const std::vector<uint32_t> groups = GroupCrcs(best);
 
   AlignedBuffer buffer(loaded->reader().BufferBytes(kReadBytes));
   const auto metadata_crc = formats::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
   if (!metadata_crc) return loaded->Failure(metadata_crc.error());
-  const Sections sections = SectionsOf(weights, *best, groups, tokenizer);
-  prepared.index.screen = best->info;
+  const Sections sections = SectionsOf(weights, best, groups, tokenizer);
+  prepared.index.screen = best.info;
   Layout(sections, prepared.index, prepared.index_bytes);
   std::vector<std::byte> header(formats::kIndexHeaderBytes);
   formats::FormatIndexHeader(prepared.index, model, *metadata_crc, prepared.index_bytes, header,

@@ -18,7 +18,7 @@ namespace thimble::host {
 struct PrepareOptions {
   std::string model = {};                  // a GGUF file or a tensor folder
   std::string out = {};                    // empty: IndexName() of it
-  std::vector<uint32_t> screen_bits = {};  // of the stages; empty: what costs the fewest bytes on `board`
+  ScreenSize screen = {};  // what is 0 of it is chosen: what costs the fewest bytes on `board`
   Board board = kEsp32Cam;
   uint32_t n_ctx = 0;  // positions of context there; 0: as many as it has room for, up to the model's
 };
@@ -27,21 +27,22 @@ struct Prepared {
   formats::Index index;
   std::string path;
   uint64_t index_bytes = 0;
-  // What was compared, if the bits were not given: the bits and the bytes a token costs with them.
+  // What was compared, in that order, and the bytes a token costs with it.
   struct Tried {
-    std::vector<uint32_t> bits;
+    ScreenShape shape;
     double bytes_a_token = 0;
-    RowsLeft likeliest = {};
-    RowsLeft top_k = {};
+    std::array<formats::ScreenUse, 2> uses = {};     // by MeasuredSampler
+    std::array<double, 2> survivors_mean = {};
+    bool is_chosen = false;
   };
   std::vector<Tried> tried;
   uint32_t positions = 0;  // of each text that the model wrote; of one position there is nothing to measure
 };
 
 // Reads the model once, lets it write a few short texts of its own, makes and measures the screen, and writes the
-// index, whole or not at all. Where there was nothing to measure on (index.screen.num_measured is 0), the first bits of
-// those that would have been compared are taken. Deterministic: the same model and options give the same bytes on every
-// computer. Shows progress. Needs memory for the LM head in float32 three times over. Fails with one sentence.
+// index, whole or not at all. Where there was nothing to measure on (index.screen.num_measured is 0), the first size of
+// those that would have been compared is taken. Deterministic: the same model and options give the same bytes on every computer. Shows
+// progress. Needs memory for the LM head in float32 five times over. Fails with one sentence.
 Expected<Prepared> Prepare(const PrepareOptions& options);
 
 // The same to a file that is open, whatever options.out is.

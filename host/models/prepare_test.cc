@@ -24,7 +24,7 @@ class PrepareTest : public testing::Test {
  protected:
   PrepareTest() {
     WriteSynth(model_, "vocab_size=600,hidden_size=64,intermediate_size=192");
-    const auto prepared = Prepare({.model = model_, .out = {}, .screen_bits = {3, 2}});
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {16, 2}});
     EXPECT_TRUE(prepared) << prepared.error();
     if (prepared) index_ = prepared->index;
     gguf_ = ReadGguf(model_);
@@ -84,7 +84,7 @@ TEST_F(PrepareTest, OtherWeightsAreNamedWhenTheModelIsOpened) {
   }
   // What it says is done.
   Retrain("weight");
-  ASSERT_TRUE(Prepare({.model = model_, .out = {}, .screen_bits = {3, 2}}));
+  ASSERT_TRUE(Prepare({.model = model_, .out = {}, .screen = {16, 2}}));
   EXPECT_EQ(Refusal(), "");
   EXPECT_EQ(RunsAs(), "");
 }
@@ -169,7 +169,7 @@ TEST_F(PrepareTest, TheOldIndexIsNotOpened) {
   for (const std::string& old : {std::string(), std::string("x"), index.substr(0, 5000)}) {
     WriteFile(index_path_, old);
     EXPECT_NE(Refusal(), "");
-    const auto prepared = Prepare({.model = model_, .out = {}, .screen_bits = {3, 2}});
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {16, 2}});
     EXPECT_TRUE(prepared) << prepared.error();
     EXPECT_EQ(ReadFile(index_path_), index);
   }

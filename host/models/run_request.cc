@@ -43,7 +43,7 @@ RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest
   result.screen.emplace();
   result.screen->counts = loaded.ledger().screen;
   const formats::ScreenInfo& screen = loaded.index()->screen;
-  for (uint32_t s = 0; s < screen.num_stages; ++s) result.screen->bits.push_back(screen.stages[s].bits);
+  result.screen->size = {screen.record_bytes[0], screen.second_bits};
   return result;
 }
 

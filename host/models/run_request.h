@@ -16,6 +16,7 @@
 #include "engine/plan/plan.h"
 #include "engine/session.h"
 #include "host/models/loaded_model.h"
+#include "host/models/screen_builder.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -42,7 +43,7 @@ struct RunResult {
     uint64_t capacity_bytes = 0;
   };
   struct Screen {
-    std::vector<uint32_t> bits;  // of a weight in each stage
+    ScreenSize size;
     ScreenCounts counts;
   };
 

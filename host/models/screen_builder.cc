@@ -1,38 +1,35 @@
 #include "host/models/screen_builder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 
-#include "engine/head/query.h"
 #include "engine/math/kernels.h"
+#include "engine/math/numerics.h"
 #include "engine/math/screen_codes.h"
 #include "host/formats/weights.h"
+#include "host/models/symmetric_eigen.h"
 
 namespace thimble::host {
 namespace {
 
-constexpr uint32_t kDirections = 8;
-constexpr int kSubspaceRounds = 12;
 constexpr int kScaleRounds = 5;
-constexpr uint32_t kTopK = 40;  // the sampler's default, which needs the most candidates
-constexpr uint32_t kMinCandidates = 1024;
+constexpr int kMeansRounds = 10;
+constexpr size_t kMeansRows = 8192;   // that centroids are made from
+// Of the states' mean energy, added to each of their directions: this much, and more where states are few.
+constexpr double kRidge = 0.02;
+constexpr double kRidgeOfFew = 0.05;  // times directions over states
+// More than any row's norm or residual needs: covers the relative roundings of the radii made of it.
+constexpr double kNormSlack = 1 + 0x1p-16;
 
 // Step of the uniform quantiser with least squared error for a normal distribution of deviation 1, by bits (J. Max,
 // "Quantizing for Minimum Distortion", IRE Trans. Inform. Theory 6, 1960, table II).
 constexpr std::array<double, 8> kNormalStep = {0, 1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569};
 
-using Vector = std::vector<double>;
-
-double Dot(const double* a, const double* b, size_t n) {
-  double sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
+constexpr size_t kCodes = formats::kNumCentroids;
 
 // The least bfloat16 that is at least x >= 0.
 uint16_t Bf16AtLeast(double x) {
@@ -53,51 +50,35 @@ float FloatAtLeast(double x) {
   return value;
 }
 
-// Orthonormal directions in which rows and states, both of unit energy, lie most: subspace iteration.
-std::vector<Vector> Directions(const std::vector<double>& rows, std::span<const float> states, size_t d, size_t k) {
-  std::vector<Vector> basis(k, Vector(d));
-  uint64_t random = 1;
-  for (Vector& v : basis) {
-    for (double& x : v) {
-      random = random * 6364136223846793005u + 1442695040888963407u;
-      x = static_cast<double>(static_cast<int64_t>(random) >> 33);
+// The sum of r r^T over rows [n, d], divided by their number; each less `mean` [d] if there is one.
+std::vector<double> Moment(std::span<const float> rows, size_t d, const float* mean) {
+  std::vector<double> sum(d * d);
+  std::vector<double> row(d);
+  for (size_t at = 0; at + d <= rows.size(); at += d) {
+    for (size_t i = 0; i < d; ++i) {
+      row[i] = static_cast<double>(rows[at + i]) - (mean != nullptr ? static_cast<double>(mean[i]) : 0.0);
+    }
+    for (size_t i = 0; i < d; ++i) {
+      const double times = row[i];
+      for (size_t k = 0; k <= i; ++k) sum[i * d + k] += times * row[k];
     }
   }
-  double row_energy = 0;
-  double state_energy = 0;
-  for (double x : rows) row_energy += x * x;
-  for (float x : states) state_energy += double{x} * double{x};
-  for (int round = 0; round < kSubspaceRounds; ++round) {
-    for (size_t j = 0; j < k; ++j) {  // Gram-Schmidt, twice for accuracy
-      for (int twice = 0; twice < 2; ++twice) {
-        for (size_t i = 0; i < j; ++i) {
-          const double along = Dot(basis[i].data(), basis[j].data(), d);
-          for (size_t c = 0; c < d; ++c) basis[j][c] -= along * basis[i][c];
-        }
-      }
-      const double norm = std::sqrt(Dot(basis[j].data(), basis[j].data(), d));
-      if (norm == 0) {
-        basis[j][j % d] = 1;
-        continue;
-      }
-      for (double& x : basis[j]) x /= norm;
-    }
-    if (round + 1 == kSubspaceRounds) break;
-    std::vector<Vector> next(k, Vector(d));
-    const auto add = [&](const auto* row, double energy) {
-      if (energy == 0) return;
-      for (size_t j = 0; j < k; ++j) {
-        double along = 0;
-        for (size_t c = 0; c < d; ++c) along += static_cast<double>(row[c]) * basis[j][c];
-        along /= energy;
-        for (size_t c = 0; c < d; ++c) next[j][c] += along * static_cast<double>(row[c]);
-      }
-    };
-    for (size_t at = 0; at < rows.size(); at += d) add(&rows[at], row_energy);
-    for (size_t at = 0; at < states.size(); at += d) add(&states[at], state_energy);
-    basis = std::move(next);
+  const double count = std::max(1.0, static_cast<double>(rows.size() / d));
+  for (size_t i = 0; i < d; ++i) {
+    for (size_t k = 0; k <= i; ++k) sum[k * d + i] = sum[i * d + k] /= count;
   }
-  return basis;
+  return sum;
+}
+
+std::vector<double> Product(const std::vector<double>& a, const std::vector<double>& b, size_t n) {
+  std::vector<double> c(n * n);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t k = 0; k < n; ++k) {
+      const double times = a[i * n + k];
+      for (size_t j = 0; j < n; ++j) c[i * n + j] += times * b[k * n + j];
+    }
+  }
+  return c;
 }
 
 // Codes of a row: u in [0, 2^bits) stands for (u - (2^bits - 1) / 2) * scale.
@@ -105,18 +86,19 @@ struct Coded {
   uint16_t scale = 0;  // bfloat16
   double norm = 0;     // of the codes
 };
-Coded Quantise(const double* row, size_t d, uint32_t bits, uint8_t* codes) {
+Coded Quantise(const float* row, size_t d, uint32_t bits, uint8_t* codes) {
   const double half = std::ldexp(1.0, static_cast<int>(bits) - 1);
   const double largest_code = half - 0.5;
-  const double energy = Dot(row, row, d);
+  double energy = 0;
+  for (size_t i = 0; i < d; ++i) energy += static_cast<double>(row[i]) * static_cast<double>(row[i]);
   double scale = std::sqrt(energy / static_cast<double>(d)) * kNormalStep[bits];
   const auto code = [&](double x) { return std::clamp(std::floor(x / scale), -half, half - 1) + 0.5; };
   for (int round = 0; round < kScaleRounds && scale > 0; ++round) {
     double along = 0;
     double square = 0;
     for (size_t i = 0; i < d; ++i) {
-      const double c = code(row[i]);
-      along += c * row[i];
+      const double c = code(static_cast<double>(row[i]));
+      along += c * static_cast<double>(row[i]);
       square += c * c;
     }
     scale = along / square;
@@ -125,7 +107,7 @@ Coded Quantise(const double* row, size_t d, uint32_t bits, uint8_t* codes) {
   if (scale > 1e-30 && scale < 1e30) coded.scale = Bf16Near(scale);
   scale = double{FromBf16(coded.scale)};
   for (size_t i = 0; i < d; ++i) {
-    const double c = scale > 0 ? code(row[i]) : 0.5;
+    const double c = scale > 0 ? code(static_cast<double>(row[i])) : 0.5;
     codes[i] = static_cast<uint8_t>(c + largest_code);
     coded.norm += c * c;
   }
@@ -133,226 +115,374 @@ Coded Quantise(const double* row, size_t d, uint32_t bits, uint8_t* codes) {
   return coded;
 }
 
-}  // namespace
-
-BuiltScreen BuildScreen(std::span<const float> head, uint32_t hidden_size, std::span<const float> states,
-                        std::span<const uint32_t> bits) {
-  const size_t d = hidden_size;
-  const size_t rows = head.size() / d;
-  BuiltScreen screen;
-  screen.info.num_stages = static_cast<uint32_t>(bits.size());
-  screen.info.num_directions = d >= 4 * kDirections ? kDirections : d >= 16 ? 4 : 0;
-  const size_t k = screen.info.num_directions;
-
-  Vector mean(d);
-  for (size_t at = 0; at < head.size(); ++at) mean[at % d] += static_cast<double>(head[at]);
-  screen.vectors.resize((1 + k) * d);
-  for (size_t c = 0; c < d; ++c) {
-    screen.vectors[c] = static_cast<float>(mean[c] / static_cast<double>(rows));
-  }
-  std::vector<double> rest(head.size());  // of each row, what the stages so far leave
-  for (size_t at = 0; at < rest.size(); ++at) {
-    rest[at] = static_cast<double>(head[at]) - static_cast<double>(screen.vectors[at % d]);
-  }
-  std::vector<Vector> directions = Directions(rest, states, d, k);
-  for (size_t j = 0; j < k; ++j) {
-    for (size_t c = 0; c < d; ++c) {
-      screen.vectors[(1 + j) * d + c] = static_cast<float>(directions[j][c]);
-      directions[j][c] = static_cast<double>(screen.vectors[(1 + j) * d + c]);
-    }
-  }
-
-  double most_rest = 0;
-  for (uint32_t s = 0; s < bits.size(); ++s) {
-    formats::StageInfo& info = screen.info.stages[s];
-    info.bits = bits[s];
-    info.record_bytes = formats::RecordBytes(hidden_size, info.bits, screen.info.num_directions, s);
-    std::vector<std::byte>& records = screen.records.emplace_back(rows * info.record_bytes);
-    const uint32_t code_bytes = formats::CodeBytes(hidden_size, info.bits);
-    std::vector<uint8_t> codes(size_t{formats::ScreenUnits(hidden_size)} * formats::kScreenUnit);
-    std::vector<double> along(rows * k);
-    Vector across(d);
-    double code_norm = 0;
-    for (size_t r = 0; r < rows; ++r) {
-      double* const row = &rest[r * d];
-      across.assign(row, row + d);
-      for (size_t j = 0; j < k; ++j) {
-        const double part = Dot(across.data(), directions[j].data(), d);
-        for (size_t c = 0; c < d; ++c) across[c] -= part * directions[j][c];
-      }
-      const Coded coded = Quantise(across.data(), d, info.bits, codes.data());
-      code_norm = std::max(code_norm, coded.norm);
-      std::byte* const record = &records[r * info.record_bytes];
-      for (uint32_t unit = 0; unit < formats::ScreenUnits(hidden_size); ++unit) {
-        math::PackCodes(record + size_t{unit} * 4 * info.bits, &codes[size_t{unit} * formats::kScreenUnit], info.bits);
-      }
-      std::memcpy(record + code_bytes + k, &coded.scale, sizeof(coded.scale));
-      const double scale{FromBf16(coded.scale)};
-      const double middle = (std::ldexp(1.0, static_cast<int>(info.bits)) - 1) / 2;
-      for (size_t c = 0; c < d; ++c) row[c] -= scale * (codes[c] - middle);
-      // What the codes left along the directions is in the coefficients: the rest is across them.
-      for (size_t j = 0; j < k; ++j) along[r * k + j] = Dot(row, directions[j].data(), d);
-    }
-    info.code_norm = FloatAtLeast(code_norm * (1 + 1e-9));
-
-    for (size_t j = 0; j < k; ++j) {
-      double most = 0;
-      for (size_t r = 0; r < rows; ++r) most = std::max(most, std::abs(along[r * k + j]));
-      info.coefficient_scales[j] = static_cast<float>(most / 127);
-    }
-    std::array<double, formats::kMaxDirections> leaks = {};
-    for (size_t r = 0; r < rows; ++r) {
-      double* const row = &rest[r * d];
-      std::byte* const record = &records[r * info.record_bytes];
-      for (size_t j = 0; j < k; ++j) {
-        const auto scale = static_cast<double>(info.coefficient_scales[j]);
-        const double a = scale > 0 ? std::clamp(std::round(along[r * k + j] / scale), -127.0, 127.0) : 0;
-        record[code_bytes + j] = static_cast<std::byte>(static_cast<int8_t>(a));
-        for (size_t c = 0; c < d; ++c) row[c] -= a * scale * directions[j][c];
-      }
-      for (size_t j = 0; j < k; ++j) leaks[j] = std::max(leaks[j], std::abs(Dot(row, directions[j].data(), d)));
-      double square = 0;
-      double row_square = 0;
-      for (size_t c = 0; c < d; ++c) {
-        square += row[c] * row[c];
-        row_square += static_cast<double>(head[r * d + c]) * static_cast<double>(head[r * d + c]);
-      }
-      // The small terms cover the roundings of the doubles above.
-      const double norm = std::sqrt(square) * (1 + 1e-9) + 1e-12 * std::sqrt(row_square) + 1e-36;
-      const uint16_t residual = Bf16AtLeast(norm);
-      std::memcpy(record + code_bytes + k + 2, &residual, sizeof(residual));
-      most_rest = std::max(most_rest, std::sqrt(row_square) + double{FromBf16(residual)});
-    }
-    for (size_t j = 0; j < k; ++j) info.leaks[j] = FloatAtLeast(leaks[j] * (1 + 1e-9) + 1e-12 * most_rest);
-  }
-  screen.info.max_norm = FloatAtLeast(most_rest * (1 + 1e-9));
-  return screen;
-}
-
-namespace {
-
-// A row of the head as far as its stages have been asked.
-struct Row {
-  uint32_t id;
-  float center, low, high;
-};
-
-// What engine/head does to find the `wanted` likeliest rows, without reading the head itself.
-class Search {
+// Centroids of one group of axes, [axes, 256], and which is nearest to a point.
+class Group {
  public:
-  Search(const BuiltScreen& screen, const head::Query& query, size_t wanted, std::vector<Row> rows)
-      : screen_(screen), query_(query), wanted_(std::min(wanted, rows.size())), rows_(std::move(rows)) {
-    Prune();
-  }
+  explicit Group(size_t axes) : axes_(axes), centroids_(axes * kCodes), half_squares_(kCodes) {}
 
-  size_t num_rows() const { return rows_.size(); }
+  float& at(size_t axis, size_t code) { return centroids_[axis * kCodes + code]; }
 
-  // Asks a later stage; returns how many of its records are read.
-  size_t Ask(uint32_t stage) {
-    size_t asked = 0;
-    if (wanted_ == 1 && rows_.size() > 1) {
-      asked = 1;
-      Refine(stage, *Likeliest());
-      Prune();
-      std::iter_swap(rows_.begin(), Likeliest());
+  // After centroids changed.
+  void Prepare() {
+    std::fill(half_squares_.begin(), half_squares_.end(), 0.0f);
+    for (size_t a = 0; a < axes_; ++a) {
+      for (size_t k = 0; k < kCodes; ++k) half_squares_[k] += 0.5f * at(a, k) * at(a, k);
     }
-    for (; asked < rows_.size(); ++asked) Refine(stage, rows_[asked]);
-    Prune();
-    return asked;
   }
 
-  // How many rows of the head are read then, taking the likeliest's logit to be in the middle of its bounds.
-  size_t Fetch() {
-    if (wanted_ != 1) return rows_.size();
-    if (rows_.size() == 1) return 0;
-    const auto likeliest = Likeliest();
-    likeliest->low = likeliest->high = likeliest->center;
-    Prune();
-    return rows_.size();
+  // The nearest to point [axes]; of equal ones the first.
+  size_t Nearest(const float* point) const {
+    std::array<float, kCodes> far;
+    for (size_t k = 0; k < kCodes; ++k) far[k] = half_squares_[k];
+    for (size_t a = 0; a < axes_; ++a) {
+      const float* const c = &centroids_[a * kCodes];
+      const float p = point[a];
+      for (size_t k = 0; k < kCodes; ++k) far[k] -= p * c[k];
+    }
+    size_t best = 0;
+    for (size_t k = 1; k < kCodes; ++k) {
+      if (far[k] < far[best]) best = k;
+    }
+    return best;
+  }
+
+  // S. Lloyd's algorithm over points [n, axes].
+  void Cluster(const std::vector<float>& points) {
+    const size_t n = points.size() / axes_;
+    for (size_t k = 0; k < kCodes; ++k) {
+      for (size_t a = 0; a < axes_; ++a) at(a, k) = points[k * n / kCodes * axes_ + a];
+    }
+    std::vector<size_t> nearest(n);
+    for (int round = 0; round < kMeansRounds; ++round) {
+      Prepare();
+      std::vector<double> sums(axes_ * kCodes);
+      std::array<size_t, kCodes> counts = {};
+      for (size_t i = 0; i < n; ++i) {
+        const size_t k = nearest[i] = Nearest(&points[i * axes_]);
+        ++counts[k];
+        for (size_t a = 0; a < axes_; ++a) sums[a * kCodes + k] += static_cast<double>(points[i * axes_ + a]);
+      }
+      size_t next = 0;  // a point to begin anew with where nobody is near
+      for (size_t k = 0; k < kCodes; ++k) {
+        if (counts[k] == 0) {
+          next = (next + 7919) % n;
+          for (size_t a = 0; a < axes_; ++a) at(a, k) = points[next * axes_ + a];
+          continue;
+        }
+        for (size_t a = 0; a < axes_; ++a) {
+          at(a, k) = static_cast<float>(sums[a * kCodes + k] / static_cast<double>(counts[k]));
+        }
+      }
+    }
+  }
+
+  // Each axis to multiples of a scale, at most 127 of them: writes them to codes [axes, 256], and scales [axes].
+  void ToIntegers(int8_t* codes, float* scales) {
+    for (size_t a = 0; a < axes_; ++a) {
+      float most = 0;
+      for (size_t k = 0; k < kCodes; ++k) most = std::max(most, std::abs(at(a, k)));
+      scales[a] = most > 1e-30f ? most / 127 : 0;
+      for (size_t k = 0; k < kCodes; ++k) {
+        const float steps = scales[a] > 0 ? std::clamp(std::round(at(a, k) / scales[a]), -127.0f, 127.0f) : 0.0f;
+        codes[a * kCodes + k] = static_cast<int8_t>(steps);
+        at(a, k) = steps * scales[a];
+      }
+    }
+    Prepare();
   }
 
  private:
-  std::vector<Row>::iterator Likeliest() { return std::ranges::max_element(rows_, {}, &Row::center); }
-
-  void Prune() {
-    std::vector<float> lows(rows_.size());
-    std::ranges::transform(rows_, lows.begin(), &Row::low);
-    const auto kth = lows.begin() + static_cast<ptrdiff_t>(wanted_ - 1);
-    std::nth_element(lows.begin(), kth, lows.end(), std::greater());
-    std::erase_if(rows_, [floor = *kth](const Row& row) { return row.high < floor; });
-  }
-
-  void Refine(uint32_t stage, Row& row) const {
-    float center = 0;
-    float radius = 0;
-    const size_t record_bytes = screen_.info.stages[stage].record_bytes;
-    math::BestKernels().screen_rows(&center, &radius, &screen_.records[stage][row.id * record_bytes], 1,
-                                    query_.stage(stage));
-    row.center += center;
-    row.low = std::max(row.low, row.center - radius);
-    row.high = std::min(row.high, row.center + radius);
-  }
-
-  const BuiltScreen& screen_;
-  const head::Query& query_;
-  size_t wanted_;
-  std::vector<Row> rows_;
+  size_t axes_;
+  std::vector<float> centroids_, half_squares_;
 };
+
+template <class T>
+void Append(std::vector<std::byte>& bytes, std::span<const T> values) {
+  const auto more = std::as_bytes(values);
+  bytes.insert(bytes.end(), more.begin(), more.end());
+}
 
 }  // namespace
 
-RowsLeft MeasureScreen(BuiltScreen& screen, uint32_t hidden_size, std::span<const float> states) {
-  const math::Kernels& kernels = math::BestKernels();
-  std::vector<int8_t> codes(head::QueryCodeBytes(hidden_size));
-  head::Query query(screen.info, hidden_size, kernels, screen.vectors, codes);
-  const uint32_t num_stages = screen.info.num_stages;
-  const auto rows = static_cast<uint32_t>(screen.records[0].size() / screen.info.stages[0].record_bytes);
-  std::vector<float> centers(rows), radii(rows);
-  std::vector<Row> all(rows);
-  RowsLeft top_k = {};
-  RowsLeft likeliest = {};
-  uint32_t measured = 0;
-  size_t most_top_k = 0;
-  for (formats::StageInfo& stage : screen.info.stages) stage.rows_left_most = 0;
-  for (size_t at = 0; at + hidden_size <= states.size(); at += hidden_size) {
-    if (!query.Set(&states[at])) continue;
-    ++measured;
-    kernels.screen_rows(centers.data(), radii.data(), screen.records[0].data(), rows, query.stage(0));
-    for (uint32_t r = 0; r < rows; ++r) all[r] = {r, centers[r], centers[r] - radii[r], centers[r] + radii[r]};
-    Search one(screen, query, 1, all);
-    Search several(screen, query, kTopK, all);
-    most_top_k = std::max(most_top_k, several.num_rows());
-    for (uint32_t s = 0; s < num_stages; ++s) {
-      const size_t read = s + 1 < num_stages ? one.Ask(s + 1) : one.Fetch();
-      likeliest[s] += static_cast<float>(read);
-      screen.info.stages[s].rows_left_most =
-          std::max(screen.info.stages[s].rows_left_most, static_cast<uint32_t>(read));
-      top_k[s] += static_cast<float>(s + 1 < num_stages ? several.Ask(s + 1) : several.Fetch());
+std::string CheckScreenSize(const ScreenSize& size, uint32_t hidden_size) {
+  const uint32_t most = std::min(formats::kMaxFirstBytes, (hidden_size + 4) / 4 * 4);
+  if (size.first_bytes % 4 != 0 || size.first_bytes > most) {
+    return fmt::format("--screen: a row of the first stage has {} bytes: give a multiple of 4, at most {} for this model",
+                       size.first_bytes, most);
+  }
+  if (size.second_bits > formats::kMaxScreenBits) {
+    return fmt::format("--screen: a code of the second stage has {} bits: give 1 to {}", size.second_bits,
+                       formats::kMaxScreenBits);
+  }
+  return "";
+}
+
+ScreenBuilder::ScreenBuilder(std::span<const float> head, uint32_t hidden_size, std::span<const float> states)
+    : head_(head), d_(hidden_size), rows_(static_cast<uint32_t>(head.size() / hidden_size)) {
+  std::vector<double> sum(d_);
+  for (size_t at = 0; at < head.size(); ++at) sum[at % d_] += static_cast<double>(head[at]);
+  double mean_square = 0;
+  for (const double s : sum) {
+    mean_.push_back(static_cast<float>(s / static_cast<double>(rows_)));
+    mean_square += static_cast<double>(mean_.back()) * static_cast<double>(mean_.back());
+  }
+  for (size_t at = 0; at < head.size(); at += d_) {
+    double square = 0;
+    for (size_t i = 0; i < d_; ++i) square += static_cast<double>(head[at + i]) * static_cast<double>(head[at + i]);
+    max_norm_ = std::max(max_norm_, std::sqrt(square));
+  }
+  max_norm_ += std::sqrt(mean_square);
+  row_moment_ = Moment(head, d_, mean_.data());
+
+  ridge_ = kRidge + kRidgeOfFew * static_cast<double>(d_ * d_) / static_cast<double>(std::max(states.size(), d_));
+  std::vector<double> moment = Moment(states, d_, nullptr);
+  double energy = 0;
+  for (size_t i = 0; i < d_; ++i) energy += moment[i * d_ + i];
+  energy /= static_cast<double>(d_);
+  if (!(energy > 0x1p-500 && energy < 0x1p500)) energy = 0;
+  for (size_t i = 0; i < d_; ++i) {
+    for (size_t k = 0; k < d_; ++k) {
+      double& element = moment[i * d_ + k];
+      element = energy > 0 ? element / energy : 0;
+      if (i == k) element += ridge_;
     }
   }
-  screen.info.num_measured = measured;
-  for (uint32_t s = 0; s < num_stages; ++s) {
-    screen.info.stages[s].rows_left_mean =
-        measured == 0 ? static_cast<float>(rows) : likeliest[s] / static_cast<float>(measured);
-    top_k[s] = measured == 0 ? static_cast<float>(rows) : top_k[s] / static_cast<float>(measured);
+  Eigen eigen = SymmetricEigen(std::move(moment), d_);
+  state_vectors_ = std::move(eigen.vectors);
+  state_values_ = std::move(eigen.values);
+}
+
+// A = R^T C^(-p/2), R^T the principal axes of C^(p/2) (w - m).
+void ScreenBuilder::MakeSpace(StatePower power) {
+  const auto root = [&](double value) {  // C^(p/2) along a direction
+    value = std::sqrt(std::max(value, ridge_));
+    return power == StatePower::kNone ? 1.0 : power == StatePower::kHalf ? std::sqrt(value) : value;
+  };
+  std::vector<double> up(d_ * d_), down(d_ * d_);  // C^(p/2) and C^(-p/2)
+  for (size_t j = 0; j < d_; ++j) {
+    const double* const direction = &state_vectors_[j * d_];
+    const double by = root(state_values_[j]);
+    for (size_t i = 0; i < d_; ++i) {
+      for (size_t k = 0; k < d_; ++k) {
+        const double along = direction[i] * direction[k];
+        up[i * d_ + k] += along * by;
+        down[i * d_ + k] += along / by;
+      }
+    }
   }
-  screen.info.num_candidates =
-      static_cast<uint32_t>(std::min<size_t>(std::max<size_t>(2 * most_top_k, kMinCandidates), rows));
-  return top_k;
+  const Eigen axes = SymmetricEigen(Product(Product(up, row_moment_, d_), up, d_), d_);
+  principal_ = Product(axes.vectors, down, d_);
+  axis_energy_ = axes.values;
+  power_ = power;
+  has_space_ = true;
+}
+
+void ScreenBuilder::MakeFirst(uint32_t first_bytes) {
+  const uint32_t num_groups = formats::NumGroups(first_bytes);
+  const auto hidden_size = static_cast<uint32_t>(d_);
+  const auto first_axis = [&](size_t g) {
+    return size_t{formats::FirstAxis(static_cast<uint32_t>(g), num_groups, hidden_size)};
+  };
+  first_bytes_ = first_bytes;
+  first_info_ = {};
+  first_info_.record_bytes[0] = first_bytes;
+
+  // The longest axes first, to one group after the other, back and forth: so all have a like share of short ones.
+  std::vector<size_t> place(d_);  // of the principal axes among the rows of A
+  std::vector<size_t> taken(num_groups);
+  size_t g = 0;
+  bool forth = true;
+  for (size_t axis = 0; axis < d_; ++axis) {
+    const auto step = [&] {
+      if (forth ? g + 1 == num_groups : g == 0) {
+        forth = !forth;
+      } else {
+        g = forth ? g + 1 : g - 1;
+      }
+    };
+    while (taken[g] == first_axis(g + 1) - first_axis(g)) step();
+    place[axis] = first_axis(g) + taken[g]++;
+    step();
+  }
+
+  // A as it is stored, in float16; its size is free, so its largest element is between 1 and 2.
+  double most = 0;
+  for (const double a : principal_) most = std::max(most, std::abs(a));
+  int exponent = 0;
+  std::frexp(most, &exponent);
+  std::vector<uint16_t> halves(d_ * d_);
+  std::vector<double> a(d_ * d_);
+  double square = 0;
+  for (size_t axis = 0; axis < d_; ++axis) {
+    for (size_t k = 0; k < d_; ++k) {
+      const auto element = static_cast<float>(std::ldexp(principal_[axis * d_ + k], 1 - exponent));
+      const uint16_t half = math::Numerics<math::SoftwareOps>::RoundToF16(element);
+      halves[place[axis] * d_ + k] = half;
+      a[place[axis] * d_ + k] = double{FromF16(half)};
+      square += double{FromF16(half)} * double{FromF16(half)};
+    }
+  }
+  first_info_.transform_norm = FloatAtLeast(std::sqrt(square) * (1 + 1e-9));
+  std::vector<double> inverse = Inverse(a, d_);
+  if (inverse.empty()) {  // hidden states as no model has: nothing is turned
+    std::fill(halves.begin(), halves.end(), uint16_t{0});
+    a.assign(d_ * d_, 0.0);
+    for (size_t i = 0; i < d_; ++i) {
+      halves[i * d_ + i] = ToF16(1.0f);
+      a[i * d_ + i] = 1;
+    }
+    inverse = a;
+    first_info_.transform_norm = FloatAtLeast(std::sqrt(static_cast<double>(d_)) * (1 + 1e-9));
+  }
+
+  // v = A^-T (w - m): the sum over j of (w - m)_j times row j of the inverse.
+  rest_.resize(head_.size());
+  std::vector<double> v(d_);
+  const auto space = [&](size_t r) {
+    std::fill(v.begin(), v.end(), 0.0);
+    for (size_t j = 0; j < d_; ++j) {
+      const double times = static_cast<double>(head_[r * d_ + j]) - static_cast<double>(mean_[j]);
+      const double* const row = &inverse[j * d_];
+      for (size_t i = 0; i < d_; ++i) v[i] += times * row[i];
+    }
+  };
+  for (size_t r = 0; r < rows_; ++r) {
+    space(r);
+    for (size_t i = 0; i < d_; ++i) rest_[r * d_ + i] = static_cast<float>(v[i]);
+  }
+
+  std::vector<int8_t> centroids(d_ * kCodes);
+  std::vector<float> scales(d_);
+  std::vector<uint8_t> codes(size_t{rows_} * num_groups);
+  const size_t stride = std::max<size_t>(1, rows_ / kMeansRows);
+  for (size_t group = 0; group < num_groups; ++group) {
+    const size_t first = first_axis(group);
+    const size_t axes = first_axis(group + 1) - first;
+    if (axes == 0) continue;
+    std::vector<float> points;
+    for (size_t r = 0; r < rows_; r += stride) {
+      points.insert(points.end(), &rest_[r * d_ + first], &rest_[r * d_ + first] + axes);
+    }
+    Group made(axes);
+    made.Cluster(points);
+    made.ToIntegers(&centroids[first * kCodes], &scales[first]);
+    for (size_t r = 0; r < rows_; ++r) {
+      codes[r * num_groups + group] = static_cast<uint8_t>(made.Nearest(&rest_[r * d_ + first]));
+    }
+  }
+
+  // What is left, in double from the rows themselves; and that A^T brings it all back.
+  std::vector<double> norms(rows_);
+  std::vector<double> back(d_);
+  double code_square = 0;
+  double leak_square = 0;
+  for (size_t r = 0; r < rows_; ++r) {
+    space(r);
+    double coded = 0;
+    double left = 0;
+    std::fill(back.begin(), back.end(), 0.0);
+    for (size_t group = 0; group < num_groups; ++group) {
+      const uint8_t code = codes[r * num_groups + group];
+      for (size_t i = first_axis(group); i < first_axis(group + 1); ++i) {
+        const double stands_for = centroids[i * kCodes + code] * static_cast<double>(scales[i]);
+        coded += stands_for * stands_for;
+        // As it is kept: what float32 does not hold of it is left to the leak.
+        rest_[r * d_ + i] = static_cast<float>(v[i] - stands_for);
+        const auto e = static_cast<double>(rest_[r * d_ + i]);
+        left += e * e;
+        const double whole = stands_for + e;
+        for (size_t k = 0; k < d_; ++k) back[k] += whole * a[i * d_ + k];
+      }
+    }
+    double leak = 0;
+    for (size_t k = 0; k < d_; ++k) {
+      const double off = static_cast<double>(head_[r * d_ + k]) - static_cast<double>(mean_[k]) - back[k];
+      leak += off * off;
+    }
+    norms[r] = std::sqrt(left);
+    code_square = std::max(code_square, coded);
+    leak_square = std::max(leak_square, leak);
+  }
+  first_info_.code_norm = FloatAtLeast(std::sqrt(code_square) * (1 + 1e-9));
+  first_info_.leak = FloatAtLeast(std::sqrt(leak_square) * (1 + 1e-9) + 1e-12 * max_norm_ + 1e-36);
+  first_info_.max_norm = FloatAtLeast(max_norm_ * (1 + 1e-9));
+
+  std::vector<double> sorted = norms;
+  std::sort(sorted.begin(), sorted.end());
+  std::array<float, kCodes> table = {};
+  for (size_t k = 0; k < kCodes; ++k) {
+    const size_t last = std::max<size_t>((k + 1) * rows_ / kCodes, 1) - 1;
+    table[k] = FloatAtLeast(sorted[last] * kNormSlack + 1e-36);
+  }
+  first_records_.assign(size_t{rows_} * first_bytes, std::byte{});
+  for (size_t r = 0; r < rows_; ++r) {
+    std::byte* const record = &first_records_[r * first_bytes];
+    for (size_t group = 0; group < num_groups; ++group) {
+      record[group] = static_cast<std::byte>(codes[r * num_groups + group]);
+    }
+    const auto fits = std::lower_bound(table.begin(), table.end(), norms[r] * kNormSlack,
+                                       [](float entry, double norm) { return static_cast<double>(entry) < norm; });
+    record[num_groups] = static_cast<std::byte>(std::min<ptrdiff_t>(fits - table.begin(), kCodes - 1));
+  }
+  transform_.clear();
+  Append<float>(transform_, scales);
+  Append<float>(transform_, table);
+  Append<uint16_t>(transform_, halves);
+  Append<int8_t>(transform_, centroids);
+}
+
+std::vector<std::byte> ScreenBuilder::MakeSecond(uint32_t bits, formats::ScreenInfo& info) const {
+  const auto hidden_size = static_cast<uint32_t>(d_);
+  info.second_bits = bits;
+  const uint32_t record_bytes = info.record_bytes[1] = formats::SecondRecordBytes(hidden_size, bits);
+  const uint32_t code_bytes = formats::CodeBytes(hidden_size, bits);
+  std::vector<std::byte> records(size_t{rows_} * record_bytes);
+  std::vector<uint8_t> codes(size_t{formats::ScreenUnits(hidden_size)} * formats::kScreenUnit);
+  const double middle = (std::ldexp(1.0, static_cast<int>(bits)) - 1) / 2;
+  double code_norm = 0;
+  for (size_t r = 0; r < rows_; ++r) {
+    const float* const row = &rest_[r * d_];
+    const Coded coded = Quantise(row, d_, bits, codes.data());
+    code_norm = std::max(code_norm, coded.norm);
+    std::byte* const record = &records[r * record_bytes];
+    for (uint32_t unit = 0; unit < formats::ScreenUnits(hidden_size); ++unit) {
+      math::PackCodes(record + size_t{unit} * 4 * bits, &codes[size_t{unit} * formats::kScreenUnit], bits);
+    }
+    std::memcpy(record + code_bytes, &coded.scale, sizeof(coded.scale));
+    const double scale{FromBf16(coded.scale)};
+    double left = 0;
+    for (size_t c = 0; c < d_; ++c) {
+      const double off = static_cast<double>(row[c]) - scale * (codes[c] - middle);
+      left += off * off;
+    }
+    const uint16_t residual = Bf16AtLeast(std::sqrt(left) * kNormSlack + 1e-36);
+    std::memcpy(record + code_bytes + 2, &residual, sizeof(residual));
+  }
+  info.second_code_norm = FloatAtLeast(code_norm * (1 + 1e-9));
+  return records;
+}
+
+BuiltScreen ScreenBuilder::Build(const ScreenShape& shape) {
+  if (!has_space_ || shape.power != power_) {
+    MakeSpace(shape.power);
+    first_bytes_ = 0;
+  }
+  if (shape.size.first_bytes != first_bytes_) MakeFirst(shape.size.first_bytes);
+  BuiltScreen screen = {.info = first_info_, .mean = mean_, .transform = transform_, .records = {first_records_, {}}};
+  screen.records[1] = MakeSecond(shape.size.second_bits, screen.info);
+  return screen;
 }
 
 void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_crcs) {
   const math::Kernels& kernels = math::BestKernels();
-  for (uint32_t s = 1; s < screen.info.num_stages; ++s) {
-    const size_t record_bytes = screen.info.stages[s].record_bytes;
-    for (size_t r = 0; r < row_crcs.size(); ++r) {
-      std::byte* const record = &screen.records[s][r * record_bytes];
-      formats::RecordTail tail = {.row_crc = row_crcs[r], .record_crc = 0};
-      const size_t tail_at = record_bytes - sizeof(tail);
-      std::memcpy(record + tail_at, &tail.row_crc, sizeof(tail.row_crc));
-      tail.record_crc = kernels.crc32c(0, record, record_bytes - sizeof(tail.record_crc));
-      std::memcpy(record + record_bytes - sizeof(tail.record_crc), &tail.record_crc, sizeof(tail.record_crc));
-    }
+  const size_t record_bytes = screen.info.record_bytes[1];
+  for (size_t r = 0; r < row_crcs.size(); ++r) {
+    std::byte* const record = &screen.records[1][r * record_bytes];
+    formats::RecordTail tail = {.row_crc = row_crcs[r], .record_crc = 0};
+    const size_t tail_at = record_bytes - sizeof(tail);
+    std::memcpy(record + tail_at, &tail.row_crc, sizeof(tail.row_crc));
+    tail.record_crc = kernels.crc32c(0, record, record_bytes - sizeof(tail.record_crc));
+    std::memcpy(record + record_bytes - sizeof(tail.record_crc), &tail.record_crc, sizeof(tail.record_crc));
   }
 }
 

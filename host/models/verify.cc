@@ -309,10 +309,10 @@ class IndexCheck {
     std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(uint32_t));
     return numbers;
   }
-  uint32_t record_bytes(uint32_t stage) const { return index_->screen.stages[stage].record_bytes; }
+  uint32_t record_bytes(uint32_t stage) const { return index_->screen.record_bytes[stage]; }
   std::vector<uint32_t> HeadRows() const {
     std::vector<uint32_t> rows;
-    const auto records = BytesOf(formats::Section::kStage1);
+    const auto records = BytesOf(formats::Section::kSecondStage);
     for (size_t end = record_bytes(1); index_->has_screen() && end <= records.size(); end += record_bytes(1)) {
       rows.push_back(NumberAt(records.subspan(end - sizeof(formats::RecordTail))));
     }
@@ -325,16 +325,16 @@ class IndexCheck {
         return "checksums of blocks";
       case formats::Section::kRowChecks:
         return "checksums of rows";
-      case formats::Section::kVectors:
-        return "vectors of the screen";
+      case formats::Section::kMean:
+        return "mean row";
+      case formats::Section::kTransform:
+        return "transform of the screen";
       case formats::Section::kGroupChecks:
         return "checksums of the screen's groups";
-      case formats::Section::kStage0:
+      case formats::Section::kFirstStage:
         return "first stage of the screen";
-      case formats::Section::kStage1:
+      case formats::Section::kSecondStage:
         return "second stage of the screen";
-      case formats::Section::kStage2:
-        return "third stage of the screen";
       case formats::Section::kTokenizer:
         return "tokenizer";
     }
@@ -369,14 +369,13 @@ class IndexCheck {
   // The parts of a section that have checksums of their own.
   Status CheckParts(formats::Section id) const {
     const auto bytes = BytesOf(id);
-    const auto stage = static_cast<uint32_t>(id) - static_cast<uint32_t>(formats::Section::kStage0);
     if (id == formats::Section::kTokenizer) {
       for (size_t at = 0; at + text::kImagePageBytes <= bytes.size(); at += text::kImagePageBytes) {
         const auto page = bytes.subspan(at, text::kImagePageBytes);
         const auto payload = page.first(text::kImagePayloadBytes);
         if (Checksum(payload) != NumberAt(page.subspan(payload.size()))) return Damaged(id, "", at, page.size());
       }
-    } else if (id == formats::Section::kStage0 && index_->has_screen()) {
+    } else if (id == formats::Section::kFirstStage && index_->has_screen()) {
       const uint64_t rows = formats::GroupRows(record_bytes(0));
       const auto groups = Numbers(formats::Section::kGroupChecks);
       for (size_t g = 0; g < groups.size(); ++g) {
@@ -387,12 +386,12 @@ class IndexCheck {
         return Damaged(id, fmt::format(", rows {} to {}", g * rows, g * rows + group.size() / record_bytes(0) - 1),
                        begin, group.size());
       }
-    } else if (id > formats::Section::kStage0 && stage < index_->screen.num_stages) {
-      for (size_t at = 0; at + record_bytes(stage) <= bytes.size(); at += record_bytes(stage)) {
-        const auto record = bytes.subspan(at, record_bytes(stage));
+    } else if (id == formats::Section::kSecondStage && index_->has_screen()) {
+      for (size_t at = 0; at + record_bytes(1) <= bytes.size(); at += record_bytes(1)) {
+        const auto record = bytes.subspan(at, record_bytes(1));
         const auto checked = record.first(record.size() - sizeof(formats::RecordTail::record_crc));
         if (Checksum(checked) == NumberAt(record.subspan(checked.size()))) continue;
-        return Damaged(id, fmt::format(", row {}", at / record_bytes(stage)), at, record.size());
+        return Damaged(id, fmt::format(", row {}", at / record_bytes(1)), at, record.size());
       }
     }
     return {};

@@ -324,12 +324,12 @@ TEST(Verify, ReadsATensorFolderFileByFile) {
   EXPECT_THAT(RunTool({"verify", card, "--against", model}).error, HasSubstr("are not the same files"));
 }
 
-// A model of three blocks and more a matrix, and its index with three stages.
+// A model of three blocks and more a matrix, and its index.
 class VerifyIndex : public testing::Test {
  protected:
   VerifyIndex() {
     WriteSynth(model_, "vocab_size=600,hidden_size=64,intermediate_size=192");
-    const auto prepared = Prepare({.model = model_, .out = {}, .screen_bits = {2, 2, 2}});
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {16, 2}});
     EXPECT_TRUE(prepared) << prepared.error();
     if (prepared) index_ = prepared->index;
   }
@@ -387,10 +387,10 @@ TEST_F(VerifyIndex, FindsEveryBitOfTheIndex) {
   const auto problem = [&](formats::Section id, uint64_t at) {
     return VerifyWith(index_path_, whole, static_cast<size_t>(index_.section(id).offset + at), 0).error();
   };
-  const uint32_t record = index_.screen.stages[1].record_bytes;
-  EXPECT_THAT(problem(formats::Section::kStage1, 7 * record + 1),
+  const uint32_t record = index_.screen.record_bytes[1];
+  EXPECT_THAT(problem(formats::Section::kSecondStage, 7 * record + 1),
               HasSubstr("second stage of the screen, row 7, bytes "));
-  EXPECT_THAT(problem(formats::Section::kStage0, 0), HasSubstr("first stage of the screen, rows 0 to 127, bytes "));
+  EXPECT_THAT(problem(formats::Section::kFirstStage, 0), HasSubstr("first stage of the screen, rows 0 to 127, bytes "));
   EXPECT_THAT(problem(formats::Section::kBlockChecks, 4), HasSubstr("checksums of blocks, bytes 4096 to "));
   const uint64_t image = index_.section(formats::Section::kTokenizer).offset;
   EXPECT_THAT(problem(formats::Section::kTokenizer, 600),
@@ -440,7 +440,7 @@ TEST_F(VerifyIndex, TheToolNamesWhichFileIsDamaged) {
   const auto image = WriteCardImage({.contents = {.model = model_}, .out = card, .superfloppy = true});
   ASSERT_TRUE(image) << image.error();
   ASSERT_EQ(RunTool({"convert", model_, "--to", "folder", "-o", tensors}).exit_code, 0);
-  ASSERT_EQ(RunTool({"prepare", tensors, "--screen-bits", "2,2"}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", tensors, "--screen", "2,2"}).exit_code, 0);
   for (const std::string& path : {model_, card, tensors}) {
     const ToolRun run = RunTool({"verify", path});
     EXPECT_EQ(run.exit_code, 0) << run.error;

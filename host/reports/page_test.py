@@ -316,7 +316,7 @@ def check_plot(page, folder):
     subprocess.run([TOOL, "synth", "small", "-o", small], check=True)
     for name, model in (("plot", bundled), ("long name", small)):
         out = folder / "plot.svg"
-        compared = run("compare", model, "--chunks", "2", "-n", "8", "--kld", "0.0001", "--screen-bits", "4,3", "--plot",
+        compared = run("compare", model, "--chunks", "2", "-n", "8", "--kld", "0.0001", "--screen", "48,3", "--plot",
                        str(out))
         rows = [row for row in compared["rows"] if "same_as" not in row]
         for scheme in ("light", "dark"):

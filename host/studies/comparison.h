@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "host/models/screen_builder.h"
 #include "host/models/model_request.h"
 #include "host/studies/quality.h"
 #include "host/studies/simulator.h"
@@ -22,7 +23,7 @@ struct ComparisonRequest {
   uint32_t chunk = 128;               // tokens, or all positions that the model has
   uint32_t chunks = 32;               // at most, of a file; so many of its own texts
   int64_t n_predict = 64;             // tokens of the modelled run
-  std::vector<uint32_t> screen_bits;  // of the stages; empty: as `prepare` chooses them
+  ScreenSize screen;  // what is 0 is chosen as `prepare` does
   std::optional<double> kld_max;      // one row more: what SearchQuant() finds within it
   bool best_plan = false;             // each with the plan that Optimize() finds instead of its usual one
 };

@@ -19,7 +19,7 @@ TEST(ComparisonTest, EachWayIsMeasuredAndRunOnce) {
   request.chunk = 16;
   request.chunks = 1;
   request.n_predict = 2;
-  request.screen_bits = {4, 3};
+  request.screen = {24, 3};
   const auto compared = Compare(request);
   ASSERT_TRUE(compared) << compared.error();
   ASSERT_EQ(compared->rows.size(), 4u);
@@ -43,7 +43,7 @@ TEST(ComparisonTest, EachWayIsMeasuredAndRunOnce) {
     }
     EXPECT_EQ(row.full.memory_bytes, ram_bytes);
     ASSERT_TRUE(row.screened.simulated.run.screen) << row.screened.refused;
-    EXPECT_EQ(row.screened.simulated.run.screen->bits, (std::vector<uint32_t>{4, 3}));
+    EXPECT_EQ(row.screened.simulated.run.screen->size, (ScreenSize{24, 3}));
     EXPECT_EQ(row.screened.simulated.run.ids, row.full.simulated.run.ids);
   }
 }

@@ -41,7 +41,7 @@ const std::vector<Scenario>& Scenarios() {
   static const std::vector<Scenario> all = {
       {"convert", {"convert", "@hf", "-o", "@out.gguf"}, {"out.gguf"}},
       {"folder", {"convert", "@model.gguf", "--to", "folder", "-o", "@out"}, {"out"}},
-      {"prepare", {"prepare", "@model.gguf", "-o", "@out.thimble", "--screen-bits", "4,3"}, {"out.thimble"}},
+      {"prepare", {"prepare", "@model.gguf", "-o", "@out.thimble", "--screen", "48,3"}, {"out.thimble"}},
       {"run", {"run", "-m", "@model.gguf", "-p", "Once upon a time", "-n", "4", "--temp", "0"}, {}},
       {"card", {"card", "@model.gguf", "-o", "@out.img"}, {"out.img"}, /*varies=*/true},
       {"mounted",
@@ -95,13 +95,13 @@ class Faults : public testing::TestWithParam<std::tuple<Scenario, std::string>> 
     made_ = new TemporaryFolder;
     const std::string gguf = *made_ / "model.gguf";
     ASSERT_EQ(RunTool({"synth", "small", "-o", gguf}).exit_code, 0);
-    ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+    ASSERT_EQ(RunTool({"prepare", gguf, "--screen", "48,3"}).exit_code, 0);
     // What a mounted card holds already: another training of the same shape, so that size and metadata do not tell
     // them apart, and all that goes with it.
     std::string weights = ReadFile(gguf);
     for (size_t i = weights.size() / 2 + 1; i < weights.size(); i += 6) weights[i] ^= '\x80';
     WriteFile(*made_ / "old.gguf", weights);
-    ASSERT_EQ(RunTool({"prepare", *made_ / "old.gguf", "--screen-bits", "4,3"}).exit_code, 0);
+    ASSERT_EQ(RunTool({"prepare", *made_ / "old.gguf", "--screen", "48,3"}).exit_code, 0);
     WriteFile(*made_ / "old.plan", "board = esp32-cam\nn_ctx = 64\n");
     WriteFile(*made_ / "old.txt", "prompt = Once\n");
     WriteFile(*made_ / "model.plan", "board = esp32-cam\nn_ctx = 32\n");

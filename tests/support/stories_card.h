@@ -16,7 +16,7 @@ namespace thimble::tests {
 inline void MakeStoriesCard(const TemporaryFolder& folder) {
   const std::string gguf = folder / "stories.gguf";
   ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", gguf}).exit_code, 0);
-  ASSERT_EQ(RunTool({"prepare", gguf, "--screen-bits", "4,3"}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", gguf, "--screen", "48,3"}).exit_code, 0);
   const auto card = host::WriteCardImage({.contents = {.model = gguf}, .out = folder / "card.img"});
   ASSERT_TRUE(card) << card.error();
 }
