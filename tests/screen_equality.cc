@@ -307,10 +307,11 @@ Expected<Subject> CompareConstructed(uint64_t tokens) {
     for (float& w : weights) w *= scales.row;
     const std::vector<float> states = Normal(size_t{10} * hidden_size, 100 + seed, scales.state);
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      contestant.head = MakeScreenedHead(
-          weights, hidden_size, Normal(size_t{8} * hidden_size, seed),
-          {.shape = {.power = host::kStatePowers[seed % 3], .size = {hidden_size / (2 + seed % 3) / 4 * 4, 2 + seed % 3}},
-           .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? kRows : 700, .flash_rows = 400}});
+      contestant.head =
+          MakeScreenedHead(weights, hidden_size, Normal(size_t{8} * hidden_size, seed),
+                           {.shape = {.power = host::kStatePowers[seed % 3],
+                                      .size = {hidden_size / (2 + seed % 3) / 4 * 4, 2 + seed % 3}},
+                            .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? kRows : 700, .flash_rows = 400}});
       subject.tensor = contestant.head->tensor();
       THIMBLE_TRY(CompareStates(subject, states, std::max<uint64_t>(tokens / 40, 1)));
     }
@@ -336,7 +337,8 @@ double PerToken(uint64_t sum, const Tally& tally) {
 
 void PrintTable(const std::vector<Subject>& subjects) {
   fmt::print(
-      "| head, scan | bytes, bits | mode | tokens | differ | second records, most | survivors, most | rows read | reads | "
+      "| head, scan | bytes, bits | mode | tokens | differ | second records, most | survivors, most | rows read | "
+      "reads | "
       "bytes "
       "card | bytes memory | of the scan | fallbacks |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const Subject& subject : subjects) {

@@ -89,10 +89,10 @@ TEST(Screen, TiesNearTiesZerosAndSubnormalsChangeNothing) {
     const uint32_t hidden_size = std::array<uint32_t, 6>{64, 48, 33, 96, 8, 130}[seed - 1];
     const std::vector<float> states = Normal(size_t{12} * hidden_size, 100 + seed);
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      const auto head = MakeScreenedHead(
-          HardHead(1500, hidden_size, seed), hidden_size, states,
-          {.shape = ShapeOf(hidden_size, seed),
-           .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400}});
+      const auto head =
+          MakeScreenedHead(HardHead(1500, hidden_size, seed), hidden_size, states,
+                           {.shape = ShapeOf(hidden_size, seed),
+                            .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400}});
       tokens += Compare(*head, states, seed);
       EXPECT_EQ(head->ledger().screen.tokens, 12 * Modes().size());
     }
@@ -113,9 +113,9 @@ TEST(Screen, HoweverRowsAreDividedAmongCores) {
     EXPECT_LT(head->ledger().screen.fallbacks, head->ledger().screen.tokens);
   }
   ThreadWorkers threads;
-  const auto head =
-      MakeScreenedHead(HardHead(1500, kHidden, 4), kHidden, states,
-                       {.shape = ShapeOf(kHidden, 1), .head = {.workers = &threads, .psram_rows = 700, .flash_rows = 400}});
+  const auto head = MakeScreenedHead(
+      HardHead(1500, kHidden, 4), kHidden, states,
+      {.shape = ShapeOf(kHidden, 1), .head = {.workers = &threads, .psram_rows = 700, .flash_rows = 400}});
   Compare(*head, states, 1);
 }
 
@@ -126,11 +126,11 @@ TEST(Screen, HeadsOfBlocksChangeNothing) {
     const uint32_t hidden_size = std::array<uint32_t, 5>{64, 32, 96, 192, 128}[seed - 1];
     const std::vector<float> states = Normal(size_t{12} * hidden_size, 100 + seed);
     for (const math::Kernels* const* k = math::AvailableKernels(); *k != nullptr; ++k) {
-      const auto head = MakeScreenedHead(
-          HardHead(1500, hidden_size, seed), hidden_size, states,
-          {.shape = ShapeOf(hidden_size, seed),
-           .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400},
-           .as_blocks = true});
+      const auto head =
+          MakeScreenedHead(HardHead(1500, hidden_size, seed), hidden_size, states,
+                           {.shape = ShapeOf(hidden_size, seed),
+                            .head = {.kernels = *k, .psram_rows = seed % 2 == 0 ? 1500u : 700u, .flash_rows = 400},
+                            .as_blocks = true});
       ASSERT_EQ(head->tensor().type, DType::kQ8_0);
       tokens += Compare(*head, states, seed);
       for (const float scale : {1e-38f, 1e-8f, 1e-5f, 1e5f, 1e6f}) {
@@ -415,7 +415,7 @@ TEST_F(PreparedModel, AModelOfOnePositionIsPreparedAndMeasuresNothing) {
   EXPECT_EQ(prepared.out.find("0.0, then"), std::string::npos) << prepared.out;
   const auto said = nlohmann::json::parse(RunTool({"prepare", model_, "--json"}).out);
   EXPECT_EQ(said["measured_tokens"], 0);
-  EXPECT_EQ(said["stages"][0]["bits"], 4);
+  EXPECT_EQ(said["second_bits"], 3);
   const auto ids = [&](const char* head) {
     const ToolRun run =
         RunTool({"run", "-m", model_, "--ids", "1", "-n", "4", "--json", "--temp", "0", "--head", head});

@@ -12,33 +12,33 @@
 namespace thimble {
 
 enum class BufferId : uint8_t {
-  kTiles,           // streamed: two DMA buffers that weights go through
-  kBounce,          // bounced: what the card's DMA writes; the model's header is read through all of it
-  kTensorTable,     // where each tensor lies in the file
-  kSession,         // the session object
-  kNorms,           // all norm weights, float32, resident
-  kActivations,     // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
-  kRotary,          // inverse frequencies
-  kScores,          // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
-  kTokens,          // ids of the prompt [n_ctx]
-  kHistory,         // ids of the context [n_ctx]
-  kCandidates,      // of the sampler
-  kPenalised,       // ids of the sampler's repetition penalty
-  kTokenizer,       // vocabulary
-  kTokenizerCache,  // pages of a vocabulary on the card, which the card's DMA writes
-  kText,            // the detokenizer's and the stop matcher's held-back text
-  kHeadRows,        // logits or bounds of a block of rows
-  kLogits,          // [vocab_size], if they are kept
-  kBlockChecks,     // the index's checksums of the weights
-  kRowChecks,       // of the rows of the token embedding
-  kScreenTables,    // what the codes of the screen's first stage are worth to a token
-  kScreenVectors,   // mean row and checksums of the screen
-  kScreenQuery,     // the hidden state as the screen asks with it
-  kScreenTransform, // what makes a query of a hidden state
-  kScreenPsram,     // records of the screen's stages
-  kScreenFlash,     // those that lie in flash
-  kWeightsPsram,    // rows of the layers' matrices
-  kWeightsFlash,    // the same
+  kTiles,            // streamed: two DMA buffers that weights go through
+  kBounce,           // bounced: what the card's DMA writes; the model's header is read through all of it
+  kTensorTable,      // where each tensor lies in the file
+  kSession,          // the session object
+  kNorms,            // all norm weights, float32, resident
+  kActivations,      // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
+  kRotary,           // inverse frequencies
+  kScores,           // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
+  kTokens,           // ids of the prompt [n_ctx]
+  kHistory,          // ids of the context [n_ctx]
+  kCandidates,       // of the sampler
+  kPenalised,        // ids of the sampler's repetition penalty
+  kTokenizer,        // vocabulary
+  kTokenizerCache,   // pages of a vocabulary on the card, which the card's DMA writes
+  kText,             // the detokenizer's and the stop matcher's held-back text
+  kHeadRows,         // logits or bounds of a block of rows
+  kLogits,           // [vocab_size], if they are kept
+  kBlockChecks,      // the index's checksums of the weights
+  kRowChecks,        // of the rows of the token embedding
+  kScreenTables,     // what the codes of the screen's first stage are worth to a token
+  kScreenVectors,    // mean row and checksums of the screen
+  kScreenQuery,      // the hidden state as the screen asks with it
+  kScreenTransform,  // what makes a query of a hidden state
+  kScreenPsram,      // records of the screen's stages
+  kScreenFlash,      // those that lie in flash
+  kWeightsPsram,     // rows of the layers' matrices
+  kWeightsFlash,     // the same
   // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text, a
   // stretch at a time; or the rows that survive the screen.
   kScratch,

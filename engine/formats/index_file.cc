@@ -148,7 +148,8 @@ bool IsSound(const ScreenInfo& s, uint32_t hidden_size, uint32_t vocab_size) {
   for (const float bound : {s.max_norm, s.code_norm, s.second_code_norm, s.leak, s.transform_norm}) {
     if (!IsBound(bound)) return false;
   }
-  return std::ranges::all_of(s.uses, [](const ScreenUse& use) { return IsBound(use.second_mean) && IsBound(use.rows_mean); });
+  return std::ranges::all_of(s.uses,
+                             [](const ScreenUse& use) { return IsBound(use.second_mean) && IsBound(use.rows_mean); });
 }
 
 // Bytes that a section must have; nothing is known of the tokenizer's.

@@ -30,8 +30,8 @@ inline constexpr uint32_t kSectionAlign = 4096;  // of each section, in the inde
 // Bytes of a tensor that one checksum covers, counted from the tensor's start; the last block may be shorter.
 inline constexpr uint32_t kCheckBlockBytes = 16 * 1024;
 
-inline constexpr uint32_t kNumStages = 2;       // of a screen
-inline constexpr uint32_t kNumCentroids = 256;  // of each group of axes: what a byte can say
+inline constexpr uint32_t kNumStages = 2;         // of a screen
+inline constexpr uint32_t kNumCentroids = 256;    // of each group of axes: what a byte can say
 inline constexpr uint32_t kMaxFirstBytes = 4096;  // of a record of the first stage
 // Blocks of the model that are compared when its index is opened, at most.
 inline constexpr uint32_t kMaxProbes = 6;
@@ -85,9 +85,9 @@ constexpr uint32_t FirstAxis(uint32_t g, uint32_t num_groups, uint32_t hidden_si
 struct TransformLayout {
   uint64_t hidden_size;
 
-  uint64_t axis_scales_at() const { return 0; }                                   // float32 [hidden_size]
-  uint64_t norms_at() const { return 4 * hidden_size; }                           // float32 [256], rising
-  uint64_t matrix_at() const { return norms_at() + 4 * kNumCentroids; }           // float16 [hidden_size, hidden_size]
+  uint64_t axis_scales_at() const { return 0; }                          // float32 [hidden_size]
+  uint64_t norms_at() const { return 4 * hidden_size; }                  // float32 [256], rising
+  uint64_t matrix_at() const { return norms_at() + 4 * kNumCentroids; }  // float16 [hidden_size, hidden_size]
   uint64_t centroids_at() const { return matrix_at() + 2 * hidden_size * hidden_size; }  // int8 [hidden_size, 256]
   uint64_t bytes() const { return centroids_at() + kNumCentroids * hidden_size; }
 };
@@ -114,11 +114,11 @@ struct ScreenInfo {
   uint32_t num_candidates = 0;                         // room to set aside for rows that survive the first stage
   uint32_t num_measured = 0;                           // tokens that `uses` were measured on
   // Each of these is at least what it says, of any row.
-  float max_norm = 0;          // the norm of the row, plus that of the mean row
-  float code_norm = 0;         // the norm of what the first stage's codes stand for
-  float second_code_norm = 0;  // the norm of the second stage's codes
-  float leak = 0;              // the norm of what both stages leave, as a state meets it
-  float transform_norm = 0;    // the Frobenius norm of the matrix
+  float max_norm = 0;                  // the norm of the row, plus that of the mean row
+  float code_norm = 0;                 // the norm of what the first stage's codes stand for
+  float second_code_norm = 0;          // the norm of the second stage's codes
+  float leak = 0;                      // the norm of what both stages leave, as a state meets it
+  float transform_norm = 0;            // the Frobenius norm of the matrix
   std::array<ScreenUse, 2> uses = {};  // indexed by MeasuredSampler
 };
 

@@ -125,7 +125,8 @@ float Contest::SumOfLargest(size_t n, float Bounded::* bound, float reference, T
   }
   float sum = 0;
   for (size_t i = 0; i < kept; ++i) sum += N::Exp(room_[i].logit - reference);
-  if (filler != nullptr && floor_ > -std::numeric_limits<float>::infinity()) *filler = static_cast<float>(n - kept) * N::Exp(floor_ - reference);
+  if (filler != nullptr && floor_ > -std::numeric_limits<float>::infinity())
+    *filler = static_cast<float>(n - kept) * N::Exp(floor_ - reference);
   return sum;
 }
 

@@ -1,4 +1,5 @@
-// Which token a sampler chooses when logits are known only to lie within bounds: the winner, or whose bounds to tighten.
+// Which token a sampler chooses when logits are known only to lie within bounds: the winner, or whose bounds to
+// tighten.
 //
 // The choice is the argmax of a score over the tokens that top-k, top-p and min-p keep (engine/head/sampler.h). So the
 // logits of the kept are not needed, only that the best is one of them, and one look at the bounds usually shows it.
@@ -51,7 +52,9 @@ class Contest {
     size_t ask;  // whom to ask if it is open; num rows: nobody
   };
 
-  bool MayPrecede(const Bounded& u, const Bounded& w) const { return u.high > w.low || (u.high == w.low && u.id < w.id); }
+  bool MayPrecede(const Bounded& u, const Bounded& w) const {
+    return u.high > w.low || (u.high == w.low && u.id < w.id);
+  }
   bool Precedes(const Bounded& u, const Bounded& w) const { return u.low > w.high || (u.low == w.high && u.id < w.id); }
   Known Keeps(size_t w);
   Known KeepsByMinP(size_t w);

@@ -189,7 +189,8 @@ TEST(Contest, MassesAtTheEdgeOfTheNucleus) {
     }
     const auto p = static_cast<float>(reached[inside - 1] / mass);
     for (const float top_p : {p, std::nextafter(p, 0.0f), std::min(1.0f, std::nextafter(p, 2.0f)), p * 0.99f}) {
-      SamplerOptions mode = Options(k, top_p, position % 4 == 0 ? 0.05f : 0, 0.5f + 0.01f * static_cast<float>(position));
+      SamplerOptions mode =
+          Options(k, top_p, position % 4 == 0 ? 0.05f : 0, 0.5f + 0.01f * static_cast<float>(position));
       ASSERT_NO_FATAL_FAILURE(Compare(logits, mode, position, counts, {1.0f, 0.01f}));
       ASSERT_NO_FATAL_FAILURE(Compare(logits, mode, position, counts, {1e-6f}));
     }

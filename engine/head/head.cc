@@ -10,9 +10,10 @@
 namespace thimble::head {
 namespace {
 
-constexpr uint64_t kLooksOfScan = 4;      // at a row, which take as long as an element of a scan
-constexpr uint32_t kAsksOfPrune = 8;      // after so many answers, rows that cannot matter any more are dropped
-constexpr size_t kMinPruned = 32;         // of so many rows at least
+constexpr uint64_t kLooksOfScan = 4;  // at a row, which take as long as an element of a scan
+constexpr uint32_t kAsksOfPrune = 8;  // after so many answers, rows that cannot matter any more are dropped
+constexpr size_t kMinPruned = 32;     // of so many rows at least
+constexpr size_t kMinNarrowed = 128;   // survivors, of which it pays to ask more of the likeliest
 
 // What stands at the end of a later stage's record.
 formats::RecordTail TailOf(std::span<const std::byte> record) {
@@ -264,7 +265,9 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
     ++counts.swept_again;
     THIMBLE_ASSIGN(has_room, Sweep(choice, /*again=*/true));
   }
-  if (!has_room || !ExpandSurvivors(choice)) return kNoToken;
+  if (!has_room) return kNoToken;
+  THIMBLE_ASSIGN(const bool fits, ExpandSurvivors(choice));
+  if (!fits) return kNoToken;
   counts.survivors += candidates_.size();
   counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
   // What has been read for this token; and how often a row may be looked at, so that no head, however many of its rows
@@ -321,6 +324,8 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
 Result<bool> Head::Sweep(TokenChoice& choice, bool again) {
   num_survivors_ = 0;
   overflowed_ = false;
+  narrow_at_ = std::min(kMinNarrowed, room_.size() / 2);
+  asked_likeliest_ = kNoToken;
   stream::RowsRef rows = RowsOf(0);
   // While the card is read, what lies in memory is asked.
   rows.psram = stages_[0].parts[0].records;
@@ -337,14 +342,17 @@ Result<bool> Head::Sweep(TokenChoice& choice, bool again) {
         return std::unexpected(checked.error());
       }
     }
-    AskRows(tile.first_row, tile.rows, tile.region, choice, again);
+    if (const Result<void> asked = AskRows(tile.first_row, tile.rows, tile.region, choice, again); !asked) {
+      stream.Abandon();
+      return std::unexpected(asked.error());
+    }
   }
   return !overflowed_;
 }
 
 // What cannot matter is told by one comparison of integers; what penalties change is bounded row by row.
-void Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
-                   bool again) {
+Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
+                           bool again) {
   const size_t row_bytes = record_bytes(0);
   const auto num_rows = static_cast<uint32_t>(records.size() / row_bytes);
   auto* const reach = reinterpret_cast<int32_t*>(memory_.rows.data());
@@ -379,7 +387,11 @@ void Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Regio
       }
       ask(r);
     }
+    if (num_survivors_ < narrow_at_) continue;
+    THIMBLE_TRY(NarrowSurvivors(choice, /*may_read=*/false));
+    narrow_at_ = std::max(kMinNarrowed, 2 * num_survivors_);
   }
+  return {};
 }
 
 void Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again) {
@@ -395,30 +407,64 @@ void Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice
   room_[num_survivors_++] = {row | uint32_t{norm} << 24, reach};
 }
 
-// Those that cannot matter any more.
+// Drops those that cannot matter any more.
 void Head::DropSurvivors(TokenChoice& choice) {
-  const int32_t needed = query_.ReachOf(choice.floor());
+  const bool draws = choice.draws_from_all();
+  const int32_t needed = query_.ReachOf(draws ? choice.draw_floor() : choice.floor());
+  parts_.ledger->Count({.kernel = Kernel::kChoose, .units = num_survivors_});
   const auto first = room_.begin();
   const auto end = std::remove_if(first, first + static_cast<ptrdiff_t>(num_survivors_), [&](const Survivor& s) {
-    return s.reach < needed && !choice.IsPenalised(s.id_and_norm & 0xffffff);
+    if (s.reach >= needed) return false;
+    const TokenId id = s.id_and_norm & 0xffffff;
+    if (choice.IsPenalised(id)) return false;
+    return !draws || s.reach + noise_steps_[static_cast<size_t>(std::countl_one(choice.NoiseBits(id)))] < needed;
   });
   num_survivors_ = static_cast<size_t>(end - first);
 }
 
-// Survivors to candidates, in the same memory. False if they have no room there.
-bool Head::ExpandSurvivors(TokenChoice& choice) {
+// Asks more of the likeliest, whose answer excludes most others, and drops those. Does nothing more where the likeliest
+// was asked, or where its record would have to be read and that must not be.
+Result<void> Head::NarrowSurvivors(TokenChoice& choice, bool may_read) {
+  const Survivor* likeliest = nullptr;
+  float most = 0;
+  parts_.ledger->Count({.kernel = Kernel::kChoose, .units = num_survivors_});
+  for (const Survivor& s : room_.first(num_survivors_)) {
+    const float center = query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24)).center;
+    if (likeliest != nullptr && !(center > most)) continue;
+    likeliest = &s;
+    most = center;
+  }
+  if (likeliest == nullptr) return {};
+  const TokenId id = likeliest->id_and_norm & 0xffffff;
+  const bool is_in_memory = id < stages_[1].parts.back().first_row;
+  if (id != asked_likeliest_ && (is_in_memory || may_read)) {
+    asked_likeliest_ = id;
+    Bounded asked = Expanded(*likeliest, choice);
+    THIMBLE_TRY(AskRecord(asked, choice));
+    choice.RaiseFloor(id, asked.low);
+  }
   DropSurvivors(choice);
+  return {};
+}
+
+Bounded Head::Expanded(const Survivor& s, TokenChoice& choice) const {
+  const TokenId id = s.id_and_norm & 0xffffff;
+  const Query::Bounds bounds = query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24));
+  return {.id = id,
+          .asked = 1,
+          .center = bounds.center,
+          .low = choice.Penalised(id, bounds.center - bounds.radius),
+          .high = choice.Penalised(id, bounds.center + bounds.radius)};
+}
+
+// Survivors to candidates, in the same memory. False if they have no room there.
+Result<bool> Head::ExpandSurvivors(TokenChoice& choice) {
+  THIMBLE_TRY(NarrowSurvivors(choice, /*may_read=*/true));
   if (num_survivors_ > memory_.candidates.size() / sizeof(Bounded)) return false;
   auto* const expanded = reinterpret_cast<Bounded*>(memory_.candidates.data());
   for (size_t i = num_survivors_; i-- > 0;) {
     const Survivor s = room_[i];
-    const TokenId id = s.id_and_norm & 0xffffff;
-    const Query::Bounds bounds = query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24));
-    expanded[i] = {.id = id,
-                   .asked = 1,
-                   .center = bounds.center,
-                   .low = choice.Penalised(id, bounds.center - bounds.radius),
-                   .high = choice.Penalised(id, bounds.center + bounds.radius)};
+    expanded[i] = Expanded(s, choice);
   }
   candidates_ = {expanded, num_survivors_};
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
@@ -431,8 +477,8 @@ Result<void> Head::AskRecord(Bounded& c, TokenChoice& choice) {
   float center = 0;
   float radius = 0;
   parts_.kernels->screen_rows(&center, &radius, record.data(), 1, query_.second());
-  parts_.ledger->Count({.kernel = Kernel::kScreen,
-                        .units = uint64_t{formats::ScreenUnits(parts_.tensor->cols)} * formats::kScreenUnit});
+  parts_.ledger->Count(
+      {.kernel = Kernel::kScreen, .units = uint64_t{formats::ScreenUnits(parts_.tensor->cols)} * formats::kScreenUnit});
   c.center += center;
   c.low = std::max(c.low, choice.Penalised(c.id, c.center - radius));
   c.high = std::min(c.high, choice.Penalised(c.id, c.center + radius));

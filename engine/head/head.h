@@ -119,10 +119,13 @@ class Head {
 
   // The first stage, of all rows: false if more survive than there is room for.
   Result<bool> Sweep(TokenChoice& choice, bool again);
-  void AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice, bool again);
+  Result<void> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
+                       bool again);
   void AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again);
   void DropSurvivors(TokenChoice& choice);
-  bool ExpandSurvivors(TokenChoice& choice);
+  Result<void> NarrowSurvivors(TokenChoice& choice, bool may_read);
+  Bounded Expanded(const Survivor& survivor, TokenChoice& choice) const;
+  Result<bool> ExpandSurvivors(TokenChoice& choice);
   Result<void> AskRecord(Bounded& candidate, TokenChoice& choice);
   static bool IsRead(const Bounded& candidate) { return candidate.asked == kAskedAll; }
   Run NextRun(size_t from) const;
@@ -140,6 +143,8 @@ class Head {
   // Of the token being chosen; both in the same memory, one after the other.
   std::span<Survivor> room_;
   size_t num_survivors_ = 0;
+  size_t narrow_at_ = 0;  // survivors at which the likeliest is asked
+  TokenId asked_likeliest_ = kNoToken;
   bool overflowed_ = false;
   std::span<Bounded> candidates_;
   std::array<int32_t, 33> noise_steps_ = {};  // by leading ones of a token's noise bits

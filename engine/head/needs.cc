@@ -45,10 +45,9 @@ Need CandidatesNeed(uint32_t candidates) {
 }
 
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen) {
-  constexpr uint64_t kMin = 256;
-  const uint64_t wanted = sampler_keeps_several ? (uint64_t{screen.num_candidates} + 1) / 2
-                                                : std::max(kMin, 2 * uint64_t{screen.uses[0].survivors_most});
-  return static_cast<uint32_t>(std::min<uint64_t>(wanted, screen.num_candidates));
+  constexpr uint32_t kMin = 256;
+  const auto sampler = sampler_keeps_several ? formats::MeasuredSampler::kDefault : formats::MeasuredSampler::kGreedy;
+  return std::min(std::max(kMin, screen.uses[static_cast<size_t>(sampler)].survivors_most), screen.num_candidates);
 }
 
 }  // namespace thimble::head

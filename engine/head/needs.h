@@ -21,8 +21,7 @@ std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_id
 // For so many rows that survive the screen's first stage.
 Need CandidatesNeed(uint32_t candidates);
 
-// The fewest to have room for. The index asks for room for twice the rows that the default sampler was seen to leave
-// after the first stage: half of that does, where memory is short. Samplers that keep one token leave far fewer.
+// The fewest to have room for: as many as that kind of sampler was seen to leave when the index was made.
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen);
 
 }  // namespace thimble::head

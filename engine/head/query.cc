@@ -14,7 +14,7 @@ constexpr double kUnitRoundoff = 0x1p-24;
 constexpr double kSlack = 1.0 + 0x1p-20;  // covers the few roundings that a bound itself goes through
 constexpr float kLargest = 0x1p40f;       // of |x[i]|; the largest of them is at least 1 / kLargest
 constexpr double kLargestLogit = 0x1p90;
-constexpr int32_t kMaxSteps = 32767;      // of an element of z, and of an entry of the tables
+constexpr int32_t kMaxSteps = 32767;  // of an element of z, and of an entry of the tables
 constexpr int32_t kMaxQueryCode = 8191;
 constexpr int32_t kMinQueryCode = 64;  // a query of fewer steps bounds nothing
 constexpr int32_t kMaxCentroid = 127;
@@ -87,8 +87,8 @@ bool Query::Set(const float* x, Workers* workers) {
   const auto max_norm = static_cast<double>(screen_->max_norm);
   const double reach = static_cast<double>(screen_->record_bytes[0]) * 32768 * static_cast<double>(step_);
   const double rounding = 32 * kUnitRoundoff * (Absolute(static_cast<double>(base_)) + reach + x_norm * max_norm);
-  const double error = static_cast<double>(screen_->code_norm) * z_error_ +
-                       kMaxCentroid * step_error_ + 0.5 * static_cast<double>(step_) * screen_->record_bytes[0] +
+  const double error = static_cast<double>(screen_->code_norm) * z_error_ + kMaxCentroid * step_error_ +
+                       0.5 * static_cast<double>(step_) * screen_->record_bytes[0] +
                        static_cast<double>(screen_->leak) * x_norm +
                        operations * kUnitRoundoff * kSlack * x_norm * max_norm + rounding + 0x1p-100;
   error_ = AtLeast(error);
@@ -157,7 +157,8 @@ void Query::SetTables(Workers* workers) {
       const int8_t* const group = centroids + size_t{first} * formats::kNumCentroids;
       for (uint32_t k = 0; k < formats::kNumCentroids; ++k) {
         int32_t sum = half;
-        for (uint32_t i = 0; i < axes; ++i) sum += group[size_t{i} * formats::kNumCentroids + k] * memory_.steps[first + i];
+        for (uint32_t i = 0; i < axes; ++i)
+          sum += group[size_t{i} * formats::kNumCentroids + k] * memory_.steps[first + i];
         out[size_t{k} * 4] = static_cast<int16_t>(sum >> shift_);
       }
     }

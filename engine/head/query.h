@@ -30,7 +30,8 @@ constexpr uint64_t QueryCodeBytes(uint32_t hidden_size) {
   return uint64_t{formats::ScreenUnits(hidden_size)} * formats::kScreenUnit * 2;
 }
 constexpr uint64_t QueryTableBytes(uint32_t first_record_bytes) {
-  return uint64_t{first_record_bytes} * formats::kNumCentroids * sizeof(int16_t) + formats::kNumCentroids * sizeof(int32_t);
+  return uint64_t{first_record_bytes} * formats::kNumCentroids * sizeof(int16_t) +
+         formats::kNumCentroids * sizeof(int32_t);
 }
 // z, steps and codes.
 constexpr uint64_t QueryStateBytes(uint32_t hidden_size) {
@@ -81,11 +82,11 @@ class Query {
   uint32_t shift_ = 0;
   int32_t code_sum_ = 0;
   double inverse_step_ = 0;
-  double z_norm_ = 0;       // at least that of the true z
-  double z_error_ = 0;      // at least the norm of z as computed less the true z
-  double step_error_ = 0;   // at least the sum of |z[i] * scale[i] - its steps|
-  double code_error_ = 0;   // at least the norm of z as computed less its codes
-  float code_scale_ = 0;    // z is about this times the codes
+  double z_norm_ = 0;      // at least that of the true z
+  double z_error_ = 0;     // at least the norm of z as computed less the true z
+  double step_error_ = 0;  // at least the sum of |z[i] * scale[i] - its steps|
+  double code_error_ = 0;  // at least the norm of z as computed less its codes
+  float code_scale_ = 0;   // z is about this times the codes
 };
 
 }  // namespace thimble::head

@@ -334,6 +334,15 @@ bool TokenChoice::MayMatter(TokenId id, float low, float high) {
   return true;
 }
 
+void TokenChoice::RaiseFloor(TokenId id, float low) {
+  best_low_ = std::max(best_low_, low);
+  if (mode_ == Mode::kFrontier || (mode_ == Mode::kTopK && !keeps_tail_)) {
+    floor_ = std::max(floor_, best_low_ - distance_);
+  } else if (mode_ != Mode::kTopK) {
+    MayMatter(id, low, std::numeric_limits<float>::infinity());
+  }
+}
+
 // The same where the largest score is looked for, whatever is kept.
 bool TokenChoice::MayScoreMost(TokenId id, float low, float high) {
   if (CannotReach(id, high, best_low_score_) || Score(id, high) < best_low_score_) return false;
@@ -356,9 +365,7 @@ size_t TokenChoice::Prune(std::span<Bounded> tokens, bool all_seen) {
   if (mode_ != Mode::kFrontier) {
     for (const Bounded& t : tokens) MayMatter(t.id, t.low, t.high);
     if (mode_ == Mode::kTopK || is_greedy()) return keep([&](const Bounded& t) { return !(t.high < floor_); });
-    return keep([&](const Bounded& t) {
-      return may_score_most(t) || (mode_ == Mode::kAll && t.high >= best_low_);
-    });
+    return keep([&](const Bounded& t) { return may_score_most(t) || (mode_ == Mode::kAll && t.high >= best_low_); });
   }
   // Of the largest logit it is known where it lies at least, and at most.
   float high = -kInfinity;
@@ -371,9 +378,7 @@ size_t TokenChoice::Prune(std::span<Bounded> tokens, bool all_seen) {
   for (const Bounded& t : tokens) {
     if (t.low >= high - distance_) best_low_score_ = std::max(best_low_score_, Score(t.id, t.low));
   }
-  return keep([&](const Bounded& t) {
-    return t.high >= best_low_ || (!(t.high < floor_) && may_score_most(t));
-  });
+  return keep([&](const Bounded& t) { return t.high >= best_low_ || (!(t.high < floor_) && may_score_most(t)); });
 }
 
 }  // namespace thimble::head

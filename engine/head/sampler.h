@@ -120,6 +120,9 @@ class TokenChoice {
   // whatever comes.
   bool MayMatter(TokenId id, float low, float high);
 
+  // More is known of a token that MayMatter() has seen: its logit after penalties is at least `low`.
+  void RaiseFloor(TokenId id, float low);
+
   // Tokens whose logit after penalties, or its upper bound, is less than this cannot matter.
   float floor() const { return floor_; }
   bool IsPenalised(TokenId id) { return !penalised_.empty() && FindPenalised(id); }

@@ -108,15 +108,15 @@ uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
 constexpr std::array kOrder = {
-    BufferId::kTiles,         BufferId::kBounce,        BufferId::kTokenizerCache, BufferId::kTensorTable,
-    BufferId::kSession,       BufferId::kActivations,   BufferId::kRotary,         BufferId::kNorms,
-    BufferId::kScores,        BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenTables,
-    BufferId::kScreenQuery,   BufferId::kScreenVectors, BufferId::kText,          BufferId::kPenalised,      BufferId::kBlockChecks,
-    BufferId::kTokens,        BufferId::kHistory,       BufferId::kLogits,         BufferId::kTokenizer,
-    BufferId::kEmbeddingTile, BufferId::kAttentionTile, BufferId::kFfnTile,        BufferId::kHeadTile,
-    BufferId::kKvCache,       BufferId::kWeightsPsram,  BufferId::kWeightsFlash,   BufferId::kScreenTransform,
-    BufferId::kScreenFlash,
-    BufferId::kScreenPsram,   BufferId::kRowChecks,     BufferId::kScratch};
+    BufferId::kTiles,           BufferId::kBounce,        BufferId::kTokenizerCache, BufferId::kTensorTable,
+    BufferId::kSession,         BufferId::kActivations,   BufferId::kRotary,         BufferId::kNorms,
+    BufferId::kScores,          BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenTables,
+    BufferId::kScreenQuery,     BufferId::kScreenVectors, BufferId::kText,           BufferId::kPenalised,
+    BufferId::kBlockChecks,     BufferId::kTokens,        BufferId::kHistory,        BufferId::kLogits,
+    BufferId::kTokenizer,       BufferId::kEmbeddingTile, BufferId::kAttentionTile,  BufferId::kFfnTile,
+    BufferId::kHeadTile,        BufferId::kKvCache,       BufferId::kWeightsPsram,   BufferId::kWeightsFlash,
+    BufferId::kScreenTransform, BufferId::kScreenFlash,   BufferId::kScreenPsram,    BufferId::kRowChecks,
+    BufferId::kScratch};
 static_assert(kOrder.size() == kNumBuffers);
 constexpr auto kPlaceInOrder = [] {
   std::array<uint8_t, kNumBuffers> places = {};
@@ -218,8 +218,8 @@ uint64_t ScreenBytes(const formats::ScreenInfo& screen, const Plan& plan, uint32
 // As measured when the index was made, where it depends on the token.
 TokenCost ScreenCost(const TensorRef& head, const formats::Index& index, bool keeps_several, const Plan& plan) {
   const formats::ScreenInfo& screen = index.screen;
-  const formats::ScreenUse& use =
-      screen.uses[static_cast<size_t>(keeps_several ? formats::MeasuredSampler::kDefault : formats::MeasuredSampler::kGreedy)];
+  const formats::ScreenUse& use = screen.uses[static_cast<size_t>(keeps_several ? formats::MeasuredSampler::kDefault
+                                                                                : formats::MeasuredSampler::kGreedy)];
   TokenCost cost;
   cost.screen_bytes = index.section(formats::Section::kTransform).bytes;
   double reached = head.rows;  // rows whose record of the stage is read
@@ -510,8 +510,7 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
       const auto cost_of = [&](bool first_stage_first) {
         PlaceScreen(index->screen, model.shape.vocab_size, left_in(Region::kFlash), psram_left(), first_stage_first,
                     plan);
-        plan.head_cost =
-            ScreenCost(model.tensor({TensorKind::kLmHead, 0}), *index, text.candidate_bytes != 0, plan);
+        plan.head_cost = ScreenCost(model.tensor({TensorKind::kLmHead, 0}), *index, text.candidate_bytes != 0, plan);
         return CardCost(plan.head_cost);
       };
       const uint64_t later_stages_first = cost_of(false);

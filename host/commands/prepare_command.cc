@@ -40,11 +40,10 @@ void Print(const Prepared& prepared) {
       const auto rows = [&](size_t i) {
         return fmt::format("{:.1f}, {:.1f}, {:.1f}", t.survivors_mean[i], t.uses[i].second_mean, t.uses[i].rows_mean);
       };
-      WriteResult(fmt::format("{} {:>6}, {:<4}  {:>4}  {:>43}  {:>21}  {:>16}\n", t.is_chosen ? '>' : ' ',
-                              t.shape.size.first_bytes, t.shape.size.second_bits, PowerText(t.shape.power), rows(0),
-                              rows(1),
-                              std::isfinite(t.bytes_a_token) ? Grouped(static_cast<uint64_t>(t.bytes_a_token))
-                                                             : "too large"));
+      WriteResult(
+          fmt::format("{} {:>6}, {:<4}  {:>4}  {:>43}  {:>21}  {:>16}\n", t.is_chosen ? '>' : ' ',
+                      t.shape.size.first_bytes, t.shape.size.second_bits, PowerText(t.shape.power), rows(0), rows(1),
+                      std::isfinite(t.bytes_a_token) ? Grouped(static_cast<uint64_t>(t.bytes_a_token)) : "too large"));
     }
   }
   if (screen.num_measured != 0) {

@@ -136,8 +136,8 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   std::vector<float> states;
   uint64_t token_bytes = 0;
   for (const TensorRef& tensor : model.tensors) token_bytes += tensor.size_bytes();
-  const auto texts = static_cast<uint32_t>(std::clamp<uint64_t>(
-      kListenedBytes / (token_bytes * length), kMinTexts, kMaxTexts));
+  const auto texts =
+      static_cast<uint32_t>(std::clamp<uint64_t>(kListenedBytes / (token_bytes * length), kMinTexts, kMaxTexts));
   Progress progress("listen", uint64_t{texts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
   for (uint32_t text = 0; text < texts; ++text) {
@@ -186,8 +186,10 @@ void Layout(const Sections& sections, formats::Index& index, uint64_t& index_byt
 // Refers to all four.
 Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std::vector<uint32_t>& groups,
                     const std::vector<std::byte>& tokenizer) {
-  return {BytesOf(weights.blocks), BytesOf(weights.embedding_rows), BytesOf(screen.mean), screen.transform,
-          BytesOf(groups),         screen.records[0],               screen.records[1],    tokenizer};
+  return {BytesOf(weights.blocks), BytesOf(weights.embedding_rows),
+          BytesOf(screen.mean),    screen.transform,
+          BytesOf(groups),         screen.records[0],
+          screen.records[1],       tokenizer};
 }
 
 // What choosing a token took, in the mean, beside what the index says of it.
@@ -203,7 +205,8 @@ constexpr std::array<head::SamplerOptions, 2> kSamplers = {
 // What a token costs on the board with this screen, of the whole model and from all memories, in bytes; half of the
 // tokens chosen by each of the samplers that were measured. Infinite if the model does not fit.
 double BytesOfToken(const formats::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
-                    const Effort& effort, const std::vector<std::byte>& tokenizer, uint32_t block_bytes, const PrepareOptions& options) {
+                    const Effort& effort, const std::vector<std::byte>& tokenizer, uint32_t block_bytes,
+                    const PrepareOptions& options) {
   formats::Index index = {.sections = {}, .screen = screen.info};
   const std::vector<uint32_t> groups = GroupCrcs(screen);
   const Sections sections = SectionsOf(weights, screen, groups, tokenizer);
@@ -218,12 +221,13 @@ double BytesOfToken(const formats::ModelFile& model, const Weights& weights, con
     if (!plan) return std::numeric_limits<double>::infinity();
     const plan::TokenCost& cost = plan->token_cost;
     const uint64_t in_memory = uint64_t{plan->places[0].psram_rows} + plan->places[0].flash_rows;
-    bytes += kStreamedCodes *
-             static_cast<double>((weights.head_rows.size() - in_memory) * index.screen.record_bytes[0]) / 2;
+    bytes +=
+        kStreamedCodes * static_cast<double>((weights.head_rows.size() - in_memory) * index.screen.record_bytes[0]) / 2;
     bytes +=
         (static_cast<double>(cost.card_bytes + cost.screen_bytes) + static_cast<double>(cost.reads) * kBytesOfRead) / 2;
     bytes += (effort.looks[which] * kBytesOfLook +
-              effort.fallbacks[which] * static_cast<double>(weights.stored_head.size()) * kBytesOfScanned) / 2;
+              effort.fallbacks[which] * static_cast<double>(weights.stored_head.size()) * kBytesOfScanned) /
+             2;
   }
   return bytes;
 }
@@ -242,7 +246,7 @@ class Looks : public EventSink {
 // Lets the screen choose tokens for `states` [n, hidden_size], as the engine does, and writes into its info what that
 // took.
 Expected<Effort> MeasureScreen(BuiltScreen& screen, const TensorRef& tensor, const Weights& weights,
-                                              std::span<const float> states) {
+                               std::span<const float> states) {
   Looks looks;
   ScreenedHead head(tensor, weights.stored_head, screen, {.events = &looks});
   Effort effort;
@@ -276,7 +280,8 @@ Expected<Effort> MeasureScreen(BuiltScreen& screen, const TensorRef& tensor, con
     effort.fallbacks[which] = static_cast<double>(after.fallbacks - before.fallbacks) / n;
     most = std::max<uint64_t>(most, use.survivors_most);
   }
-  screen.info.num_candidates = static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>(2 * most, kMinCandidates), tensor.rows));
+  screen.info.num_candidates =
+      static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>(2 * most, kMinCandidates), tensor.rows));
   return effort;
 }
 
@@ -299,7 +304,8 @@ class ScreenSearch {
       return std::clamp(bytes / 4 * 4, 4u, std::min(formats::kMaxFirstBytes, (d + 4) / 4 * 4));
     };
     std::vector<uint32_t> sizes = {options.screen.first_bytes};
-    if (sizes[0] == 0) sizes = {whole_words(d / 4), whole_words(3 * d / 16), whole_words(3 * d / 8), whole_words(d / 2)};
+    if (sizes[0] == 0)
+      sizes = {whole_words(d / 4), whole_words(3 * d / 16), whole_words(3 * d / 8), whole_words(d / 2)};
     std::vector<uint32_t> bits = {options.screen.second_bits};
     if (bits[0] == 0) bits = {3, 2, 4};
     Progress progress("screen", kStatePowers.size() + sizes.size() + bits.size());

@@ -16,8 +16,8 @@
 namespace thimble::host {
 
 struct PrepareOptions {
-  std::string model = {};                  // a GGUF file or a tensor folder
-  std::string out = {};                    // empty: IndexName() of it
+  std::string model = {};  // a GGUF file or a tensor folder
+  std::string out = {};    // empty: IndexName() of it
   ScreenSize screen = {};  // what is 0 of it is chosen: what costs the fewest bytes on `board`
   Board board = kEsp32Cam;
   uint32_t n_ctx = 0;  // positions of context there; 0: as many as it has room for, up to the model's
@@ -31,7 +31,7 @@ struct Prepared {
   struct Tried {
     ScreenShape shape;
     double bytes_a_token = 0;
-    std::array<formats::ScreenUse, 2> uses = {};     // by MeasuredSampler
+    std::array<formats::ScreenUse, 2> uses = {};  // by MeasuredSampler
     std::array<double, 2> survivors_mean = {};
     bool is_chosen = false;
   };
@@ -41,8 +41,8 @@ struct Prepared {
 
 // Reads the model once, lets it write a few short texts of its own, makes and measures the screen, and writes the
 // index, whole or not at all. Where there was nothing to measure on (index.screen.num_measured is 0), the first size of
-// those that would have been compared is taken. Deterministic: the same model and options give the same bytes on every computer. Shows
-// progress. Needs memory for the LM head in float32 five times over. Fails with one sentence.
+// those that would have been compared is taken. Deterministic: the same model and options give the same bytes on every
+// computer. Shows progress. Needs memory for the LM head in float32 five times over. Fails with one sentence.
 Expected<Prepared> Prepare(const PrepareOptions& options);
 
 // The same to a file that is open, whatever options.out is.

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kScaleRounds = 5;
 constexpr int kMeansRounds = 10;
-constexpr size_t kMeansRows = 8192;   // that centroids are made from
+constexpr size_t kMeansRows = 8192;  // that centroids are made from
 // Of the states' mean energy, added to each of their directions: this much, and more where states are few.
 constexpr double kRidge = 0.02;
 constexpr double kRidgeOfFew = 0.05;  // times directions over states
@@ -207,8 +207,9 @@ void Append(std::vector<std::byte>& bytes, std::span<const T> values) {
 std::string CheckScreenSize(const ScreenSize& size, uint32_t hidden_size) {
   const uint32_t most = std::min(formats::kMaxFirstBytes, (hidden_size + 4) / 4 * 4);
   if (size.first_bytes % 4 != 0 || size.first_bytes > most) {
-    return fmt::format("--screen: a row of the first stage has {} bytes: give a multiple of 4, at most {} for this model",
-                       size.first_bytes, most);
+    return fmt::format(
+        "--screen: a row of the first stage has {} bytes: give a multiple of 4, at most {} for this model",
+        size.first_bytes, most);
   }
   if (size.second_bits > formats::kMaxScreenBits) {
     return fmt::format("--screen: a code of the second stage has {} bits: give 1 to {}", size.second_bits,

@@ -1,4 +1,5 @@
-// Making the screen of an LM head: transform, product codes, and scalar codes of what they leave (docs/screen-bounds.md).
+// Making the screen of an LM head: transform, product codes, and scalar codes of what they leave
+// (docs/screen-bounds.md).
 #ifndef THIMBLE_HOST_MODELS_SCREEN_BUILDER_H_
 #define THIMBLE_HOST_MODELS_SCREEN_BUILDER_H_
 
@@ -24,7 +25,8 @@ struct ScreenSize {
 
   friend bool operator==(const ScreenSize&, const ScreenSize&) = default;
 };
-// What is wrong with it for a head of `hidden_size` columns, as one sentence; empty: nothing. 0 means that it is chosen.
+// What is wrong with it for a head of `hidden_size` columns, as one sentence; empty: nothing. 0 means that it is
+// chosen.
 std::string CheckScreenSize(const ScreenSize& size, uint32_t hidden_size);
 
 // What is chosen of a screen.
@@ -37,9 +39,9 @@ struct ScreenShape {
 
 // A screen, as it will stand in an index. row_crc of the second stage's records is 0: SealRecords() fills it in.
 struct BuiltScreen {
-  formats::ScreenInfo info;          // but for `uses`, num_measured and num_candidates
-  std::vector<float> mean;           // [hidden_size]
-  std::vector<std::byte> transform;  // section kTransform
+  formats::ScreenInfo info;                                         // but for `uses`, num_measured and num_candidates
+  std::vector<float> mean;                                          // [hidden_size]
+  std::vector<std::byte> transform;                                 // section kTransform
   std::array<std::vector<std::byte>, formats::kNumStages> records;  // of each stage, [rows, record_bytes]
 };
 
@@ -69,13 +71,13 @@ class ScreenBuilder {
   std::vector<float> mean_;
   double max_norm_ = 0;
   double ridge_ = 0;
-  Matrix state_vectors_;             // eigenvectors of the states' second moment, in rows
+  Matrix state_vectors_;  // eigenvectors of the states' second moment, in rows
   std::vector<double> state_values_;
-  Matrix row_moment_;                // of the rows less their mean
+  Matrix row_moment_;  // of the rows less their mean
 
   bool has_space_ = false;
   StatePower power_ = StatePower::kHalf;
-  Matrix principal_;                 // A before its axes are dealt to groups: principal axes, the longest first
+  Matrix principal_;  // A before its axes are dealt to groups: principal axes, the longest first
   std::vector<double> axis_energy_;
 
   // The first stage.

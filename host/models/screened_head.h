@@ -38,8 +38,8 @@ class ScreenedHead {
     uint32_t candidates = 0;
   };
 
-  // `rows` [tensor.rows, tensor.row_bytes()] as the model stores them; `screen` is sealed here. What the screen keeps in
-  // memory is loaded.
+  // `rows` [tensor.rows, tensor.row_bytes()] as the model stores them; `screen` is sealed here. What the screen keeps
+  // in memory is loaded.
   ScreenedHead(TensorRef tensor, std::span<const std::byte> rows, BuiltScreen screen, const Options& options);
   ScreenedHead(const ScreenedHead&) = delete;
   ScreenedHead& operator=(const ScreenedHead&) = delete;

@@ -149,7 +149,7 @@ Eigen SymmetricEigen(std::vector<double> z, size_t n) {
   }
   std::vector<size_t> order(n);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return d[a] > d[b]; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return d[a] != d[b] ? d[a] > d[b] : a < b; });
   Eigen eigen;
   for (const size_t i : order) {
     eigen.values.push_back(d[i]);

@@ -1,5 +1,5 @@
-// Eigenvalues of symmetric matrices, with the same bits on every computer: +, -, *, / and square roots of doubles in one
-// order, which no library promises.
+// Eigenvalues of symmetric matrices, with the same bits on every computer: +, -, *, / and square roots of doubles in
+// one order, which no library promises.
 #ifndef THIMBLE_HOST_MODELS_SYMMETRIC_EIGEN_H_
 #define THIMBLE_HOST_MODELS_SYMMETRIC_EIGEN_H_
 
@@ -14,8 +14,8 @@ struct Eigen {
 };
 
 // Of the symmetric `matrix` [n, n]: Householder's reduction to three diagonals, then the QL algorithm with implicit
-// shifts (R. S. Martin, J. H. Wilkinson, Numer. Math. 11, 1968; A. Dubrulle, Numer. Math. 15, 1970). A matrix of numbers
-// that are not finite gives some of these. O(n^3).
+// shifts (R. S. Martin, J. H. Wilkinson, Numer. Math. 11, 1968; A. Dubrulle, Numer. Math. 15, 1970). A matrix of
+// numbers that are not finite gives some of these. O(n^3).
 Eigen SymmetricEigen(std::vector<double> matrix, size_t n);
 
 // The inverse of `matrix` [n, n], by Gauss and Jordan with partial pivoting; empty if a pivot is 0.

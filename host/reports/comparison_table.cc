@@ -17,9 +17,10 @@ namespace {
 std::vector<std::string> Cells(const Compared& row, const ComparedHead& head, bool is_full) {
   const Divergence& d = *row.quality.divergence;
   const std::optional<RunResult::Screen>& screen = head.simulated.run.screen;
-  std::vector<std::string> cells = {row.stored, is_full   ? "full"
-                                                : !screen ? "screened"
-                                                          : fmt::format("screened {},{}", screen->size.first_bytes, screen->size.second_bits)};
+  std::vector<std::string> cells = {
+      row.stored, is_full   ? "full"
+                  : !screen ? "screened"
+                            : fmt::format("screened {},{}", screen->size.first_bytes, screen->size.second_bits)};
   if (is_full) {
     cells.insert(cells.end(), {Megabytes(row.file_bytes),
                                d.kld_mean == 0     ? "0"

@@ -164,8 +164,7 @@ Status PrepareVariant(const ComparisonRequest& request, Variant& variant) {
   THIMBLE_ASSIGN(const FoundBoard board, BoardOf(request));
   THIMBLE_ASSIGN(TemporaryFile index, TemporaryFile::Create());
   const Expected<Prepared> prepared = WriteIndex(
-      {.model = model.model, .screen = request.screen, .board = board.board, .n_ctx = request.n_ctx},
-      index.sink());
+      {.model = model.model, .screen = request.screen, .board = board.board, .n_ctx = request.n_ctx}, index.sink());
   if (prepared) {
     variant.index.emplace(std::move(index));
   } else {

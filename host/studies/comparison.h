@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "host/models/screen_builder.h"
 #include "host/models/model_request.h"
+#include "host/models/screen_builder.h"
 #include "host/studies/quality.h"
 #include "host/studies/simulator.h"
 #include "host/support/errors.h"
@@ -17,15 +17,15 @@ namespace thimble::host {
 
 struct ComparisonRequest {
   ModelRequest model;
-  std::string card_mode;              // empty: the board's own
-  std::string text_file;              // what models are judged by; empty: texts of the model's own
-  uint32_t n_ctx = 0;                 // on the board; 0: as many as all that can be there have room for
-  uint32_t chunk = 128;               // tokens, or all positions that the model has
-  uint32_t chunks = 32;               // at most, of a file; so many of its own texts
-  int64_t n_predict = 64;             // tokens of the modelled run
-  ScreenSize screen;  // what is 0 is chosen as `prepare` does
-  std::optional<double> kld_max;      // one row more: what SearchQuant() finds within it
-  bool best_plan = false;             // each with the plan that Optimize() finds instead of its usual one
+  std::string card_mode;          // empty: the board's own
+  std::string text_file;          // what models are judged by; empty: texts of the model's own
+  uint32_t n_ctx = 0;             // on the board; 0: as many as all that can be there have room for
+  uint32_t chunk = 128;           // tokens, or all positions that the model has
+  uint32_t chunks = 32;           // at most, of a file; so many of its own texts
+  int64_t n_predict = 64;         // tokens of the modelled run
+  ScreenSize screen;              // what is 0 is chosen as `prepare` does
+  std::optional<double> kld_max;  // one row more: what SearchQuant() finds within it
+  bool best_plan = false;         // each with the plan that Optimize() finds instead of its usual one
 };
 
 // A way to find the next token.

@@ -80,7 +80,8 @@ std::vector<std::byte> Store(std::span<const float> weights, DType type) {
 }  // namespace
 
 std::unique_ptr<host::ScreenedHead> MakeScreenedHead(std::span<const float> weights, uint32_t hidden_size,
-                                                     std::span<const float> states, const ScreenedHeadOptions& options) {
+                                                     std::span<const float> states,
+                                                     const ScreenedHeadOptions& options) {
   const TensorRef tensor = {.offset = 0,
                             .rows = static_cast<uint32_t>(weights.size() / hidden_size),
                             .cols = hidden_size,
