@@ -69,7 +69,7 @@ Result<formats::Index> OpenModelIndex(storage::FileReader& reader, storage::File
   Arena& dma = ArenaOf(arenas, Region::kSramDma);
   const uint64_t mark = dma.used_bytes();
   THIMBLE_ASSIGN(const std::span<std::byte> buffer, dma.Take<std::byte>(plan::kHeaderBufferBytes));
-  Result<formats::Index> index = formats::OpenIndex(reader, index_reader, model, buffer, kernels.crc32c);
+  Result<formats::Index> index = formats::OpenIndex(reader, index_reader, model, buffer, kernels.xxh32_stripes);
   dma.Release(mark);
   return index;
 }
@@ -111,7 +111,7 @@ Result<void> Session::LoadKept(const SessionParts& parts) {
   if (parts.flash != nullptr && flash_bytes != 0) {
     const storage::FlashContents contents = {
         .model_bytes = parts.reader->file_size_bytes(),
-        .model_checks = parts.index == nullptr ? 0 : parts.index->section(formats::Section::kBlockChecks).crc,
+        .model_checks = parts.index == nullptr ? 0 : parts.index->section(formats::Section::kBlockChecks).checksum,
         .bytes = static_cast<uint32_t>(std::min<uint64_t>(flash_bytes, std::numeric_limits<uint32_t>::max())),
         .weights_bytes = static_cast<uint32_t>(plan_->buffer(BufferId::kWeightsFlash).bytes),
         .parts = {memory_.resident.shares.psram_percent, memory_.resident.shares.flash_percent,
@@ -219,17 +219,17 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
   if (parts.index != nullptr) {
     const auto load = [&](formats::Section id, std::span<uint32_t> out) {
       return formats::LoadSection(*parts.index_reader, parts.index->section(id), std::as_writable_bytes(out),
-                                  card_buffer_, parts.kernels->crc32c);
+                                  card_buffer_, parts.kernels->xxh32_stripes);
     };
     THIMBLE_ASSIGN(const std::span<uint32_t> blocks, Take<uint32_t>(*plan_, BufferId::kBlockChecks, arenas));
     THIMBLE_ASSIGN(const std::span<uint32_t> rows, Take<uint32_t>(*plan_, BufferId::kRowChecks, arenas));
     THIMBLE_TRY(load(formats::Section::kBlockChecks, blocks));
     if (!rows.empty()) THIMBLE_TRY(load(formats::Section::kRowChecks, rows));
-    stream_ = stream::TileStream(*reader_, {*model_, blocks, parts.kernels->crc32c}, parts.workers);
+    stream_ = stream::TileStream(*reader_, {*model_, blocks, parts.kernels->xxh32_stripes}, parts.workers);
     row_checks_ = {.reader = parts.index_reader,
                    .section = parts.index->section(formats::Section::kRowChecks),
                    .in_memory = rows,
-                   .crc32c = parts.kernels->crc32c};
+                   .xxh32 = parts.kernels->xxh32_stripes};
   }
   if (plan_->screened) {
     head.index = parts.index;
@@ -274,7 +274,8 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
       Arena& arena = ArenaOf(arenas, plan_->buffer(BufferId::kTokenizer).region);
       if (HasTokenizer(parts.index)) {
         storage::ByteReader bytes(*parts.index_reader, card_buffer_);
-        THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->crc32c, arena));
+        THIMBLE_ASSIGN(tokenizer_,
+                       text::Tokenizer::LoadImage(ref, bytes, image(), parts.kernels->xxh32_stripes, arena));
       } else {
         storage::ByteReader bytes(*reader_, memory_.tiles[static_cast<size_t>(Zone::kOpen)].buffers.first);
         const Result<text::Tokenizer> loaded = text::Tokenizer::Load(ref, bytes, arena);
@@ -291,8 +292,8 @@ Result<void> Session::LoadTokenizer(const SessionParts& parts, Arenas arenas) {
     }
     case plan::TokenizerPlace::kOnCard: {
       THIMBLE_ASSIGN(const std::span<std::byte> cache, Take<std::byte>(*plan_, BufferId::kTokenizerCache, arenas));
-      THIMBLE_ASSIGN(tokenizer_,
-                     text::Tokenizer::OpenImage(ref, *parts.index_reader, image(), parts.kernels->crc32c, cache));
+      THIMBLE_ASSIGN(tokenizer_, text::Tokenizer::OpenImage(ref, *parts.index_reader, image(),
+                                                            parts.kernels->xxh32_stripes, cache));
       return {};
     }
   }

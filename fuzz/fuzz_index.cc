@@ -48,7 +48,9 @@ std::span<std::byte> SectionBytes(std::span<std::byte> file, const formats::Sect
   return file.subspan(static_cast<size_t>(section.offset), static_cast<size_t>(section.bytes));
 }
 
-uint32_t Crc(std::span<const std::byte> bytes) { return math::BestKernels().crc32c(0, bytes.data(), bytes.size()); }
+uint32_t ChecksumOf(std::span<const std::byte> bytes) {
+  return math::BestKernels().xxh32(0, bytes.data(), bytes.size());
+}
 
 struct Memory {
   struct alignas(512) Block {
@@ -72,14 +74,14 @@ struct Base {
   Tokens tokens;  // of a scan
 
   // What the header says of the model where the checksums of its blocks have this checksum.
-  uint32_t IdentityWith(uint32_t block_checks_crc) const {
+  uint32_t IdentityWith(uint32_t block_checks_checksum) const {
     Memory memory(kEsp32Cam);
     host::RamDevice device(model);
     const storage::Extent extent = {.size_bytes = model.size()};
     Ledger ledger;
     Opening opening(memory.arenas, math::BestKernels(), ledger);
     Require(opening.OpenFile(device, {.extents = {&extent, 1}, .size_bytes = model.size()}).has_value());
-    return formats::IdentityOf(opening.model(), {.crc = block_checks_crc}, math::BestKernels().crc32c);
+    return formats::IdentityOf(opening.model(), {.checksum = block_checks_checksum}, math::BestKernels().xxh32_stripes);
   }
 };
 
@@ -190,20 +192,21 @@ void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
   if (record_bytes(0) != 0 && record_bytes(0) < formats::kMaxGroupBytes) {
     const size_t group_bytes = size_t{formats::GroupRows(record_bytes(0))} * record_bytes(0);
     for (size_t g = 0; (g + 1) * 4 <= groups.size() && g * group_bytes < first.size(); ++g) {
-      const uint32_t crc = Crc(first.subspan(g * group_bytes, std::min(group_bytes, first.size() - g * group_bytes)));
-      std::memcpy(&groups[g * 4], &crc, sizeof(crc));
+      const uint32_t checksum =
+          ChecksumOf(first.subspan(g * group_bytes, std::min(group_bytes, first.size() - g * group_bytes)));
+      std::memcpy(&groups[g * 4], &checksum, sizeof(checksum));
     }
   }
   const std::span<std::byte> records = SectionBytes(file, section(formats::Section::kSecondStage));
   if (const size_t size = record_bytes(1); size >= sizeof(formats::RecordTail)) {
     for (size_t at = 0; at + size <= records.size(); at += size) {
-      const uint32_t crc = Crc(records.subspan(at, size - 4));
-      std::memcpy(&records[at + size - 4], &crc, sizeof(crc));
+      const uint32_t checksum = ChecksumOf(records.subspan(at, size - 4));
+      std::memcpy(&records[at + size - 4], &checksum, sizeof(checksum));
     }
   }
   for (size_t i = 0; i < formats::kNumSections; ++i) {
     const auto id = static_cast<formats::Section>(i);
-    set(kSections + i * kSectionBytes + 16, Crc(SectionBytes(file, section(id))));
+    set(kSections + i * kSectionBytes + 16, ChecksumOf(SectionBytes(file, section(id))));
   }
   if (!keeps_identity) {
     // An index of another model is the plain case.
@@ -213,7 +216,7 @@ void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
     const uint64_t size = file.size();
     std::memcpy(&file[16], &size, sizeof(size));
   }
-  set(12, Crc(std::span(file).subspan(16, formats::kIndexHeaderBytes - 16)));
+  set(12, ChecksumOf(std::span(file).subspan(16, formats::kIndexHeaderBytes - 16)));
 }
 
 // Changes: where (2 bytes, counted in the file and wrapping around), how many bytes (1), the bytes.

@@ -100,7 +100,7 @@ Answers Ask(const Tokenizer& tokenizer, const TokenizerRef& ref, const std::stri
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   thimble::fuzz::Input input({data, size});
-  const auto crc32c = thimble::math::BestKernels().crc32c;
+  const auto xxh32 = thimble::math::BestKernels().xxh32_stripes;
   const uint8_t flags = input.Take<uint8_t>();
   const std::span<const uint8_t> text_bytes = input.TakeBytes(input.Take<uint8_t>() % 64);
   const std::string text(text_bytes.begin(), text_bytes.end());
@@ -114,7 +114,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const thimble::formats::SectionRef image = {.offset = 512, .bytes = thimble::host::TokenizerImageBytes(*original)};
   std::vector<std::byte> bytes(static_cast<size_t>(image.offset + image.bytes));
   const std::span<std::byte> pages = std::span(bytes).subspan(512);
-  thimble::host::WriteTokenizerImage(*original, pages, crc32c);
+  thimble::host::WriteTokenizerImage(*original, pages, xxh32);
   const bool changed = input.left() != 0;
   while (input.left() != 0) {
     const size_t at = input.Take<uint16_t>() % pages.size();
@@ -122,20 +122,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (uint8_t byte : input.TakeBytes(1 + input.Take<uint8_t>() % 8)) pages[next++ % pages.size()] = std::byte{byte};
   }
   for (size_t at = 0; (flags & 1) == 0 && at < pages.size(); at += 512) {
-    const uint32_t crc = crc32c(0, &pages[at], 508);
-    std::memcpy(&pages[at + 508], &crc, sizeof(crc));
+    const uint32_t checksum = thimble::Xxh32::Of(xxh32, pages.subspan(at, 508));
+    std::memcpy(&pages[at + 508], &checksum, sizeof(checksum));
   }
 
   const Answers expected = Ask(*original, ref, text, false);
   File file(bytes);
   Memory loaded_memory(Tokenizer::TableBytes(ref));
-  const Result<Tokenizer> loaded = Tokenizer::LoadImage(ref, file.byte_reader, image, crc32c, loaded_memory.arena);
+  const Result<Tokenizer> loaded = Tokenizer::LoadImage(ref, file.byte_reader, image, xxh32, loaded_memory.arena);
   Check(loaded_memory.arena.used_bytes() == (loaded ? Tokenizer::TableBytes(ref) : 0));
   Check(loaded || changed);
   if (loaded) Check(Ask(*loaded, ref, text, false) == expected || changed);
 
   Memory cache(Tokenizer::CacheBytes(ref, 512, 1 + flags / 2 % 8));
-  const Result<Tokenizer> opened = Tokenizer::OpenImage(ref, file.reader, image, crc32c, cache.span());
+  const Result<Tokenizer> opened = Tokenizer::OpenImage(ref, file.reader, image, xxh32, cache.span());
   Check(opened || changed);
   if (opened) Check(Ask(*opened, ref, text, changed) == expected || changed);
   return 0;

@@ -42,8 +42,8 @@ const char* KernelName(Kernel kernel) {
       return "noise";
     case Kernel::kScreen:
       return "screen";
-    case Kernel::kCrc32c:
-      return "crc32c";
+    case Kernel::kXxh32:
+      return "xxh32";
     case Kernel::kExpand:
       return "expand";
     case Kernel::kQuantize:

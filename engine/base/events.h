@@ -30,7 +30,7 @@ enum class Kernel : uint8_t {
   kCodeTables,    // multiply-accumulates of the first stage's tables
   kSweep,         // rows whose sum is compared
   kNoise,         // rows whose noise is compared
-  kCrc32c,        // bytes
+  kXxh32,         // bytes
   kExpand,        // elements brought to float32
   kQuantize,      // elements of activations brought to blocks of int8
   kRmsNorm,       // elements

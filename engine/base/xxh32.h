@@ -29,6 +29,13 @@ class Xxh32 {
         seed_(seed),
         lanes_{seed + kPrime1 + kPrime2, seed + kPrime2, seed, seed - kPrime1} {}
 
+  // The checksum of bytes that are all there.
+  static uint32_t Of(TakeStripes take_stripes, std::span<const std::byte> data, uint32_t seed = 0) {
+    Xxh32 checksum(take_stripes, seed);
+    checksum.Update(data);
+    return checksum.Digest();
+  }
+
   // Goes on with these bytes. Pieces may have any size and alignment; those aligned to 4 bytes that begin behind a
   // multiple of 16 bytes are the fast ones.
   void Update(std::span<const std::byte> data);

@@ -34,10 +34,10 @@ class Fields {
 struct FileFacts {
   std::array<char, 8> magic = {};
   uint32_t version = 0;
-  uint32_t header_crc = 0;
+  uint32_t header_checksum = 0;
   uint64_t index_bytes = 0;
   uint32_t identity = 0;
-  uint32_t metadata_crc = 0;
+  uint32_t metadata_checksum = 0;
   uint32_t vocab_size = 0;
   uint32_t hidden_size = 0;
 };
@@ -48,18 +48,18 @@ void Transfer(Fields field, FileFacts& facts, Index& index) {
   uint32_t unused = 0;
   field(facts.magic);
   field(facts.version);
-  field(facts.header_crc);
+  field(facts.header_checksum);
   field(facts.index_bytes);
   field(facts.identity);
   field(unused);
-  field(facts.metadata_crc);
+  field(facts.metadata_checksum);
   field(facts.vocab_size);
   field(facts.hidden_size);
   for (int i = 0; i < 5; ++i) field(unused);
   for (SectionRef& section : index.sections) {
     field(section.offset);
     field(section.bytes);
-    field(section.crc);
+    field(section.checksum);
     field(unused);
   }
   ScreenInfo& screen = index.screen;
@@ -94,16 +94,16 @@ uint64_t BlocksBefore(const ModelFile& model, uint32_t tensor_index) {
 }
 
 Result<uint32_t> ChecksumOf(storage::FileReader& reader, std::span<const ByteRange> ranges, std::span<std::byte> buffer,
-                            Crc32c crc32c) {
-  uint32_t crc = 0;
+                            Xxh32::TakeStripes xxh32) {
+  Xxh32 checksum(xxh32);
   for (const ByteRange& range : ranges) {
     THIMBLE_TRY(storage::ForBytes(reader, range.offset, range.bytes, buffer,
                                   [&](uint64_t, std::span<const std::byte> bytes) -> Result<void> {
-                                    crc = crc32c(crc, bytes.data(), bytes.size());
+                                    checksum.Update(bytes);
                                     return {};
                                   }));
   }
-  return crc;
+  return checksum.Digest();
 }
 
 // What training changes, in matrices that a token reads.
@@ -114,7 +114,7 @@ constexpr std::array<TensorKind, kMaxProbes> kProbedKinds = {TensorKind::kTokenE
 // How many of the probed blocks have another checksum than the index has. `table`: its checksums of blocks.
 Result<uint32_t> CountOtherBlocks(storage::FileReader& reader, storage::FileReader& index_reader,
                                   const ModelFile& model, const SectionRef& table, std::span<std::byte> buffer,
-                                  Crc32c crc32c) {
+                                  Xxh32::TakeStripes xxh32) {
   uint32_t others = 0;
   for (uint32_t i = 0; i < kMaxProbes; ++i) {
     const TensorKind kind = kProbedKinds[i];
@@ -127,7 +127,7 @@ Result<uint32_t> CountOtherBlocks(storage::FileReader& reader, storage::FileRead
     const uint64_t begin = block * kCheckBlockBytes;
     const ByteRange bytes = {.offset = tensor.offset + begin,
                              .bytes = std::min<uint64_t>(kCheckBlockBytes, tensor.size_bytes() - begin)};
-    THIMBLE_ASSIGN(const uint32_t found, ChecksumOf(reader, {&bytes, 1}, buffer, crc32c));
+    THIMBLE_ASSIGN(const uint32_t found, ChecksumOf(reader, {&bytes, 1}, buffer, xxh32));
     uint32_t expected = 0;
     THIMBLE_TRY(storage::ReadBytes(index_reader,
                                    table.offset + (BlocksBefore(model, tensor_index) + block) * sizeof(expected),
@@ -199,12 +199,12 @@ std::unexpected<Error> DamagedIndex(uint64_t offset) {
 
 uint64_t NumBlocks(const ModelFile& model) { return BlocksBefore(model, static_cast<uint32_t>(model.tensors.size())); }
 
-Result<uint32_t> MetadataCrc(storage::FileReader& reader, const ModelFile& model, std::span<std::byte> buffer,
-                             Crc32c crc32c) {
-  return ChecksumOf(reader, model.metadata, buffer, crc32c);
+Result<uint32_t> MetadataChecksum(storage::FileReader& reader, const ModelFile& model, std::span<std::byte> buffer,
+                                  Xxh32::TakeStripes xxh32) {
+  return ChecksumOf(reader, model.metadata, buffer, xxh32);
 }
 
-uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Crc32c crc32c) {
+uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Xxh32::TakeStripes xxh32) {
   struct Entry {
     std::array<char, 48> name = {};
     uint32_t type = 0;
@@ -213,19 +213,19 @@ uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Crc3
     uint32_t so_far = 0;
   };
   static_assert(sizeof(Entry) == 64);
-  uint32_t identity = block_checks.crc;
+  uint32_t identity = block_checks.checksum;
   for (const TensorRef& tensor : model.tensors) {
     if (!IsStored(model, tensor)) continue;
     Entry entry = {
         .type = static_cast<uint32_t>(tensor.type), .rows = tensor.rows, .cols = tensor.cols, .so_far = identity};
     FormatTensorName(tensor.id, entry.name);
-    identity = crc32c(0, std::as_bytes(std::span(&entry, 1)).data(), sizeof(entry));
+    identity = Xxh32::Of(xxh32, std::as_bytes(std::span(&entry, 1)));
   }
   return identity;
 }
 
 Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_reader, const ModelFile& model,
-                        std::span<std::byte> buffer, Crc32c crc32c) {
+                        std::span<std::byte> buffer, Xxh32::TakeStripes xxh32) {
   if (index_reader.file_size_bytes() < kIndexHeaderBytes) return DamagedIndex(0);
   std::array<std::byte, kIndexHeaderBytes> header;
   THIMBLE_TRY(storage::ReadBytes(index_reader, 0, header, buffer));
@@ -243,10 +243,9 @@ Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_
                  .have = facts.version,
                  .need = kIndexVersion});
   }
-  if (facts.header_crc != crc32c(0, header.data() + kCheckedFrom, kIndexHeaderBytes - kCheckedFrom))
-    return DamagedIndex(0);
+  if (facts.header_checksum != Xxh32::Of(xxh32, std::span(header).subspan(kCheckedFrom))) return DamagedIndex(0);
   const SectionRef& table = index.section(Section::kBlockChecks);
-  if (facts.identity != IdentityOf(model, table, crc32c) || facts.vocab_size != model.shape.vocab_size ||
+  if (facts.identity != IdentityOf(model, table, xxh32) || facts.vocab_size != model.shape.vocab_size ||
       facts.hidden_size != model.shape.hidden_size) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "the index was made for another model: make it again with 'thimble prepare', or delete it"});
@@ -264,15 +263,15 @@ Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_
       return DamagedIndex(0);
     }
   }
-  THIMBLE_ASSIGN(const uint32_t metadata_crc, MetadataCrc(reader, model, buffer, crc32c));
-  if (facts.metadata_crc != metadata_crc) {
+  THIMBLE_ASSIGN(const uint32_t metadata_checksum, MetadataChecksum(reader, model, buffer, xxh32));
+  if (facts.metadata_checksum != metadata_checksum) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "the header or the tokenizer of the model is not what the index was made from: make the index "
                          "again with 'thimble prepare' if they were changed, or copy the model again if not"});
   }
-  THIMBLE_ASSIGN(const uint32_t others, CountOtherBlocks(reader, index_reader, model, table, buffer, crc32c));
+  THIMBLE_ASSIGN(const uint32_t others, CountOtherBlocks(reader, index_reader, model, table, buffer, xxh32));
   if (others > 1) {
-    THIMBLE_TRY(CheckSection(index_reader, table, buffer, crc32c));
+    THIMBLE_TRY(CheckSection(index_reader, table, buffer, xxh32));
     return Fail({.code = Code::kInvalidArgument,
                  .what = "these weights are not those that the index was made from: make the index again with 'thimble "
                          "prepare' if they were changed, or copy the model again if not"});
@@ -280,38 +279,38 @@ Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_
   return index;
 }
 
-void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_crc, uint64_t index_bytes,
-                       std::span<std::byte> out, Crc32c crc32c) {
+void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_checksum, uint64_t index_bytes,
+                       std::span<std::byte> out, Xxh32::TakeStripes xxh32) {
   FileFacts facts = {.magic = kIndexMagic,
                      .version = kIndexVersion,
                      .index_bytes = index_bytes,
-                     .identity = IdentityOf(model, index.section(Section::kBlockChecks), crc32c),
-                     .metadata_crc = metadata_crc,
+                     .identity = IdentityOf(model, index.section(Section::kBlockChecks), xxh32),
+                     .metadata_checksum = metadata_checksum,
                      .vocab_size = model.shape.vocab_size,
                      .hidden_size = model.shape.hidden_size};
   std::fill(out.begin(), out.end(), std::byte{});
   Index copy = index;
   Transfer(Fields(out.data(), true), facts, copy);
-  facts.header_crc = crc32c(0, out.data() + kCheckedFrom, kIndexHeaderBytes - kCheckedFrom);
+  facts.header_checksum = Xxh32::Of(xxh32, out.first(kIndexHeaderBytes).subspan(kCheckedFrom));
   Transfer(Fields(out.data(), true), facts, copy);
 }
 
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
-                         std::span<std::byte> buffer, Crc32c crc32c) {
+                         std::span<std::byte> buffer, Xxh32::TakeStripes xxh32) {
   THIMBLE_TRY(storage::ReadBytes(reader, section.offset, out, buffer));
-  return CheckSectionBytes(section, out, crc32c);
+  return CheckSectionBytes(section, out, xxh32);
 }
 
-Result<void> CheckSectionBytes(const SectionRef& section, std::span<const std::byte> bytes, Crc32c crc32c) {
-  if (crc32c(0, bytes.data(), bytes.size()) != section.crc) return DamagedIndex(section.offset);
+Result<void> CheckSectionBytes(const SectionRef& section, std::span<const std::byte> bytes, Xxh32::TakeStripes xxh32) {
+  if (Xxh32::Of(xxh32, bytes) != section.checksum) return DamagedIndex(section.offset);
   return {};
 }
 
 Result<void> CheckSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> buffer,
-                          Crc32c crc32c) {
+                          Xxh32::TakeStripes xxh32) {
   const ByteRange bytes = {.offset = section.offset, .bytes = section.bytes};
-  THIMBLE_ASSIGN(const uint32_t crc, ChecksumOf(reader, {&bytes, 1}, buffer, crc32c));
-  if (crc != section.crc) return DamagedIndex(section.offset);
+  THIMBLE_ASSIGN(const uint32_t checksum, ChecksumOf(reader, {&bytes, 1}, buffer, xxh32));
+  if (checksum != section.checksum) return DamagedIndex(section.offset);
   return {};
 }
 

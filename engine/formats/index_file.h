@@ -11,9 +11,9 @@
 #include <span>
 #include <string_view>
 
-#include "engine/base/checksum.h"
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
+#include "engine/base/xxh32.h"
 #include "engine/formats/model_file.h"
 #include "engine/storage/file_reader.h"
 
@@ -55,14 +55,14 @@ inline constexpr size_t kNumSections = 8;
 
 struct SectionRef {
   uint64_t offset = 0;
-  uint64_t bytes = 0;  // 0: not there
-  uint32_t crc = 0;    // of all of it
+  uint64_t bytes = 0;     // 0: not there
+  uint32_t checksum = 0;  // of all of it
 };
 
 // What follows the codes, the scale and the norm in a record of the second stage.
 struct RecordTail {
-  uint32_t row_crc;     // of the LM head's row, as stored in the model
-  uint32_t record_crc;  // of the record before this field
+  uint32_t row_checksum;     // of the LM head's row, as stored in the model
+  uint32_t record_checksum;  // of the record before this field
 };
 
 // Bytes of a record's scalar codes; of a whole record of the second stage.
@@ -147,12 +147,12 @@ uint64_t NumBlocks(const ModelFile& model);
 
 // The checksum of everything in the model's file that is no tensor data (ModelFile::metadata). `buffer`: for reading,
 // as FileReader wants it. Fails by I/O.
-Result<uint32_t> MetadataCrc(storage::FileReader& reader, const ModelFile& model, std::span<std::byte> buffer,
-                             Crc32c crc32c);
+Result<uint32_t> MetadataChecksum(storage::FileReader& reader, const ModelFile& model, std::span<std::byte> buffer,
+                                  Xxh32::TakeStripes xxh32);
 
 // What an index knows its model by: a checksum over the names, types and shapes of the stored tensors and over the
 // section of the index that has the checksums of their blocks.
-uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Crc32c crc32c);
+uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Xxh32::TakeStripes xxh32);
 
 // Reads the header of an index through `index_reader` and checks it against the model behind `reader`: kCorrupt for a
 // damaged one, kUnsupported for another version, kInvalidArgument for one that belongs to another model, to another
@@ -161,41 +161,41 @@ uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Crc3
 // weights are others. One that differs is left to whoever reads the block and can say where. `buffer`: for reading, at
 // least kIndexHeaderBytes.
 Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_reader, const ModelFile& model,
-                        std::span<std::byte> buffer, Crc32c crc32c);
+                        std::span<std::byte> buffer, Xxh32::TakeStripes xxh32);
 
-// The header, as OpenIndex() reads it: what 'thimble prepare' writes. `metadata_crc` as MetadataCrc() says; `out` has
-// kIndexHeaderBytes.
-void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_crc, uint64_t index_bytes,
-                       std::span<std::byte> out, Crc32c crc32c);
+// The header, as OpenIndex() reads it: what 'thimble prepare' writes. `metadata_checksum` as MetadataChecksum() says;
+// `out` has kIndexHeaderBytes.
+void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_checksum, uint64_t index_bytes,
+                       std::span<std::byte> out, Xxh32::TakeStripes xxh32);
 
 // Reads a section into memory through `buffer`, as FileReader wants it. Fails by I/O, kCorrupt when its checksum does
 // not fit. `out` has the section's size.
 Result<void> LoadSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> out,
-                         std::span<std::byte> buffer, Crc32c crc32c);
+                         std::span<std::byte> buffer, Xxh32::TakeStripes xxh32);
 
 // The same of a section that is in memory: kCorrupt when its checksum does not fit.
-Result<void> CheckSectionBytes(const SectionRef& section, std::span<const std::byte> bytes, Crc32c crc32c);
+Result<void> CheckSectionBytes(const SectionRef& section, std::span<const std::byte> bytes, Xxh32::TakeStripes xxh32);
 // Reads a section through `buffer` and checks it. Fails as LoadSection().
 Result<void> CheckSection(storage::FileReader& reader, const SectionRef& section, std::span<std::byte> buffer,
-                          Crc32c crc32c);
+                          Xxh32::TakeStripes xxh32);
 
 // Checks whole tensors as they are streamed, and rows. Refers to the table, which outlives it. One thread.
 class WeightChecks {
  public:
   WeightChecks() = default;
   // `blocks`: the section kBlockChecks, in memory and checked: what does not fit is the model's fault.
-  WeightChecks(const ModelFile& model, std::span<const uint32_t> blocks, Crc32c function)
-      : model_(&model), blocks_(blocks), crc32c_(function) {}
+  WeightChecks(const ModelFile& model, std::span<const uint32_t> blocks, Xxh32::TakeStripes function)
+      : model_(&model), blocks_(blocks), xxh32_(function) {}
 
   bool empty() const { return blocks_.empty(); }
   std::span<const uint32_t> BlocksOf(TensorId id) const;
-  Crc32c crc32c() const { return crc32c_; }
+  Xxh32::TakeStripes xxh32() const { return xxh32_; }
 
  private:
   const ModelFile* model_ = nullptr;
   mutable SumBefore<size_t> blocks_before_;
   std::span<const uint32_t> blocks_;
-  Crc32c crc32c_ = nullptr;
+  Xxh32::TakeStripes xxh32_ = nullptr;
 };
 
 // What a checksum that does not fit means, where that of the index is sound: `offset` in the model's file.

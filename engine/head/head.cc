@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kLooksOfScan = 4;  // at a row, which take as long as an element of a scan
 constexpr uint32_t kAsksOfPrune = 8;  // after so many answers, rows that cannot matter any more are dropped
 constexpr size_t kMinPruned = 32;     // of so many rows at least
-constexpr size_t kMinNarrowed = 128;   // survivors, of which it pays to ask more of the likeliest
+constexpr size_t kMinNarrowed = 128;  // survivors, of which it pays to ask more of the likeliest
 
 // What stands at the end of a later stage's record.
 formats::RecordTail TailOf(std::span<const std::byte> record) {
@@ -52,7 +52,7 @@ Result<void> Head::Load(storage::FlashWriter& flash) {
   if (!has_screen()) return {};
   const auto load = [&](formats::Section id, std::span<std::byte> out) {
     return formats::LoadSection(*parts_.index_reader, parts_.index->section(id), out, memory_.tiles.first,
-                                parts_.kernels->crc32c);
+                                parts_.kernels->xxh32_stripes);
   };
   THIMBLE_TRY(load(formats::Section::kMean, std::as_writable_bytes(memory_.mean)));
   if (memory_.transform_region != Region::kFlash) {
@@ -60,7 +60,7 @@ Result<void> Head::Load(storage::FlashWriter& flash) {
   } else {
     const formats::SectionRef& section = parts_.index->section(formats::Section::kTransform);
     THIMBLE_TRY(flash.Copy(*parts_.index_reader, section.offset, memory_.transform, memory_.tiles.first));
-    THIMBLE_TRY(formats::CheckSectionBytes(section, memory_.transform, parts_.kernels->crc32c));
+    THIMBLE_TRY(formats::CheckSectionBytes(section, memory_.transform, parts_.kernels->xxh32_stripes));
   }
   THIMBLE_TRY(load(formats::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
   for (uint32_t s = 0; s < formats::kNumStages; ++s) {
@@ -87,10 +87,10 @@ Result<void> Head::LoadPart(uint32_t stage, const Part& part, storage::FlashWrit
 
 // `offset`: of the record in the index.
 Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offset) const {
-  const uint32_t crc =
-      parts_.kernels->crc32c(0, record.data(), record.size() - sizeof(formats::RecordTail::record_crc));
-  parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = record.size()});
-  if (crc != TailOf(record).record_crc) return formats::DamagedIndex(offset);
+  const uint32_t checksum =
+      parts_.kernels->xxh32(0, record.data(), record.size() - sizeof(formats::RecordTail::record_checksum));
+  parts_.ledger->Count({.kernel = Kernel::kXxh32, .units = record.size()});
+  if (checksum != TailOf(record).record_checksum) return formats::DamagedIndex(offset);
   return {};
 }
 
@@ -101,13 +101,13 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
   const uint32_t first_group = first_row / group_rows;
   const size_t group_bytes = group_rows * row_bytes;
   const auto groups = static_cast<uint32_t>((records.size() + group_bytes - 1) / group_bytes);
-  parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = records.size(), .parts = records.size()});
+  parts_.ledger->Count({.kernel = Kernel::kXxh32, .units = records.size(), .parts = records.size()});
   std::atomic<uint32_t> damaged = groups;  // the first one
   ShareRows(parts_.workers, groups, records.size(), [&](uint32_t begin, uint32_t end) {
     for (uint32_t g = begin; g < end; ++g) {
       const std::span<const std::byte> rest = records.subspan(g * group_bytes);
-      const uint32_t crc = parts_.kernels->crc32c(0, rest.data(), std::min(group_bytes, rest.size()));
-      if (crc == memory_.group_checks[first_group + g]) continue;
+      const uint32_t checksum = parts_.kernels->xxh32(0, rest.data(), std::min(group_bytes, rest.size()));
+      if (checksum == memory_.group_checks[first_group + g]) continue;
       uint32_t earliest = damaged.load();
       while (g < earliest && !damaged.compare_exchange_weak(earliest, g)) {
       }
@@ -541,11 +541,11 @@ Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, T
   const TensorRef& tensor = *parts_.tensor;
   const uint64_t row_bytes = tensor.row_bytes();
   // The checksums come first: they may lie on the card, too, and share the buffer.
-  const std::span<float> crcs = memory_.rows.last(kBlockRows);  // bits of uint32
+  const std::span<float> checksums = memory_.rows.last(kBlockRows);  // bits of uint32
   for (size_t i = 0; i < run.size(); ++i) {
     THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(formats::kNumStages - 1, run[i].id));
-    const uint32_t crc = TailOf(record).row_crc;
-    std::memcpy(&crcs[i], &crc, sizeof(crc));  // a float register could change the bits
+    const uint32_t checksum = TailOf(record).row_checksum;
+    std::memcpy(&checksums[i], &checksum, sizeof(checksum));  // a float register could change the bits
   }
   const uint64_t offset = tensor.offset + run.front().id * row_bytes;
   const uint64_t bytes = (run.back().id - run.front().id + 1) * row_bytes;
@@ -554,9 +554,10 @@ Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, T
   for (size_t i = 0; i < run.size(); ++i) {
     const auto at = static_cast<size_t>((run[i].id - run.front().id) * row_bytes);
     const std::byte* const row = rows.data() + at;
-    const uint32_t crc = parts_.kernels->crc32c(0, row, static_cast<size_t>(row_bytes));
-    parts_.ledger->Count({.kernel = Kernel::kCrc32c, .units = row_bytes});
-    if (std::memcmp(&crc, &crcs[i], sizeof(crc)) != 0) return formats::DamagedWeights(tensor.id, offset + at);
+    const uint32_t checksum = parts_.kernels->xxh32(0, row, static_cast<size_t>(row_bytes));
+    parts_.ledger->Count({.kernel = Kernel::kXxh32, .units = row_bytes});
+    if (std::memcmp(&checksum, &checksums[i], sizeof(checksum)) != 0)
+      return formats::DamagedWeights(tensor.id, offset + at);
     float logit = 0;
     math::Matvec(*parts_.kernels, tensor.type, &logit, row, x, 1, tensor.cols);
     THIMBLE_TRY(CheckFinite(run[i].id, {&logit, 1}));

@@ -86,8 +86,8 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
 
 Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::span<const std::byte> row) {
   if (row_checks_.reader == nullptr) return {};
-  const uint32_t crc = row_checks_.crc32c(0, row.data(), row.size());
-  ledger_->Count({.kernel = Kernel::kCrc32c, .units = row.size()});
+  const uint32_t checksum = Xxh32::Of(row_checks_.xxh32, row);
+  ledger_->Count({.kernel = Kernel::kXxh32, .units = row.size()});
   uint32_t expected = 0;
   if (row_checks_.in_memory.empty()) {
     const uint64_t offset = row_checks_.section.offset + uint64_t{token} * sizeof(expected);
@@ -97,11 +97,11 @@ Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::s
   } else {
     expected = row_checks_.in_memory[token];
   }
-  if (crc == expected) return {};
+  if (checksum == expected) return {};
   // Which of the two is wrong?
   if (row_checks_.in_memory.empty()) {
     THIMBLE_TRY(formats::CheckSection(*row_checks_.reader, row_checks_.section, TilesOf(table).buffers.first,
-                                      row_checks_.crc32c));
+                                      row_checks_.xxh32));
   }
   return formats::DamagedWeights(table.id, table.offset + token * table.row_bytes());
 }

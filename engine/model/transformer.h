@@ -64,7 +64,7 @@ struct RowChecks {
   storage::FileReader* reader = nullptr;  // of the index; null: rows are not checked
   formats::SectionRef section;            // the checksums, uint32 each
   std::span<const uint32_t> in_memory;    // all of them, or empty: read one by one
-  Crc32c crc32c = nullptr;
+  Xxh32::TakeStripes xxh32 = nullptr;
 };
 
 // Refers to everything it is given; all of it outlives this. One thread.

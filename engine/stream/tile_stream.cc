@@ -60,7 +60,7 @@ bool TileStream::IsUnderWay(const TileRequest& request) const {
 // Whole blocks are checked.
 void TileStream::BeginChecks(const TileRequest& request) {
   blocks_ = {};
-  crc_ = 0;
+  checksum_ = Xxh32(checks_.xxh32());
   checked_bytes_ = read_row_ * tensor_.row_bytes;
   const uint64_t end = end_row_ * tensor_.row_bytes;
   if (request.num_rows == 0 || checked_bytes_ % formats::kCheckBlockBytes != 0) return;
@@ -130,50 +130,52 @@ void TileStream::Abandon() {
 }
 
 Result<void> TileStream::Check(std::span<const std::byte> bytes) {
-  reader_->ledger().Count({.kernel = Kernel::kCrc32c,
-                           .units = bytes.size(),
-                           .parts = bytes.size(),
-                           .region = buffers_.region,
-                           .bytes = bytes.size()});
   while (!bytes.empty()) {
-    // Of one block each.
+    // Of one block each: only the first goes on with one that was begun, only the last may leave one unfinished.
     struct Piece {
       std::span<const std::byte> bytes;
-      uint32_t crc = 0;
+      bool is_first = false;
+      bool ends_block = false;
+      uint32_t checksum = 0;  // of the block, if it ends
     };
     std::array<Piece, 8> pieces;
     uint32_t num_pieces = 0;
     uint64_t size = 0;
     for (Piece& piece : pieces) {
       if (bytes.empty()) break;
-      const uint64_t left_in_block = formats::kCheckBlockBytes - (checked_bytes_ + size) % formats::kCheckBlockBytes;
-      piece = {bytes.first(static_cast<size_t>(std::min<uint64_t>(left_in_block, bytes.size()))),
-               num_pieces++ == 0 ? crc_ : 0};
+      const uint64_t at = checked_bytes_ + size;
+      const uint64_t left_in_block = formats::kCheckBlockBytes - at % formats::kCheckBlockBytes;
+      piece.bytes = bytes.first(static_cast<size_t>(std::min<uint64_t>(left_in_block, bytes.size())));
+      piece.is_first = num_pieces++ == 0;
+      piece.ends_block = piece.bytes.size() == left_in_block || at + piece.bytes.size() == tensor_.size_bytes();
       bytes = bytes.subspan(piece.bytes.size());
       size += piece.bytes.size();
     }
+    const Xxh32 begun = checksum_;
     ShareRows(workers_, num_pieces, size, [&](uint32_t begin, uint32_t end) {
       for (Piece& piece : std::span(pieces).subspan(begin, end - begin)) {
-        piece.crc = checks_.crc32c()(piece.crc, piece.bytes.data(), piece.bytes.size());
+        Xxh32 checksum = piece.is_first ? begun : Xxh32(checks_.xxh32());
+        checksum.Update(piece.bytes);
+        if (piece.ends_block) {
+          piece.checksum = checksum.Digest();
+        } else {
+          checksum_ = checksum;
+        }
       }
     });
-    for (const Piece& piece : std::span(pieces).first(num_pieces))
-      THIMBLE_TRY(CheckPiece(piece.bytes.size(), piece.crc));
+    reader_->ledger().Count(
+        {.kernel = Kernel::kXxh32, .units = size, .parts = num_pieces, .region = buffers_.region, .bytes = size});
+    for (const Piece& piece : std::span(pieces).first(num_pieces)) {
+      checked_bytes_ += piece.bytes.size();
+      if (!piece.ends_block) return {};
+      if (piece.checksum != blocks_.front()) {
+        return formats::DamagedWeights(
+            tensor_.id, tensor_.offset + (checked_bytes_ - 1) / formats::kCheckBlockBytes * formats::kCheckBlockBytes);
+      }
+      blocks_ = blocks_.subspan(1);
+    }
+    checksum_ = Xxh32(checks_.xxh32());
   }
-  return {};
-}
-
-// `bytes` more of the block now checked, with which its checksum is `crc`.
-Result<void> TileStream::CheckPiece(size_t bytes, uint32_t crc) {
-  checked_bytes_ += bytes;
-  crc_ = crc;
-  if (checked_bytes_ % formats::kCheckBlockBytes != 0 && checked_bytes_ != tensor_.size_bytes()) return {};
-  if (crc != blocks_.front()) {
-    return formats::DamagedWeights(
-        tensor_.id, tensor_.offset + (checked_bytes_ - 1) / formats::kCheckBlockBytes * formats::kCheckBlockBytes);
-  }
-  blocks_ = blocks_.subspan(1);
-  crc_ = 0;
   return {};
 }
 

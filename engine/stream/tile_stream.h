@@ -116,14 +116,13 @@ class TileStream {
   Result<void> StartRead();
   Result<void> StartFollowing();
   Result<void> Check(std::span<const std::byte> bytes);
-  Result<void> CheckPiece(size_t bytes, uint32_t crc);
 
   storage::FileReader* reader_;
   formats::WeightChecks checks_;
   Workers* workers_;
   std::span<const uint32_t> blocks_;  // checksums of the tensor, from the block now read on; empty: not checked
   uint64_t checked_bytes_ = 0;        // of the tensor so far
-  uint32_t crc_ = 0;                  // of the block so far
+  Xxh32 checksum_{nullptr};           // of the block so far
   TileBuffers buffers_;
   RowsRef tensor_;
   uint32_t tile_rows_ = 0;

@@ -57,8 +57,8 @@ uint64_t CardPieces::CacheBytes(const formats::TokenizerRef& ref, uint32_t block
 }
 
 Result<CardPieces*> CardPieces::Open(const formats::TokenizerRef& ref, storage::FileReader& file,
-                                     const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache,
-                                     VocabularyFacts& facts) {
+                                     const formats::SectionRef& image, Xxh32::TakeStripes xxh32,
+                                     std::span<std::byte> cache, VocabularyFacts& facts) {
   static_assert(sizeof(CardPieces) <= kCardStateBytes && kCardStateBytes % kArenaAlign == 0);
   static_assert(sizeof(Slot) == 8 && std::is_trivially_destructible_v<CardPieces>);
   THIMBLE_TRY(CheckRef(ref));
@@ -80,7 +80,7 @@ Result<CardPieces*> CardPieces::Open(const formats::TokenizerRef& ref, storage::
       static_cast<uint32_t>(std::min(cache.size() / SlotBytes(block_bytes), image.bytes / kImagePageBytes));
   while (CacheBytes(ref, block_bytes, num_pages) > cache.size()) --num_pages;
   std::byte* memory = cache.data() + num_pages * SlotBytes(block_bytes);
-  auto* card = new (memory) CardPieces(ref, file, image.offset, crc32c);
+  auto* card = new (memory) CardPieces(ref, file, image.offset, xxh32);
   memory += kCardStateBytes;
   auto* slots = reinterpret_cast<Slot*>(memory);
   std::uninitialized_value_construct_n(slots, num_pages);
@@ -96,9 +96,9 @@ Result<CardPieces*> CardPieces::Open(const formats::TokenizerRef& ref, storage::
 }
 
 CardPieces::CardPieces(const formats::TokenizerRef& ref, storage::FileReader& file, uint64_t offset_bytes,
-                       Crc32c crc32c)
+                       Xxh32::TakeStripes xxh32)
     : file_(&file),
-      crc32c_(crc32c),
+      xxh32_(xxh32),
       offset_bytes_(offset_bytes),
       layout_(ref),
       slot_bytes_(static_cast<uint32_t>(SlotBytes(file.block_bytes()))),
@@ -173,7 +173,7 @@ Result<void> CardPieces::ReadPage(uint64_t page, std::byte* slot) const {
   THIMBLE_TRY(started);
   THIMBLE_ASSIGN(const std::span<const std::byte> bytes, file_->Wait());
   const std::byte* payload = bytes.data();
-  if (crc32c_(0, payload, kImagePayloadBytes) != GetNumber(payload + kImagePayloadBytes, sizeof(uint32_t))) {
+  if (Xxh32::Of(xxh32_, {payload, kImagePayloadBytes}) != GetNumber(payload + kImagePayloadBytes, sizeof(uint32_t))) {
     return formats::DamagedIndex(offset);
   }
   if (payload != slot) std::memmove(slot, payload, kImagePayloadBytes);

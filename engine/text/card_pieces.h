@@ -8,8 +8,8 @@
 #include <span>
 #include <string_view>
 
-#include "engine/base/checksum.h"
 #include "engine/base/error.h"
+#include "engine/base/xxh32.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/storage/file_reader.h"
@@ -30,8 +30,8 @@ class CardPieces final : public Pieces {
 
   // As Tokenizer::OpenImage(). Lies in the cache.
   static Result<CardPieces*> Open(const formats::TokenizerRef& ref, storage::FileReader& file,
-                                  const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache,
-                                  VocabularyFacts& facts);
+                                  const formats::SectionRef& image, Xxh32::TakeStripes xxh32,
+                                  std::span<std::byte> cache, VocabularyFacts& facts);
 
   FoundPiece Find(std::string_view piece) const override;
   TokenType Type(TokenId id) const override;
@@ -54,7 +54,8 @@ class CardPieces final : public Pieces {
     uint32_t used = 0;  // clock_ then
   };
 
-  CardPieces(const formats::TokenizerRef& ref, storage::FileReader& file, uint64_t offset_bytes, Crc32c crc32c);
+  CardPieces(const formats::TokenizerRef& ref, storage::FileReader& file, uint64_t offset_bytes,
+             Xxh32::TakeStripes xxh32);
 
   // Both before everything else: the slots, the memory of their pages and that for Piece(); the header, checked.
   void UseMemory(std::span<Slot> slots, std::byte* pages, char* piece);
@@ -73,7 +74,7 @@ class CardPieces final : public Pieces {
   void Damaged(uint64_t page) const;
 
   storage::FileReader* file_;
-  Crc32c crc32c_;
+  Xxh32::TakeStripes xxh32_;
   uint64_t offset_bytes_;
   TableLayout layout_;
   std::byte* pages_ = nullptr;

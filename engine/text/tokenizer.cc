@@ -49,11 +49,11 @@ Result<Tokenizer> Tokenizer::Load(const formats::TokenizerRef& ref, storage::Byt
 }
 
 Result<Tokenizer> Tokenizer::LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
-                                       const formats::SectionRef& image, Crc32c crc32c, Arena& arena) {
+                                       const formats::SectionRef& image, Xxh32::TakeStripes xxh32, Arena& arena) {
   Tokenizer t;
   if (!ref.present) return t;
   const uint64_t mark = arena.used_bytes();
-  const Result<MemoryPieces> pieces = text::LoadImage(ref, reader, image, crc32c, arena, t.facts_);
+  const Result<MemoryPieces> pieces = text::LoadImage(ref, reader, image, xxh32, arena, t.facts_);
   if (!pieces) {
     arena.Release(mark);
     return Fail(pieces.error());
@@ -67,10 +67,11 @@ uint64_t Tokenizer::CacheBytes(const formats::TokenizerRef& ref, uint32_t block_
 }
 
 Result<Tokenizer> Tokenizer::OpenImage(const formats::TokenizerRef& ref, storage::FileReader& file,
-                                       const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache) {
+                                       const formats::SectionRef& image, Xxh32::TakeStripes xxh32,
+                                       std::span<std::byte> cache) {
   Tokenizer t;
   if (!ref.present) return t;
-  THIMBLE_ASSIGN(t.card_, CardPieces::Open(ref, file, image, crc32c, cache, t.facts_));
+  THIMBLE_ASSIGN(t.card_, CardPieces::Open(ref, file, image, xxh32, cache, t.facts_));
   return t;
 }
 

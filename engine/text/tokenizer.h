@@ -13,9 +13,9 @@
 #include <string_view>
 
 #include "engine/base/arena.h"
-#include "engine/base/checksum.h"
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
+#include "engine/base/xxh32.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/storage/file_reader.h"
@@ -61,7 +61,7 @@ class Tokenizer {
   // this reference, kUnsupported and kOutOfMemory as Load() does, and as `reader` fails; what was taken from the arena
   // is then given back. A reference with present = false gives the empty tokenizer.
   static Result<Tokenizer> LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
-                                     const formats::SectionRef& image, Crc32c crc32c, Arena& arena);
+                                     const formats::SectionRef& image, Xxh32::TakeStripes xxh32, Arena& arena);
 
   // Bytes of cache for OpenImage() that keep `num_pages` pages of the image, at least 1: a pure function, the same on
   // every target. A little more than 512 for each where the card's blocks have 512 bytes.
@@ -75,7 +75,8 @@ class Tokenizer {
   // them is trusted either: a lookup reads at most the vocabulary's hash pages. Fails as LoadImage() does, and with
   // kInvalidArgument when the cache is not aligned or smaller than CacheBytes() of one page.
   static Result<Tokenizer> OpenImage(const formats::TokenizerRef& ref, storage::FileReader& file,
-                                     const formats::SectionRef& image, Crc32c crc32c, std::span<std::byte> cache);
+                                     const formats::SectionRef& image, Xxh32::TakeStripes xxh32,
+                                     std::span<std::byte> cache);
 
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the

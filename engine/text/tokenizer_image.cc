@@ -11,13 +11,14 @@ static_assert(std::endian::native == std::endian::little);
 // The payloads of pages one after the other, each checked when its end is reached.
 class PayloadReader {
  public:
-  PayloadReader(storage::ByteReader& reader, Crc32c crc32c) : reader_(reader), crc32c_(crc32c) {}
+  PayloadReader(storage::ByteReader& reader, Xxh32::TakeStripes xxh32)
+      : reader_(reader), xxh32_(xxh32), checksum_(xxh32) {}
 
   Result<void> Read(std::span<std::byte> out) {
     while (!out.empty()) {
       const std::span<std::byte> part = out.first(std::min<size_t>(out.size(), left_));
       THIMBLE_TRY(reader_.Read(part));
-      crc_ = crc32c_(crc_, part.data(), part.size());
+      checksum_.Update(part);
       left_ -= static_cast<uint32_t>(part.size());
       out = out.subspan(part.size());
       if (left_ == 0) THIMBLE_TRY(EndPage());
@@ -37,15 +38,15 @@ class PayloadReader {
  private:
   Result<void> EndPage() {
     THIMBLE_ASSIGN(const uint32_t expected, reader_.ReadLittleEndian<uint32_t>());
-    if (crc_ != expected) return formats::DamagedIndex(reader_.offset_bytes() - kImagePageBytes);
-    crc_ = 0;
+    if (checksum_.Digest() != expected) return formats::DamagedIndex(reader_.offset_bytes() - kImagePageBytes);
+    checksum_ = Xxh32(xxh32_);
     left_ = kImagePayloadBytes;
     return {};
   }
 
   storage::ByteReader& reader_;
-  Crc32c crc32c_;
-  uint32_t crc_ = 0;
+  Xxh32::TakeStripes xxh32_;
+  Xxh32 checksum_;                      // of this page so far
   uint32_t left_ = kImagePayloadBytes;  // of this page's payload
 };
 
@@ -111,13 +112,14 @@ VocabularyFacts FactsOf(const ImageHeader& header, const formats::TokenizerRef& 
 }
 
 Result<MemoryPieces> LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
-                               const formats::SectionRef& image, Crc32c crc32c, Arena& arena, VocabularyFacts& facts) {
+                               const formats::SectionRef& image, Xxh32::TakeStripes xxh32, Arena& arena,
+                               VocabularyFacts& facts) {
   THIMBLE_TRY(CheckRef(ref));
   THIMBLE_TRY(reader.Seek(image.offset));
   if (image.bytes < kImagePageBytes || image.bytes > reader.left_bytes()) {
     return formats::DamagedIndex(image.offset);
   }
-  PayloadReader payload(reader, crc32c);
+  PayloadReader payload(reader, xxh32);
   ImageHeader header;
   THIMBLE_TRY(payload.Read(std::as_writable_bytes(std::span(&header, 1))));
   THIMBLE_TRY(payload.Finish());

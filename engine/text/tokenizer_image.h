@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "engine/base/arena.h"
-#include "engine/base/checksum.h"
 #include "engine/base/error.h"
+#include "engine/base/xxh32.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/storage/file_reader.h"
@@ -19,7 +19,7 @@
 
 namespace thimble::text {
 
-// An image is pages of 512 bytes: a payload and its CRC-32C. Numbers in it never cross a page.
+// An image is pages of 512 bytes: a payload and its XXH32. Numbers in it never cross a page.
 inline constexpr uint32_t kImagePageBytes = 512;
 inline constexpr uint32_t kImagePayloadBytes = kImagePageBytes - sizeof(uint32_t);
 
@@ -110,7 +110,8 @@ VocabularyFacts FactsOf(const ImageHeader& header, const formats::TokenizerRef& 
 
 // As Tokenizer::LoadImage(); what was taken from the arena stays taken when it fails.
 Result<MemoryPieces> LoadImage(const formats::TokenizerRef& ref, storage::ByteReader& reader,
-                               const formats::SectionRef& image, Crc32c crc32c, Arena& arena, VocabularyFacts& facts);
+                               const formats::SectionRef& image, Xxh32::TakeStripes xxh32, Arena& arena,
+                               VocabularyFacts& facts);
 
 }  // namespace thimble::text
 

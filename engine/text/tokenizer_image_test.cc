@@ -26,7 +26,6 @@ namespace thimble::text {
 namespace {
 
 using testing::HasSubstr;
-using tests::Crc32cOf;
 using tests::ImageFile;
 using tests::kSpace;
 using tests::LoadedImage;
@@ -260,7 +259,7 @@ TEST(TokenizerImageTest, IsWhatTheDocumentSays) {
   ImageFile image(file.ref, t.tokenizer());
   std::vector<std::byte> payload;
   for (auto rest = image.image_bytes(); !rest.empty(); rest = rest.subspan(512)) {
-    EXPECT_EQ(U32(rest, 508), Crc32cOf(0, rest.data(), 508));
+    EXPECT_EQ(U32(rest, 508), tests::ChecksumOf(rest.first(508)));
     payload.insert(payload.end(), rest.begin(), rest.begin() + 508);
   }
   const uint32_t n = static_cast<uint32_t>(vocabulary.pieces.size());
@@ -295,7 +294,7 @@ TEST(TokenizerImageTest, IsWhatTheDocumentSays) {
       {" ", {259, 4}}, {"a", {260, 5}}, {"b", {261, 6}}, {"ab", {262, 1}}, {" ab", {263, 2}}, {"abab", {265, 128003}}};
   EXPECT_EQ(records, expected);
   // The same on every target.
-  EXPECT_EQ(Crc32cOf(0, payload.data(), payload.size()), 36895218u);
+  EXPECT_EQ(tests::ChecksumOf(payload), 36895218u);
 }
 
 TEST(TokenizerImageTest, ADamagedPageIsNeverTakenForTheTruth) {
@@ -384,7 +383,7 @@ TEST(TokenizerImageTest, RefusesWhatIsNotOfThisModel) {
   for (const auto& [change, sentence] : kChanges) {
     ImageFile bad = good;
     change(bad);
-    if (bad.bytes.size() == good.bytes.size() && bad.image.bytes == good.image.bytes) bad.FixCrcs();
+    if (bad.bytes.size() == good.bytes.size() && bad.image.bytes == good.image.bytes) bad.FixChecksums();
     const auto check = [&, part = sentence](const Result<Tokenizer>& result) {
       ASSERT_FALSE(result.has_value()) << part;
       EXPECT_EQ(result.error().code, Code::kCorrupt);
@@ -415,7 +414,7 @@ TEST(TokenizerImageTest, SurvivesNonsense) {
       image.image_bytes()[random() % (in_header ? 104 : image.image_bytes().size())] =
           std::byte(random() % 3 == 0 ? 255 : random());
     }
-    image.FixCrcs();
+    image.FixChecksums();
     const LoadedImage loaded(image);
     const OpenedImage opened(image, {.cache_pages = 1 + static_cast<uint32_t>(random() % 4)});
     const std::string texts[] = {"ab b \xFF <s> zzz ababab babab", RandomText(random, vocabulary, 5)};
@@ -528,7 +527,8 @@ TEST(TokenizerImageTest, RefusesCachesThatDoNotDo) {
   const storage::Extent extent{.size_bytes = image.bytes.size()};
   Ledger ledger;
   storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = image.bytes.size()}, ledger);
-  const auto odd = Tokenizer::OpenImage(file.ref, reader, image.image, Crc32cOf, memory.span().subspan(8));
+  const auto odd =
+      Tokenizer::OpenImage(file.ref, reader, image.image, math::BestKernels().xxh32_stripes, memory.span().subspan(8));
   EXPECT_EQ(odd.error().code, Code::kInvalidArgument);
   EXPECT_TRUE(device.reads().empty());
 }

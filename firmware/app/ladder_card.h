@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/base/checksum.h"
 #include "engine/base/error.h"
 #include "engine/formats/index_file.h"
 #include "engine/storage/block_device.h"

@@ -104,7 +104,7 @@ uint64_t TokenizerImageBytes(const text::Tokenizer& tokenizer) {
   return text::ImageLayout(text::TableLayout(ref), HeaderOf(tokenizer)).num_pages * text::kImagePageBytes;
 }
 
-void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> out, Crc32c crc32c) {
+void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> out, Xxh32::TakeStripes xxh32) {
   const formats::TokenizerRef& ref = tokenizer.facts().ref;
   if (!ref.present) return;
   const text::MemoryPieces& pieces = tokenizer.memory_pieces();
@@ -125,7 +125,8 @@ void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> 
                  header.num_hash_pages);
 
   for (; !out.empty(); out = out.subspan(text::kImagePageBytes)) {
-    PutNumber(out.data() + text::kImagePayloadBytes, sizeof(uint32_t), crc32c(0, out.data(), text::kImagePayloadBytes));
+    PutNumber(out.data() + text::kImagePayloadBytes, sizeof(uint32_t),
+              Xxh32::Of(xxh32, out.first(text::kImagePayloadBytes)));
   }
 }
 

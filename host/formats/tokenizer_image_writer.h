@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/base/checksum.h"
+#include "engine/base/xxh32.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble::host {
@@ -15,7 +15,7 @@ namespace thimble::host {
 // `out` has TokenizerImageBytes() bytes. Of a tokenizer whose pieces are in memory; that of an empty one has no bytes.
 // Both go through the whole vocabulary.
 uint64_t TokenizerImageBytes(const text::Tokenizer& tokenizer);
-void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> out, Crc32c crc32c);
+void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> out, Xxh32::TakeStripes xxh32);
 
 }  // namespace thimble::host
 

@@ -61,12 +61,12 @@ struct Weights {
   std::vector<float> head;             // [vocab_size, hidden_size]
 };
 
-std::vector<uint32_t> RowCrcs(std::span<const std::byte> bytes, size_t row_bytes) {
-  std::vector<uint32_t> crcs;
+std::vector<uint32_t> RowChecksums(std::span<const std::byte> bytes, size_t row_bytes) {
+  std::vector<uint32_t> checksums;
   for (size_t at = 0; at < bytes.size(); at += row_bytes) {
-    crcs.push_back(math::BestKernels().crc32c(0, bytes.data() + at, row_bytes));
+    checksums.push_back(math::BestKernels().xxh32(0, bytes.data() + at, row_bytes));
   }
-  return crcs;
+  return checksums;
 }
 
 Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
@@ -90,16 +90,16 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
       if (!bytes) return loaded.Failure(bytes.error());
       for (size_t block = 0; block < bytes->size(); block += formats::kCheckBlockBytes) {
         const size_t n = std::min<size_t>(formats::kCheckBlockBytes, bytes->size() - block);
-        weights.blocks.push_back(math::BestKernels().crc32c(0, bytes->data() + block, n));
+        weights.blocks.push_back(math::BestKernels().xxh32(0, bytes->data() + block, n));
       }
       if (keep) kept.insert(kept.end(), bytes->begin(), bytes->end());
       progress.Advance(size);
     }
     if (!keep) continue;
     const auto row_bytes = static_cast<size_t>(tensor.row_bytes());
-    if (tensor.id.kind == TensorKind::kTokenEmbd) weights.embedding_rows = RowCrcs(kept, row_bytes);
+    if (tensor.id.kind == TensorKind::kTokenEmbd) weights.embedding_rows = RowChecksums(kept, row_bytes);
     if (tensor.id.kind == TensorKind::kLmHead || model.tied) {
-      weights.head_rows = RowCrcs(kept, row_bytes);
+      weights.head_rows = RowChecksums(kept, row_bytes);
       weights.head.resize(size_t{tensor.rows} * tensor.cols);
       ExpandElements(kept, tensor.type, weights.head);
       THIMBLE_TRY(CheckFinite(weights.head, path, TensorName(tensor.id), 0));
@@ -116,7 +116,7 @@ Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
   const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
   if (!tokenizer) return loaded.Failure(tokenizer.error());
   std::vector<std::byte> image(TokenizerImageBytes(tokenizer->get()));
-  WriteTokenizerImage(tokenizer->get(), image, math::BestKernels().crc32c);
+  WriteTokenizerImage(tokenizer->get(), image, math::BestKernels().xxh32_stripes);
   return image;
 }
 
@@ -177,7 +177,7 @@ void Layout(const Sections& sections, formats::Index& index, uint64_t& index_byt
   for (size_t i = 0; i < sections.size(); ++i) {
     index.sections[i] = {.offset = at,
                          .bytes = sections[i].size(),
-                         .crc = math::BestKernels().crc32c(0, sections[i].data(), sections[i].size())};
+                         .checksum = math::BestKernels().xxh32(0, sections[i].data(), sections[i].size())};
     at += (sections[i].size() + formats::kSectionAlign - 1) / formats::kSectionAlign * formats::kSectionAlign;
   }
   index_bytes = at;
@@ -208,7 +208,7 @@ double BytesOfToken(const formats::ModelFile& model, const Weights& weights, con
                     const Effort& effort, const std::vector<std::byte>& tokenizer, uint32_t block_bytes,
                     const PrepareOptions& options) {
   formats::Index index = {.sections = {}, .screen = screen.info};
-  const std::vector<uint32_t> groups = GroupCrcs(screen);
+  const std::vector<uint32_t> groups = GroupChecksums(screen);
   const Sections sections = SectionsOf(weights, screen, groups, tokenizer);
   for (size_t i = 0; i < sections.size(); ++i) index.sections[i].bytes = sections[i].size();
   plan::PlanOptions plan_options = {.n_ctx = options.n_ctx, .head = plan::HeadMode::kScreen};
@@ -394,17 +394,18 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   });
   THIMBLE_ASSIGN(BuiltScreen best, search.Find(options, prepared.tried));
   SealRecords(best, weights.head_rows);
-  const std::vector<uint32_t> groups = GroupCrcs(best);
+  const std::vector<uint32_t> groups = GroupChecksums(best);
 
   AlignedBuffer buffer(loaded->reader().BufferBytes(kReadBytes));
-  const auto metadata_crc = formats::MetadataCrc(loaded->reader(), model, buffer.bytes(), math::BestKernels().crc32c);
-  if (!metadata_crc) return loaded->Failure(metadata_crc.error());
+  const auto metadata_checksum =
+      formats::MetadataChecksum(loaded->reader(), model, buffer.bytes(), math::BestKernels().xxh32_stripes);
+  if (!metadata_checksum) return loaded->Failure(metadata_checksum.error());
   const Sections sections = SectionsOf(weights, best, groups, tokenizer);
   prepared.index.screen = best.info;
   Layout(sections, prepared.index, prepared.index_bytes);
   std::vector<std::byte> header(formats::kIndexHeaderBytes);
-  formats::FormatIndexHeader(prepared.index, model, *metadata_crc, prepared.index_bytes, header,
-                             math::BestKernels().crc32c);
+  formats::FormatIndexHeader(prepared.index, model, *metadata_checksum, prepared.index_bytes, header,
+                             math::BestKernels().xxh32_stripes);
 
   THIMBLE_TRY(WriteSection(sink, header));
   for (const std::span<const std::byte>& section : sections) THIMBLE_TRY(WriteSection(sink, section));

@@ -474,16 +474,17 @@ BuiltScreen ScreenBuilder::Build(const ScreenShape& shape) {
   return screen;
 }
 
-void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_crcs) {
+void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_checksums) {
   const math::Kernels& kernels = math::BestKernels();
   const size_t record_bytes = screen.info.record_bytes[1];
-  for (size_t r = 0; r < row_crcs.size(); ++r) {
+  for (size_t r = 0; r < row_checksums.size(); ++r) {
     std::byte* const record = &screen.records[1][r * record_bytes];
-    formats::RecordTail tail = {.row_crc = row_crcs[r], .record_crc = 0};
+    formats::RecordTail tail = {.row_checksum = row_checksums[r], .record_checksum = 0};
     const size_t tail_at = record_bytes - sizeof(tail);
-    std::memcpy(record + tail_at, &tail.row_crc, sizeof(tail.row_crc));
-    tail.record_crc = kernels.crc32c(0, record, record_bytes - sizeof(tail.record_crc));
-    std::memcpy(record + record_bytes - sizeof(tail.record_crc), &tail.record_crc, sizeof(tail.record_crc));
+    std::memcpy(record + tail_at, &tail.row_checksum, sizeof(tail.row_checksum));
+    tail.record_checksum = kernels.xxh32(0, record, record_bytes - sizeof(tail.record_checksum));
+    std::memcpy(record + record_bytes - sizeof(tail.record_checksum), &tail.record_checksum,
+                sizeof(tail.record_checksum));
   }
 }
 

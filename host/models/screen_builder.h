@@ -37,7 +37,7 @@ struct ScreenShape {
   friend bool operator==(const ScreenShape&, const ScreenShape&) = default;
 };
 
-// A screen, as it will stand in an index. row_crc of the second stage's records is 0: SealRecords() fills it in.
+// A screen, as it will stand in an index. row_checksum of the second stage's records is 0: SealRecords() fills it in.
 struct BuiltScreen {
   formats::ScreenInfo info;                                         // but for `uses`, num_measured and num_candidates
   std::vector<float> mean;                                          // [hidden_size]
@@ -89,7 +89,7 @@ class ScreenBuilder {
 };
 
 // Writes the checksums of the head's rows, as the model stores them, and of the second stage's records.
-void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_crcs);
+void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_checksums);
 
 }  // namespace thimble::host
 

@@ -19,15 +19,15 @@ std::span<const std::byte> AsBytes(const std::vector<T>& values) {
 
 }  // namespace
 
-std::vector<uint32_t> GroupCrcs(const BuiltScreen& screen) {
+std::vector<uint32_t> GroupChecksums(const BuiltScreen& screen) {
   const std::vector<std::byte>& records = screen.records[0];
   const size_t record_bytes = screen.info.record_bytes[0];
   const size_t group_bytes = formats::GroupRows(screen.info.record_bytes[0]) * record_bytes;
-  std::vector<uint32_t> crcs;
+  std::vector<uint32_t> checksums;
   for (size_t at = 0; at < records.size(); at += group_bytes) {
-    crcs.push_back(math::BestKernels().crc32c(0, &records[at], std::min(group_bytes, records.size() - at)));
+    checksums.push_back(math::BestKernels().xxh32(0, &records[at], std::min(group_bytes, records.size() - at)));
   }
-  return crcs;
+  return checksums;
 }
 
 ScreenedHead::ScreenedHead(TensorRef tensor, std::span<const std::byte> rows, BuiltScreen screen,
@@ -35,22 +35,23 @@ ScreenedHead::ScreenedHead(TensorRef tensor, std::span<const std::byte> rows, Bu
     : tensor_(tensor),
       blocks_(2 * std::max<size_t>(kTileBlocks, static_cast<size_t>(tensor.row_bytes()) / kBlockBytes + 3)) {
   tensor_.offset = 0;
-  const auto crc32c = options.kernels->crc32c;
+  const auto xxh32 = options.kernels->xxh32_stripes;
   const auto row_bytes = static_cast<size_t>(tensor_.row_bytes());
-  std::vector<uint32_t> row_crcs;
-  for (uint32_t r = 0; r < tensor_.rows; ++r) row_crcs.push_back(crc32c(0, &rows[r * row_bytes], row_bytes));
-  SealRecords(screen, row_crcs);
+  std::vector<uint32_t> row_checksums;
+  for (uint32_t r = 0; r < tensor_.rows; ++r)
+    row_checksums.push_back(Xxh32::Of(xxh32, rows.subspan(r * row_bytes, row_bytes)));
+  SealRecords(screen, row_checksums);
   index_.screen = screen.info;
   if (index_.screen.num_candidates == 0) index_.screen.num_candidates = tensor_.rows;
 
   std::vector<std::byte> file;
   const auto put = [&](formats::Section id, std::span<const std::byte> bytes) {
     index_.sections[static_cast<size_t>(id)] = {
-        .offset = file.size(), .bytes = bytes.size(), .crc = crc32c(0, bytes.data(), bytes.size())};
+        .offset = file.size(), .bytes = bytes.size(), .checksum = Xxh32::Of(xxh32, bytes)};
     file.insert(file.end(), bytes.begin(), bytes.end());
     file.resize((file.size() + formats::kSectionAlign - 1) / formats::kSectionAlign * formats::kSectionAlign);
   };
-  groups_ = GroupCrcs(screen);
+  groups_ = GroupChecksums(screen);
   put(formats::Section::kMean, AsBytes(screen.mean));
   put(formats::Section::kTransform, screen.transform);
   put(formats::Section::kGroupChecks, AsBytes(groups_));

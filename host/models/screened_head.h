@@ -87,7 +87,7 @@ class ScreenedHead {
 };
 
 // Checksums of the first stage's groups of rows.
-std::vector<uint32_t> GroupCrcs(const BuiltScreen& screen);
+std::vector<uint32_t> GroupChecksums(const BuiltScreen& screen);
 
 }  // namespace thimble::host
 

@@ -75,9 +75,7 @@ std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType typ
   return std::nullopt;
 }
 
-uint32_t Checksum(std::span<const std::byte> bytes) {
-  return math::BestKernels().crc32c(0, bytes.data(), bytes.size());
-}
+uint32_t Checksum(std::span<const std::byte> bytes) { return math::BestKernels().xxh32(0, bytes.data(), bytes.size()); }
 
 // A tensor's blocks or rows, each of which has a checksum.
 class UnitCheck {
@@ -125,7 +123,7 @@ std::vector<UnitCheck> UnitChecksOf(const formats::ModelFile& model, const Index
   const TensorRef& head = model.tied ? embedding : model.tensor({TensorKind::kLmHead, 0});
   checks.emplace_back(embedding, embedding.row_bytes(), index.embedding_rows);
   if (!index.head_rows.empty()) checks.emplace_back(head, head.row_bytes(), index.head_rows);
-  const formats::WeightChecks blocks(model, index.blocks, math::BestKernels().crc32c);
+  const formats::WeightChecks blocks(model, index.blocks, math::BestKernels().xxh32_stripes);
   for (const TensorRef* tensor : StoredTensors(model)) {
     checks.emplace_back(*tensor, formats::kCheckBlockBytes, blocks.BlocksOf(tensor->id));
   }
@@ -281,7 +279,7 @@ class IndexCheck {
     THIMBLE_TRY(CheckPadding());
     for (size_t i = 0; i < formats::kNumSections; ++i) {
       const auto id = static_cast<formats::Section>(i);
-      if (Checksum(BytesOf(id)) == index_->section(id).crc) continue;
+      if (Checksum(BytesOf(id)) == index_->section(id).checksum) continue;
       THIMBLE_TRY(CheckParts(id));
       return Damaged(id, "", 0, index_->section(id).bytes);
     }
@@ -389,7 +387,7 @@ class IndexCheck {
     } else if (id == formats::Section::kSecondStage && index_->has_screen()) {
       for (size_t at = 0; at + record_bytes(1) <= bytes.size(); at += record_bytes(1)) {
         const auto record = bytes.subspan(at, record_bytes(1));
-        const auto checked = record.first(record.size() - sizeof(formats::RecordTail::record_crc));
+        const auto checked = record.first(record.size() - sizeof(formats::RecordTail::record_checksum));
         if (Checksum(checked) == NumberAt(record.subspan(checked.size()))) continue;
         return Damaged(id, fmt::format(", row {}", at / record_bytes(1)), at, record.size());
       }
@@ -405,7 +403,8 @@ class IndexCheck {
     Arena arena(Region::kPsram, table.bytes());
     AlignedBuffer buffer(1 << 16);
     storage::ByteReader bytes(reader, buffer.bytes());
-    const auto loaded = text::Tokenizer::LoadImage(model_->tokenizer, bytes, image, math::BestKernels().crc32c, arena);
+    const auto loaded =
+        text::Tokenizer::LoadImage(model_->tokenizer, bytes, image, math::BestKernels().xxh32_stripes, arena);
     if (!loaded) return Failed(name_, loaded.error());
     return {};
   }

@@ -1,5 +1,8 @@
 #include "tests/support/tokenizer_image.h"
 
+#define XXH_INLINE_ALL  // so that 32-bit code needs no library of its own
+#include <xxhash.h>
+
 #include <array>
 #include <cstring>
 
@@ -8,30 +11,18 @@
 
 namespace thimble::tests {
 
-uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n) {
-  static constexpr auto kOfBytes = [] {
-    std::array<uint32_t, 256> table = {};
-    for (uint32_t byte = 0; byte < 256; ++byte) {
-      table[byte] = byte;
-      for (int bit = 0; bit < 8; ++bit) table[byte] = table[byte] >> 1 ^ (table[byte] % 2 != 0 ? 0x82F63B78u : 0);
-    }
-    return table;
-  }();
-  crc = ~crc;
-  for (size_t i = 0; i < n; ++i) crc = crc >> 8 ^ kOfBytes[(crc ^ static_cast<uint8_t>(data[i])) & 255];
-  return ~crc;
-}
+uint32_t ChecksumOf(std::span<const std::byte> bytes) { return XXH32(bytes.data(), bytes.size(), 0); }
 
 ImageFile::ImageFile(const formats::TokenizerRef& tokenizer_ref, const text::Tokenizer& tokenizer)
     : ref(tokenizer_ref), image{.offset = 3 * 512, .bytes = host::TokenizerImageBytes(tokenizer)} {
   bytes.assign(static_cast<size_t>(image.offset + image.bytes) + 100, std::byte{0xEE});
-  host::WriteTokenizerImage(tokenizer, image_bytes(), Crc32cOf);
+  host::WriteTokenizerImage(tokenizer, image_bytes(), math::BestKernels().xxh32_stripes);
 }
 
-void ImageFile::FixCrcs() {
+void ImageFile::FixChecksums() {
   for (std::span<std::byte> rest = image_bytes(); rest.size() >= 512; rest = rest.subspan(512)) {
-    const uint32_t crc = Crc32cOf(0, rest.data(), 508);
-    std::memcpy(rest.data() + 508, &crc, sizeof(crc));
+    const uint32_t checksum = ChecksumOf(rest.first(508));
+    std::memcpy(rest.data() + 508, &checksum, sizeof(checksum));
   }
 }
 
@@ -43,7 +34,7 @@ LoadedImage::LoadedImage(const ImageFile& file)
   storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.bytes.size()}, ledger);
   alignas(16) std::array<std::byte, 1024> buffer;
   storage::ByteReader byte_reader(reader, buffer);
-  result_ = text::Tokenizer::LoadImage(file.ref, byte_reader, file.image, math::BestKernels().crc32c, arena_);
+  result_ = text::Tokenizer::LoadImage(file.ref, byte_reader, file.image, math::BestKernels().xxh32_stripes, arena_);
 }
 
 OpenedImage::OpenedImage(const ImageFile& file, const Options& options)
@@ -53,7 +44,8 @@ OpenedImage::OpenedImage(const ImageFile& file, const Options& options)
       reader_(faulty_device_, {.extents = {&extent_, 1}, .size_bytes = file.bytes.size()}, ledger_),
       memory_(options.cache_bytes.value_or(
           text::Tokenizer::CacheBytes(file.ref, options.block_bytes, options.cache_pages))) {
-  result_ = text::Tokenizer::OpenImage(file.ref, reader_, file.image, math::BestKernels().crc32c, memory_.span());
+  result_ =
+      text::Tokenizer::OpenImage(file.ref, reader_, file.image, math::BestKernels().xxh32_stripes, memory_.span());
 }
 
 size_t OpenedImage::TakeReads() {

@@ -22,8 +22,8 @@
 
 namespace thimble::tests {
 
-// As math::Kernels::crc32c: polynomial 1EDC6F41, reflected, inverted at both ends (RFC 3720, appendix B.4).
-uint32_t Crc32cOf(uint32_t crc, const std::byte* data, size_t n);
+// XXH32 with the seed 0, by xxHash's own library.
+uint32_t ChecksumOf(std::span<const std::byte> bytes);
 
 // A file with an image in it and other bytes around.
 struct ImageFile {
@@ -33,7 +33,7 @@ struct ImageFile {
     return std::span(bytes).subspan(static_cast<size_t>(image.offset), static_cast<size_t>(image.bytes));
   }
   // Of every page, after changes.
-  void FixCrcs();
+  void FixChecksums();
 
   formats::TokenizerRef ref;
   formats::SectionRef image;
