@@ -10,25 +10,56 @@ namespace {
 
 using N = math::Numerics<math::BaselineOps>;
 
-bool IsKnown(const Bounded& row) { return row.low == row.high; }
-bool IsExcluded(const Bounded& row) { return row.noise == kExcluded; }
+constexpr size_t kRowsOfAsk = 16;  // looking at so many takes as long as asking about one, if that is cheap
 
-// Whom to ask first: what has been asked the least, since later answers cost more; then the widest bounds.
-bool IsBetterToAsk(const Bounded& a, const Bounded& b) {
-  if (a.asked != b.asked) return a.asked < b.asked;
-  return a.high - a.low > b.high - b.low;
-}
+bool IsKnown(const Bounded& row) { return row.low == row.high; }
 
 }  // namespace
 
-Contest::Contest(TokenChoice& choice, std::span<Bounded> rows, float floor, std::span<Candidate> room)
-    : rules_(choice.rules()), rows_(rows), floor_(floor), room_(room) {
+Contest::Contest(TokenChoice& choice, std::span<Bounded> rows, float floor, std::span<Candidate> room,
+                 const Cheap& cheap)
+    : rules_(choice.rules()),
+      rows_(rows),
+      floor_(floor),
+      room_(room),
+      cheap_(cheap),
+      excluded_below_(-std::numeric_limits<float>::infinity()) {
   for (Bounded& row : rows_) row.noise = choice.Noise(row.id);
 }
 
+// Later answers cost more: what has been asked the least comes first, then what is most urgent.
+void Contest::Propose(size_t row, float urgency) {
+  const Bounded& proposed = rows_[row];
+  if (IsKnown(proposed)) return;
+  const size_t most = IsCheap(proposed) ? std::clamp<size_t>(rows_.size() / kRowsOfAsk, 1, kMaxAsks) : 1;
+  if (num_asks_ > 0) {
+    const Bounded& first = rows_[asks_[0]];
+    if (IsCheap(first) != IsCheap(proposed)) {
+      if (IsCheap(first)) return;
+      num_asks_ = 0;
+    } else if (first.asked != proposed.asked) {
+      if (first.asked < proposed.asked) return;
+      num_asks_ = 0;
+    }
+  }
+  size_t at = num_asks_;
+  while (at > 0 && urgency_[at - 1] < urgency) --at;
+  if (at == most) return;
+  num_asks_ = std::min(num_asks_ + 1, most);
+  for (size_t i = num_asks_ - 1; i > at; --i) {
+    asks_[i] = asks_[i - 1];
+    urgency_[i] = urgency_[i - 1];
+  }
+  asks_[at] = row;
+  urgency_[at] = urgency;
+}
+
 Contest::Step Contest::Next() {
+  const auto tighten = [&] {
+    return num_asks_ == 0 ? Step{Verdict::kUndecided} : Step{Verdict::kTighten, 0, std::span(asks_).first(num_asks_)};
+  };
   while (true) {
-    looks_ += 2 * rows_.size();
+    looks_ += rows_.size();
     size_t w = rows_.size();
     float most = 0;
     for (size_t i = 0; i < rows_.size(); ++i) {
@@ -41,58 +72,80 @@ Contest::Step Contest::Next() {
       }
     }
     if (w == rows_.size()) return {Verdict::kUndecided};  // bounds that lie exclude each other
-    const Known known = Keeps(w);
-    if (known.answer == Answer::kOut) {
+    const Bounded& best = rows_[w];
+    ForgetAsks();
+    const Answer answer = Keeps(w);
+    if (answer == Answer::kOut) {  // and all that surely come after it
+      excluded_below_ = std::max(excluded_below_, best.high);
       rows_[w].noise = kExcluded;
       continue;
     }
-    if (!IsKnown(rows_[w])) {
-      const float least = rules_.Score(rows_[w].low, rows_[w].noise);
+    if (!IsKnown(best)) {
+      looks_ += rows_.size();
+      const float score_at_least = rules_.Score(best.low, best.noise);
+      float least = score_at_least;  // of the highest score
+      float most_of_likeliest = most;
+      bool has_rival = false;
       for (size_t i = 0; i < rows_.size(); ++i) {
         const Bounded& row = rows_[i];
         if (i == w || IsExcluded(row)) continue;
         const float score = rules_.Score(row.high, row.noise);
-        if (score > least || (score == least && row.id < rows_[w].id)) return {Verdict::kTighten, w};
+        has_rival |= score > score_at_least || (score == score_at_least && row.id < best.id);
+        if (const float low = rules_.Score(row.low, row.noise); low > least) {
+          least = low;
+          most_of_likeliest = score;
+        }
+      }
+      if (has_rival) {  // none of those that may score more than the likeliest is spared, itself perhaps
+        looks_ += rows_.size();
+        ForgetAsks();
+        for (size_t i = 0; i < rows_.size(); ++i) {
+          const Bounded& row = rows_[i];
+          if (IsExcluded(row)) continue;
+          const float score = rules_.Score(row.high, row.noise);
+          if (i == w || score > most_of_likeliest) Propose(i, i == w ? std::numeric_limits<float>::infinity() : score);
+        }
+        return tighten();
       }
     }
-    if (known.answer == Answer::kIn) return {Verdict::kWinner, w};
-    if (known.ask == rows_.size()) return {Verdict::kUndecided};
-    return {Verdict::kTighten, known.ask};
+    if (answer == Answer::kIn) return {Verdict::kWinner, w};
+    return tighten();
   }
 }
 
-Contest::Known Contest::Keeps(size_t w) {
-  if (!rules_.keeps_some) return {Answer::kIn, 0};
-  const Known by_min_p = KeepsByMinP(w);
-  if (by_min_p.answer != Answer::kIn) return by_min_p;
+Contest::Answer Contest::Keeps(size_t w) {
+  if (!rules_.keeps_some) return Answer::kIn;
+  const Answer by_min_p = KeepsByMinP(w);
+  if (by_min_p != Answer::kIn) return by_min_p;
   // From here on, what is not among the rows does not come before w: its logit is less than min-p allows, or the top k
   // are full without it.
   if (rules_.top_k == 0 && rules_.top_p >= 1.0f) return by_min_p;
   looks_ += rows_.size();
   size_t num_may = 0;
   size_t num_sure = 0;
-  size_t ask = w;
-  bool has_ask = !IsKnown(rows_[w]);
+  const Bounded& row = rows_[w];
+  Propose(w, row.high - row.low);
   for (size_t i = 0; i < rows_.size(); ++i) {
-    if (i == w || !MayPrecede(rows_[i], rows_[w])) continue;
+    if (i == w || !MayPrecede(rows_[i], row)) continue;
     ++num_may;
-    if (Precedes(rows_[i], rows_[w])) {
+    if (Precedes(rows_[i], row)) {
       ++num_sure;
-    } else if (!IsKnown(rows_[i]) && (!has_ask || IsBetterToAsk(rows_[i], rows_[ask]))) {
-      ask = i;
-      has_ask = true;
+    } else {
+      Propose(i, rows_[i].high - rows_[i].low);
     }
   }
   if (rules_.top_k == 0) {  // top-p over all tokens: only the first of them is known to be kept
-    return num_may == 0 ? Known{Answer::kIn, 0} : Known{Answer::kOpen, num_sure == 0 && has_ask ? ask : rows_.size()};
+    if (num_may == 0) return Answer::kIn;
+    if (num_sure != 0) ForgetAsks();
+    return Answer::kOpen;
   }
-  if (num_sure >= rules_.top_k) return {Answer::kOut, 0};
-  if (num_may >= rules_.top_k) return {Answer::kOpen, has_ask ? ask : rows_.size()};
-  return rules_.top_p >= 1.0f || num_may == 0 ? Known{Answer::kIn, 0} : KeepsByTopP(w, num_may, num_sure);
+  if (num_sure >= rules_.top_k) return Answer::kOut;
+  if (num_may >= rules_.top_k) return Answer::kOpen;
+  return rules_.top_p >= 1.0f || num_may == 0 ? Answer::kIn : KeepsByTopP(w, num_may, num_sure);
 }
 
-Contest::Known Contest::KeepsByMinP(size_t w) {
-  if (!(rules_.distance < std::numeric_limits<float>::infinity())) return {Answer::kIn, 0};
+Contest::Answer Contest::KeepsByMinP(size_t w) {
+  if (!(rules_.distance < std::numeric_limits<float>::infinity())) return Answer::kIn;
   looks_ += rows_.size();
   size_t leader = 0;  // the row whose logit is the largest, if its upper bound is right
   float low = -std::numeric_limits<float>::infinity();
@@ -100,11 +153,11 @@ Contest::Known Contest::KeepsByMinP(size_t w) {
     if (rows_[i].high > rows_[leader].high) leader = i;
     low = std::max(low, rows_[i].low);
   }
-  if (rows_[w].high < low - rules_.distance) return {Answer::kOut, 0};
-  if (rows_[w].low >= rows_[leader].high - rules_.distance) return {Answer::kIn, 0};
-  if (IsKnown(rows_[w])) return {Answer::kOpen, IsKnown(rows_[leader]) ? rows_.size() : leader};
-  if (IsKnown(rows_[leader])) return {Answer::kOpen, w};
-  return {Answer::kOpen, IsBetterToAsk(rows_[leader], rows_[w]) ? leader : w};
+  if (rows_[w].high < low - rules_.distance) return Answer::kOut;
+  if (rows_[w].low >= rows_[leader].high - rules_.distance) return Answer::kIn;
+  Propose(w, rows_[w].high - rows_[w].low);
+  Propose(leader, rows_[leader].high - rows_[leader].low);
+  return Answer::kOpen;
 }
 
 template <class Take>
@@ -132,7 +185,7 @@ float Contest::SumOfLargest(size_t n, float Bounded::* bound, float reference, T
 
 // With A the sum of e^logit of those that come before w, and B that of w and those after it, of the top k: w is kept
 // if A < top_p (A + B). `slack` covers all roundings, the reference's own included (docs/screen.md).
-Contest::Known Contest::KeepsByTopP(size_t w, size_t num_may, size_t num_sure) {
+Contest::Answer Contest::KeepsByTopP(size_t w, size_t num_may, size_t num_sure) {
   looks_ += 5 * rows_.size();
   const Bounded& row = rows_[w];
   float reference = -std::numeric_limits<float>::infinity();
@@ -155,23 +208,15 @@ Contest::Known Contest::KeepsByTopP(size_t w, size_t num_may, size_t num_sure) {
   rest_at_most += filler + tiny;
   const float p = rules_.top_p;
   const float slack = 0x1p-14f + static_cast<float>(rules_.top_k + 2) * 0x1p-20f;
-  if (before_at_most * ((1.0f - p) + slack) < rest_at_least * (p * (1.0f - slack))) return {Answer::kIn, 0};
-  if (before_at_least * ((1.0f - p) - slack) >= rest_at_most * (p * (1.0f + slack))) return {Answer::kOut, 0};
+  if (before_at_most * ((1.0f - p) + slack) < rest_at_least * (p * (1.0f - slack))) return Answer::kIn;
+  if (before_at_least * ((1.0f - p) - slack) >= rest_at_most * (p * (1.0f + slack))) return Answer::kOut;
   // What adds most to what is not known.
-  const auto unknown = [&](const Bounded& u) { return N::Exp(u.high - reference) - N::Exp(u.low - reference); };
-  size_t ask = rows_.size();
-  float most = 0;
+  ForgetAsks();
   for (size_t i = 0; i < rows_.size(); ++i) {
-    if (IsKnown(rows_[i])) continue;
-    const bool is_first = ask == rows_.size();
-    if (!is_first && rows_[i].asked > rows_[ask].asked) continue;
-    const float here = unknown(rows_[i]);
-    if (is_first || rows_[i].asked < rows_[ask].asked || here > most) {
-      ask = i;
-      most = here;
-    }
+    const Bounded& u = rows_[i];
+    if (!IsKnown(u)) Propose(i, N::Exp(u.high - reference) - N::Exp(u.low - reference));
   }
-  return {Answer::kOpen, ask};
+  return Answer::kOpen;
 }
 
 }  // namespace thimble::head

@@ -277,25 +277,12 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
   const uint64_t looks_most = kLooksOfScan * parts_.tensor->rows * parts_.tensor->cols;
   uint64_t looks = 0;
   uint64_t counted = 0;
-  Contest contest(choice, candidates_, choice.floor(), choice.room());
-  // The likeliest row's record excludes most others at once.
-  size_t next = static_cast<size_t>(std::ranges::max_element(candidates_, {}, &Bounded::center) - candidates_.begin());
-  bool is_decided = candidates_.size() == 1;
-  for (uint32_t asked = 0; true; ++asked) {
-    if (!is_decided) {
-      Bounded& c = candidates_[next];
-      if (c.asked < formats::kNumStages) {
-        if (c.id >= stages_[c.asked].parts.back().first_row) spent += stream::kCommandBytes + record_bytes(c.asked);
-        if (spent >= all) return kNoToken;
-        THIMBLE_TRY(AskRecord(c, choice));
-      } else {
-        spent += FetchCost({.first = next, .end = next + 1, .bytes = parts_.tensor->row_bytes()});
-        if (spent >= all) return kNoToken;
-        THIMBLE_TRY(FetchRun(x, candidates_.subspan(next, 1), choice));
-      }
-    }
-    is_decided = false;
-    if (asked % kAsksOfPrune == 0 && candidates_.size() > kMinPruned) {
+  const TokenId on_card = stages_.back().parts.back().first_row;
+  Contest contest(choice, candidates_, choice.floor(), choice.room(), {.asks = formats::kNumStages, .below = on_card});
+  uint32_t asked = 0;  // since rows were dropped last
+  while (true) {
+    if (asked >= kAsksOfPrune && candidates_.size() > kMinPruned) {
+      asked = 0;
       looks += candidates_.size();
       candidates_ = candidates_.first(choice.Prune(candidates_, true));
       if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
@@ -315,8 +302,20 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
         return Screen(x, choice);
       case Contest::Verdict::kTighten:
         if (counted > looks_most) return kNoToken;
-        next = step.row;
         break;
+    }
+    for (const size_t row : step.asks) {
+      Bounded& c = candidates_[row];
+      if (c.asked < formats::kNumStages) {
+        if (c.id >= on_card) spent += stream::kCommandBytes + record_bytes(c.asked);
+        if (spent >= all) return kNoToken;
+        THIMBLE_TRY(AskRecord(c, choice));
+      } else {
+        spent += FetchCost({.first = row, .end = row + 1, .bytes = parts_.tensor->row_bytes()});
+        if (spent >= all) return kNoToken;
+        THIMBLE_TRY(FetchRun(x, candidates_.subspan(row, 1), choice));
+      }
+      ++asked;
     }
   }
 }

@@ -58,7 +58,8 @@ Result<ScreenWork> ScreenWork::Make(Arena& arena, const math::Kernels& kernels, 
     rows[i] = {.id = i, .asked = 1, .center = center, .low = center - 0.1f, .high = center + 0.1f};
   }
   head::TokenChoice choice(sampler, kRows, kPosition, {}, candidates, {});
-  work.contest_.emplace(choice, rows, -4.0f, choice.room());
+  work.contest_.emplace(choice, rows, -4.0f, choice.room(),
+                        head::Contest::Cheap{.asks = formats::kNumStages, .below = kRows});
   work.contest_->Next();  // excludes what can be
   return work;
 }
