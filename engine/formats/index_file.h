@@ -88,7 +88,8 @@ struct TransformLayout {
   uint64_t axis_scales_at() const { return 0; }                          // float32 [hidden_size]
   uint64_t norms_at() const { return 4 * hidden_size; }                  // float32 [256], rising
   uint64_t matrix_at() const { return norms_at() + 4 * kNumCentroids; }  // float16 [hidden_size, hidden_size]
-  uint64_t centroids_at() const { return matrix_at() + 2 * hidden_size * hidden_size; }  // int8 [hidden_size, 256]
+  // Of each group uint8 [256, its axes]: the numbers of its centroids, 128 more than they are.
+  uint64_t centroids_at() const { return matrix_at() + 2 * hidden_size * hidden_size; }
   uint64_t bytes() const { return centroids_at() + kNumCentroids * hidden_size; }
 };
 

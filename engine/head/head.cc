@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/head/contest.h"
+#include "engine/head/sweep.h"
 
 namespace thimble::head {
 namespace {
@@ -354,37 +355,44 @@ Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
                            bool again) {
   const size_t row_bytes = record_bytes(0);
   const auto num_rows = static_cast<uint32_t>(records.size() / row_bytes);
-  auto* const reach = reinterpret_cast<int32_t*>(memory_.rows.data());
+  static_assert(kSweepRows % kSweepUnit == 0);
+  const std::span<int32_t> reach = {reinterpret_cast<int32_t*>(memory_.rows.data()), kSweepRows};
   const math::CodeTables tables = query_.tables();
   const bool draws = choice.draws_from_all();
   for (uint32_t done = 0; done < num_rows; done += kSweepRows) {
     const uint32_t rows = std::min(num_rows - done, kSweepRows);
+    const uint32_t units = (rows + kSweepUnit - 1) / kSweepUnit;
+    const TokenId first = first_row + done;
     const std::byte* const block = records.data() + done * row_bytes;
     const uint64_t bytes = rows * row_bytes;
-    ShareRows(parts_.workers, rows, bytes, [&](uint32_t begin, uint32_t end) {
-      parts_.kernels->sum_codes(reach + begin, block + begin * row_bytes, end - begin, tables, /*adds=*/false);
+    const int32_t needed = query_.ReachOf(draws ? choice.draw_floor() : choice.floor());
+    std::array<uint32_t, kSweepRows / kSweepUnit> answers;
+    ShareRows(parts_.workers, units, bytes, [&](uint32_t begin, uint32_t end) {
+      NoiseBits bits = choice.noise_bits();
+      const uint32_t from = begin * kSweepUnit;
+      const uint32_t to = std::min(end * kSweepUnit, rows);
+      parts_.kernels->sum_codes(&reach[from], block + from * row_bytes, to - from, tables, /*adds=*/false);
+      for (uint32_t unit = begin; unit < end; ++unit) {
+        const uint32_t at = unit * kSweepUnit;
+        const std::span<const int32_t> sums = reach.subspan(at, std::min(kSweepUnit, rows - at));
+        answers[unit] =
+            draws ? RowsThatReach(sums, needed, noise_steps_, first + at, bits) : RowsThatReach(sums, needed);
+      }
     });
     parts_.ledger->Count(
-        {.kernel = Kernel::kSumCodes, .units = bytes, .parts = rows, .region = region, .bytes = bytes});
-    parts_.ledger->Count({.kernel = Kernel::kSweep, .units = rows});
-    if (draws) parts_.ledger->Count({.kernel = Kernel::kNoise, .units = rows});
-    const auto ask = [&](uint32_t r) {
-      AskRow(first_row + done + r, reach[r], static_cast<uint8_t>(block[(r + 1) * row_bytes - 1]), choice, again);
-    };
+        {.kernel = Kernel::kSumCodes, .units = bytes, .parts = units, .region = region, .bytes = bytes});
+    parts_.ledger->Count({.kernel = Kernel::kSweep, .units = rows, .parts = units});
+    if (draws) parts_.ledger->Count({.kernel = Kernel::kNoise, .units = rows, .parts = units});
     const std::span<const TokenId> penalised = choice.penalised();
-    auto next = std::lower_bound(penalised.begin(), penalised.end(), first_row + done);
-    const int32_t needed = query_.ReachOf(draws ? choice.draw_floor() : choice.floor());
-    for (uint32_t r = 0; r < rows; ++r) {
-      const TokenId id = first_row + done + r;
-      if (next != penalised.end() && *next == id) {
-        ++next;
-      } else if (draws) {
-        const auto ones = static_cast<uint32_t>(std::countl_one(choice.NoiseBits(id)));
-        if (reach[r] + noise_steps_[ones] < needed) continue;
-      } else if (reach[r] < needed) {
-        continue;
+    for (auto next = std::ranges::lower_bound(penalised, first); next != penalised.end() && *next < first + rows;
+         ++next) {
+      answers[(*next - first) / kSweepUnit] |= uint32_t{1} << (*next - first) % kSweepUnit;
+    }
+    for (uint32_t unit = 0; unit < units; ++unit) {
+      for (uint32_t left = answers[unit]; left != 0; left &= left - 1) {
+        const uint32_t r = unit * kSweepUnit + static_cast<uint32_t>(std::countr_zero(left));
+        AskRow(first + r, reach[r], static_cast<uint8_t>(block[(r + 1) * row_bytes - 1]), choice, again);
       }
-      ask(r);
     }
     if (num_survivors_ < narrow_at_) continue;
     THIMBLE_TRY(NarrowSurvivors(choice, /*may_read=*/false));
@@ -409,6 +417,7 @@ void Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice
 // Drops those that cannot matter any more.
 void Head::DropSurvivors(TokenChoice& choice) {
   const bool draws = choice.draws_from_all();
+  NoiseBits bits = choice.noise_bits();
   const int32_t needed = query_.ReachOf(draws ? choice.draw_floor() : choice.floor());
   parts_.ledger->Count({.kernel = Kernel::kChoose, .units = num_survivors_});
   const auto first = room_.begin();
@@ -416,7 +425,7 @@ void Head::DropSurvivors(TokenChoice& choice) {
     if (s.reach >= needed) return false;
     const TokenId id = s.id_and_norm & 0xffffff;
     if (choice.IsPenalised(id)) return false;
-    return !draws || s.reach + noise_steps_[static_cast<size_t>(std::countl_one(choice.NoiseBits(id)))] < needed;
+    return !draws || s.reach + noise_steps_[static_cast<size_t>(std::countl_one(bits.Of(id)))] < needed;
   });
   num_survivors_ = static_cast<size_t>(end - first);
 }

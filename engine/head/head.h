@@ -16,6 +16,7 @@
 #include "engine/formats/index_file.h"
 #include "engine/head/query.h"
 #include "engine/head/sampler.h"
+#include "engine/head/sweep.h"
 #include "engine/math/kernels.h"
 #include "engine/storage/file_reader.h"
 #include "engine/storage/flash_writer.h"
@@ -147,7 +148,7 @@ class Head {
   TokenId asked_likeliest_ = kNoToken;
   bool overflowed_ = false;
   std::span<Bounded> candidates_;
-  std::array<int32_t, 33> noise_steps_ = {};  // by leading ones of a token's noise bits
+  NoiseSteps noise_steps_ = {};
 };
 
 }  // namespace thimble::head

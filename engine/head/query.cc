@@ -1,6 +1,7 @@
 #include "engine/head/query.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "engine/math/numerics.h"
@@ -18,7 +19,8 @@ constexpr int32_t kMaxSteps = 32767;  // of an element of z, and of an entry of 
 constexpr int32_t kMaxQueryCode = 8191;
 constexpr int32_t kMinQueryCode = 64;  // a query of fewer steps bounds nothing
 constexpr int32_t kMaxCentroid = 127;
-constexpr double kMaxReach = 0x1p29;
+constexpr int32_t kCentroidOffset = 128;  // of a centroid as it is stored
+constexpr float kMaxReach = 0x1p29f;
 
 double Absolute(double x) { return x < 0 ? -x : x; }
 float Absolute(float x) { return x < 0 ? -x : x; }
@@ -33,10 +35,55 @@ double RootAtLeast(double x) {
   return static_cast<double>(narrow) * static_cast<double>(N::ReciprocalSqrt(narrow)) * kSlack;
 }
 
+// A sum of n numbers that are not negative, as float32 adds them one by one, times this is at least the sum in real
+// numbers, the rounding of each of them included.
+double SlackOfSum(uint32_t n) { return kSlack + 0x1p-23 * n; }
+
 // To the nearest integer; 0 for what is none that an int32 holds.
 int32_t Round(float x) {
   if (!(x > -0x1p30f && x < 0x1p30f)) return 0;
   return static_cast<int32_t>(x < 0.0f ? x - 0.5f : x + 0.5f);
+}
+
+// What the table of one group is made of: its entry k is the sum of centroids[k, i] times steps[i], shifted.
+struct GroupTable {
+  const uint8_t* centroids;  // [256, axes]
+  const int16_t* steps;      // [axes]
+  int32_t half;              // half a step of the table
+  uint32_t shift;
+  int16_t* out;  // every fourth
+};
+
+uint32_t AllOffsets(const GroupTable& table, uint32_t axes) {
+  int32_t sum = 0;
+  for (uint32_t i = 0; i < axes; ++i) sum += table.steps[i];
+  return static_cast<uint32_t>(table.half) - static_cast<uint32_t>(sum) * kCentroidOffset;
+}
+
+// Sums go through 2^32 and back.
+template <uint32_t kAxes>
+void FillTable(const GroupTable& table) {
+  std::array<uint32_t, kAxes> steps;
+  for (uint32_t i = 0; i < kAxes; ++i) steps[i] = static_cast<uint32_t>(int32_t{table.steps[i]});
+  const uint32_t offsets = AllOffsets(table, kAxes);
+  const uint8_t* centroid = table.centroids;
+  int16_t* out = table.out;
+  for (uint32_t k = 0; k < formats::kNumCentroids; ++k, centroid += kAxes, out += 4) {
+    uint32_t sum = offsets;
+    for (uint32_t i = 0; i < kAxes; ++i) sum += centroid[i] * steps[i];
+    *out = static_cast<int16_t>(static_cast<int32_t>(sum) >> table.shift);
+  }
+}
+
+void FillTableOfMany(const GroupTable& table, uint32_t axes) {
+  const uint32_t offsets = AllOffsets(table, axes);
+  const uint8_t* centroid = table.centroids;
+  int16_t* out = table.out;
+  for (uint32_t k = 0; k < formats::kNumCentroids; ++k, centroid += axes, out += 4) {
+    uint32_t sum = offsets;
+    for (uint32_t i = 0; i < axes; ++i) sum += centroid[i] * static_cast<uint32_t>(int32_t{table.steps[i]});
+    *out = static_cast<int16_t>(static_cast<int32_t>(sum) >> table.shift);
+  }
 }
 
 template <class T>
@@ -57,15 +104,16 @@ math::CodeTables Query::tables() const {
 
 bool Query::Set(const float* x, Workers* workers) {
   float largest = 0.0f;
-  double square = 0;
+  float square = 0.0f;
   for (uint32_t i = 0; i < hidden_size_; ++i) {
     const float magnitude = Absolute(x[i]);
     if (!(magnitude <= kLargest)) return false;
     largest = std::max(largest, magnitude);
-    square += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    square += x[i] * x[i];
   }
   if (largest < 1.0f / kLargest) return false;
-  const double x_norm = RootAtLeast(square);
+  const double slack_of_sum = SlackOfSum(hidden_size_);
+  const double x_norm = RootAtLeast(static_cast<double>(square) * slack_of_sum);
 
   const formats::TransformLayout layout = {hidden_size_};
   const auto* const matrix = At<uint16_t>(memory_.transform, layout.matrix_at());
@@ -78,10 +126,10 @@ bool Query::Set(const float* x, Workers* workers) {
   // product goes through.
   const double operations = (hidden_size_ + 7) / 8 + 4;
   z_error_ = operations * kUnitRoundoff * kSlack * x_norm * static_cast<double>(screen_->transform_norm) + 0x1p-100;
-  double z_square = 0;
-  for (const float element : memory_.z) z_square += static_cast<double>(element) * static_cast<double>(element);
-  if (!(z_square < 0x1p118)) return false;
-  z_norm_ = RootAtLeast(z_square) + z_error_;
+  float z_square = 0.0f;
+  for (const float element : memory_.z) z_square += element * element;
+  if (!(z_square < 0x1p118f)) return false;
+  z_norm_ = RootAtLeast(static_cast<double>(z_square) * slack_of_sum + 0x1p-100) + z_error_;
   if (!SetSteps()) return false;
 
   const auto max_norm = static_cast<double>(screen_->max_norm);
@@ -94,8 +142,9 @@ bool Query::Set(const float* x, Workers* workers) {
   error_ = AtLeast(error);
   // Norms to steps of the reach, rounded up.
   const float* const norms = At<float>(memory_.transform, layout.norms_at());
+  const float steps_of_norm = AtLeast(z_norm_ * inverse_step_);
   for (uint32_t i = 0; i < formats::kNumCentroids; ++i) {
-    const double steps = static_cast<double>(norms[i]) * z_norm_ * inverse_step_ * kSlack;
+    const float steps = norms[i] * steps_of_norm;
     if (!(steps >= 0 && steps < kMaxReach)) return false;
     memory_.radii[i] = static_cast<int32_t>(steps) + 1;
   }
@@ -113,16 +162,16 @@ bool Query::SetSteps() {
   if (!(largest > 0x1p-60f && largest < 0x1p60f)) return false;
   const float unit = largest * (1.0f / kMaxSteps);
   const float inverse = N::Reciprocal(unit);
-  step_error_ = 0;
-  double sum = 0;
+  float error = 0.0f;
+  float sum = 0.0f;
   for (uint32_t i = 0; i < hidden_size_; ++i) {
     const float scaled = memory_.z[i] * scales[i];
     const int32_t steps = std::clamp(Round(scaled * inverse), -kMaxSteps, kMaxSteps);
     memory_.steps[i] = static_cast<int16_t>(steps);
-    step_error_ += Absolute(static_cast<double>(scaled) - static_cast<double>(unit) * steps);
-    sum += Absolute(static_cast<double>(scaled));
+    error += Absolute(scaled - unit * static_cast<float>(steps));
+    sum += Absolute(scaled);
   }
-  step_error_ = (step_error_ + 2 * kUnitRoundoff * sum) * kSlack;
+  step_error_ = (static_cast<double>(error) + 4 * kUnitRoundoff * static_cast<double>(sum)) * SlackOfSum(hidden_size_);
   int64_t most = 0;  // of a group's sum
   const uint32_t num_groups = formats::NumGroups(screen_->record_bytes[0]);
   for (uint32_t g = 0; g < num_groups; ++g) {
@@ -146,20 +195,38 @@ bool Query::SetSteps() {
 // Entries of the codes of all groups. Of the last byte of a record, which is no code, entries are not used.
 void Query::SetTables(Workers* workers) {
   const uint32_t num_groups = formats::NumGroups(screen_->record_bytes[0]);
-  const auto* const centroids =
-      At<int8_t>(memory_.transform, formats::TransformLayout{hidden_size_}.centroids_at());  // [hidden_size, 256]
+  const auto* const centroids = At<uint8_t>(memory_.transform, formats::TransformLayout{hidden_size_}.centroids_at());
   const int32_t half = shift_ == 0 ? 0 : int32_t{1} << (shift_ - 1);
   ShareRows(workers, num_groups, uint64_t{hidden_size_} * formats::kNumCentroids, [&](uint32_t begin, uint32_t end) {
     for (uint32_t g = begin; g < end; ++g) {
-      int16_t* const out = &memory_.tables[size_t{g / 4} * formats::kNumCentroids * 4 + g % 4];
       const uint32_t first = formats::FirstAxis(g, num_groups, hidden_size_);
       const uint32_t axes = formats::FirstAxis(g + 1, num_groups, hidden_size_) - first;
-      const int8_t* const group = centroids + size_t{first} * formats::kNumCentroids;
-      for (uint32_t k = 0; k < formats::kNumCentroids; ++k) {
-        int32_t sum = half;
-        for (uint32_t i = 0; i < axes; ++i)
-          sum += group[size_t{i} * formats::kNumCentroids + k] * memory_.steps[first + i];
-        out[size_t{k} * 4] = static_cast<int16_t>(sum >> shift_);
+      const GroupTable table = {.centroids = centroids + size_t{first} * formats::kNumCentroids,
+                                .steps = &memory_.steps[first],
+                                .half = half,
+                                .shift = shift_,
+                                .out = &memory_.tables[size_t{g / 4} * formats::kNumCentroids * 4 + g % 4]};
+      switch (axes) {
+        case 1:
+          FillTable<1>(table);
+          break;
+        case 2:
+          FillTable<2>(table);
+          break;
+        case 3:
+          FillTable<3>(table);
+          break;
+        case 4:
+          FillTable<4>(table);
+          break;
+        case 5:
+          FillTable<5>(table);
+          break;
+        case 6:
+          FillTable<6>(table);
+          break;
+        default:
+          FillTableOfMany(table, axes);
       }
     }
   });
@@ -177,7 +244,7 @@ bool Query::SetCodes() {
   const float inverse = N::Reciprocal(code_scale_);
   std::fill(memory_.codes.begin(), memory_.codes.end(), int8_t{0});
   code_sum_ = 0;
-  double error = 0;
+  float square = 0.0f;
   for (uint32_t i = 0; i < hidden_size_; ++i) {
     const int32_t q = std::clamp(Round(memory_.z[i] * inverse), -steps, steps);
     const int32_t high = (q + 64) >> 7;
@@ -185,10 +252,11 @@ bool Query::SetCodes() {
     unit[i % formats::kScreenUnit] = static_cast<int8_t>(high);
     unit[formats::kScreenUnit + i % formats::kScreenUnit] = static_cast<int8_t>(q - 128 * high);
     code_sum_ += q;
-    const double off = static_cast<double>(memory_.z[i]) - static_cast<double>(code_scale_) * q;
-    error += off * off;
+    const float off = memory_.z[i] - code_scale_ * static_cast<float>(q);
+    square += off * off;
   }
-  code_error_ = RootAtLeast(error);
+  code_error_ =
+      RootAtLeast(static_cast<double>(square) * SlackOfSum(hidden_size_) + 0x1p-100) + 4 * kUnitRoundoff * z_norm_;
   const double of_scale = static_cast<double>(screen_->second_code_norm) *
                           (code_error_ + z_error_ + 32 * kUnitRoundoff * (z_norm_ + code_error_));
   second_ = {.codes = memory_.codes.data(),
@@ -210,7 +278,7 @@ int32_t Query::ReachOf(float floor) const {
       (static_cast<double>(floor) - static_cast<double>(base_) - static_cast<double>(error_)) * inverse_step_;
   if (!(steps > -kMaxReach)) return kNone;
   // Whole steps below, and one for the roundings here.
-  return static_cast<int32_t>(std::min(steps, kMaxReach)) - 2;
+  return static_cast<int32_t>(std::min<double>(steps, kMaxReach)) - 2;
 }
 
 int32_t Query::StepsOf(double above) const {

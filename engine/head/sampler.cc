@@ -122,7 +122,7 @@ TokenChoice::TokenChoice(const SamplerOptions& options, uint32_t vocab_size, uin
             : options.top_p < 1.0f ? Mode::kAll
             : options.min_p > 0.0f ? Mode::kFrontier
                                    : Mode::kLargest),
-      position_(position),
+      bits_(options.seed, position),
       inverse_temperature_(IsGreedy(options) ? 1.0f : N::Reciprocal(options.temperature)),
       inverse_penalty_(N::Reciprocal(options.repeat_penalty)),
       distance_(MinPDistance(options.min_p)),
@@ -156,14 +156,14 @@ TokenChoice::Rules TokenChoice::rules() const {
           .distance = distance_};
 }
 
-float TokenChoice::Noise(TokenId id) { return is_greedy() ? 0.0f : GumbelFromBits(NoiseBits(id)); }
+float TokenChoice::Noise(TokenId id) { return is_greedy() ? 0.0f : GumbelFromBits(bits_.Of(id)); }
 
-uint32_t TokenChoice::NoiseBits(TokenId id) {
+uint32_t NoiseBits::Of(TokenId id) {
   if (id / 4 != block_) {
     block_ = id / 4;
-    noise_bits_ = NoiseBlock(options_.seed, position_, block_);
+    bits_ = NoiseBlock(seed_, position_, block_);
   }
-  return noise_bits_[id % 4];
+  return bits_[id % 4];
 }
 
 float TokenChoice::Score(TokenId id, float logit) { return rules().Score(logit, Noise(id)); }
@@ -176,7 +176,7 @@ bool TokenChoice::CannotReach(TokenId id, float logit, float score) {
   const float need = score - value - 0.001f - rounding;
   if (!(need >= 0.0f)) return false;
   const auto k = need >= 15.0f ? size_t{15} : static_cast<size_t>(need);
-  return NoiseBits(id) <= kBitsBelow[k];
+  return bits_.Of(id) <= kBitsBelow[k];
 }
 
 void TokenChoice::Draw(TokenId id, float logit) {

@@ -47,6 +47,19 @@ bool IsBoundable(const SamplerOptions& options);
 // the counter (id / 4, position, 0, 0) and the key (seed's lower half, its upper half). In [-3.1, 22.9].
 float GumbelNoise(uint64_t seed, uint32_t position, TokenId id);
 
+// The random bits that noise is made of, for ids in any order; rising is fastest.
+class NoiseBits {
+ public:
+  NoiseBits(uint64_t seed, uint32_t position) : seed_(seed), position_(position) {}
+  uint32_t Of(TokenId id);
+
+ private:
+  uint64_t seed_;
+  uint32_t position_;
+  uint32_t block_ = 0xffffffff;  // of the generator, that was used last
+  std::array<uint32_t, 4> bits_ = {};
+};
+
 // A token whose logit is known to lie within bounds only.
 struct Bounded {
   TokenId id = 0;
@@ -134,10 +147,10 @@ class TokenChoice {
 
   // Whether the largest score of all tokens is looked for, noise and all. Then one whose logit is less than
   // draw_floor() less the temperature times its noise cannot matter, and noise is less than 0.001 more than ln 2 for
-  // each of the leading ones of NoiseBits() and one more.
+  // each of the leading ones of its bits and one more.
   bool draws_from_all() const { return mode_ == Mode::kLargest && !is_greedy(); }
   float draw_floor() const;
-  uint32_t NoiseBits(TokenId id);
+  NoiseBits noise_bits() const { return bits_; }
 
   // The ids that the penalty changes, rising.
   std::span<const TokenId> penalised() const { return penalised_; }
@@ -184,7 +197,7 @@ class TokenChoice {
 
   SamplerOptions options_;
   Mode mode_;
-  uint32_t position_;
+  NoiseBits bits_;
   float inverse_temperature_;
   float inverse_penalty_;
   float distance_;  // below the largest logit at which min_p cuts
@@ -192,9 +205,6 @@ class TokenChoice {
   std::span<const TokenId> penalised_;  // rising
   size_t next_penalised_ = 0;
   size_t num_kept_ = 0;
-  // The generator's block that was used last.
-  uint32_t block_ = 0xffffffff;
-  std::array<uint32_t, 4> noise_bits_ = {};
   // Of the draw.
   float best_;
   TokenId best_id_ = 0;

@@ -73,21 +73,19 @@ bool ScreenWork::CodeTables() {
 uint32_t ScreenWork::Sweep() const {
   constexpr int32_t kNeeded = 990;
   uint32_t left = 0;
-  for (const int32_t reach : reach_) {
-    if (reach < kNeeded) continue;
-    ++left;
+  for (uint32_t r = 0; r < kRows; r += head::kSweepUnit) {
+    left += static_cast<uint32_t>(std::popcount(head::RowsThatReach(reach_.subspan(r, head::kSweepUnit), kNeeded)));
   }
   return left;
 }
 
-uint32_t ScreenWork::Noise() {
+uint32_t ScreenWork::Noise() const {
   constexpr int32_t kNeeded = 1200;
-  head::TokenChoice choice(kDrawn, kRows, kPosition, {}, {}, {});
+  head::NoiseBits bits(kDrawn.seed, kPosition);
   uint32_t left = 0;
-  for (uint32_t r = 0; r < kRows; ++r) {
-    const auto ones = static_cast<uint32_t>(std::countl_one(choice.NoiseBits(r)));
-    if (reach_[r] + noise_steps_[ones] < kNeeded) continue;
-    ++left;
+  for (uint32_t r = 0; r < kRows; r += head::kSweepUnit) {
+    left += static_cast<uint32_t>(
+        std::popcount(head::RowsThatReach(reach_.subspan(r, head::kSweepUnit), kNeeded, noise_steps_, r, bits)));
   }
   return left;
 }

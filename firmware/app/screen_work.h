@@ -13,6 +13,7 @@
 #include "engine/head/contest.h"
 #include "engine/head/query.h"
 #include "engine/head/sampler.h"
+#include "engine/head/sweep.h"
 #include "engine/math/kernels.h"
 
 namespace thimble::firmware {
@@ -33,7 +34,7 @@ class ScreenWork {
   uint64_t code_table_macs() const { return uint64_t{x_.size()} * formats::kNumCentroids; }
   // kRows units of kSweep, of kNoise. They return how many rows are left.
   uint32_t Sweep() const;
-  uint32_t Noise();
+  uint32_t Noise() const;
   // One step of the sampler's choice among kRows rows; returns how many units of kChoose it was.
   uint64_t Choose();
 
@@ -46,7 +47,7 @@ class ScreenWork {
   std::span<float> x_;
   std::span<int32_t> reach_;
   std::optional<head::Contest> contest_;
-  std::array<int32_t, 33> noise_steps_ = {};
+  head::NoiseSteps noise_steps_ = {};
 };
 
 }  // namespace thimble::firmware

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int kScaleRounds = 5;
 constexpr int kMeansRounds = 10;
-constexpr size_t kMeansRows = 8192;  // that centroids are made from
+constexpr size_t kMeansRows = 8192;  // at least, that centroids are made from, if there are so many
 // Of the states' mean energy, added to each of their directions: this much, and more where states are few.
 constexpr double kRidge = 0.02;
 constexpr double kRidgeOfFew = 0.05;  // times directions over states
@@ -176,15 +176,16 @@ class Group {
     }
   }
 
-  // Each axis to multiples of a scale, at most 127 of them: writes them to codes [axes, 256], and scales [axes].
-  void ToIntegers(int8_t* codes, float* scales) {
+  // Each axis to multiples of a scale, at most 127 of them: writes them, and 128 more, to codes [256, axes], and scales
+  // [axes].
+  void ToIntegers(uint8_t* codes, float* scales) {
     for (size_t a = 0; a < axes_; ++a) {
       float most = 0;
       for (size_t k = 0; k < kCodes; ++k) most = std::max(most, std::abs(at(a, k)));
       scales[a] = most > 1e-30f ? most / 127 : 0;
       for (size_t k = 0; k < kCodes; ++k) {
         const float steps = scales[a] > 0 ? std::clamp(std::round(at(a, k) / scales[a]), -127.0f, 127.0f) : 0.0f;
-        codes[a * kCodes + k] = static_cast<int8_t>(steps);
+        codes[k * axes_ + a] = static_cast<uint8_t>(static_cast<int>(steps) + 128);
         at(a, k) = steps * scales[a];
       }
     }
@@ -352,7 +353,7 @@ void ScreenBuilder::MakeFirst(uint32_t first_bytes) {
     for (size_t i = 0; i < d_; ++i) rest_[r * d_ + i] = static_cast<float>(v[i]);
   }
 
-  std::vector<int8_t> centroids(d_ * kCodes);
+  std::vector<uint8_t> centroids(d_ * kCodes);  // of each group [256, axes]
   std::vector<float> scales(d_);
   std::vector<uint8_t> codes(size_t{rows_} * num_groups);
   const size_t stride = std::max<size_t>(1, rows_ / kMeansRows);
@@ -384,8 +385,11 @@ void ScreenBuilder::MakeFirst(uint32_t first_bytes) {
     std::fill(back.begin(), back.end(), 0.0);
     for (size_t group = 0; group < num_groups; ++group) {
       const uint8_t code = codes[r * num_groups + group];
-      for (size_t i = first_axis(group); i < first_axis(group + 1); ++i) {
-        const double stands_for = centroids[i * kCodes + code] * static_cast<double>(scales[i]);
+      const size_t first = first_axis(group);
+      const size_t axes = first_axis(group + 1) - first;
+      for (size_t i = first; i < first + axes; ++i) {
+        const int centroid = centroids[first * kCodes + code * axes + (i - first)] - 128;
+        const double stands_for = centroid * static_cast<double>(scales[i]);
         coded += stands_for * stands_for;
         // As it is kept: what float32 does not hold of it is left to the leak.
         rest_[r * d_ + i] = static_cast<float>(v[i] - stands_for);
@@ -429,7 +433,7 @@ void ScreenBuilder::MakeFirst(uint32_t first_bytes) {
   Append<float>(transform_, scales);
   Append<float>(transform_, table);
   Append<uint16_t>(transform_, halves);
-  Append<int8_t>(transform_, centroids);
+  Append<uint8_t>(transform_, centroids);
 }
 
 std::vector<std::byte> ScreenBuilder::MakeSecond(uint32_t bits, formats::ScreenInfo& info) const {
