@@ -10,7 +10,7 @@ namespace {
 
 using N = math::Numerics<math::BaselineOps>;
 
-constexpr size_t kRowsOfAsk = 16;  // looking at so many takes as long as asking about one, if that is cheap
+constexpr size_t kRowsOfAsk = 8;  // to look at so many, several times, takes about as long as to ask about one cheaply
 
 bool IsKnown(const Bounded& row) { return row.low == row.high; }
 
@@ -31,7 +31,7 @@ Contest::Contest(TokenChoice& choice, std::span<Bounded> rows, float floor, std:
 void Contest::Propose(size_t row, float urgency) {
   const Bounded& proposed = rows_[row];
   if (IsKnown(proposed)) return;
-  const size_t most = IsCheap(proposed) ? std::clamp<size_t>(rows_.size() / kRowsOfAsk, 1, kMaxAsks) : 1;
+  const size_t most = IsCheap(proposed) ? std::clamp<size_t>(rows_.size() / kRowsOfAsk, 2, kMaxAsks) : 1;
   if (num_asks_ > 0) {
     const Bounded& first = rows_[asks_[0]];
     if (IsCheap(first) != IsCheap(proposed)) {
@@ -50,7 +50,7 @@ void Contest::Propose(size_t row, float urgency) {
     asks_[i] = asks_[i - 1];
     urgency_[i] = urgency_[i - 1];
   }
-  asks_[at] = row;
+  asks_[at] = static_cast<uint32_t>(row);
   urgency_[at] = urgency;
 }
 
@@ -155,8 +155,12 @@ Contest::Answer Contest::KeepsByMinP(size_t w) {
   }
   if (rows_[w].high < low - rules_.distance) return Answer::kOut;
   if (rows_[w].low >= rows_[leader].high - rules_.distance) return Answer::kIn;
-  Propose(w, rows_[w].high - rows_[w].low);
-  Propose(leader, rows_[leader].high - rows_[leader].low);
+  // Itself, or those that are in its way.
+  looks_ += rows_.size();
+  Propose(w, std::numeric_limits<float>::infinity());
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    if (rows_[i].high - rules_.distance > rows_[w].low) Propose(i, rows_[i].high);
+  }
   return Answer::kOpen;
 }
 

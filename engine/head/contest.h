@@ -27,7 +27,7 @@ class Contest {
   struct Step {
     Verdict verdict;
     size_t row = 0;                     // of the rows
-    std::span<const size_t> asks = {};  // rows, one at least; valid until the next call
+    std::span<const uint32_t> asks = {};  // rows, one at least; valid until the next call
   };
   // Asking about a row that was asked about less than `asks` times, and whose id is less than `below`, costs less than
   // to look at some rows once more: several such rows are then asked about at once.
@@ -54,7 +54,7 @@ class Contest {
   uint64_t looks() const { return looks_; }
 
  private:
-  static constexpr size_t kMaxAsks = 16;
+  static constexpr size_t kMaxAsks = 64;
   enum class Answer : uint8_t { kIn, kOut, kOpen };
 
   bool MayPrecede(const Bounded& u, const Bounded& w) const {
@@ -79,7 +79,7 @@ class Contest {
   std::span<Candidate> room_;
   Cheap cheap_;
   float excluded_below_;                    // rows whose logit is less than this are not kept
-  std::array<size_t, kMaxAsks> asks_ = {};  // the most urgent first
+  std::array<uint32_t, kMaxAsks> asks_ = {};  // the most urgent first
   std::array<float, kMaxAsks> urgency_ = {};
   size_t num_asks_ = 0;
   uint64_t looks_ = 0;

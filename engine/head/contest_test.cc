@@ -90,7 +90,7 @@ class Trial {
       if (step.verdict == Contest::Verdict::kWinner) return rows[step.row].id;
       if (step.verdict == Contest::Verdict::kUndecided) return ++counts.undecided, kNoToken;
       EXPECT_FALSE(step.asks.empty());
-      for (const size_t row : step.asks) {
+      for (const uint32_t row : step.asks) {
         EXPECT_NE(rows[row].low, rows[row].high) << "asked about what is known";
         Tighten(rows[row], widths);
         ++counts.asked;
@@ -255,7 +255,7 @@ TEST(Contest, BoundsThatLieEnd) {
         if (step.verdict != Contest::Verdict::kTighten) break;
         ASSERT_LT(steps, 1000u);
         ASSERT_FALSE(step.asks.empty());
-        for (const size_t row : step.asks) {
+        for (const uint32_t row : step.asks) {
           ASSERT_LT(row, rows.size());
           if (rows[row].asked < 4) {
             bound(rows[row]);

@@ -279,6 +279,19 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
   uint64_t looks = 0;
   uint64_t counted = 0;
   const TokenId on_card = stages_.back().parts.back().first_row;
+  // Of the top k, the likeliest are asked more before anything is weighed: that excludes most others.
+  if (const size_t k = choice.rules().top_k; candidates_.size() > 2 * k && k > 0) {
+    const auto middle = candidates_.begin() + static_cast<ptrdiff_t>(k);
+    std::nth_element(candidates_.begin(), middle, candidates_.end(), [](const Bounded& a, const Bounded& b) {
+      return a.center != b.center ? a.center > b.center : a.id < b.id;
+    });
+    for (Bounded& c : candidates_.first(k)) {
+      if (c.id < on_card) THIMBLE_TRY(AskRecord(c, choice));
+    }
+    looks += 4 * candidates_.size();
+    candidates_ = candidates_.first(choice.Prune(candidates_, true));
+    if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
+  }
   Contest contest(choice, candidates_, choice.floor(), choice.room(), {.asks = formats::kNumStages, .below = on_card});
   uint32_t asked = 0;  // since rows were dropped last
   while (true) {
@@ -305,7 +318,7 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
         if (counted > looks_most) return kNoToken;
         break;
     }
-    for (const size_t row : step.asks) {
+    for (const uint32_t row : step.asks) {
       Bounded& c = candidates_[row];
       if (c.asked < formats::kNumStages) {
         if (c.id >= on_card) spent += stream::kCommandBytes + record_bytes(c.asked);

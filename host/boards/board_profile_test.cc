@@ -111,8 +111,6 @@ TEST(BoardProfileTest, TheCyclesOfKernelsFollowFromTheInstructionsCounted) {
   const double greedy = instructions["choose_greedy"];
   const double weighed = instructions["choose"];
   follows("choose", greedy, (greedy + weighed) / 2, weighed);
-  const double tables = of_riscv["code_tables"];
-  follows("code_tables", tables, tables, tables);
   const double noise = 0.8 * of_riscv["noise"];
   follows("noise", noise, noise, noise);
 }
