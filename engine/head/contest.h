@@ -26,7 +26,7 @@ class Contest {
   };
   struct Step {
     Verdict verdict;
-    size_t row = 0;                     // of the rows
+    size_t row = 0;                       // of the rows
     std::span<const uint32_t> asks = {};  // rows, one at least; valid until the next call
   };
   // Asking about a row that was asked about less than `asks` times, and whose id is less than `below`, costs less than
@@ -78,7 +78,7 @@ class Contest {
   float floor_;
   std::span<Candidate> room_;
   Cheap cheap_;
-  float excluded_below_;                    // rows whose logit is less than this are not kept
+  float excluded_below_;                      // rows whose logit is less than this are not kept
   std::array<uint32_t, kMaxAsks> asks_ = {};  // the most urgent first
   std::array<float, kMaxAsks> urgency_ = {};
   size_t num_asks_ = 0;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <limits>
 
 #include "engine/head/contest.h"
 #include "engine/head/sweep.h"
@@ -261,32 +262,33 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
     }
   }
   ScreenCounts& counts = parts_.ledger->screen;
+  uint64_t spent = 0;  // bytes of the card beside the first stage, commands included
   THIMBLE_ASSIGN(bool has_room, Sweep(choice, /*again=*/false));
   if (!has_room) {  // once more, now that it is known what cannot matter
     ++counts.swept_again;
+    THIMBLE_TRY(NarrowSurvivors(choice, /*may_read=*/true));
+    THIMBLE_TRY(AskLikeliestTopK(choice, spent));
     THIMBLE_ASSIGN(has_room, Sweep(choice, /*again=*/true));
   }
   if (!has_room) return kNoToken;
-  THIMBLE_ASSIGN(const bool fits, ExpandSurvivors(choice));
+  THIMBLE_ASSIGN(const bool fits, ExpandSurvivors(choice, spent));
   if (!fits) return kNoToken;
   counts.survivors += candidates_.size();
   counts.survivors_most = std::max<uint64_t>(counts.survivors_most, candidates_.size());
   // What has been read for this token; and how often a row may be looked at, so that no head, however many of its rows
   // are equal, takes longer than a scan.
   const uint64_t all = ScanCost();
-  uint64_t spent = 0;
   const uint64_t looks_most = kLooksOfScan * parts_.tensor->rows * parts_.tensor->cols;
   uint64_t looks = 0;
   uint64_t counted = 0;
   const TokenId on_card = stages_.back().parts.back().first_row;
   // Of the top k, the likeliest are asked more before anything is weighed: that excludes most others.
   if (const size_t k = choice.rules().top_k; candidates_.size() > 2 * k && k > 0) {
-    const auto middle = candidates_.begin() + static_cast<ptrdiff_t>(k);
-    std::nth_element(candidates_.begin(), middle, candidates_.end(), [](const Bounded& a, const Bounded& b) {
-      return a.center != b.center ? a.center > b.center : a.id < b.id;
-    });
+    std::nth_element(
+        candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k), candidates_.end(),
+        [](const Bounded& a, const Bounded& b) { return a.center != b.center ? a.center > b.center : a.id < b.id; });
     for (Bounded& c : candidates_.first(k)) {
-      if (c.id < on_card) THIMBLE_TRY(AskRecord(c, choice));
+      if (c.id < on_card && c.asked == 1) THIMBLE_TRY(AskRecord(c, choice));
     }
     looks += 4 * candidates_.size();
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
@@ -336,6 +338,7 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
 
 Result<bool> Head::Sweep(TokenChoice& choice, bool again) {
   num_survivors_ = 0;
+  num_squeezed_ = 0;
   overflowed_ = false;
   narrow_at_ = std::min(kMinNarrowed, room_.size() / 2);
   asked_likeliest_ = kNoToken;
@@ -404,7 +407,7 @@ Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
     for (uint32_t unit = 0; unit < units; ++unit) {
       for (uint32_t left = answers[unit]; left != 0; left &= left - 1) {
         const uint32_t r = unit * kSweepUnit + static_cast<uint32_t>(std::countr_zero(left));
-        AskRow(first + r, reach[r], static_cast<uint8_t>(block[(r + 1) * row_bytes - 1]), choice, again);
+        THIMBLE_TRY(AskRow(first + r, reach[r], static_cast<uint8_t>(block[(r + 1) * row_bytes - 1]), choice, again));
       }
     }
     if (num_survivors_ < narrow_at_) continue;
@@ -414,17 +417,21 @@ Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
   return {};
 }
 
-void Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again) {
+Result<void> Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again) {
   const Query::Bounds bounds = query_.First(reach, norm);
   const float low = choice.Penalised(row, bounds.center - bounds.radius);
   const float high = choice.Penalised(row, bounds.center + bounds.radius);
-  if (!(again ? choice.StillMatters(row, low, high) : choice.MayMatter(row, low, high))) return;
-  if (num_survivors_ == room_.size()) {
+  if (!(again ? choice.StillMatters(row, low, high) : choice.MayMatter(row, low, high))) return {};
+  if (num_survivors_ == room_.size() && !overflowed_) {
+    const size_t enough = room_.size() / 4 * 3;
     DropSurvivors(choice);
-    if (num_survivors_ > room_.size() / 4 * 3) overflowed_ = true;
+    uint64_t none = 0;
+    if (num_survivors_ > enough) THIMBLE_TRY(SqueezeSurvivors(choice, enough / 2, none, 0));
+    overflowed_ = num_survivors_ > enough;
   }
-  if (overflowed_) return;
+  if (overflowed_) return {};
   room_[num_survivors_++] = {row | uint32_t{norm} << 24, reach};
+  return {};
 }
 
 // Drops those that cannot matter any more.
@@ -433,14 +440,21 @@ void Head::DropSurvivors(TokenChoice& choice) {
   NoiseBits bits = choice.noise_bits();
   const int32_t needed = query_.ReachOf(draws ? choice.draw_floor() : choice.floor());
   parts_.ledger->Count({.kernel = Kernel::kChoose, .units = num_survivors_});
-  const auto first = room_.begin();
-  const auto end = std::remove_if(first, first + static_cast<ptrdiff_t>(num_survivors_), [&](const Survivor& s) {
-    if (s.reach >= needed) return false;
+  const auto matters = [&](const Survivor& s) {
+    if (s.reach >= needed) return true;
     const TokenId id = s.id_and_norm & 0xffffff;
-    if (choice.IsPenalised(id)) return false;
-    return !draws || s.reach + noise_steps_[static_cast<size_t>(std::countl_one(bits.Of(id)))] < needed;
-  });
-  num_survivors_ = static_cast<size_t>(end - first);
+    if (choice.IsPenalised(id)) return true;
+    return draws && s.reach + noise_steps_[static_cast<size_t>(std::countl_one(bits.Of(id)))] >= needed;
+  };
+  size_t kept = 0;
+  size_t kept_squeezed = 0;
+  for (size_t i = 0; i < num_survivors_; ++i) {
+    if (!matters(room_[i])) continue;
+    kept_squeezed += i < num_squeezed_ ? 1 : 0;
+    room_[kept++] = room_[i];
+  }
+  num_survivors_ = kept;
+  num_squeezed_ = kept_squeezed;
 }
 
 // Asks more of the likeliest, whose answer excludes most others, and drops those. Does nothing more where the likeliest
@@ -478,10 +492,69 @@ Bounded Head::Expanded(const Survivor& s, TokenChoice& choice) const {
           .high = choice.Penalised(id, bounds.center + bounds.radius)};
 }
 
+// The second record's answer. What is read for it from the card is added to `spent`.
+Result<Bounded> Head::AskSurvivor(const Survivor& s, TokenChoice& choice, uint64_t& spent) {
+  Bounded asked = Expanded(s, choice);
+  if (asked.id >= stages_[1].parts.back().first_row) spent += stream::kCommandBytes + record_bytes(1);
+  THIMBLE_TRY(AskRecord(asked, choice));
+  return asked;
+}
+
+// Asks more of the likeliest top k, which raises the floor, and drops what cannot matter any more.
+Result<void> Head::AskLikeliestTopK(TokenChoice& choice, uint64_t& spent) {
+  const size_t k = choice.rules().top_k;
+  if (k == 0 || num_survivors_ <= k) return {};
+  const auto center = [&](const Survivor& s) {
+    return query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24)).center;
+  };
+  num_squeezed_ = 0;
+  const auto first = room_.begin();
+  std::nth_element(first, first + static_cast<ptrdiff_t>(k), first + static_cast<ptrdiff_t>(num_survivors_),
+                   [&](const Survivor& a, const Survivor& b) {
+                     const float of_a = center(a);
+                     const float of_b = center(b);
+                     return of_a != of_b ? of_a > of_b : a.id_and_norm < b.id_and_norm;
+                   });
+  parts_.ledger->Count({.kernel = Kernel::kChoose, .units = 4 * num_survivors_});
+  float least = std::numeric_limits<float>::infinity();
+  for (const Survivor& s : room_.first(k)) {
+    THIMBLE_ASSIGN(const Bounded asked, AskSurvivor(s, choice, spent));
+    least = std::min(least, asked.low);
+  }
+  choice.RaiseFloorOfTopK(least);
+  DropSurvivors(choice);
+  return {};
+}
+
+// Where survivors have no room: asks more of those that were not asked for it before, and drops those that cannot
+// matter any more, until no more than `enough` are left. Of records on the card it reads as long as `spent` is less
+// than `most`.
+Result<void> Head::SqueezeSurvivors(TokenChoice& choice, size_t enough, uint64_t& spent, uint64_t most) {
+  size_t kept = num_squeezed_;
+  for (size_t i = num_squeezed_; i < num_survivors_; ++i) {
+    const Survivor s = room_[i];
+    const bool is_on_card = (s.id_and_norm & 0xffffff) >= stages_[1].parts.back().first_row;
+    if (num_survivors_ - i + kept <= enough || (is_on_card && spent >= most)) {
+      room_[kept++] = s;
+      continue;
+    }
+    THIMBLE_ASSIGN(const Bounded asked, AskSurvivor(s, choice, spent));
+    choice.RaiseFloor(asked.id, asked.low);
+    if (choice.StillMatters(asked.id, asked.low, asked.high)) room_[kept++] = s;
+  }
+  num_survivors_ = num_squeezed_ = kept;
+  return {};
+}
+
 // Survivors to candidates, in the same memory. False if they have no room there.
-Result<bool> Head::ExpandSurvivors(TokenChoice& choice) {
+Result<bool> Head::ExpandSurvivors(TokenChoice& choice, uint64_t& spent) {
   THIMBLE_TRY(NarrowSurvivors(choice, /*may_read=*/true));
-  if (num_survivors_ > memory_.candidates.size() / sizeof(Bounded)) return false;
+  const size_t room = memory_.candidates.size() / sizeof(Bounded);
+  if (num_survivors_ > room) {
+    THIMBLE_TRY(AskLikeliestTopK(choice, spent));
+    THIMBLE_TRY(SqueezeSurvivors(choice, room, spent, ScanCost()));
+  }
+  if (num_survivors_ > room) return false;
   auto* const expanded = reinterpret_cast<Bounded*>(memory_.candidates.data());
   for (size_t i = num_survivors_; i-- > 0;) {
     const Survivor s = room_[i];

@@ -122,11 +122,14 @@ class Head {
   Result<bool> Sweep(TokenChoice& choice, bool again);
   Result<void> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
                        bool again);
-  void AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again);
+  Result<void> AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again);
   void DropSurvivors(TokenChoice& choice);
   Result<void> NarrowSurvivors(TokenChoice& choice, bool may_read);
   Bounded Expanded(const Survivor& survivor, TokenChoice& choice) const;
-  Result<bool> ExpandSurvivors(TokenChoice& choice);
+  Result<Bounded> AskSurvivor(const Survivor& survivor, TokenChoice& choice, uint64_t& spent);
+  Result<void> AskLikeliestTopK(TokenChoice& choice, uint64_t& spent);
+  Result<void> SqueezeSurvivors(TokenChoice& choice, size_t enough, uint64_t& spent, uint64_t most);
+  Result<bool> ExpandSurvivors(TokenChoice& choice, uint64_t& spent);
   Result<void> AskRecord(Bounded& candidate, TokenChoice& choice);
   static bool IsRead(const Bounded& candidate) { return candidate.asked == kAskedAll; }
   Run NextRun(size_t from) const;
@@ -144,7 +147,8 @@ class Head {
   // Of the token being chosen; both in the same memory, one after the other.
   std::span<Survivor> room_;
   size_t num_survivors_ = 0;
-  size_t narrow_at_ = 0;  // survivors at which the likeliest is asked
+  size_t num_squeezed_ = 0;  // the first of them, whose second records were asked
+  size_t narrow_at_ = 0;     // survivors at which the likeliest is asked
   TokenId asked_likeliest_ = kNoToken;
   bool overflowed_ = false;
   std::span<Bounded> candidates_;

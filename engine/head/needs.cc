@@ -46,8 +46,11 @@ Need CandidatesNeed(uint32_t candidates) {
 
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen) {
   constexpr uint32_t kMin = 256;
+  constexpr uint32_t kMost = 1024;
+  constexpr uint32_t kSurvivors = 3;  // that a candidate's memory holds
   const auto sampler = sampler_keeps_several ? formats::MeasuredSampler::kDefault : formats::MeasuredSampler::kGreedy;
-  return std::min(std::max(kMin, screen.uses[static_cast<size_t>(sampler)].survivors_most), screen.num_candidates);
+  const uint32_t left = screen.uses[static_cast<size_t>(sampler)].survivors_most / kSurvivors + 1;
+  return std::min(std::clamp(left, kMin, kMost), screen.num_candidates);
 }
 
 }  // namespace thimble::head

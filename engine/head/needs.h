@@ -21,7 +21,8 @@ std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_id
 // For so many rows that survive the screen's first stage.
 Need CandidatesNeed(uint32_t candidates);
 
-// The fewest to have room for: as many as that kind of sampler was seen to leave when the index was made.
+// The fewest to have room for: a third of what that kind of sampler was seen to leave when the index was made, since a
+// survivor takes a third of a candidate's memory; 1024 at most, for rare tokens that leave more can be squeezed.
 uint32_t MinCandidates(bool sampler_keeps_several, const formats::ScreenInfo& screen);
 
 }  // namespace thimble::head

@@ -135,6 +135,8 @@ class TokenChoice {
 
   // More is known of a token that MayMatter() has seen: its logit after penalties is at least `low`.
   void RaiseFloor(TokenId id, float low);
+  // As many tokens as top_k keeps have at least this logit after penalties.
+  void RaiseFloorOfTopK(float low) { floor_ = floor_ < low ? low : floor_; }
 
   // Tokens whose logit after penalties, or its upper bound, is less than this cannot matter.
   float floor() const { return floor_; }

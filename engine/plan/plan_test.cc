@@ -211,14 +211,15 @@ formats::Index IndexOf(const formats::ModelFile& model) {
   return index;
 }
 
-// With a screen of 48 bytes and 3 bits and room for this many candidates.
+// With a screen of 48 bytes and 3 bits and room for this many candidates, as many as the default sampler left.
 formats::Index ScreenedIndexOf(const formats::ModelFile& model, uint32_t num_candidates) {
   formats::Index index = IndexOf(model);
-  const formats::ScreenUse use = {.second_mean = 100, .rows_mean = 2, .survivors_most = 150};
+  const formats::ScreenUse greedy = {.second_mean = 100, .rows_mean = 2, .survivors_most = 150};
+  const formats::ScreenUse several = {.second_mean = 100, .rows_mean = 2, .survivors_most = num_candidates};
   index.screen = {.record_bytes = {48, formats::SecondRecordBytes(model.shape.hidden_size, 3)},
                   .second_bits = 3,
                   .num_candidates = num_candidates,
-                  .uses = {use, use}};
+                  .uses = {greedy, several}};
   const auto bytes = [&](formats::Section id) -> uint64_t& { return index.sections[static_cast<size_t>(id)].bytes; };
   bytes(formats::Section::kMean) = model.shape.hidden_size * sizeof(float);
   bytes(formats::Section::kTransform) = formats::TransformLayout{model.shape.hidden_size}.bytes();
@@ -326,7 +327,7 @@ TEST(Plan, AScreenThatDoesNotFitIsDoneWithout) {
   uint32_t screened = 0;
   for (uint32_t candidates = 100; candidates < 3000; candidates += 100) {
     const formats::Index index = ScreenedIndexOf(model.file(), candidates);
-    // One token is kept: twice the most rows that the likeliest left are enough, or 256.
+    // One token is kept: as many rows as the likeliest left are enough, or 256.
     TextNeeds greedy = kTokenizerInIndex;
     greedy.candidate_bytes = 0;
     const auto one = MakePlan(model.file(), greedy, kEsp32, 512, options, &index);

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/math/kernels.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/tokenizer.h"
 #include "host/formats/tokenizer_image_writer.h"

@@ -37,6 +37,9 @@ constexpr size_t kMeasuredStates = 124;
 // What a read of the card costs beside its bytes, in bytes: about 0.5 ms at 17 MB/s.
 constexpr double kBytesOfRead = 8192;
 
+// The same of one that nothing else goes on beside, in addition.
+constexpr double kBytesOfLoneRead = 16384;
+
 // What a look at a row's bounds costs, of one core: some 40 cycles at 240 MHz, in bytes of 40 ns.
 constexpr double kBytesOfLook = 4;
 
@@ -228,6 +231,12 @@ double BytesOfToken(const formats::ModelFile& model, const Weights& weights, con
         kStreamedCodes * static_cast<double>((weights.head_rows.size() - in_memory) * index.screen.record_bytes[0]) / 2;
     bytes +=
         (static_cast<double>(cost.card_bytes + cost.screen_bytes) + static_cast<double>(cost.reads) * kBytesOfRead) / 2;
+    const uint64_t records_in_memory = uint64_t{plan->places[1].psram_rows} + plan->places[1].flash_rows;
+    const double lone_reads =
+        static_cast<double>(screen.info.uses[which].second_mean) *
+            (1 - static_cast<double>(records_in_memory) / static_cast<double>(weights.head_rows.size())) +
+        static_cast<double>(screen.info.uses[which].rows_mean);
+    bytes += lone_reads * kBytesOfLoneRead / 2;
     const double elements = static_cast<double>(screen.info.uses[which].second_mean) * model.shape.hidden_size;
     bytes += (effort.looks[which] * kBytesOfLook + elements * kBytesOfElement +
               effort.fallbacks[which] * static_cast<double>(weights.stored_head.size()) * kBytesOfScanned) /
@@ -312,7 +321,7 @@ class ScreenSearch {
     if (searches_size)
       sizes = {whole_words(d / 4), whole_words(3 * d / 16), whole_words(3 * d / 8), whole_words(d / 2)};
     std::vector<uint32_t> bits = {options.screen.second_bits};
-    if (bits[0] == 0) bits = {3, 2, 4};
+    if (bits[0] == 0) bits = {3, 2, 4, 1};
     const std::vector<uint32_t> closer = {d / 16, d / 32};  // steps to either side of the best
     Progress progress("screen",
                       kStatePowers.size() + sizes.size() + (searches_size ? 2 * closer.size() : 0) + bits.size());

@@ -140,7 +140,7 @@ TEST_F(PrepareTest, OtherHeadersAndVersionsAreNamed) {
   bytes = index;
   bytes[8] = 1;
   WriteFile(index_path_, bytes);
-  EXPECT_THAT(Refusal(), AllOf(StartsWith(index_path_ + ": the index has version 1 and this engine reads version 2"),
+  EXPECT_THAT(Refusal(), AllOf(StartsWith(index_path_ + ": the index has version 1 and this engine reads version 3"),
                                HasSubstr("'thimble prepare'")));
   WriteSynth(model_, "vocab_size=600,hidden_size=64,intermediate_size=160");
   WriteFile(index_path_, index);

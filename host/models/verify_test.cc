@@ -440,7 +440,7 @@ TEST_F(VerifyIndex, TheToolNamesWhichFileIsDamaged) {
   const auto image = WriteCardImage({.contents = {.model = model_}, .out = card, .superfloppy = true});
   ASSERT_TRUE(image) << image.error();
   ASSERT_EQ(RunTool({"convert", model_, "--to", "folder", "-o", tensors}).exit_code, 0);
-  ASSERT_EQ(RunTool({"prepare", tensors, "--screen", "2,2"}).exit_code, 0);
+  ASSERT_EQ(RunTool({"prepare", tensors, "--screen", "8,2"}).exit_code, 0);
   for (const std::string& path : {model_, card, tensors}) {
     const ToolRun run = RunTool({"verify", path});
     EXPECT_EQ(run.exit_code, 0) << run.error;
