@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a screen of an LM head leaves to read, by widths and directions: the experiment behind docs/screen.md.
+"""What a screen of scalar codes leaves to read, by widths and directions: what product codes were measured against.
 
   bench/screen_experiment.py HEAD [--cols N] [--states N] [--all] [--q8_0]
 
