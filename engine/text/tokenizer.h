@@ -1,4 +1,4 @@
-// SentencePiece BPE tokenizer: an encoder over the pieces of a vocabulary.
+// BPE tokenizer, SentencePiece's or byte-level: an encoder over the pieces of a vocabulary.
 //
 // Gives the ids that SentencePiece's BPE model gives (T. Kudo, J. Richardson, "SentencePiece", EMNLP 2018; the merge
 // loop is that of R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, with the
@@ -110,6 +110,8 @@ class Tokenizer {
   TokenId unk() const { return facts_.ref.unk; }
   bool add_bos() const { return facts_.ref.add_bos; }
   bool add_space_prefix() const { return facts_.ref.add_space_prefix; }
+  // Whether pieces are bytes, of which several may make a character.
+  bool is_byte_level() const { return facts_.ref.is_byte_level(); }
 
   // For whoever writes an image of it; its pieces are in memory.
   const VocabularyFacts& facts() const { return facts_; }
@@ -123,6 +125,9 @@ class Tokenizer {
   // Bytes of the longest user-defined piece that `text` begins with, 0 for none. `may_go_on`: more text after it might
   // make a longer one.
   uint32_t MatchUserDefined(std::string_view text, TokenId* id, bool* may_go_on) const;
+  // Byte-level BPE: calls emit(id) for user-defined pieces and merge(word) for each word between them.
+  template <class Emit, class Merge>
+  Result<void> ForEachWord(std::string_view text, Emit emit, Merge merge) const;
   bool StartsUserDefined(char c) const {
     const uint8_t byte = static_cast<uint8_t>(c);
     return (facts_.user_defined_starts[byte / 32] >> (byte % 32) & 1) != 0;
