@@ -47,7 +47,7 @@ Expected<std::string> ReadText(const TokenizeCommandOptions& options) {
 // has it.
 nlohmann::ordered_json PieceJson(const text::Tokenizer& tokenizer, TokenId id) {
   std::string piece(tokenizer.Piece(id));
-  if (tokenizer.Type(id) != text::TokenType::kByte) {
+  if (!tokenizer.is_byte_level() && tokenizer.Type(id) != text::TokenType::kByte) {
     for (size_t at = 0; (at = piece.find('\xff', at)) != piece.npos; at += text::kReplacementCharacter.size()) {
       piece.replace(at, 1, text::kReplacementCharacter);
     }
