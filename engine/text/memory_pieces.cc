@@ -390,8 +390,8 @@ class MemoryPieces::Loader {
     return false;
   }
 
-  // The next one.
-  Result<Merge> ReadMerge(uint32_t number) {
+  // The next one. Not inlined, and so is LastBoundary(): of their memory the stack holds one at a time.
+  [[gnu::noinline]] Result<Merge> ReadMerge(uint32_t number) {
     const uint64_t offset = reader_.offset_bytes();
     THIMBLE_ASSIGN(const uint64_t length, reader_.ReadLittleEndian<uint64_t>());
     std::array<char, 2 * kMaxMergedBytes + 1> text;
@@ -438,7 +438,7 @@ class MemoryPieces::Loader {
 
   // Where the last merge of `piece` alone would be: the first of the two symbols that it comes to. 0 if it does not
   // come to two.
-  uint32_t LastBoundary(std::string_view piece) const {
+  [[gnu::noinline]] uint32_t LastBoundary(std::string_view piece) const {
     constexpr uint32_t kNever = kMaxRank + 1;
     std::array<uint32_t, kMaxMergedBytes> ranks;    // of a symbol and the next one together
     std::array<uint16_t, kMaxMergedBytes> lengths;  // both at a symbol's first byte

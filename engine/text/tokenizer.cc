@@ -37,6 +37,18 @@ uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
   return (text_bytes + 1) * kBytesPerPosition + alignof(uint32_t) - 1;
 }
 
+uint64_t Tokenizer::TextBytes(std::string_view text) const {
+  uint64_t bytes = text.size();
+  if (!facts_.ref.is_byte_level()) return bytes;
+  while (!text.empty()) {
+    const Utf8Step step = NextUtf8(text);
+    const bool is_whole = step.kind == Utf8::kWhole;
+    if (!is_whole) bytes += kReplacementCharacter.size() - 1;
+    text.remove_prefix(is_whole ? step.bytes : 1);
+  }
+  return bytes;
+}
+
 Result<Tokenizer> Tokenizer::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena) {
   Tokenizer t;
   if (!ref.present) return t;
@@ -145,7 +157,7 @@ class Tokenizer::Merger {
   Merger(const Tokenizer& tokenizer, std::string_view text, std::span<std::byte> workspace)
       : t_(tokenizer), all_(text) {
     const uint64_t room = (workspace.size() - (alignof(uint32_t) - 1)) / kBytesPerPosition;
-    const auto positions = static_cast<size_t>(std::min<uint64_t>(room, uint64_t{text.size()} + 1));
+    const auto positions = static_cast<size_t>(std::min<uint64_t>(room, tokenizer.TextBytes(text) + 1));
     capacity_ = static_cast<uint32_t>(positions);
     std::byte* memory = workspace.data();
     memory += (0 - reinterpret_cast<uintptr_t>(memory)) % alignof(uint32_t);

@@ -34,8 +34,10 @@ class Tokenizer {
   // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
   static uint64_t TableBytes(const formats::TokenizerRef& ref);
 
-  // Bytes of workspace in which Encode() has a text of this many bytes whole: 11 for each, and 14 more.
+  // Bytes of workspace in which Encode() has a text of so many TextBytes() whole: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
+  // The size of a text; of byte-level BPE with three bytes, U+FFFD's, for each that is no part of a UTF-8 character.
+  uint64_t TextBytes(std::string_view text) const;
   static constexpr uint32_t kLeastStretchBytes = 16;  // of text: four characters
 
   // An empty tokenizer: it has no tokens and encodes nothing.
@@ -82,12 +84,12 @@ class Tokenizer {
   // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
   // vocabulary has one; an empty text has no ids of its own. kContextFull (have = ids.size(), need = ids wanted) when
   // they do not fit, kInvalidArgument when the text is 2 GiB or larger, or for too little workspace. In less than
-  // WorkspaceBytes(text.size()) the text is encoded a stretch at a time, with the same ids: a few of the longest pieces
-  // are enough, unless the vocabulary was made for it that the end of a long word decides how its beginning is divided;
-  // kInvalidArgument with the place in `offset` then, and for less than WorkspaceBytes(kLeastStretchBytes). `workspace`
-  // needs no alignment. Time is O(n log n) for a given vocabulary. With tables on the card also as the file fails,
-  // kCorrupt when the image is damaged, and with a failure that TakeStatus() would have returned; ids[] is then not to
-  // be used. The call can be made again.
+  // WorkspaceBytes(TextBytes(text)) the text is encoded a stretch at a time, with the same ids: a few of the longest
+  // pieces are enough, unless the vocabulary was made for it that the end of a long word decides how its beginning is
+  // divided; kInvalidArgument with the place in `offset` then, and for less than WorkspaceBytes(kLeastStretchBytes).
+  // `workspace` needs no alignment. Time is O(n log n) for a given vocabulary. With tables on the card also as the file
+  // fails, kCorrupt when the image is damaged, and with a failure that TakeStatus() would have returned; ids[] is then
+  // not to be used. The call can be made again.
   Result<size_t> Encode(std::string_view text, bool add_bos, std::span<TokenId> ids,
                         std::span<std::byte> workspace) const;
 

@@ -136,7 +136,12 @@ Status CheckByteLevel(const JsonKeys& keys, std::vector<std::string>& notes) {
     notes.push_back(fmt::format("{} composes characters first (NFC); here a text is taken as it is", keys.path()));
   }
   THIMBLE_ASSIGN(const std::vector<const json*> decoders, PartsOf(keys, "decoder", "decoders"));
-  if (decoders.size() != 1 || *TypeOf(*decoders[0], keys.path()) != "ByteLevel") {
+  bool is_byte_level = decoders.size() == 1;
+  for (const json* part : decoders) {
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": decoder"));
+    is_byte_level &= type == "ByteLevel";
+  }
+  if (!is_byte_level) {
     return keys.Refuse("decoder", "must be one ByteLevel, as the pre_tokenizer is");
   }
   return {};

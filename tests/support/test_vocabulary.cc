@@ -285,7 +285,7 @@ LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64
 }
 
 std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos) {
-  const auto ids = EncodeInStretches(tokenizer, text, text.size(), add_bos);
+  const auto ids = EncodeInStretches(tokenizer, text, tokenizer.TextBytes(text), add_bos);
   EXPECT_TRUE(ids.has_value());
   return ids.value_or(std::vector<TokenId>());
 }
