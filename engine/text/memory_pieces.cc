@@ -28,8 +28,6 @@ int ByteOf(std::string_view token) {
   return token.starts_with("<0x") && token.ends_with('>') && high >= 0 && low >= 0 ? high * 16 + low : -1;
 }
 
-// What two tokens of byte-level BPE may be merged into, at most. Real vocabularies have up to 512 bytes.
-constexpr uint32_t kMaxMergedBytes = 512;
 // How often the merges are gone through until it is known which of them ever happen. Real vocabularies: twice.
 constexpr int kMaxMergePasses = 8;
 
@@ -64,6 +62,7 @@ class MemoryPieces::Loader {
     THIMBLE_ASSIGN(const std::span<std::byte> memory, layout_.Take(arena));
     facts_ = {.ref = ref_};
     p_ = MemoryPieces(layout_, memory.data(), 0);
+    merging_ = memory.subspan(static_cast<size_t>(layout_.merging));
     if (ref_.is_byte_level()) {
       THIMBLE_TRY(ReadTypes());
       THIMBLE_TRY(ReadTokens());
@@ -390,11 +389,13 @@ class MemoryPieces::Loader {
     return false;
   }
 
-  // The next one. Not inlined, and so is LastBoundary(): of their memory the stack holds one at a time.
-  [[gnu::noinline]] Result<Merge> ReadMerge(uint32_t number) {
+  // The next one. Overwrites merging_.
+  Result<Merge> ReadMerge(uint32_t number) {
     const uint64_t offset = reader_.offset_bytes();
     THIMBLE_ASSIGN(const uint64_t length, reader_.ReadLittleEndian<uint64_t>());
-    std::array<char, 2 * kMaxMergedBytes + 1> text;
+    static_assert(3 * kMaxMergedBytes < kMaxMergedBytes * (sizeof(uint32_t) + sizeof(uint16_t)));
+    const std::span<char> text(reinterpret_cast<char*>(merging_.data()), 2 * kMaxMergedBytes + 1);
+    const std::span<char> bytes(text.data() + text.size(), kMaxMergedBytes);
     if (length > text.size()) {
       return FailMerge(Code::kUnsupported,
                        "merge {have} at byte {offset} makes a token of more than {need} bytes, which is not supported",
@@ -405,7 +406,6 @@ class MemoryPieces::Loader {
     const size_t space = spelling.find(' ');
     bool is_sound = space != 0 && space < spelling.size() - 1;
     bool is_ascii = true;
-    std::array<char, kMaxMergedBytes> bytes;
     uint32_t n = 0;
     Merge merge;
     for (size_t at = 0; is_sound && at < spelling.size();) {
@@ -436,12 +436,13 @@ class MemoryPieces::Loader {
     return merge;
   }
 
-  // Where the last merge of `piece` alone would be: the first of the two symbols that it comes to. 0 if it does not
-  // come to two.
-  [[gnu::noinline]] uint32_t LastBoundary(std::string_view piece) const {
+  // Where the last merge of `piece` alone would be: the bytes of the first of the two symbols that it comes to. 0 if it
+  // does not come to two. Overwrites merging_.
+  uint32_t LastBoundary(std::string_view piece) const {
     constexpr uint32_t kNever = kMaxRank + 1;
-    std::array<uint32_t, kMaxMergedBytes> ranks;    // of a symbol and the next one together
-    std::array<uint16_t, kMaxMergedBytes> lengths;  // both at a symbol's first byte
+    // Both at a symbol's first byte.
+    auto* ranks = reinterpret_cast<uint32_t*>(merging_.data());  // of it and the next one together
+    auto* lengths = reinterpret_cast<uint16_t*>(ranks + kMaxMergedBytes);
     const uint32_t size = static_cast<uint32_t>(piece.size());
     const auto rank_at = [&](uint32_t left) {
       const uint32_t right = left + lengths[left];
@@ -449,7 +450,7 @@ class MemoryPieces::Loader {
       const FoundPiece found = p_.Find(piece.substr(left, lengths[left] + uint32_t{lengths[right]}));
       return found.id == kNoToken || found.is_unused ? kNever : found.rank;
     };
-    lengths.fill(1);
+    std::fill_n(lengths, size, uint16_t{1});
     uint32_t num_symbols = size;
     if (num_symbols > 2) {
       for (uint32_t i = 0; i < size; ++i) ranks[i] = rank_at(i);
@@ -536,6 +537,7 @@ class MemoryPieces::Loader {
   storage::ByteReader& reader_;
   VocabularyFacts& facts_;
   MemoryPieces p_;
+  std::span<std::byte> merging_;  // the last of the memory
 };
 
 Result<MemoryPieces> MemoryPieces::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena,
