@@ -62,8 +62,8 @@ class MemoryPieces::Loader {
     THIMBLE_ASSIGN(const std::span<std::byte> memory, layout_.Take(arena));
     facts_ = {.ref = ref_};
     p_ = MemoryPieces(layout_, memory.data(), 0);
-    merging_ = memory.subspan(static_cast<size_t>(layout_.merging));
     if (ref_.is_byte_level()) {
+      merging_ = memory.subspan(static_cast<size_t>(layout_.merging));
       THIMBLE_TRY(ReadTypes());
       THIMBLE_TRY(ReadTokens());
       BuildIndex();
