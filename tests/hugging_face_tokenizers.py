@@ -1,6 +1,6 @@
 """Byte-level BPE against Hugging Face's tokenizers.
 
-    python byte_level_test.py THIMBLE TOKENIZE_TEXTS
+    python hugging_face_tokenizers.py THIMBLE TOKENIZE_TEXTS
 
 For each way of dividing texts into words, tokenizers trains a vocabulary that is divided so. It becomes a model twice: a
 folder with a tokenizer.json, which `thimble convert` reads, and a GGUF file that the gguf package writes. Random texts of
