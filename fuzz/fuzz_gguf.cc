@@ -61,7 +61,14 @@ void CheckTokenizer(const formats::TokenizerRef& tokenizer, uint32_t vocab_size,
     Require(id == kNoToken || id < vocab_size);
   }
   for (const uint64_t offset : {tokenizer.scores_offset, tokenizer.types_offset}) {
+    if (offset == 0 && tokenizer.is_byte_level()) continue;  // it has no scores
     Require(offset <= file_bytes && uint64_t{vocab_size} * 4 <= file_bytes - offset);
+  }
+  Require(tokenizer.is_byte_level() == (tokenizer.pre != formats::PreTokenizer::kNone));
+  if (tokenizer.is_byte_level()) Require(bytes.Seek(tokenizer.merges_offset).has_value());
+  for (uint32_t i = 0; i < tokenizer.num_merges; ++i) {
+    const Result<uint64_t> size = bytes.ReadLittleEndian<uint64_t>();
+    Require(size.has_value() && bytes.Skip(*size).has_value());
   }
   Require(bytes.Seek(tokenizer.tokens_offset).has_value());
   uint64_t sum = 0;
@@ -110,6 +117,12 @@ std::string MakeSeed(unsigned seed) {
       tensor.type = 8;  // Q8_0; not always of whole blocks
   }
   file.version = 2 + below(2);
+  if (below(4) == 0) {
+    file.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
+    file.Set("tokenizer.ggml.pre", GgufValue::Of(std::string(formats::kPreTokenizerNames[below(11)])));
+    file.Set("tokenizer.ggml.merges", GgufValue::ArrayOf(std::vector<std::string>(below(4), "a a")));
+    if (below(2) != 0) file.Remove("tokenizer.ggml.scores");
+  }
   const auto value = [&] {
     switch (below(10)) {
       case 0:
@@ -154,6 +167,8 @@ std::string MakeSeed(unsigned seed) {
                                           "tokenizer.ggml.add_bos_token",
                                           "tokenizer.ggml.add_eos_token",
                                           "tokenizer.ggml.add_space_prefix",
+                                          "tokenizer.ggml.pre",
+                                          "tokenizer.ggml.merges",
                                           "tokenizer.ggml.remove_extra_whitespaces",
                                           "other"};
   for (uint32_t changes = below(4); changes != 0; --changes) {

@@ -49,7 +49,14 @@ TokenizerRef AnyReference(Input& input) {
   ref.bos = input.Take<uint32_t>();
   ref.eos = input.Take<uint16_t>();
   ref.unk = input.Take<uint8_t>();
-  ref.add_space_prefix = input.Take<uint8_t>() % 2 != 0;
+  const uint8_t flags = input.Take<uint8_t>();
+  ref.add_space_prefix = flags % 2 != 0;
+  if (flags / 2 % 2 != 0) {
+    ref.layout = thimble::formats::TokenizerLayout::kByteLevel;
+    ref.merges_offset = input.Take<uint16_t>();
+    ref.num_merges = input.Take<uint16_t>();
+    ref.pre = static_cast<thimble::formats::PreTokenizer>(1 + flags / 4 % 10);
+  }
   return ref;
 }
 
@@ -62,14 +69,14 @@ bool WellFormed(std::string_view text) {
   return true;
 }
 
-// What a tokenizer with a byte fallback gives back: bad bytes as U+FFFD, U+2581 as a space.
-std::string Canonical(std::string_view text) {
+// What a tokenizer that has all bytes gives back: bad bytes as U+FFFD, SentencePiece's U+2581 as a space.
+std::string Canonical(std::string_view text, bool byte_level) {
   std::string out;
   while (!text.empty()) {
     const thimble::text::Utf8Step step = thimble::text::NextUtf8(text);
     const bool whole = step.kind == thimble::text::Utf8::kWhole;
     const std::string_view c = whole ? text.substr(0, step.bytes) : thimble::text::kReplacementCharacter;
-    out += c == thimble::text::kSpaceSymbol ? " " : c;
+    out += c == thimble::text::kSpaceSymbol && !byte_level ? " " : c;
     text.remove_prefix(whole ? step.bytes : 1);
   }
   return out;
@@ -107,11 +114,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const thimble::Result<Tokenizer> tokenizer = Tokenizer::Load(ref, bytes, arena);
   Check(arena.used_bytes() == (tokenizer ? table_bytes : 0));
   if (!tokenizer) {
-    Check(!makes_pieces);
+    Check(!makes_pieces || (ref.is_byte_level() && tokenizer.error().code == thimble::Code::kUnsupported));
     return 0;
   }
 
-  const size_t workspace_bytes = static_cast<size_t>(Tokenizer::WorkspaceBytes(text.size()));
+  const size_t workspace_bytes = static_cast<size_t>(Tokenizer::WorkspaceBytes(tokenizer->TextBytes(text)));
   const auto workspace = std::make_unique<std::byte[]>(workspace_bytes);
   std::vector<TokenId> ids(3 * text.size() + 4);
   const auto n = tokenizer->Encode(text, true, ids, {workspace.get(), workspace_bytes});
@@ -153,8 +160,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (std::string_view s : used_stops) first = std::min(first, decoded.find(s));
   Check(shown == decoded.substr(0, first) && matcher.stopped() == (first != decoded.npos));
   // With byte tokens nothing is unknown. They begin at 1.
-  if (makes_pieces && tokenizer->Type(1) == TokenType::kByte) {
-    Check(decoded == Canonical(text));
+  if (makes_pieces && (ref.is_byte_level() || tokenizer->Type(1) == TokenType::kByte)) {
+    Check(decoded == Canonical(text, ref.is_byte_level()));
   }
   return 0;
 }

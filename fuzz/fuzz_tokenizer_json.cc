@@ -24,6 +24,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (vocabulary->add_bos && !vocabulary->bos) std::abort();
   if (std::set<std::string>(vocabulary->tokens.begin(), vocabulary->tokens.end()).size() != n) std::abort();
+  if (vocabulary->is_byte_level()) {
+    // Each merge makes another token.
+    const std::set<std::string> tokens(vocabulary->tokens.begin(), vocabulary->tokens.end());
+    std::set<std::string> made;
+    for (const std::string& merge : vocabulary->merges) {
+      const size_t space = merge.find(' ');
+      if (space == merge.npos || !tokens.contains(merge.substr(0, space) + merge.substr(space + 1))) std::abort();
+      made.insert(merge.substr(0, space) + merge.substr(space + 1));
+    }
+    if (made.size() != vocabulary->merges.size()) std::abort();
+    return 0;
+  }
   // Of what merges make, each merge makes one.
   std::set<float> scores;
   size_t num_made = 0;

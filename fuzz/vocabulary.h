@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/formats/model_file.h"
+#include "engine/text/byte_alphabet.h"
 #include "engine/text/tokenizer.h"
 #include "engine/text/utf8.h"
 
@@ -45,9 +46,54 @@ void Append(std::vector<std::byte>& out, T value) {
   out.insert(out.end(), bytes.begin(), bytes.end());
 }
 
-// Pieces from `input`; their arrays go to `file`.
+// Byte-level BPE from `input`: all bytes, and what merges of pairs of tokens make, in any order.
+inline formats::TokenizerRef MakeByteLevel(Input& input, std::vector<std::byte>& file) {
+  std::vector<std::string> tokens;
+  std::vector<std::string> merges;
+  std::vector<text::TokenType> types(256, text::TokenType::kNormal);
+  for (uint32_t code_point = 0; tokens.size() < 256; ++code_point) {
+    if (text::ByteOfLetter(code_point) < 0) continue;
+    tokens.push_back(code_point < 0x80 ? std::string(1, static_cast<char>(code_point))
+                                       : std::string{static_cast<char>(0xC0 | code_point >> 6),
+                                                     static_cast<char>(0x80 | (code_point & 0x3F))});
+  }
+  formats::TokenizerRef ref{.present = true, .layout = formats::TokenizerLayout::kByteLevel};
+  ref.pre = static_cast<formats::PreTokenizer>(1 + input.Take<uint8_t>() % (formats::kPreTokenizerNames.size() - 1));
+  ref.add_bos = ref.add_space_prefix = false;
+  for (size_t n = input.Take<uint8_t>() % 64; n != 0; --n) {
+    const uint8_t head = input.Take<uint8_t>();
+    const std::string left = tokens[input.Take<uint16_t>() % tokens.size()];
+    const std::string right = tokens[input.Take<uint16_t>() % tokens.size()];
+    if (left.size() + right.size() > 64) continue;
+    if (head % 8 != 0)
+      merges.insert(merges.begin() + static_cast<ptrdiff_t>(head % (merges.size() + 1)), left + " " + right);
+    if (std::find(tokens.begin(), tokens.end(), left + right) != tokens.end()) continue;
+    tokens.push_back(left + right);
+    types.push_back(head % 32 == 0 ? text::TokenType::kUserDefined : text::TokenType::kNormal);
+  }
+  ref.num_tokens = static_cast<uint32_t>(tokens.size());
+  ref.num_merges = static_cast<uint32_t>(merges.size());
+  const auto append = [&](const std::string& text) {
+    Append(file, uint64_t{text.size()});
+    for (char c : text) Append(file, c);
+  };
+  for (const std::string& token : tokens) {
+    append(token);
+    ref.tokens_bytes += token.size();
+    ref.longest_token_bytes = std::max(ref.longest_token_bytes, static_cast<uint32_t>(token.size()));
+  }
+  ref.merges_offset = file.size();
+  for (const std::string& merge : merges) append(merge);
+  ref.types_offset = file.size();
+  for (text::TokenType type : types) Append(file, static_cast<int32_t>(type));
+  return ref;
+}
+
+// Pieces from `input`; their arrays go to `file`. They load, but for byte-level BPE with merges in an order that is
+// refused.
 inline formats::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file) {
   const uint8_t flags = input.Take<uint8_t>();
+  if ((flags & 4) != 0) return MakeByteLevel(input, file);
   std::vector<std::string> pieces = {"<unk>"};
   std::vector<text::TokenType> types = {text::TokenType::kUnknown};
   std::vector<float> scores = {0};

@@ -75,14 +75,8 @@ TEST(Stack, OfOpeningFitsWhatThePlanReserves) {
   RecordProperty("bytes", static_cast<int>(used));
 }
 
-TEST(Stack, OfTheTokenizerFitsWhatThePlanReserves) {
-  if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
-  TestVocabulary vocabulary;
-  vocabulary.AddSpecial(true);
-  for (char c = 'a'; c <= 'z'; ++c) vocabulary.Add(std::string(1, c), -1.0f * static_cast<float>(c));
-  vocabulary.Add("ab", -500);
-  vocabulary.Add("abc", -501);
-  const TokenizerFile file(vocabulary);
+void MeasureTokenizer(const TokenizerFile& file) {
+  const std::string kind = file.ref.is_byte_level() ? "byte_level_" : "";
   std::optional<LoadedTokenizer> loaded;
   const size_t load = StackOf([&] { loaded.emplace(file); });
   ASSERT_TRUE(loaded->result());
@@ -90,8 +84,8 @@ TEST(Stack, OfTheTokenizerFitsWhatThePlanReserves) {
   const size_t encode = StackOf([&] { ids = loaded->Encode("abc cab \xe2\x82\xac abcabc"); });
   EXPECT_GT(ids.size(), 4u);
   EXPECT_LE(std::max(load, encode), plan::kStackBytes);
-  RecordProperty("load_bytes", static_cast<int>(load));
-  RecordProperty("encode_bytes", static_cast<int>(encode));
+  testing::Test::RecordProperty(kind + "load_bytes", static_cast<int>(load));
+  testing::Test::RecordProperty(kind + "encode_bytes", static_cast<int>(encode));
 
   const ImageFile image(file.ref, loaded->tokenizer());
   std::optional<LoadedImage> from_image;
@@ -104,9 +98,23 @@ TEST(Stack, OfTheTokenizerFitsWhatThePlanReserves) {
       StackOf([&] { card_ids = Encode(on_card->tokenizer(), "abc cab \xe2\x82\xac abcabc"); });
   EXPECT_EQ(card_ids, ids);
   EXPECT_LE(std::max({load_image, open_image, encode_on_card}), plan::kStackBytes);
-  RecordProperty("load_image_bytes", static_cast<int>(load_image));
-  RecordProperty("open_image_bytes", static_cast<int>(open_image));
-  RecordProperty("encode_on_card_bytes", static_cast<int>(encode_on_card));
+  testing::Test::RecordProperty(kind + "load_image_bytes", static_cast<int>(load_image));
+  testing::Test::RecordProperty(kind + "open_image_bytes", static_cast<int>(open_image));
+  testing::Test::RecordProperty(kind + "encode_on_card_bytes", static_cast<int>(encode_on_card));
+}
+
+TEST(Stack, OfTheTokenizerFitsWhatThePlanReserves) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's frames are larger";
+  TestVocabulary vocabulary;
+  vocabulary.AddSpecial(true);
+  for (char c = 'a'; c <= 'z'; ++c) vocabulary.Add(std::string(1, c), -1.0f * static_cast<float>(c));
+  vocabulary.Add("ab", -500);
+  vocabulary.Add("abc", -501);
+  ByteLevelVocabulary byte_level;
+  byte_level.AddBytes();
+  byte_level.AddMerge("a", "b");
+  byte_level.AddMerge("ab", "c");
+  for (const TokenizerFile& file : {TokenizerFile(vocabulary), TokenizerFile(byte_level)}) MeasureTokenizer(file);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ constexpr uint64_t kMinPairBytes = 8 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
+constexpr uint64_t kMaxMerges = uint64_t{1} << 24;
 
 constexpr std::string_view kArchitecturePrefix = "llama.";
 
@@ -79,7 +80,7 @@ struct Text {
 
 // What the keys say; absent until a key says it.
 struct Keys {
-  std::optional<Text> architecture, file_type, tokenizer_model, rope_scaling_type;
+  std::optional<Text> architecture, file_type, tokenizer_model, pre_tokenizer, rope_scaling_type;
   std::optional<uint64_t> alignment, split_count;
   std::optional<uint64_t> vocab_size, context_length, embedding_length, block_count, feed_forward_length, head_count,
       head_count_kv, key_length, value_length, rope_dimension_count;
@@ -114,9 +115,11 @@ constexpr std::string_view kRopeAttnFactor = "llama.rope.scaling.attn_factor";
 constexpr std::string_view kCausal = "llama.attention.causal";
 constexpr std::string_view kTokenizerPrefix = "tokenizer.";
 constexpr std::string_view kTokenizerModel = "tokenizer.ggml.model";
+constexpr std::string_view kPreTokenizer = "tokenizer.ggml.pre";
 constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
 constexpr std::string_view kScores = "tokenizer.ggml.scores";
 constexpr std::string_view kTokenTypes = "tokenizer.ggml.token_type";
+constexpr std::string_view kMerges = "tokenizer.ggml.merges";
 constexpr std::string_view kBos = "tokenizer.ggml.bos_token_id";
 constexpr std::string_view kEos = "tokenizer.ggml.eos_token_id";
 constexpr std::string_view kUnk = "tokenizer.ggml.unknown_token_id";
@@ -124,9 +127,8 @@ constexpr std::string_view kAddEos = "tokenizer.ggml.add_eos_token";
 constexpr std::string_view kRemoveExtraWhitespaces = "tokenizer.ggml.remove_extra_whitespaces";
 
 constexpr KeyOf<Text> kTextKeys[] = {
-    {"general.architecture", &Keys::architecture},
-    {"general.type", &Keys::file_type},
-    {kTokenizerModel, &Keys::tokenizer_model},
+    {"general.architecture", &Keys::architecture}, {"general.type", &Keys::file_type},
+    {kTokenizerModel, &Keys::tokenizer_model},     {kPreTokenizer, &Keys::pre_tokenizer},
     {kRopeScalingType, &Keys::rope_scaling_type},
 };
 constexpr KeyOf<uint64_t> kIntegerKeys[] = {
@@ -215,6 +217,9 @@ class Parser {
   Result<void> CheckRope();
   Result<void> MakeShape();
   void MakeTokenizer();
+  bool is_byte_level() const;
+  PreTokenizer pre_tokenizer() const;
+  Result<void> CheckByteLevel() const;
   Result<void> CheckTokenizer() const;
   void NoteTokenizer(const Error& error) {
     if (!tokenizer_fault_) tokenizer_fault_ = error;
@@ -227,6 +232,7 @@ class Parser {
   Result<void> ReadArrayHead(uint32_t& element_type, uint64_t& count);
   Result<void> SkipValue(uint32_t type, int depth);
   Result<void> ReadTokens(uint32_t type);
+  Result<void> ReadMerges(uint32_t type);
   Result<void> ReadTokenNumbers(uint32_t type, std::string_view key, uint32_t element, uint32_t other, ArrayRef& array);
   Result<void> ReadInteger(uint32_t type, std::string_view key, uint64_t& value);
   Result<void> CheckNeutral(uint32_t type, std::string_view key);
@@ -240,7 +246,7 @@ class Parser {
   uint64_t alignment_ = 32;
   Keys keys_;
   bool has_tokenizer_ = false;
-  ArrayRef tokens_, scores_, token_types_;
+  ArrayRef tokens_, scores_, token_types_, merges_;
   ModelShape shape_;
   TokenizerRef tokenizer_;
   std::optional<Error> tokenizer_fault_;  // what was found first
@@ -388,6 +394,7 @@ Result<void> Parser::ReadValue(std::string_view key, uint32_t type) {
     return {};
   }
   if (key == kTokens) return tokens_.present ? doubled() : ReadTokens(type);
+  if (key == kMerges) return merges_.present ? doubled() : ReadMerges(type);
   if (key == kScores) {
     return scores_.present ? doubled() : ReadTokenNumbers(type, key, kFloat32, kFloat32, scores_);
   }
@@ -542,6 +549,17 @@ Result<void> Parser::ReadTokens(uint32_t type) {
   return {};
 }
 
+Result<void> Parser::ReadMerges(uint32_t type) {
+  uint32_t element_type = 0;
+  if (type == kArray) THIMBLE_TRY(ReadArrayHead(element_type, merges_.count));
+  if (element_type != kString)
+    return FailKey(Code::kCorrupt, "metadata key {name} is not an array of strings", kMerges);
+  merges_.present = true;
+  merges_.offset = reader_.offset_bytes();
+  for (uint64_t i = 0; i < merges_.count; ++i) THIMBLE_TRY(SkipValue(kString, 0));
+  return {};
+}
+
 Result<void> Parser::ReadTokenNumbers(uint32_t type, std::string_view key, uint32_t element, uint32_t other,
                                       ArrayRef& array) {
   uint32_t element_type = kString;
@@ -670,14 +688,43 @@ Result<void> Parser::CheckRope() {
   return {};
 }
 
-Result<void> Parser::CheckTokenizer() const {
-  if (*keys_.tokenizer_model != "llama") {
+bool Parser::is_byte_level() const { return keys_.tokenizer_model && *keys_.tokenizer_model == "gpt2"; }
+
+PreTokenizer Parser::pre_tokenizer() const {
+  const bool is_known = is_byte_level() && keys_.pre_tokenizer && !keys_.pre_tokenizer->cut;
+  return is_known ? FindPreTokenizer(keys_.pre_tokenizer->view()) : PreTokenizer::kNone;
+}
+
+// What SentencePiece's have no counterpart of.
+Result<void> Parser::CheckByteLevel() const {
+  if (!keys_.pre_tokenizer) return FailKey(Code::kNotFound, "metadata key {name} is missing", kPreTokenizer);
+  if (pre_tokenizer() == PreTokenizer::kNone) {
     return FailKey(Code::kUnsupported,
-                   "the model's tokenizer is of type {name}; only SentencePiece BPE (type llama) is supported",
+                   "the tokenizer divides texts into words as {name} does, which is not supported; "
+                   "docs/tokenizer.md has the ways that are",
+                   keys_.pre_tokenizer->view());
+  }
+  if (!merges_.present) return FailKey(Code::kNotFound, "metadata key {name} is missing", kMerges);
+  if (merges_.count > kMaxMerges) {
+    return FailKey(Code::kUnsupported, "{name} has {have} merges, more than the {need} that are supported", kMerges,
+                   merges_.count, kMaxMerges);
+  }
+  return {};
+}
+
+Result<void> Parser::CheckTokenizer() const {
+  if (*keys_.tokenizer_model != "llama" && !is_byte_level()) {
+    return FailKey(Code::kUnsupported,
+                   "the model's tokenizer is of type {name}; only SentencePiece BPE (type llama) and byte-level BPE "
+                   "(type gpt2) are supported",
                    keys_.tokenizer_model->view());
+  }
+  if (is_byte_level()) {
+    THIMBLE_TRY(CheckByteLevel());
   }
   for (const auto& [key, array] :
        {std::pair(kTokens, &tokens_), std::pair(kScores, &scores_), std::pair(kTokenTypes, &token_types_)}) {
+    if (is_byte_level() && key == kScores) continue;
     if (!array->present) return FailKey(Code::kNotFound, "metadata key {name} is missing", key);
     if (array->count != shape_.vocab_size) {
       return FailKey(Code::kCorrupt, "{name} has {have} elements, but the vocabulary has {need} tokens", key,
@@ -695,7 +742,7 @@ Result<void> Parser::CheckTokenizer() const {
 
 void Parser::MakeTokenizer() {
   const uint64_t vocab_size = shape_.vocab_size;
-  // The ids that a SentencePiece model has unless it says otherwise.
+  // The ids that a SentencePiece model has unless it says otherwise; byte-level BPE has none then.
   struct Special {
     std::string_view key;
     std::optional<uint64_t> value;
@@ -727,11 +774,21 @@ void Parser::MakeTokenizer() {
                   .types_offset = token_types_.offset,
                   .add_bos = keys_.add_bos.value_or(true),
                   .add_space_prefix = keys_.add_space_prefix.value_or(true)};
+    if (is_byte_level()) {
+      tokenizer_.layout = TokenizerLayout::kByteLevel;
+      tokenizer_.scores_offset = 0;
+      tokenizer_.merges_offset = merges_.offset;
+      tokenizer_.num_merges = static_cast<uint32_t>(merges_.count);
+      tokenizer_.pre = pre_tokenizer();
+      // llama.cpp's default.
+      tokenizer_.add_bos = keys_.add_bos.value_or(tokenizer_.pre == PreTokenizer::kLlamaBpe);
+      tokenizer_.add_space_prefix = false;
+    }
   }
   for (const Special& special : specials) {
     if (is_id(special)) {
       tokenizer_.*special.field = static_cast<TokenId>(*special.value);
-    } else if (!special.value && tokenizer_.present && special.usual < vocab_size) {
+    } else if (!special.value && tokenizer_.present && !tokenizer_.is_byte_level() && special.usual < vocab_size) {
       tokenizer_.*special.field = special.usual;
     }
   }

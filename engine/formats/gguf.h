@@ -18,9 +18,9 @@ namespace thimble::formats {
 // (TensorCount(shape) * sizeof(TensorRef) bytes). Refused by name: other architectures, tensor types other than F32,
 // F16 and BF16, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
 // tensors; shapes that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
-// A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama"; without that key, or
-// with "none" or "no_vocab", there is none. Of another kind, and where its keys contradict each other, it is not used
-// (ModelFile::tokenizer_fault).
+// A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama", or "gpt2" with a
+// tokenizer.ggml.pre of PreTokenizer; without that key, or with "none" or "no_vocab", there is none. Of another kind,
+// and where its keys contradict each other, it is not used (ModelFile::tokenizer_fault).
 Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena);
 
 }  // namespace thimble::formats

@@ -487,7 +487,7 @@ TEST(Gguf, ATokenizerThatCannotBeUsedIsLeftOut) {
     Code code;
     const char* says;
   } cases[] = {
-      {"tokenizer.ggml.model", GgufValue::Of("gpt2"), Code::kUnsupported, "type gpt2"},
+      {"tokenizer.ggml.model", GgufValue::Of("bert"), Code::kUnsupported, "type bert"},
       {"tokenizer.ggml.model", GgufValue::Of(uint32_t{1}), Code::kCorrupt, "tokenizer.ggml.model is not a string"},
       {"tokenizer.ggml.remove_extra_whitespaces", GgufValue::Of(true), Code::kUnsupported, "remove_extra_whitespaces"},
       {"tokenizer.ggml.add_eos_token", GgufValue::Of(true), Code::kUnsupported, "add_eos_token"},
@@ -527,7 +527,7 @@ TEST(Gguf, ATokenizerThatCannotBeUsedIsLeftOut) {
   }
   // What ends a text is known all the same, and the vocabulary's size.
   GgufBuilder file = GgufBuilder::Llama();
-  file.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
+  file.Set("tokenizer.ggml.model", GgufValue::Of("bert"));
   file.Set("tokenizer.ggml.eos_token_id", GgufValue::Of(uint32_t{3}));
   file.Set("tokenizer.ggml.bos_token_id", GgufValue::Of(uint32_t{300}));
   Opened opened(file.Build());
@@ -536,6 +536,64 @@ TEST(Gguf, ATokenizerThatCannotBeUsedIsLeftOut) {
   EXPECT_EQ(opened->tokenizer.eos, 3u);
   EXPECT_EQ(opened->tokenizer.bos, kNoToken);
   EXPECT_EQ(opened->tokenizer.unk, kNoToken);
+}
+
+GgufBuilder ByteLevel(const char* pre) {
+  GgufBuilder file = GgufBuilder::Llama();
+  file.Remove("tokenizer.ggml.scores");
+  file.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
+  file.Set("tokenizer.ggml.pre", GgufValue::Of(pre));
+  file.Set("tokenizer.ggml.merges", GgufValue::ArrayOf(std::vector<std::string>{"a a", "a aa"}));
+  return file;
+}
+
+TEST(Gguf, ByteLevelBpe) {
+  for (size_t i = 1; i < kPreTokenizerNames.size(); ++i) {
+    const std::string name(kPreTokenizerNames[i]);
+    Opened opened(ByteLevel(name.c_str()).Build());
+    ASSERT_TRUE(opened.model()) << opened.Sentence();
+    EXPECT_FALSE(opened->tokenizer_fault);
+    const TokenizerRef& ref = opened->tokenizer;
+    EXPECT_TRUE(ref.present && ref.is_byte_level());
+    EXPECT_EQ(PreTokenizerName(ref.pre), name);
+    EXPECT_EQ(ref.num_merges, 2u);
+    EXPECT_EQ(ref.num_tokens, 8u);
+    EXPECT_EQ(ref.bos, kNoToken);
+    EXPECT_EQ(ref.eos, kNoToken);
+    EXPECT_EQ(ref.unk, kNoToken);
+    EXPECT_EQ(ref.add_bos, name == "llama-bpe");
+    EXPECT_FALSE(ref.add_space_prefix);
+  }
+  GgufBuilder file = ByteLevel("llama3");
+  file.Set("tokenizer.ggml.bos_token_id", GgufValue::Of(uint32_t{1}));
+  file.Set("tokenizer.ggml.eos_token_id", GgufValue::Of(uint32_t{2}));
+  file.Set("tokenizer.ggml.add_bos_token", GgufValue::Of(false));
+  Opened opened(file.Build());
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  EXPECT_EQ(opened->tokenizer.pre, PreTokenizer::kLlamaBpe);
+  EXPECT_EQ(opened->tokenizer.bos, 1u);
+  EXPECT_EQ(opened->tokenizer.eos, 2u);
+  EXPECT_FALSE(opened->tokenizer.add_bos);
+}
+
+TEST(Gguf, ByteLevelBpeThatCannotBeUsed) {
+  ExpectNoTexts(ByteLevel("tekken"), Code::kUnsupported, "divides texts into words as tekken does");
+  ExpectNoTexts(ByteLevel(""), Code::kUnsupported, "which is not supported");
+  const std::string long_name(60, 'x');
+  ExpectNoTexts(ByteLevel(long_name.c_str()), Code::kUnsupported, "xxx does, which is not supported");
+  for (const char* key :
+       {"tokenizer.ggml.pre", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges"}) {
+    GgufBuilder file = ByteLevel("gpt-2");
+    file.Set("llama.vocab_size", GgufValue::Of(uint32_t{8}));
+    file.Remove(key);
+    ExpectNoTexts(file, Code::kNotFound, std::string("key ") + key + " is missing");
+  }
+  GgufBuilder file = ByteLevel("gpt-2");
+  file.Set("tokenizer.ggml.merges", GgufValue::ArrayOf(std::vector<int32_t>(2)));
+  ExpectNoTexts(file, Code::kCorrupt, "merges is not an array of strings");
+  file = ByteLevel("gpt-2");
+  file.Set("tokenizer.ggml.add_eos_token", GgufValue::Of(true));
+  ExpectNoTexts(file, Code::kUnsupported, "add_eos_token");
 }
 
 TEST(Gguf, AModelMayHaveNoTokenizer) {

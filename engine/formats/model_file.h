@@ -9,6 +9,7 @@
 
 #include "engine/base/error.h"
 #include "engine/base/tensor.h"
+#include "engine/formats/pre_tokenizer.h"
 
 namespace thimble::formats {
 
@@ -39,28 +40,38 @@ constexpr ShapeFault CheckShape(const ModelShape& shape, bool has_head_dim, uint
 
 // How a file keeps a vocabulary.
 enum class TokenizerLayout : uint8_t {
-  kGguf,     // three arrays, each with one element a token: tokens, scores, types
-  kLlama2c,  // tokenizer.bin: one record a token, (float32 score, uint32 length, bytes); no types, spaces not escaped
+  kGguf,      // three arrays, each with one element a token: tokens, scores, types
+  kLlama2c,   // tokenizer.bin: one record a token, (float32 score, uint32 length, bytes); no types, spaces not escaped
+  kByteLevel  // GGUF's of byte-level BPE: tokens and types, and an array of merges in place of the scores
 };
 
 // The first of the 256 byte tokens of a vocabulary in llama2.c's layout.
 inline constexpr TokenId kLlama2cFirstByteToken = 3;
 
-// Where a SentencePiece BPE tokenizer lies in the model's file, and its flags; or that there is none.
+// Where a BPE tokenizer lies in the model's file, and its flags; or that there is none. It is SentencePiece's unless
+// the layout is kByteLevel.
 struct TokenizerRef {
   bool present = false;
   TokenizerLayout layout = TokenizerLayout::kGguf;
-  uint32_t num_tokens = 0;     // equals vocab_size of the shape when present
-  uint64_t tokens_offset = 0;  // kGguf: the first token, (uint64 length, bytes) each; kLlama2c: the first record
-  uint64_t tokens_bytes = 0;   // sum of the lengths, without the length fields
+  uint32_t num_tokens = 0;  // equals vocab_size of the shape when present
+  uint64_t tokens_offset =
+      0;  // kGguf, kByteLevel: the first token, (uint64 length, bytes) each; kLlama2c: the first record
+  uint64_t tokens_bytes = 0;  // sum of the lengths, without the length fields
   uint32_t longest_token_bytes = 0;
   uint64_t scores_offset = 0;  // kGguf: the first score, float32 each
-  uint64_t types_offset = 0;   // kGguf: the first type, int32 each
+  uint64_t types_offset = 0;   // kGguf, kByteLevel: the first type, int32 each
+  // kByteLevel: the first merge, (uint64 length, bytes) each, two tokens with a space between them; the first goes
+  // first
+  uint64_t merges_offset = 0;
+  uint32_t num_merges = 0;
+  PreTokenizer pre = PreTokenizer::kNone;  // kByteLevel: how texts are divided into words
   TokenId bos = kNoToken;
   TokenId eos = kNoToken;
   TokenId unk = kNoToken;
   bool add_bos = true;
   bool add_space_prefix = true;
+
+  bool is_byte_level() const { return layout == TokenizerLayout::kByteLevel; }
 };
 
 // Bytes [offset, offset + bytes) of a file.

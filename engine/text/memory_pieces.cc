@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "engine/text/byte_alphabet.h"
+#include "engine/text/unicode_classes.h"
 #include "engine/text/utf8.h"
 
 namespace thimble::text {
@@ -25,6 +27,9 @@ int ByteOf(std::string_view token) {
   const int low = HexDigit(token[4]);
   return token.starts_with("<0x") && token.ends_with('>') && high >= 0 && low >= 0 ? high * 16 + low : -1;
 }
+
+// How often the merges are gone through until it is known which of them ever happen. Real vocabularies: twice.
+constexpr int kMaxMergePasses = 8;
 
 // The order within a bucket.
 bool ShorterOrBefore(std::string_view a, std::string_view b) {
@@ -57,6 +62,14 @@ class MemoryPieces::Loader {
     THIMBLE_ASSIGN(const std::span<std::byte> memory, layout_.Take(arena));
     facts_ = {.ref = ref_};
     p_ = MemoryPieces(layout_, memory.data(), 0);
+    if (ref_.is_byte_level()) {
+      merging_ = memory.subspan(static_cast<size_t>(layout_.merging));
+      THIMBLE_TRY(ReadTypes());
+      THIMBLE_TRY(ReadTokens());
+      BuildIndex();
+      THIMBLE_TRY(RankMerges());
+      return p_;
+    }
     THIMBLE_TRY(ReadScores(reinterpret_cast<float*>(memory.data() + layout_.scores)));
     std::fill(memory.begin() + static_cast<ptrdiff_t>(layout_.scores), memory.end(), std::byte{0});
     THIMBLE_TRY(is_llama2c() ? InferTypes() : ReadTypes());
@@ -123,7 +136,10 @@ class MemoryPieces::Loader {
   }
 
   void SetKind(TokenId id, PieceKind kind) {
-    p_.kinds_[id / 4] |= static_cast<std::byte>(static_cast<unsigned>(kind) << (id % 4 * 2));
+    std::byte& kinds = p_.kinds_[id / 4];
+    const uint32_t shift = id % 4 * 2;
+    kinds =
+        (kinds & ~static_cast<std::byte>(3u << shift)) | static_cast<std::byte>(static_cast<unsigned>(kind) << shift);
   }
 
   void SetOther(TokenId id, uint32_t rank) {
@@ -178,6 +194,12 @@ class MemoryPieces::Loader {
           SetOther(id, kControlRank);
           break;
         case static_cast<int32_t>(TokenType::kByte):
+          if (ref_.is_byte_level()) {
+            return Fail({.code = Code::kUnsupported,
+                         .what = "token {have} is a byte token, which byte-level BPE has no use for",
+                         .offset = ref_.types_offset + uint64_t{id} * sizeof(int32_t),
+                         .have = id});
+          }
           SetOther(id, kByteRank);
           break;
         default:
@@ -212,7 +234,7 @@ class MemoryPieces::Loader {
       uint32_t piece_bytes = 0;
       if (p_.Kind(id) != PieceKind::kOther) {
         THIMBLE_TRY(reader_.Read(std::as_writable_bytes(piece)));
-        piece_bytes = CompactPiece(id, piece);
+        piece_bytes = ref_.is_byte_level() ? DecodePiece(id, piece) : CompactPiece(id, piece);
       } else if (p_.ranks_.Get(id) == kByteRank) {
         THIMBLE_ASSIGN(const uint8_t byte, ReadByteToken(id, offset, length, piece));
         p_.text_[used] = static_cast<char>(byte);
@@ -245,6 +267,32 @@ class MemoryPieces::Loader {
       return static_cast<uint32_t>(piece.size());
     }
     return static_cast<uint32_t>(Compact({piece.data(), piece.size()}, piece.data(), &well_formed));
+  }
+
+  // Of byte-level BPE: a piece's bytes, from their letters; a user-defined piece's text stays as it is. What can never
+  // match keeps its spelling and loses its rank.
+  uint32_t DecodePiece(TokenId id, std::span<char> piece) {
+    const std::string_view spelling(piece.data(), piece.size());
+    const bool is_text = p_.Kind(id) == PieceKind::kUserDefined;
+    bool matches = !spelling.empty();
+    uint32_t n = 0;
+    for (size_t at = 0; at < spelling.size();) {
+      const CodePoint letter = FirstCodePoint(spelling.substr(at));
+      matches &= is_text ? letter.value != 0xFFFD || letter.bytes != 1 : ByteOfLetter(letter.value) >= 0;
+      at += letter.bytes;
+      ++n;
+    }
+    if (!matches) p_.ranks_.Set(id, layout_.no_rank());
+    if (is_text || !matches) return static_cast<uint32_t>(spelling.size());
+    n = 0;
+    for (size_t at = 0; at < spelling.size();) {
+      const CodePoint letter = FirstCodePoint(spelling.substr(at));
+      at += letter.bytes;
+      piece[n++] = static_cast<char>(ByteOfLetter(letter.value));
+    }
+    // A merge makes it more.
+    SetKind(id, n == 1 ? PieceKind::kNormal : PieceKind::kUnused);
+    return n;
   }
 
   Result<uint8_t> ReadByteToken(TokenId id, uint64_t offset, uint64_t length, std::span<char> token) {
@@ -280,6 +328,7 @@ class MemoryPieces::Loader {
       const uint32_t bucket = Bucket(piece, p_.num_buckets_);
       p_.buckets_.Set(bucket, p_.buckets_.Get(bucket) + 1);
       facts_.longest_piece_bytes = std::max(facts_.longest_piece_bytes, static_cast<uint32_t>(piece.size()));
+      if (ref_.is_byte_level()) continue;
       for (size_t i = 1; i < piece.size(); ++i) facts_.crosses_words |= BeginsWord(piece[i - 1], piece[i]);
     }
     uint32_t end = 0;
@@ -314,11 +363,181 @@ class MemoryPieces::Loader {
     });
   }
 
+  // A merge of the file.
+  struct Merge {
+    TokenId result = kNoToken;  // none: it never happens
+    uint32_t left_bytes = 0;    // of the result's
+  };
+
+  std::unexpected<Error> FailMerge(Code code, const char* what, uint64_t offset, uint32_t number) const {
+    return Fail({.code = code, .what = what, .offset = offset, .have = number, .need = kMaxMergedBytes});
+  }
+
+  bool IsUserDefined(std::string_view spelling) const {
+    uint32_t first = p_.num_hashed_;
+    uint32_t last = first + facts_.num_user_defined;
+    while (first < last) {
+      const uint32_t middle = first + (last - first) / 2;
+      const std::string_view piece = p_.Piece(p_.index_.Get(middle));
+      if (piece == spelling) return true;
+      if (piece < spelling) {
+        first = middle + 1;
+      } else {
+        last = middle;
+      }
+    }
+    return false;
+  }
+
+  // The next one. Overwrites merging_.
+  Result<Merge> ReadMerge(uint32_t number) {
+    const uint64_t offset = reader_.offset_bytes();
+    THIMBLE_ASSIGN(const uint64_t length, reader_.ReadLittleEndian<uint64_t>());
+    static_assert(3 * kMaxMergedBytes < kMaxMergedBytes * (sizeof(uint32_t) + sizeof(uint16_t)));
+    const std::span<char> text(reinterpret_cast<char*>(merging_.data()), 2 * kMaxMergedBytes + 1);
+    const std::span<char> bytes(text.data() + text.size(), kMaxMergedBytes);
+    if (length > text.size()) {
+      return FailMerge(Code::kUnsupported,
+                       "merge {have} at byte {offset} makes a token of more than {need} bytes, which is not supported",
+                       offset, number);
+    }
+    THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(text).first(static_cast<size_t>(length)))));
+    const std::string_view spelling(text.data(), static_cast<size_t>(length));
+    const size_t space = spelling.find(' ');
+    bool is_sound = space != 0 && space < spelling.size() - 1;
+    bool is_ascii = true;
+    uint32_t n = 0;
+    Merge merge;
+    for (size_t at = 0; is_sound && at < spelling.size();) {
+      const CodePoint letter = FirstCodePoint(spelling.substr(at));
+      if (at == space) {
+        merge.left_bytes = n;
+      } else {
+        const int byte = ByteOfLetter(letter.value);
+        is_sound = byte >= 0 && n < bytes.size();
+        if (is_sound) bytes[n++] = static_cast<char>(byte);
+        is_ascii &= letter.value < 0x80;
+      }
+      at += letter.bytes;
+    }
+    if (!is_sound) {
+      return FailMerge(Code::kCorrupt, "merge {have} at byte {offset} is not two tokens with a space between them",
+                       offset, number);
+    }
+    const std::string_view piece(bytes.data(), n);
+    merge.result = p_.Find(piece).id;
+    // No word holds a user-defined piece: it was found in the text before.
+    if (merge.result == kNoToken && !(is_ascii && IsUserDefined(piece))) {
+      return FailMerge(Code::kUnsupported,
+                       "merge {have} at byte {offset} makes a token that is not in the vocabulary, so that the ids "
+                       "would not be the model's",
+                       offset, number);
+    }
+    return merge;
+  }
+
+  // Where the last merge of `piece` alone would be: the bytes of the first of the two symbols that it comes to. 0 if it
+  // does not come to two. Overwrites merging_.
+  uint32_t LastBoundary(std::string_view piece) const {
+    constexpr uint32_t kNever = kMaxRank + 1;
+    // Both at a symbol's first byte.
+    auto* ranks = reinterpret_cast<uint32_t*>(merging_.data());  // of it and the next one together
+    auto* lengths = reinterpret_cast<uint16_t*>(ranks + kMaxMergedBytes);
+    const uint32_t size = static_cast<uint32_t>(piece.size());
+    const auto rank_at = [&](uint32_t left) {
+      const uint32_t right = left + lengths[left];
+      if (right == size) return kNever;
+      const FoundPiece found = p_.Find(piece.substr(left, lengths[left] + uint32_t{lengths[right]}));
+      return found.id == kNoToken || found.is_unused ? kNever : found.rank;
+    };
+    std::fill_n(lengths, size, uint16_t{1});
+    uint32_t num_symbols = size;
+    if (num_symbols > 2) {
+      for (uint32_t i = 0; i < size; ++i) ranks[i] = rank_at(i);
+    }
+    for (; num_symbols > 2; --num_symbols) {
+      uint32_t best = 0;
+      uint32_t before_best = 0;
+      for (uint32_t before = 0, at = lengths[0]; at < size; before = at, at += lengths[at]) {
+        if (ranks[at] >= ranks[best]) continue;
+        best = at;
+        before_best = before;
+      }
+      if (ranks[best] == kNever) return 0;
+      lengths[best] = static_cast<uint16_t>(lengths[best] + lengths[best + lengths[best]]);
+      ranks[best] = num_symbols == 3 ? kNever : rank_at(best);
+      if (best != 0) ranks[before_best] = num_symbols == 3 ? kNever : rank_at(before_best);
+    }
+    return lengths[0];
+  }
+
+  // Merges become ranks of what they make. A piece that its own bytes are not merged into never comes out of a text, as
+  // docs/formats/tokenizer_json.md says: it stays unused. Which those are depends on shorter pieces, so the merges are
+  // gone through until nothing changes.
+  Result<void> RankMerges() {
+    uint32_t num_ranks = 0;
+    THIMBLE_TRY(reader_.Seek(ref_.merges_offset));
+    for (uint32_t i = 0; i < ref_.num_merges; ++i) {
+      THIMBLE_ASSIGN(const Merge merge, ReadMerge(i));
+      if (merge.result == kNoToken || p_.Kind(merge.result) == PieceKind::kNormal) continue;
+      p_.ranks_.Set(merge.result, num_ranks++);
+      SetKind(merge.result, PieceKind::kNormal);
+    }
+    for (int pass = 0; pass < kMaxMergePasses; ++pass) {
+      THIMBLE_ASSIGN(const bool changed, CheckMerges());
+      if (!changed) return {};
+    }
+    return Fail({.code = Code::kUnsupported,
+                 .what = "which merges ever happen cannot be told: those of longer tokens come before those of shorter "
+                         "ones too often",
+                 .offset = ref_.merges_offset});
+  }
+
+  // Whether a piece is no longer unused, or now is.
+  Result<bool> CheckMerges() {
+    bool changed = false;
+    uint32_t num_ranks = 0;
+    TokenId result = kNoToken;  // of this merge and those before it that make the same
+    uint32_t boundary = 0;
+    bool is_first = false;  // nothing before them made it
+    bool happens = false;
+    const auto end_result = [&] {
+      if (!is_first || (p_.Kind(result) == PieceKind::kNormal) == happens) return;
+      SetKind(result, happens ? PieceKind::kNormal : PieceKind::kUnused);
+      changed = true;
+    };
+    THIMBLE_TRY(reader_.Seek(ref_.merges_offset));
+    for (uint32_t i = 0; i < ref_.num_merges; ++i) {
+      const uint64_t offset = reader_.offset_bytes();
+      THIMBLE_ASSIGN(const Merge merge, ReadMerge(i));
+      if (merge.result == kNoToken) continue;
+      if (merge.result != result) {
+        end_result();
+        result = merge.result;
+        boundary = LastBoundary(p_.Piece(result));
+        is_first = p_.ranks_.Get(result) == num_ranks;
+        if (is_first) ++num_ranks;
+        happens = false;
+      }
+      if (merge.left_bytes != boundary) continue;
+      if (!is_first || happens) {
+        return FailMerge(Code::kUnsupported,
+                         "merge {have} at byte {offset} makes a token that merges far before it make, too, which is "
+                         "not supported",
+                         offset, i);
+      }
+      happens = true;
+    }
+    end_result();
+    return changed;
+  }
+
   const formats::TokenizerRef& ref_;
   const TableLayout layout_;
   storage::ByteReader& reader_;
   VocabularyFacts& facts_;
   MemoryPieces p_;
+  std::span<std::byte> merging_;  // the last of the memory
 };
 
 Result<MemoryPieces> MemoryPieces::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena,

@@ -22,6 +22,9 @@ namespace thimble::text {
 inline constexpr uint32_t kPiecesPerBase = 32;
 inline constexpr uint32_t kPiecesPerBucket = 4;  // on average
 
+// What two tokens of byte-level BPE may be merged into, at most. Real vocabularies have up to 512 bytes.
+inline constexpr uint32_t kMaxMergedBytes = 512;
+
 // Where each table begins in the one block of memory.
 struct TableLayout {
   explicit TableLayout(const formats::TokenizerRef& ref) {
@@ -37,6 +40,8 @@ struct TableLayout {
     kinds = lengths + n * length_width;
     text = kinds + (n + 3) / 4;
     size = std::max(text + ref.tokens_bytes, scores + n * sizeof(float));
+    merging = (size + alignof(uint32_t) - 1) / alignof(uint32_t) * alignof(uint32_t);
+    if (ref.is_byte_level()) size = merging + kMaxMergedBytes * (sizeof(uint32_t) + sizeof(uint16_t));
   }
 
   uint32_t no_rank() const { return id_width == 2 ? 0xFFFF : kMaxRank; }
@@ -53,7 +58,8 @@ struct TableLayout {
 
   uint32_t id_width, length_width, num_buckets;
   uint64_t index, bases, buckets, bytes, lengths, kinds, text, size;
-  uint64_t scores;  // while loading: over bases and what follows
+  uint64_t scores;   // while loading: over bases and what follows
+  uint64_t merging;  // while loading byte-level BPE: for each byte of a piece a rank and a length
 };
 
 // Numbers of `width` bytes, 2 or 4 (1 or 2 for lengths), in the arena.

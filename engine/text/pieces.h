@@ -18,7 +18,8 @@ namespace thimble::text {
 //   kUnknown      stands for what no other piece covers; never made from text by its name
 //   kControl      "<s>", "</s>", ...: never made from text
 //   kUserDefined  matched before any merge, longest match first, and never split or merged
-//   kUnused       may be merged through, but is split again where it would be in the result
+//   kUnused       may be merged through, but is split again where it would be in the result; of byte-level BPE: merges
+//                 do not make it
 //   kByte         "<0x00>" to "<0xFF>": one byte of a character that no piece covers
 enum class TokenType : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
@@ -28,8 +29,8 @@ inline constexpr uint32_t kMaxTokenBytes = 65535;
 // Ranks of pieces that merge: 0 for the highest score, up to this.
 inline constexpr uint32_t kMaxRank = 0x7FFFFFFF;
 
-// Pieces and texts are compared with one byte for U+2581, which is a space then, and one for U+FFFD, which no other
-// UTF-8 text has.
+// SentencePiece's pieces and texts are compared with one byte for U+2581, which is a space then, and one for U+FFFD,
+// which no other UTF-8 text has.
 inline constexpr char kBadCharacter = '\xFF';
 
 // The character that a text begins with, like that.

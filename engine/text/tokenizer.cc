@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/text/unicode_classes.h"
 #include "engine/text/utf8.h"
+#include "engine/text/word_splitter.h"
 
 namespace thimble::text {
 namespace {
@@ -33,6 +35,18 @@ uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
   constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
   if (text_bytes >= kMax / kBytesPerPosition - 1) return kMax;
   return (text_bytes + 1) * kBytesPerPosition + alignof(uint32_t) - 1;
+}
+
+uint64_t Tokenizer::TextBytes(std::string_view text) const {
+  uint64_t bytes = text.size();
+  if (!facts_.ref.is_byte_level()) return bytes;
+  while (!text.empty()) {
+    const Utf8Step step = NextUtf8(text);
+    const bool is_whole = step.kind == Utf8::kWhole;
+    if (!is_whole) bytes += kReplacementCharacter.size() - 1;
+    text.remove_prefix(is_whole ? step.bytes : 1);
+  }
+  return bytes;
 }
 
 Result<Tokenizer> Tokenizer::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena) {
@@ -143,7 +157,7 @@ class Tokenizer::Merger {
   Merger(const Tokenizer& tokenizer, std::string_view text, std::span<std::byte> workspace)
       : t_(tokenizer), all_(text) {
     const uint64_t room = (workspace.size() - (alignof(uint32_t) - 1)) / kBytesPerPosition;
-    const auto positions = static_cast<size_t>(std::min<uint64_t>(room, uint64_t{text.size()} + 1));
+    const auto positions = static_cast<size_t>(std::min<uint64_t>(room, tokenizer.TextBytes(text) + 1));
     capacity_ = static_cast<uint32_t>(positions);
     std::byte* memory = workspace.data();
     memory += (0 - reinterpret_cast<uintptr_t>(memory)) % alignof(uint32_t);
@@ -156,6 +170,16 @@ class Tokenizer::Merger {
   // Calls emit(id) for each token. rewind(n): those after the first n are emitted once more.
   template <class Emit, class Rewind>
   Result<void> Encode(Emit emit, Rewind rewind) {
+    if (IgnoresMerges()) {
+      Stretch all;
+      const bool is_whole = SetText(all);
+      const TokenId id = is_whole ? t_.Find({text_, size_}).id : kNoToken;
+      THIMBLE_TRY(t_.TakeStatus());
+      if (id != kNoToken) {
+        emit(id);
+        return {};
+      }
+    }
     const uint32_t least_margin = std::max<uint32_t>(1, std::min(t_.facts_.longest_piece_bytes, capacity_ / 4));
     Stretch now = {.has_prefix = t_.facts_.ref.add_space_prefix, .margin = least_margin};
     for (Stretch before = now;;) {
@@ -197,6 +221,7 @@ class Tokenizer::Merger {
  private:
   struct Stretch {
     size_t begin = 0;          // in all_
+    uint32_t skip = 0;         // bytes of the character there that belong to the stretch before; of byte-level BPE
     bool has_prefix = false;   // a space stands before it
     uint32_t known_bytes = 0;  // of its first symbol, if that was emitted with the stretch before
     uint32_t margin = 0;       // bytes at its end that are left to the next one
@@ -207,16 +232,30 @@ class Tokenizer::Merger {
   // As much as there is room for. Whether that is the rest.
   bool SetText(const Stretch& stretch) {
     std::string_view rest = all_.substr(stretch.begin);
+    size_t skip = stretch.skip;
     size_ = 0;
     if (stretch.has_prefix) text_[size_++] = ' ';
     while (!rest.empty()) {
-      const CompactCharacter character = FirstCompact(rest);
-      if (capacity_ - size_ < character.bytes.size()) return false;
-      for (const char byte : character.bytes) text_[size_++] = byte;
+      const CompactCharacter character = FirstCharacter(rest);
+      const std::string_view bytes = character.bytes.substr(skip);
+      if (capacity_ - size_ < bytes.size()) return false;
+      for (const char byte : bytes) text_[size_++] = byte;
       rest.remove_prefix(character.text_bytes);
+      skip = 0;
     }
     return true;
   }
+
+  // As it stands in text_.
+  CompactCharacter FirstCharacter(std::string_view text) const {
+    if (!is_byte_level()) return FirstCompact(text);
+    const Utf8Step step = NextUtf8(text);
+    if (step.kind == Utf8::kWhole) return {.text_bytes = step.bytes, .bytes = text.substr(0, step.bytes)};
+    return {.text_bytes = 1, .bytes = kReplacementCharacter, .well_formed = false};
+  }
+
+  bool is_byte_level() const { return t_.facts_.ref.is_byte_level(); }
+  bool IgnoresMerges() const { return formats::IgnoresMerges(t_.facts_.ref.pre); }
 
   // The stretch after `now`, of which all before `end` was merged.
   Stretch Next(const Stretch& now, uint32_t end, bool is_sure) const {
@@ -230,10 +269,18 @@ class Tokenizer::Merger {
     }
     if (end == 0) return next;
     next.has_prefix = false;
+    next.skip = 0;
+    uint32_t skip = now.skip;
     for (uint32_t at = now.has_prefix ? 1 : 0; at < end;) {
-      const CompactCharacter character = FirstCompact(all_.substr(next.begin));
-      at += static_cast<uint32_t>(character.bytes.size());
+      const CompactCharacter character = FirstCharacter(all_.substr(next.begin));
+      const uint32_t bytes = static_cast<uint32_t>(character.bytes.size());
+      if (bytes - skip > end - at) {
+        next.skip = skip + end - at;
+        break;
+      }
+      at += bytes - skip;
       next.begin += character.text_bytes;
+      skip = 0;
     }
     return next;
   }
@@ -241,6 +288,10 @@ class Tokenizer::Merger {
   // Into user-defined pieces and characters. Of what is not the rest of the text, no more than is sure.
   void Split(bool is_last) {
     std::fill(keys_, keys_ + size_, kNoMerge);
+    if (is_byte_level()) {
+      for (uint32_t begin = 0; begin < size_; ++begin) SetSymbol(begin, 1);
+      return;
+    }
     TokenId id = kNoToken;
     uint32_t length = 0;
     for (uint32_t begin = 0; begin < size_; begin += length) {
@@ -261,7 +312,7 @@ class Tokenizer::Merger {
   }
 
   bool BeginsWordAt(uint32_t symbol) const {
-    return !t_.facts_.crosses_words && BeginsWord(text_[symbol - 1], text_[symbol]);
+    return !is_byte_level() && !t_.facts_.crosses_words && BeginsWord(text_[symbol - 1], text_[symbol]);
   }
 
   // Where the last word begins that is not the first one; 0 if there is none.
@@ -301,7 +352,7 @@ class Tokenizer::Merger {
         t_.MatchUserDefined(symbol, &id, &may_go_on);
       } else {
         const FoundPiece found = t_.Find(symbol);
-        if (found.is_unused && Unmerge(begin)) continue;
+        if (found.is_unused && !is_byte_level() && Unmerge(begin)) continue;
         id = found.id;
       }
       begin = End(begin);
@@ -312,7 +363,7 @@ class Tokenizer::Merger {
                                        : symbol[0] == kBadCharacter ? kReplacementCharacter
                                                                     : symbol;
         for (char byte : bytes) emit(t_.pieces().ByteToken(static_cast<uint8_t>(byte)));
-      } else if (!after_unknown) {
+      } else if (!is_byte_level() && !after_unknown) {
         emit(t_.facts_.ref.unk);
       }
       after_unknown = id == kNoToken;
@@ -352,7 +403,7 @@ class Tokenizer::Merger {
     const uint32_t right = End(left);
     if (right == last_ || keys_[right] == kFrozen) return kNoMerge;
     const FoundPiece found = t_.Find({text_ + left, size_t{links_[left]} + links_[right]});
-    return found.id == kNoToken ? kNoMerge : found.rank;
+    return found.id == kNoToken || (found.is_unused && is_byte_level()) ? kNoMerge : found.rank;
   }
 
   // The tournament: node i plays the winners of nodes 2i and 2i + 1, node num_players_ + i is position first_ + i.
@@ -397,6 +448,26 @@ class Tokenizer::Merger {
   char* text_ = nullptr;         // [size_] compacted
 };
 
+template <class Emit, class Merge>
+Result<void> Tokenizer::ForEachWord(std::string_view text, Emit emit, Merge merge) const {
+  while (!text.empty()) {
+    TokenId id = kNoToken;
+    uint32_t matched = 0;
+    size_t end = 0;
+    for (; end < text.size(); end += FirstCodePoint(text.substr(end)).bytes) {
+      bool may_go_on = false;
+      matched = StartsUserDefined(text[end]) ? MatchUserDefined(text.substr(end), &id, &may_go_on) : 0;
+      if (matched != 0) break;
+    }
+    WordSplitter words(facts_.ref.pre, text.substr(0, end));
+    for (std::string_view word = words.Next(); !word.empty(); word = words.Next()) THIMBLE_TRY(merge(word));
+    THIMBLE_TRY(TakeStatus());
+    if (matched != 0) emit(id);
+    text.remove_prefix(end + matched);
+  }
+  return {};
+}
+
 Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<TokenId> ids,
                                  std::span<std::byte> workspace) const {
   if (text.size() > kMaxTextBytes) {
@@ -419,9 +490,14 @@ Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<
     ++count;
   };
   if (add_bos && facts_.ref.bos != kNoToken) emit(facts_.ref.bos);
-  const size_t before_text = count;
-  if (!text.empty()) {
-    THIMBLE_TRY(Merger(*this, text, workspace).Encode(emit, [&](size_t n) { count = before_text + n; }));
+  const auto merge = [&](std::string_view words) -> Result<void> {
+    const size_t before_words = count;
+    return Merger(*this, words, workspace).Encode(emit, [&](size_t n) { count = before_words + n; });
+  };
+  if (facts_.ref.is_byte_level()) {
+    THIMBLE_TRY(ForEachWord(text, emit, merge));
+  } else if (!text.empty()) {
+    THIMBLE_TRY(merge(text));
   }
   THIMBLE_TRY(TakeStatus());
   if (count > ids.size()) {

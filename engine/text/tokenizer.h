@@ -1,9 +1,11 @@
-// SentencePiece BPE tokenizer: an encoder over the pieces of a vocabulary.
+// BPE tokenizer, SentencePiece's or byte-level: an encoder over the pieces of a vocabulary.
 //
 // Gives the ids that SentencePiece's BPE model gives (T. Kudo, J. Richardson, "SentencePiece", EMNLP 2018; the merge
 // loop is that of R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, with the
 // highest score first and, among equal scores, the leftmost pair). Identity normalisation, whitespace escaped as
-// U+2581, dummy prefix, byte fallback. docs/tokenizer.md has the tables, byte by byte, and why the ids are the same.
+// U+2581, dummy prefix, byte fallback. Of byte-level BPE (A. Radford et al., "Language Models are Unsupervised
+// Multitask Learners", 2019) it gives the ids of llama.cpp and of Hugging Face's tokenizers. docs/tokenizer.md has the
+// tables, byte by byte, and why the ids are the same.
 #ifndef THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 #define THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 
@@ -34,8 +36,10 @@ class Tokenizer {
   // Bytes that Load() takes from its arena, exactly, on every target: a pure function of the reference, for the plan.
   static uint64_t TableBytes(const formats::TokenizerRef& ref);
 
-  // Bytes of workspace in which Encode() has a text of this many bytes whole: 11 for each, and 14 more.
+  // Bytes of workspace in which Encode() has a text of so many TextBytes() whole: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
+  // The size of a text; of byte-level BPE with three bytes, U+FFFD's, for each that is no part of a UTF-8 character.
+  uint64_t TextBytes(std::string_view text) const;
   static constexpr uint32_t kLeastStretchBytes = 16;  // of text: four characters
 
   // An empty tokenizer: it has no tokens and encodes nothing.
@@ -46,11 +50,16 @@ class Tokenizer {
   // bos and eos are control tokens; 3 to 258, where each is spelt as its byte, are the bytes; all others are normal. A
   // reference with present = false gives the empty tokenizer. Of pieces that are spelled the same the lowest id is
   // used; of a user-defined piece and another with its spelling, the user-defined one. Empty pieces and pieces that are
-  // not UTF-8 never match text. The unknown token is ref.unk or, without it, the first of type kUnknown. Fails, with
-  // the token's number in `have` and the place in the file in `offset`, with
+  // not UTF-8 never match text. The unknown token is ref.unk or, without it, the first of type kUnknown. Of byte-level
+  // BPE there are no scores but merges, which are read twice and once more each time that some are found never to
+  // happen; pieces that no merge makes are kUnused, and spellings outside the alphabet never match. Fails, with the
+  // token's number in `have` and the place in the file in `offset`, with
   //   kCorrupt        impossible token types, byte tokens other than "<0xNN>", scores that are NaN, special ids outside
   //                   the vocabulary, tokens that are not as long as the reference says, a file that ends too early
-  //   kUnsupported    a token longer than kMaxTokenBytes; neither all 256 byte tokens nor an unknown token
+  //   kUnsupported    a token longer than kMaxTokenBytes; neither all 256 byte tokens nor an unknown token; of
+  //   byte-level
+  //                   BPE byte tokens, merges that make no token, more than kMaxMergedBytes, or far apart the same
+  //                   token
   //   kOutOfMemory    the arena has no room
   // and as `reader` fails. What was taken from the arena is then given back.
   static Result<Tokenizer> Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena);
@@ -79,22 +88,22 @@ class Tokenizer {
                                      std::span<std::byte> cache);
 
   // Encodes `text` into `ids` and returns how many there are. Any bytes are text: each byte that is no part of a UTF-8
-  // character counts as U+FFFD, U+2581 counts as a space, NUL is a character. Puts bos first if `add_bos` and the
-  // vocabulary has one; an empty text has no ids of its own. kContextFull (have = ids.size(), need = ids wanted) when
-  // they do not fit, kInvalidArgument when the text is 2 GiB or larger, or for too little workspace. In less than
-  // WorkspaceBytes(text.size()) the text is encoded a stretch at a time, with the same ids: a few of the longest pieces
-  // are enough, unless the vocabulary was made for it that the end of a long word decides how its beginning is divided;
-  // kInvalidArgument with the place in `offset` then, and for less than WorkspaceBytes(kLeastStretchBytes). `workspace`
-  // needs no alignment. Time is O(n log n) for a given vocabulary. With tables on the card also as the file fails,
-  // kCorrupt when the image is damaged, and with a failure that TakeStatus() would have returned; ids[] is then not to
-  // be used. The call can be made again.
+  // character counts as U+FFFD, NUL is a character; U+2581 counts as a space, but not in byte-level BPE. Puts bos first
+  // if `add_bos` and the vocabulary has one; an empty text has no ids of its own. kContextFull (have = ids.size(), need
+  // = ids wanted) when they do not fit, kInvalidArgument when the text is 2 GiB or larger, or for too little workspace.
+  // In less than WorkspaceBytes(TextBytes(text)) the text is encoded a stretch at a time, with the same ids: a few of
+  // the longest pieces are enough, unless the vocabulary was made for it that the end of a long word decides how its
+  // beginning is divided; kInvalidArgument with the place in `offset` then, and for less than
+  // WorkspaceBytes(kLeastStretchBytes). `workspace` needs no alignment. Time is O(n log n) for a given vocabulary. With
+  // tables on the card also as the file fails, kCorrupt when the image is damaged, and with a failure that TakeStatus()
+  // would have returned; ids[] is then not to be used. The call can be made again.
   Result<size_t> Encode(std::string_view text, bool add_bos, std::span<TokenId> ids,
                         std::span<std::byte> workspace) const;
 
-  // The bytes a token stands for: U+2581 as a space, U+FFFD as the byte FF (no other text has it, and Detokenizer makes
-  // it U+FFFD again), a byte token as its byte, control and unknown tokens and ids outside the vocabulary as nothing.
-  // Points into the arena; with tables on the card, into the cache, where it is valid until the next call of Piece(),
-  // of a copy too. Nothing when reading the card fails.
+  // The bytes a token stands for, in byte-level BPE as they are; otherwise U+2581 as a space, U+FFFD as the byte FF (no
+  // other text has it, and Detokenizer makes it U+FFFD again), a byte token as its byte, control and unknown tokens and
+  // ids outside the vocabulary as nothing. Points into the arena; with tables on the card, into the cache, where it is
+  // valid until the next call of Piece(), of a copy too. Nothing when reading the card fails.
   std::string_view Piece(TokenId id) const;
 
   // kUnknown for ids outside the vocabulary and when reading the card fails.
@@ -110,6 +119,8 @@ class Tokenizer {
   TokenId unk() const { return facts_.ref.unk; }
   bool add_bos() const { return facts_.ref.add_bos; }
   bool add_space_prefix() const { return facts_.ref.add_space_prefix; }
+  // Whether pieces are bytes, of which several may make a character.
+  bool is_byte_level() const { return facts_.ref.is_byte_level(); }
 
   // For whoever writes an image of it; its pieces are in memory.
   const VocabularyFacts& facts() const { return facts_; }
@@ -123,6 +134,9 @@ class Tokenizer {
   // Bytes of the longest user-defined piece that `text` begins with, 0 for none. `may_go_on`: more text after it might
   // make a longer one.
   uint32_t MatchUserDefined(std::string_view text, TokenId* id, bool* may_go_on) const;
+  // Byte-level BPE: calls emit(id) for user-defined pieces and merge(word) for each word between them.
+  template <class Emit, class Merge>
+  Result<void> ForEachWord(std::string_view text, Emit emit, Merge merge) const;
   bool StartsUserDefined(char c) const {
     const uint8_t byte = static_cast<uint8_t>(c);
     return (facts_.user_defined_starts[byte / 32] >> (byte % 32) & 1) != 0;

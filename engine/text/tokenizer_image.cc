@@ -61,7 +61,8 @@ ImageHeader HeaderOf(const formats::TokenizerRef& ref) {
   header.bos = ref.bos;
   header.eos = ref.eos;
   header.ref_flags = (ref.add_bos ? kAddBos : 0) | (ref.add_space_prefix ? kAddSpacePrefix : 0) |
-                     (ref.layout == formats::TokenizerLayout::kLlama2c ? kIsLlama2c : 0);
+                     (ref.layout == formats::TokenizerLayout::kLlama2c ? kIsLlama2c : 0) |
+                     (ref.is_byte_level() ? kIsByteLevel : 0) | static_cast<uint32_t>(ref.pre) * kPreTokenizerUnit;
   header.id_width = layout.id_width;
   header.length_width = layout.length_width;
   header.num_buckets = layout.num_buckets;
@@ -88,7 +89,7 @@ Result<void> CheckHeader(const ImageHeader& header, const formats::TokenizerRef&
   const uint32_t n = ref.num_tokens;
   const bool has_unk = header.unk < n;
   const bool unk_is_of_ref = ref.unk == kNoToken || header.unk == ref.unk;
-  const bool encodes_all = has_unk || (header.flags & kByteFallback) != 0;
+  const bool encodes_all = has_unk || (header.flags & kByteFallback) != 0 || ref.is_byte_level();
   const uint64_t most_hash_pages = HashPages(n * uint64_t{RecordBytes(header.id_width, kLongestInRecord)});
   if (!(has_unk || header.unk == kNoToken) || !unk_is_of_ref || !encodes_all ||
       header.text_bytes > header.tokens_bytes || header.longest_piece_bytes > header.longest_token_bytes ||

@@ -33,7 +33,7 @@ struct ImageHeader {
   uint32_t longest_token_bytes = 0;
   uint32_t bos = 0;
   uint32_t eos = 0;
-  uint32_t ref_flags = 0;  // 1 add_bos, 2 add_space_prefix, 4 llama2.c's layout
+  uint32_t ref_flags = 0;  // 1 add_bos, 2 add_space_prefix, 4 llama2.c's layout, 8 byte-level; pre-tokenizer times 256
   uint32_t id_width = 0;
   uint32_t length_width = 0;
   uint32_t num_buckets = 0;
@@ -96,7 +96,7 @@ inline uint32_t GetNumber(const std::byte* data, uint32_t width) {
 }
 
 // ImageHeader::ref_flags and flags.
-inline constexpr uint32_t kAddBos = 1, kAddSpacePrefix = 2, kIsLlama2c = 4;
+inline constexpr uint32_t kAddBos = 1, kAddSpacePrefix = 2, kIsLlama2c = 4, kIsByteLevel = 8, kPreTokenizerUnit = 256;
 inline constexpr uint32_t kByteFallback = 1, kCrossesWords = 2;
 
 // The part of a header that follows from the reference.

@@ -50,6 +50,8 @@ void AddRunOptions(CLI::App& command, ModelArgument model, RunArguments& argumen
           .add_option("-f,--file", arguments.prompt_file,
                       "read the prompt from this file or pipe, -: standard input; a newline at its end is dropped")
           ->excludes(prompt);
+  command.add_flag("--special", arguments.special,
+                   "names of special tokens in the prompt, as <|im_end|>, stand for the tokens");
   command
       .add_option("-n,--predict,--n-predict", arguments.n_predict,
                   "tokens to make; -1: until the text or the context ends")
@@ -69,7 +71,7 @@ void AddRunOptions(CLI::App& command, ModelArgument model, RunArguments& argumen
 }
 
 Expected<RunRequest> RequestOf(const RunArguments& arguments) {
-  RunRequest request = {.n_predict = arguments.n_predict, .stops = arguments.stops};
+  RunRequest request = {.special = arguments.special, .n_predict = arguments.n_predict, .stops = arguments.stops};
   THIMBLE_ASSIGN(request.sampler, ResolveSampler(arguments.sampler));
   if (arguments.by_ids() && !arguments.ids->empty()) {
     if (arguments.prompt) return Sentence("-p and --ids with a list are two prompts: give one of them");

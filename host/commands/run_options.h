@@ -22,6 +22,7 @@ struct RunArguments {
   SamplerArguments sampler;
   std::optional<std::string> prompt;
   std::string prompt_file;
+  bool special = false;
   std::optional<std::string> ids;  // empty: the prompt is a text, and ids are shown
   std::vector<std::string> stops;
   int64_t n_predict = -1;

@@ -17,6 +17,7 @@
 #include "host/commands/result_json.h"
 #include "host/models/loaded_model.h"
 #include "host/models/loaded_tokenizer.h"
+#include "host/models/run_request.h"
 #include "host/support/input_file.h"
 #include "host/support/messages.h"
 #include "host/support/utf8.h"
@@ -31,6 +32,7 @@ struct TokenizeCommandOptions {
   bool from_stdin = false;
   bool ids_only = false;
   bool no_bos = false;
+  bool special = false;
   bool show_count = false;
   bool json = false;
 };
@@ -47,7 +49,7 @@ Expected<std::string> ReadText(const TokenizeCommandOptions& options) {
 // has it.
 nlohmann::ordered_json PieceJson(const text::Tokenizer& tokenizer, TokenId id) {
   std::string piece(tokenizer.Piece(id));
-  if (tokenizer.Type(id) != text::TokenType::kByte) {
+  if (!tokenizer.is_byte_level() && tokenizer.Type(id) != text::TokenType::kByte) {
     for (size_t at = 0; (at = piece.find('\xff', at)) != piece.npos; at += text::kReplacementCharacter.size()) {
       piece.replace(at, 1, text::kReplacementCharacter);
     }
@@ -80,7 +82,11 @@ Status Tokenize(const TokenizeCommandOptions& options) {
   THIMBLE_ASSIGN(const LoadedTokenizer loaded_tokenizer, loaded->LoadTokenizer());
   const text::Tokenizer& tokenizer = loaded_tokenizer.get();
 
-  const auto encoded = loaded_tokenizer.Encode(text, tokenizer.add_bos() && !options.no_bos);
+  const bool add_bos = tokenizer.add_bos() && !options.no_bos;
+  THIMBLE_ASSIGN(const SpecialTokens special, loaded->ReadSpecialTokens());
+  if (!options.special) NoteSpecialText(special, text);
+  const auto encoded =
+      options.special ? special.Encode(loaded_tokenizer, text, add_bos) : loaded_tokenizer.Encode(text, add_bos);
   if (!encoded) return loaded->Failure(encoded.error());
   const std::vector<TokenId>& ids = *encoded;
 
@@ -115,6 +121,8 @@ void AddTokenizeCommand(CLI::App& app, int& exit_code) {
   text->require_option(1);
   tokenize->add_flag("--ids", options->ids_only, "Only the ids: [1, 2, 3]");
   tokenize->add_flag("--no-bos", options->no_bos, "Without the begin token");
+  tokenize->add_flag("--special", options->special,
+                     "Names of special tokens in the text, as <|im_end|>, stand for the tokens");
   tokenize->add_flag("--show-count", options->show_count, "Say how many there are, on a line at the end");
   tokenize->add_flag("--json", options->json,
                      "One JSON object: ids, pieces (the bytes of one that is no whole character), count");

@@ -1,4 +1,5 @@
 // thimble tokenize as a shell sees it.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -16,6 +17,7 @@ namespace thimble::host {
 namespace {
 
 using namespace thimble::tests;
+using testing::AllOf;
 using testing::HasSubstr;
 
 // A vocabulary whose ids can be told by hand: three special tokens, 256 bytes, then pieces; the first of two pieces is
@@ -147,6 +149,24 @@ TEST_F(TokenizeTest, RefusesWithOneLine) {
        std::vector<std::vector<std::string>>{{}, {"-p", "x", "--stdin"}, {"-p", "x", "-f", "y"}, {"x"}}) {
     EXPECT_EQ(Tokenize(arguments).exit_code, kExitUsage);
   }
+}
+
+// Names of special tokens are text, and a note says so, unless they are asked for.
+TEST_F(TokenizeTest, SpecialTokensByTheirNames) {
+  const ToolRun text = Tokenize({"-p", "a</s>", "--ids"});
+  EXPECT_EQ(text.exit_code, 0);
+  EXPECT_THAT(text.error, AllOf(HasSubstr("note: "), HasSubstr("the special token </s>"), HasSubstr("--special")));
+  const ToolRun special = Tokenize({"-p", "a</s>a<unk></s", "--ids", "--special"});
+  EXPECT_EQ(special.exit_code, 0) << special.error;
+  EXPECT_EQ(special.error, "");
+  const int a = Piece("\u2581a");
+  EXPECT_EQ(special.out, fmt::format("[{}]\n", fmt::join(std::vector<int>{kBegin, a, kEnd, a, kUnknown, Piece("\u2581"),
+                                                                          Byte('<'), Byte('/'), Byte('s')},
+                                                         ", ")));
+  // A text that begins with the begin token gets no other.
+  EXPECT_EQ(Tokenize({"-p", "<s>a", "--ids", "--special"}).out, fmt::format("[{}, {}]\n", +kBegin, a));
+  EXPECT_EQ(Tokenize({"-p", "<s>", "--ids", "--special", "--no-bos"}).out, fmt::format("[{}]\n", +kBegin));
+  EXPECT_EQ(Tokenize({"-p", "ab", "--ids"}).error, "");
 }
 
 }  // namespace

@@ -94,7 +94,12 @@ class Writer {
   Expected<std::vector<std::string>> Write() {
     std::vector<std::string> notes;
     THIMBLE_TRY(WriteText(FileName(formats::kFolderConfig, shape()), ConfigText(checkpoint_)));
-    if (!checkpoint_.vocabulary.tokens.empty()) {
+    if (checkpoint_.vocabulary.is_byte_level()) {
+      notes.push_back(
+          "a folder has no place for byte-level BPE, so that it runs with token ids only; the GGUF file of the same "
+          "model "
+          "has texts");
+    } else if (!checkpoint_.vocabulary.tokens.empty()) {
       const std::string tokenizer = FormatLlama2cTokenizer(checkpoint_.vocabulary);
       notes = LossesOf(checkpoint_.vocabulary, tokenizer);
       THIMBLE_TRY(WriteText(FileName(formats::kFolderTokenizer, shape()), tokenizer));

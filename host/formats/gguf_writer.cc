@@ -231,6 +231,12 @@ uint32_t FileType(std::span<const TensorRef> tensors) {
 void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
   if (vocabulary.tokens.empty()) {
     header.Key("tokenizer.ggml.model", "no_vocab");
+  } else if (vocabulary.is_byte_level()) {
+    header.Key("tokenizer.ggml.model", "gpt2");
+    header.Key("tokenizer.ggml.pre", formats::PreTokenizerName(vocabulary.pre));
+    header.Key("tokenizer.ggml.tokens", vocabulary.tokens);
+    header.Key("tokenizer.ggml.token_type", vocabulary.types);
+    header.Key("tokenizer.ggml.merges", vocabulary.merges);
   } else {
     header.Key("tokenizer.ggml.model", "llama");
     header.Key("tokenizer.ggml.pre", "default");

@@ -242,7 +242,8 @@ Status AddTokens(const std::map<TokenId, HfAddedToken>& added, uint32_t vocab_si
       while (vocabulary.tokens.size() < id) {
         vocabulary.Add(fmt::format("[PAD{}]", vocabulary.tokens.size()), -10000, TokenType::kUnused);
       }
-      vocabulary.Add(token.special ? token.content : WithSpaces(token.content), kAddedScore, type);
+      const bool is_as_it_is = token.special || vocabulary.is_byte_level();
+      vocabulary.Add(is_as_it_is ? token.content : WithSpaces(token.content), kAddedScore, type);
     }
   }
   return {};
@@ -331,7 +332,11 @@ Status MakeVocabulary(const TokenizerFiles& files, const std::string& folder, co
   }
   THIMBLE_TRY(SettleSpecialTokens(config, flags, folder, checkpoint));
   vocabulary.add_bos = flags.add_bos_token.value_or(vocabulary.add_bos);
-  if (flags.add_prefix_space && *flags.add_prefix_space != vocabulary.add_space_prefix) {
+  if (vocabulary.is_byte_level()) {
+    if (flags.add_prefix_space.value_or(false)) {
+      checkpoint.notes.push_back("tokenizer_config.json asks for add_prefix_space; no space is put before a prompt");
+    }
+  } else if (flags.add_prefix_space && *flags.add_prefix_space != vocabulary.add_space_prefix) {
     checkpoint.notes.push_back(
         fmt::format("tokenizer_config.json has add_prefix_space {}, the tokenizer {}; the first is used",
                     *flags.add_prefix_space, vocabulary.add_space_prefix));

@@ -9,6 +9,9 @@
 #include <set>
 #include <utility>
 
+#include "engine/text/byte_alphabet.h"
+#include "engine/text/unicode_classes.h"
+#include "host/formats/pre_tokenizer_json.h"
 #include "host/support/json_text.h"
 
 namespace thimble::host {
@@ -97,10 +100,6 @@ Expected<Spaces> ReadSpaces(const JsonKeys& keys) {
   THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "pre_tokenizer", "pretokenizers"));
   for (const json* part : parts) {
     THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": pre_tokenizer"));
-    if (type == "ByteLevel") {
-      return keys.Refuse("pre_tokenizer",
-                         "is \"ByteLevel\", GPT-2's kind; only tokenizers of SentencePiece's kind are read");
-    }
     if (type != "Metaspace" || parts.size() != 1) {
       return keys.Refuse("pre_tokenizer",
                          fmt::format("has a step \"{}\"; only one Metaspace is read; {}", Quote(type), kInstead));
@@ -125,13 +124,37 @@ Status CheckDecoder(const JsonKeys& keys) {
   return {};
 }
 
+// The same for byte-level BPE.
+Status CheckByteLevel(const JsonKeys& keys, std::vector<std::string>& notes) {
+  THIMBLE_ASSIGN(const std::vector<const json*> normalizers, PartsOf(keys, "normalizer", "normalizers"));
+  for (const json* part : normalizers) {
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": normalizer"));
+    if (type != "NFC") {
+      return keys.Refuse("normalizer", fmt::format("has a step {}, which changes texts in a way that is not read",
+                                                   Quote(part->dump())));
+    }
+    notes.push_back(fmt::format("{} composes characters first (NFC); here a text is taken as it is", keys.path()));
+  }
+  THIMBLE_ASSIGN(const std::vector<const json*> decoders, PartsOf(keys, "decoder", "decoders"));
+  bool is_byte_level = decoders.size() == 1;
+  for (const json* part : decoders) {
+    THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": decoder"));
+    is_byte_level &= type == "ByteLevel";
+  }
+  if (!is_byte_level) {
+    return keys.Refuse("decoder", "must be one ByteLevel, as the pre_tokenizer is");
+  }
+  return {};
+}
+
 // The options of the model.
 struct Bpe {
   std::optional<std::string> unk_token;
   bool byte_fallback = false;
+  bool ignore_merges = false;
 };
 
-Expected<Bpe> ReadBpe(const JsonKeys& keys) {
+Expected<Bpe> ReadBpe(const JsonKeys& keys, bool byte_level) {
   THIMBLE_ASSIGN(const std::optional<std::string> type, keys.Text("type"));
   if (type && *type != "BPE") {
     return keys.Refuse("type", fmt::format("is \"{}\"; only \"BPE\" is read", Quote(*type)));
@@ -141,13 +164,19 @@ Expected<Bpe> ReadBpe(const JsonKeys& keys) {
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     THIMBLE_ASSIGN(const std::optional<std::string> affix, keys.Text(key));
-    if (affix && !affix->empty()) return keys.Refuse(key, "is set; SentencePiece's tokenizers have none");
+    if (affix && !affix->empty()) return keys.Refuse(key, "is set; only tokenizers that have none are read");
   }
-  THIMBLE_ASSIGN(const bool ignore_merges, keys.Flag("ignore_merges", false));
-  if (ignore_merges) return keys.Refuse("ignore_merges", "is true; only tokenizers that follow their merges are read");
   Bpe bpe;
+  THIMBLE_ASSIGN(bpe.ignore_merges, keys.Flag("ignore_merges", false));
   THIMBLE_ASSIGN(bpe.unk_token, keys.Text("unk_token"));
   THIMBLE_ASSIGN(bpe.byte_fallback, keys.Flag("byte_fallback", false));
+  if (byte_level) {
+    if (bpe.byte_fallback) return keys.Refuse("byte_fallback", "is true, though the pre_tokenizer is ByteLevel");
+    return bpe;
+  }
+  if (bpe.ignore_merges) {
+    return keys.Refuse("ignore_merges", "is true; only tokenizers that follow their merges are read");
+  }
   THIMBLE_ASSIGN(const bool fuse_unk, keys.Flag("fuse_unk", false));
   if (!bpe.byte_fallback && !(bpe.unk_token && fuse_unk)) {
     return Sentence(
@@ -183,7 +212,18 @@ class Reader {
     if (model == nullptr || !model->is_object()) return keys.Refuse("model", "must be an object");
     const std::string place = path_ + ": model";
     const JsonKeys model_keys(*model, place);
-    THIMBLE_ASSIGN(const Bpe bpe, ReadBpe(model_keys));
+    THIMBLE_ASSIGN(const std::vector<const json*> pre_tokenizers, PartsOf(keys, "pre_tokenizer", "pretokenizers"));
+    const bool byte_level = IsByteLevel(pre_tokenizers);
+    THIMBLE_ASSIGN(const Bpe bpe, ReadBpe(model_keys, byte_level));
+    if (byte_level) {
+      THIMBLE_ASSIGN(vocabulary_.pre, ReadPreTokenizer(pre_tokenizers, path_));
+      THIMBLE_TRY(ReadByteLevel(bpe, model_keys, keys));
+      return std::move(vocabulary_);
+    }
+    if (!spaced_token_.empty()) {
+      return Sentence(
+          fmt::format("{}: model: vocab has \"{}\" with a space, which should be U+2581", path_, Quote(spaced_token_)));
+    }
     THIMBLE_ASSIGN(const Spaces spaces, ReadSpaces(keys));
     THIMBLE_TRY(CheckDecoder(keys));
     THIMBLE_TRY(ReadTokens(model_keys, keys));
@@ -249,10 +289,7 @@ class Reader {
   }
 
   Status TakeToken(const std::string& token, const json& id) {
-    if (token.find(' ') != token.npos) {
-      return Sentence(
-          fmt::format("{}: model: vocab has \"{}\" with a space, which should be U+2581", path_, Quote(token)));
-    }
+    if (spaced_token_.empty() && token.find(' ') != token.npos) spaced_token_ = token;
     return AddToken(token, id);
   }
 
@@ -343,6 +380,63 @@ class Reader {
     return {};
   }
 
+  Status ReadByteLevel(const Bpe& bpe, const JsonKeys& model, const JsonKeys& keys) {
+    THIMBLE_TRY(CheckByteLevel(keys, notes_));
+    THIMBLE_TRY(ReadTokens(model, keys));
+    for (const auto& [id, special] : added_) {
+      vocabulary_.types[id] = special ? TokenType::kControl : TokenType::kUserDefined;
+    }
+    if (bpe.unk_token) {
+      vocabulary_.unk = Find(*bpe.unk_token);
+      if (!HasAllBytesOfUtf8()) {
+        return model.Refuse("unk_token", "is set, and a byte is no token; only one of the two is read");
+      }
+    }
+    THIMBLE_TRY(ReadMerges(model, false));
+    THIMBLE_TRY(KeepMerges(bpe));
+    vocabulary_.add_space_prefix = false;
+    return ReadPostProcessor(keys);
+  }
+
+  bool HasAllBytesOfUtf8() const {
+    std::array<bool, 256> has = {};
+    for (TokenId id = 0; id < vocabulary_.tokens.size(); ++id) {
+      const text::CodePoint letter = text::FirstCodePoint(TextOf(id));
+      const int byte = letter.bytes == TextOf(id).size() ? text::ByteOfLetter(letter.value) : -1;
+      if (byte >= 0 && vocabulary_.types[id] == TokenType::kNormal) has[static_cast<size_t>(byte)] = true;
+    }
+    for (size_t byte = 0; byte < has.size(); ++byte) {
+      const bool occurs = byte != 0xC0 && byte != 0xC1 && byte < 0xF5;
+      if (occurs && !has[byte]) return false;
+    }
+    return true;
+  }
+
+  // Those that ever happen, in their order: one for each token that merging makes.
+  Status KeepMerges(const Bpe& bpe) {
+    std::optional<TokenId> never;  // made
+    std::map<uint32_t, const Merge*> by_rank;
+    for (TokenId id = 0; id < vocabulary_.tokens.size(); ++id) {
+      if (vocabulary_.types[id] != TokenType::kNormal || TextOf(id).size() == CharacterBytes(TextOf(id))) continue;
+      if (const Merge* merge = LastMergeOf(TextOf(id))) {
+        by_rank.emplace(merge->rank, merge);
+      } else {
+        never = never.value_or(id);
+      }
+    }
+    if (never && bpe.ignore_merges != formats::IgnoresMerges(vocabulary_.pre)) {
+      return Sentence(fmt::format(
+          "{}: model: ignore_merges is {}, which with the pre_tokenizer {} is not read where tokens such as \"{}\" are "
+          "made by no merges",
+          path_, bpe.ignore_merges, formats::PreTokenizerName(vocabulary_.pre), Quote(TextOf(*never))));
+    }
+    vocabulary_.merges.reserve(by_rank.size());
+    for (const auto& [rank, merge] : by_rank) {
+      vocabulary_.merges.push_back(fmt::format("{} {}", TextOf(merge->left), TextOf(merge->right)));
+    }
+    return {};
+  }
+
   // A merge as "left right" or ["left", "right"].
   Expected<std::pair<std::string_view, std::string_view>> PartsOfMerge(const json& merge, size_t rank) const {
     if (merge.is_string()) {
@@ -409,16 +503,16 @@ class Reader {
     return it == merges_.end() || it->pair() != std::pair(left, right) ? nullptr : &*it;
   }
 
-  // The rank of the last merge of `token` alone, if merging makes it one.
-  std::optional<uint32_t> RankOf(std::string_view token) const;
+  // The last merge of `token` alone, if merging makes it one.
+  const Merge* LastMergeOf(std::string_view token) const;
 
   void SetScores() {
     for (TokenId id = 0; id < vocabulary_.tokens.size(); ++id) {
       if (vocabulary_.types[id] != TokenType::kNormal) continue;
       const std::string& token = vocabulary_.tokens[id];
-      const std::optional<uint32_t> rank = RankOf(token);
-      vocabulary_.scores[id] = 0.0f - static_cast<float>(rank.value_or(num_merges_));
-      if (!rank && token.size() > CharacterBytes(token)) vocabulary_.types[id] = TokenType::kUnused;
+      const Merge* merge = LastMergeOf(token);
+      vocabulary_.scores[id] = 0.0f - static_cast<float>(merge == nullptr ? num_merges_ : merge->rank);
+      if (merge == nullptr && token.size() > CharacterBytes(token)) vocabulary_.types[id] = TokenType::kUnused;
     }
   }
 
@@ -448,10 +542,17 @@ class Reader {
 
   // A template of one text: at most a beginning before it and an end behind it.
   Status ReadPostProcessor(const JsonKeys& keys) {
-    vocabulary_.bos = FindSpecial("<s>");
-    vocabulary_.eos = FindSpecial("</s>");
+    if (!vocabulary_.is_byte_level()) {
+      vocabulary_.bos = FindSpecial("<s>");
+      vocabulary_.eos = FindSpecial("</s>");
+    }
     vocabulary_.add_bos = false;
-    THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "post_processor", "processors"));
+    THIMBLE_ASSIGN(std::vector<const json*> parts, PartsOf(keys, "post_processor", "processors"));
+    if (vocabulary_.is_byte_level()) {
+      // It only moves the places of tokens in a text.
+      std::erase_if(parts,
+                    [](const json* part) { return part->is_object() && part->value("type", json()) == "ByteLevel"; });
+    }
     if (parts.empty()) return {};
     THIMBLE_ASSIGN(const std::string type, TypeOf(*parts[0], path_ + ": post_processor"));
     if (parts.size() != 1 || type != "TemplateProcessing") {
@@ -503,6 +604,7 @@ class Reader {
   std::vector<std::string>& notes_;
   Status in_vocab_;                // what is wrong there
   bool has_far_ids_ = false;       // which are not among the vocabulary's
+  std::string spaced_token_;       // of the vocabulary
   std::vector<TokenId> by_text_;   // sorted
   std::map<TokenId, bool> added_;  // whether it is special
   std::vector<Merge> merges_;      // by pair
@@ -511,7 +613,7 @@ class Reader {
 };
 
 // Merges as huggingface/tokenizers does: of all pairs the one of the lowest rank, the leftmost of equal ones.
-std::optional<uint32_t> Reader::RankOf(std::string_view token) const {
+const Reader::Merge* Reader::LastMergeOf(std::string_view token) const {
   struct Symbol {
     TokenId id = kNone;
     size_t previous = 0;
@@ -537,11 +639,12 @@ std::optional<uint32_t> Reader::RankOf(std::string_view token) const {
     if (const Merge* merge = merge_at(left)) pairs.erase({merge->rank, left});
   };
   for (size_t i = 0; i < end; ++i) insert(i);
-  uint32_t last_rank = 0;
+  const Merge* last = nullptr;
   while (!pairs.empty()) {
     const size_t left = pairs.begin()->second;
     const size_t right = symbols[left].next;
-    const Merge merge = *merge_at(left);
+    last = merge_at(left);
+    const Merge merge = *last;
     if (left != 0) erase(symbols[left].previous);
     erase(left);
     erase(right);
@@ -550,10 +653,8 @@ std::optional<uint32_t> Reader::RankOf(std::string_view token) const {
     if (symbols[right].next != end) symbols[symbols[right].next].previous = left;
     if (left != 0) insert(symbols[left].previous);
     insert(left);
-    last_rank = merge.rank;
   }
-  if (end < 2 || symbols[0].next != end) return std::nullopt;
-  return last_rank;
+  return end < 2 || symbols[0].next != end ? nullptr : last;
 }
 
 }  // namespace

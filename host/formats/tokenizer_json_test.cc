@@ -315,6 +315,172 @@ TEST(TokenizerJsonTest, AddedTokens) {
   EXPECT_THAT(refused("x"), HasSubstr("object"));
 }
 
+const json kByteLevel = {
+    {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
+const json kByteLevelAndRegex = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
+
+json Split(const std::string& pattern) {
+  return {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+}
+
+const char kLlama3Pattern[] =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+// GPT-2's kind: all bytes in their letters, "ab", "abc", a special token and an added one.
+json ByteLevelJson() {
+  json vocab = json::object();
+  for (int byte = 0; byte < 256; ++byte) vocab[tests::LetterOf(static_cast<uint8_t>(byte))] = byte;
+  vocab["ab"] = 256;
+  vocab["abc"] = 257;
+  return {{"version", "1.0"},
+          {"added_tokens",
+           {{{"id", 258}, {"content", "<|end|>"}, {"special", true}},
+            {{"id", 259}, {"content", "a  b"}, {"special", false}}}},
+          {"normalizer", nullptr},
+          {"pre_tokenizer", kByteLevelAndRegex},
+          {"post_processor", {{"type", "ByteLevel"}, {"trim_offsets", false}}},
+          {"decoder", {{"type", "ByteLevel"}}},
+          {"model",
+           {{"type", "BPE"},
+            {"dropout", nullptr},
+            {"unk_token", nullptr},
+            {"continuing_subword_prefix", ""},
+            {"end_of_word_suffix", ""},
+            {"fuse_unk", false},
+            {"byte_fallback", false},
+            {"ignore_merges", false},
+            {"vocab", vocab},
+            {"merges", {"a b", "ab c"}}}}};
+}
+
+LoadedTokenizer LoadByteLevel(const Vocabulary& vocabulary) {
+  return LoadedTokenizer(tests::ByteLevelVocabulary{
+      .tokens = vocabulary.tokens, .types = vocabulary.types, .merges = vocabulary.merges, .pre = vocabulary.pre});
+}
+
+TEST(TokenizerJsonTest, ByteLevelBpe) {
+  std::vector<std::string> notes;
+  json tokenizer = ByteLevelJson();
+  const Vocabulary vocabulary = Parse(tokenizer, &notes);
+  EXPECT_THAT(notes, IsEmpty());
+  EXPECT_EQ(vocabulary.pre, formats::PreTokenizer::kGpt2);
+  EXPECT_THAT(vocabulary.merges, testing::ElementsAre("a b", "ab c"));
+  EXPECT_EQ(vocabulary.types[258], TokenType::kControl);
+  EXPECT_EQ(vocabulary.types[259], TokenType::kUserDefined);
+  EXPECT_FALSE(vocabulary.bos || vocabulary.eos || vocabulary.unk || vocabulary.add_bos || vocabulary.add_space_prefix);
+  EXPECT_THAT(LoadByteLevel(vocabulary).Encode("abca  b<"), testing::ElementsAre(257, 259, 60));
+
+  tokenizer["model"]["merges"] = json::array({json::array({"a", "b"}), json::array({"ab", "c"})});
+  EXPECT_EQ(Parse(tokenizer).merges, vocabulary.merges);
+  // Llama 3's: the letters only move places, the template puts a begin in front.
+  tokenizer["post_processor"] = {
+      {"type", "Sequence"},
+      {"processors",
+       {{{"type", "ByteLevel"}},
+        {{"type", "TemplateProcessing"},
+         {"single", {{{"SpecialToken", {{"id", "<|end|>"}}}}, {{"Sequence", {{"id", "A"}}}}}},
+         {"special_tokens", {{"<|end|>", {{"id", "<|end|>"}, {"ids", {258}}}}}}}}}};
+  EXPECT_EQ(Parse(tokenizer).bos, 258u);
+  EXPECT_TRUE(Parse(tokenizer).add_bos);
+  tokenizer["normalizer"] = {{"type", "NFC"}};
+  Parse(tokenizer, &notes);
+  EXPECT_THAT(notes, testing::ElementsAre(HasSubstr("NFC")));
+}
+
+TEST(TokenizerJsonTest, ByteLevelBpeKeepsTheMergesThatHappen) {
+  json tokenizer = ByteLevelJson();
+  tokenizer["model"]["vocab"] = ByteLevelJson()["model"]["vocab"];
+  tokenizer["model"]["vocab"]["bc"] = 258;
+  tokenizer["model"]["vocab"]["cb"] = 259;
+  tokenizer["added_tokens"] = json::array();
+  // The first is never tried where the second is, and "cb" is what nothing makes.
+  tokenizer["model"]["merges"] = {"a bc", "a b", "b c", "ab c"};
+  const Vocabulary vocabulary = Parse(tokenizer);
+  EXPECT_THAT(vocabulary.merges, testing::ElementsAre("a b", "b c", "ab c"));
+  EXPECT_THAT(LoadByteLevel(vocabulary).Encode("abcbccb"), testing::ElementsAre(257, 258, 99, 98));
+
+  // Whether "cb" as a word is one token.
+  tokenizer["model"]["ignore_merges"] = true;
+  EXPECT_THAT(Refusal(tokenizer), AllOf(HasSubstr("ignore_merges is true"), HasSubstr("gpt-2"), HasSubstr("\"cb\"")));
+  tokenizer["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {Split(kLlama3Pattern), kByteLevel}}};
+  const Vocabulary whole = Parse(tokenizer);
+  EXPECT_THAT(LoadByteLevel(whole).Encode("cb bccb"), testing::ElementsAre(259, 32, 258, 99, 98));
+  tokenizer["model"]["ignore_merges"] = false;
+  EXPECT_THAT(Refusal(tokenizer), HasSubstr("ignore_merges is false"));
+}
+
+TEST(TokenizerJsonTest, ByteLevelBpeIsKnownByWhatItDoes) {
+  json tokenizer = ByteLevelJson();
+  const auto set_steps = [&](const auto&... steps) {
+    json list = json::array();
+    (list.push_back(steps), ...);
+    tokenizer["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", list}};
+  };
+  const auto pre = [&](const auto&... steps) {
+    set_steps(steps...);
+    return std::string(formats::PreTokenizerName(Parse(tokenizer).pre));
+  };
+  const json digits = {{"type", "Digits"}, {"individual_digits", true}};
+  const json punctuation = {{"type", "Punctuation"}, {"behavior", "Contiguous"}};
+  const json whitespace = {{"type", "Whitespace"}};
+  const std::string gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+  json removed = Split(kLlama3Pattern);
+  removed["behavior"] = "Removed";
+  removed["invert"] = true;
+  EXPECT_EQ(pre(kByteLevelAndRegex), "gpt-2");
+  EXPECT_EQ(pre(Split(gpt2), kByteLevel), "gpt-2");
+  EXPECT_EQ(pre(digits, kByteLevelAndRegex), "smollm");
+  EXPECT_EQ(pre(Split(R"(\p{N})"), kByteLevelAndRegex), "smollm");
+  EXPECT_EQ(pre(Split(kLlama3Pattern), kByteLevel), "llama-bpe");
+  EXPECT_EQ(pre(removed, kByteLevel), "llama-bpe");
+  EXPECT_EQ(pre(punctuation, kByteLevelAndRegex, Split("[0-9][0-9][0-9]")), "falcon");
+  const auto refused = [&](const auto&... steps) {
+    set_steps(steps...);
+    EXPECT_THAT(Refusal(tokenizer), AllOf(HasSubstr("pre_tokenizer"), HasSubstr("docs/tokenizer.md")));
+  };
+  refused(Split(R"(\w+)"), kByteLevel);
+  refused(Split(R"(\s?[A-Za-z]+)"), kByteLevel);
+  refused(Split(R"(\s?[A-]+)"), kByteLevel);
+  refused(kByteLevelAndRegex, digits);
+  refused(kByteLevel, kByteLevel);
+  refused(kByteLevel);
+  refused(digits, digits, kByteLevelAndRegex);
+  refused(whitespace, kByteLevel);
+  json other = kByteLevel;
+  other["add_prefix_space"] = true;
+  refused(other);
+  other.erase("add_prefix_space");
+  refused(other);
+  other = Split(kLlama3Pattern);
+  other["behavior"] = "MergedWithPrevious";
+  refused(other, kByteLevel);
+  other = Split(kLlama3Pattern);
+  other["pattern"] = {{"String", kLlama3Pattern}};
+  refused(other, kByteLevel);
+}
+
+TEST(TokenizerJsonTest, ByteLevelBpeThatIsRefused) {
+  const auto with = [&](const char* pointer, const json& value) {
+    json bad = ByteLevelJson();
+    bad[json::json_pointer(pointer)] = value;
+    return Refusal(bad);
+  };
+  EXPECT_THAT(with("/normalizer", {{"type", "NFKC"}}), HasSubstr("NFKC"));
+  EXPECT_THAT(with("/decoder", nullptr), HasSubstr("decoder"));
+  EXPECT_THAT(with("/decoder", {{"type", "Metaspace"}}), HasSubstr("decoder"));
+  EXPECT_THAT(with("/decoder", 3), HasSubstr("decoder"));
+  EXPECT_THAT(with("/model/byte_fallback", true), HasSubstr("byte_fallback"));
+  EXPECT_THAT(with("/model/end_of_word_suffix", "</w>"), HasSubstr("end_of_word_suffix"));
+  EXPECT_THAT(with("/post_processor", {{"type", "RobertaProcessing"}}), HasSubstr("RobertaProcessing"));
+  EXPECT_THAT(with("/model/merges/0", "a nowhere"), HasSubstr("merge 0"));
+  json bad = ByteLevelJson();
+  bad["model"]["vocab"].erase("!");
+  bad["model"]["vocab"]["other"] = 33;
+  Parse(bad);
+  bad["model"]["unk_token"] = "<|end|>";
+  EXPECT_THAT(Refusal(bad), HasSubstr("unk_token"));
+}
+
 TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
   const json good = TokenizerJson(SentencePieceProto::Make(300));
   const auto with = [&](const char* pointer, const json& value) {
@@ -341,7 +507,8 @@ TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
   }
   EXPECT_THAT(with("/model/merges/3", good["model"]["merges"][0]), HasSubstr("merges 0 and 3"));
   EXPECT_THAT(with("/model", nullptr), HasSubstr("model"));
-  EXPECT_THAT(with("/pre_tokenizer", {{"type", "ByteLevel"}}), AllOf(HasSubstr("ByteLevel"), HasSubstr("GPT-2")));
+  EXPECT_THAT(with("/pre_tokenizer", {{"type", "ByteLevel"}}),
+              AllOf(HasSubstr("ByteLevel"), HasSubstr("byte_fallback")));
   EXPECT_THAT(with("/pre_tokenizer", {{"type", "Whitespace"}}), HasSubstr("Whitespace"));
   EXPECT_THAT(with("/pre_tokenizer", {{"type", "Split"}, {"pattern", {{"Regex", "\\s"}}}}), HasSubstr("Split"));
   EXPECT_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}}), HasSubstr("replacement"));

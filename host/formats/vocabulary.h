@@ -1,4 +1,4 @@
-// A SentencePiece BPE vocabulary on its way into a GGUF file.
+// A BPE vocabulary, SentencePiece's or byte-level, on its way into a GGUF file.
 #ifndef THIMBLE_HOST_FORMATS_VOCABULARY_H_
 #define THIMBLE_HOST_FORMATS_VOCABULARY_H_
 
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/base/tensor.h"
+#include "engine/formats/pre_tokenizer.h"
 #include "engine/text/tokenizer.h"
 
 namespace thimble::host {
@@ -16,9 +17,14 @@ using text::TokenType;
 
 struct Vocabulary {
   // One entry per token id, all three of one length; none for a model that comes without a tokenizer.
-  std::vector<std::string> tokens;  // UTF-8, a space as U+2581
-  std::vector<float> scores;
+  std::vector<std::string> tokens;  // UTF-8, a space as U+2581; of byte-level BPE in its letters for bytes
+  std::vector<float> scores;        // of byte-level BPE without meaning
   std::vector<TokenType> types;
+
+  // Of byte-level BPE: two tokens with a space between them, the first to be made first; and how words are found.
+  std::vector<std::string> merges;
+  formats::PreTokenizer pre = formats::PreTokenizer::kNone;
+  bool is_byte_level() const { return pre != formats::PreTokenizer::kNone; }
 
   std::optional<TokenId> bos, eos, unk;
   bool add_bos = true;

@@ -46,12 +46,22 @@ ModelSize SizeOf(const formats::ModelFile& model) {
 
 Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
   if (model().tokenizer.present) {
-    auto tokenizer = LoadedTokenizer::Load(reader(), model().tokenizer);
+    Ledger ledger;
+    storage::FileReader reader(*opened_.device, opened_.file, ledger);
+    auto tokenizer = LoadedTokenizer::Load(reader, model().tokenizer);
     if (!tokenizer) return Failure(tokenizer.error());
     return std::move(*tokenizer);
   }
   const std::string why = no_texts();
   return Sentence(why.empty() ? fmt::format("{} has no tokenizer", name_) : why);
+}
+
+Expected<SpecialTokens> LoadedModel::ReadSpecialTokens() {
+  Ledger ledger;
+  storage::FileReader reader(*opened_.device, opened_.file, ledger);
+  auto special = SpecialTokens::Read(reader, model().tokenizer);
+  if (!special) return Failure(special.error());
+  return std::move(*special);
 }
 
 std::string LoadedModel::no_texts() {

@@ -25,6 +25,7 @@
 #include "host/models/loaded_tokenizer.h"
 #include "host/models/model_request.h"
 #include "host/models/source.h"
+#include "host/models/special_text.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -68,8 +69,12 @@ class LoadedModel {
   // What a session refers to.
   SessionParts PartsFor(const plan::Plan& plan) { return opening_->PartsFor(plan); }
 
-  // In this computer's memory, outside any plan. No read is in flight. A sentence if the model has none, or no_texts().
+  // In this computer's memory, outside any plan and past the ledger. No read is in flight. A sentence if the model has
+  // none, or no_texts().
   Expected<LoadedTokenizer> LoadTokenizer();
+
+  // Special tokens by their names; none if the model has no tokenizer. Past the ledger.
+  Expected<SpecialTokens> ReadSpecialTokens();
 
   // Why there are no texts, though the model, or what it was converted from, has a tokenizer; empty: there are, or it
   // has none. Reads the tokenizer when it is asked first, past the ledger.

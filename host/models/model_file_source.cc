@@ -66,7 +66,7 @@ class ModelFileWeights : public WeightSource {
     Vocabulary vocabulary;
     if (ref.present && !fault) {
       storage::ByteReader bytes(reader(), buffer_);
-      if (ref.layout == formats::TokenizerLayout::kGguf) {
+      if (ref.layout != formats::TokenizerLayout::kLlama2c) {
         const Result<void> read = ReadArrays(bytes, vocabulary);
         if (!read) return Failure(read.error());
       } else {
@@ -122,14 +122,25 @@ class ModelFileWeights : public WeightSource {
     const formats::TokenizerRef& ref = model().tokenizer;
     vocabulary.tokens.resize(ref.num_tokens);
     vocabulary.scores.resize(ref.num_tokens);
-    THIMBLE_TRY(bytes.Seek(ref.tokens_offset));
-    for (std::string& token : vocabulary.tokens) {
-      THIMBLE_ASSIGN(const uint64_t size, bytes.ReadLittleEndian<uint64_t>());
-      token.resize(static_cast<size_t>(std::min<uint64_t>(size, ref.longest_token_bytes)));
-      THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(token))));
+    vocabulary.pre = ref.pre;
+    vocabulary.merges.resize(ref.num_merges);
+    const auto read_texts = [&](uint64_t offset, uint64_t most_bytes, std::span<std::string> texts) -> Result<void> {
+      THIMBLE_TRY(bytes.Seek(offset));
+      for (std::string& text : texts) {
+        THIMBLE_ASSIGN(const uint64_t size, bytes.ReadLittleEndian<uint64_t>());
+        text.resize(static_cast<size_t>(std::min(size, most_bytes)));
+        THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(text))));
+      }
+      return {};
+    };
+    THIMBLE_TRY(read_texts(ref.tokens_offset, ref.longest_token_bytes, vocabulary.tokens));
+    if (ref.is_byte_level()) {
+      // Each makes a token, so none is longer than the longest with a space in it.
+      THIMBLE_TRY(read_texts(ref.merges_offset, uint64_t{ref.longest_token_bytes} + 1, vocabulary.merges));
+    } else {
+      THIMBLE_TRY(bytes.Seek(ref.scores_offset));
+      THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(vocabulary.scores))));
     }
-    THIMBLE_TRY(bytes.Seek(ref.scores_offset));
-    THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(vocabulary.scores))));
     THIMBLE_TRY(bytes.Seek(ref.types_offset));
     for (uint32_t i = 0; i < ref.num_tokens; ++i) {
       THIMBLE_ASSIGN(const int32_t type, bytes.ReadLittleEndian<int32_t>());

@@ -2,13 +2,32 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
 #include <utility>
 
+#include "host/support/messages.h"
+
 namespace thimble::host {
+
+void NoteSpecialText(const SpecialTokens& special, std::string_view text) {
+  const std::string_view name = special.FirstIn(text);
+  if (name.empty()) return;
+  ReportNote(fmt::format(
+      "the prompt spells the special token {}, which is read as text; --special reads it as the token", Quote(name)));
+}
 
 Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session) {
   if (const auto* ids = std::get_if<std::vector<TokenId>>(&request.prompt)) return Prompt{.text = "", .ids = *ids};
   Prompt prompt = {.text = std::get<std::string>(request.prompt), .ids = {}};
+  THIMBLE_ASSIGN(const SpecialTokens special, loaded.ReadSpecialTokens());
+  if (request.special) {
+    THIMBLE_ASSIGN(const LoadedTokenizer tokenizer, loaded.LoadTokenizer());
+    auto ids = special.Encode(tokenizer, prompt.text, tokenizer.get().add_bos());
+    if (!ids) return loaded.Failure(ids.error());
+    prompt.ids = std::move(*ids);
+    return prompt;
+  }
+  NoteSpecialText(special, prompt.text);
   const auto ids = session.Tokenize(prompt.text);
   if (!ids) {
     if (const std::string why = loaded.no_texts(); !why.empty()) {

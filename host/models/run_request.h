@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -23,6 +24,7 @@ namespace thimble::host {
 
 struct RunRequest {
   std::variant<std::string, std::vector<TokenId>> prompt = {};  // a text, or ids to which nothing is added
+  bool special = false;  // names of special tokens in a text stand for the tokens
   head::SamplerOptions sampler = {};
   int64_t n_predict = -1;  // tokens to make; negative: until the text or the context ends
   std::vector<std::string> stops = {};
@@ -33,8 +35,12 @@ struct Prompt {
   std::vector<TokenId> ids;
 };
 
-// By the tokenizer of a session of `loaded`, if it was given as a text.
+// By the tokenizer of a session of `loaded`, if it was given as a text; with `special` by one in this computer's
+// memory. Says in a note if a text spells a special token that it does not stand for.
 Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session);
+
+// Says so if a text that is read as text spells a special token.
+void NoteSpecialText(const SpecialTokens& special, std::string_view text);
 
 // What a run was, gave and took, but for its time.
 struct RunResult {

@@ -488,7 +488,7 @@ Expected<CheckedTokenizer> CheckTokenizer(storage::FileReader& reader, const for
   for (TokenId id = 0; id < tokenizer.size(); ++id) {
     const std::string_view piece = tokenizer.Piece(id);
     const bool is_byte = tokenizer.Type(id) == text::TokenType::kByte;
-    if (is_byte ? piece.size() == 1 : IsText(piece)) continue;
+    if (tokenizer.is_byte_level() || (is_byte ? piece.size() == 1 : IsText(piece))) continue;
     return Sentence(
         fmt::format("{}: the text of token {} is not UTF-8; convert the model again from its source", name, id));
   }

@@ -486,13 +486,13 @@ TEST_F(VerifyIndex, WithoutOneItSaysWhatItCannotFind) {
 // A tokenizer of another kind is no damage; one that contradicts itself is.
 TEST_F(VerifyIndex, ATokenizerThatCannotBeUsed) {
   GgufBuilder other = GgufBuilder::Llama();
-  other.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
+  other.Set("tokenizer.ggml.model", GgufValue::Of("bert"));
   const std::string path = folder_ / "other.gguf";
   WriteFile(path, other.Build());
   const ToolRun run = RunTool({"verify", path});
   EXPECT_EQ(run.exit_code, 0);
   EXPECT_THAT(run.out, AllOf(HasSubstr("tokenizer  not used: prompts are given as ids\n"), HasSubstr("sound\n")));
-  EXPECT_THAT(run.error, AllOf(StartsWith("note: "), HasSubstr("type gpt2"), EndsWith("token ids only\n")));
+  EXPECT_THAT(run.error, AllOf(StartsWith("note: "), HasSubstr("type bert"), EndsWith("token ids only\n")));
   EXPECT_EQ(std::ranges::count(run.error, '\n'), 1) << run.error;
   GgufBuilder contradicts = GgufBuilder::Llama();
   contradicts.Set("tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<int32_t>(8, 9)));

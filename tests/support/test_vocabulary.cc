@@ -174,6 +174,103 @@ TokenizerFile::TokenizerFile(const TestVocabulary& vocabulary) {
   for (const TestPiece& piece : vocabulary.pieces) Append(bytes, static_cast<int32_t>(piece.type));
 }
 
+std::string LetterOf(uint8_t byte) {
+  const auto is_letter = [](uint32_t c) { return (c >= 33 && c <= 126) || (c >= 161 && c <= 172) || c >= 174; };
+  uint32_t code_point = byte;
+  if (!is_letter(byte)) {
+    code_point = 256;
+    for (uint32_t c = 0; c < byte; ++c) code_point += is_letter(c) ? 0 : 1;
+  }
+  if (code_point < 0x80) return std::string(1, static_cast<char>(code_point));
+  return {static_cast<char>(0xC0 | code_point >> 6), static_cast<char>(0x80 | (code_point & 0x3F))};
+}
+
+std::string Letters(std::string_view bytes) {
+  std::string letters;
+  for (const char byte : bytes) letters += LetterOf(static_cast<uint8_t>(byte));
+  return letters;
+}
+
+void ByteLevelVocabulary::AddBytes() {
+  for (uint32_t byte = 0; byte < 256; ++byte) Add(LetterOf(static_cast<uint8_t>(byte)));
+}
+
+void ByteLevelVocabulary::Add(std::string token, text::TokenType type) {
+  tokens.push_back(std::move(token));
+  types.push_back(type);
+}
+
+void ByteLevelVocabulary::AddMerge(const std::string& left, const std::string& right) {
+  merges.push_back(left + " " + right);
+  Add(left + right);
+}
+
+ByteLevelVocabulary ReadByteLevelGguf(std::string_view file) {
+  const auto take = [&]<class T>(T value) {
+    std::memcpy(&value, file.data(), sizeof(value));
+    file.remove_prefix(sizeof(value));
+    return value;
+  };
+  const auto take_text = [&] {
+    const uint64_t size = take(uint64_t{});
+    const std::string text(file.substr(0, static_cast<size_t>(size)));
+    file.remove_prefix(text.size());
+    return text;
+  };
+  ByteLevelVocabulary vocabulary;
+  file.remove_prefix(16);
+  for (uint64_t keys = take(uint64_t{}); keys != 0; --keys) {
+    const std::string key = take_text();
+    uint32_t type = take(uint32_t{});
+    uint64_t count = 1;
+    if (type == 9) {
+      type = take(uint32_t{});
+      count = take(uint64_t{});
+    }
+    for (; count != 0; --count) {
+      if (type == 8) {
+        const std::string text = take_text();
+        if (key == "tokenizer.ggml.tokens") vocabulary.tokens.push_back(text);
+        if (key == "tokenizer.ggml.merges") vocabulary.merges.push_back(text);
+        if (key == "tokenizer.ggml.pre") vocabulary.pre = formats::FindPreTokenizer(text);
+      } else if (key == "tokenizer.ggml.token_type") {
+        vocabulary.types.push_back(static_cast<TokenType>(take(int32_t{})));
+      } else {
+        file.remove_prefix(type == 0 || type == 1 || type == 7 ? 1 : type == 2 || type == 3 ? 2 : type < 9 ? 4 : 8);
+      }
+    }
+  }
+  return vocabulary;
+}
+
+TokenizerFile::TokenizerFile(const ByteLevelVocabulary& vocabulary) {
+  bytes.resize(13);
+  ref.present = true;
+  ref.layout = formats::TokenizerLayout::kByteLevel;
+  ref.num_tokens = static_cast<uint32_t>(vocabulary.tokens.size());
+  ref.pre = vocabulary.pre;
+  ref.add_bos = ref.add_space_prefix = false;
+  const auto append_texts = [&](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      Append(bytes, uint64_t{text.size()});
+      for (char c : text) Append(bytes, c);
+    }
+  };
+  ref.tokens_offset = bytes.size();
+  append_texts(vocabulary.tokens);
+  for (const std::string& token : vocabulary.tokens) {
+    ref.tokens_bytes += token.size();
+    ref.longest_token_bytes = std::max(ref.longest_token_bytes, static_cast<uint32_t>(token.size()));
+  }
+  bytes.resize(bytes.size() + 5);
+  ref.merges_offset = bytes.size();
+  ref.num_merges = static_cast<uint32_t>(vocabulary.merges.size());
+  append_texts(vocabulary.merges);
+  bytes.resize(bytes.size() + 3);
+  ref.types_offset = bytes.size();
+  for (const TokenType type : vocabulary.types) Append(bytes, static_cast<int32_t>(type));
+}
+
 LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64_t> capacity_bytes)
     : ref_(file.ref),
       memory_(capacity_bytes.value_or(text::Tokenizer::TableBytes(file.ref))),
@@ -188,7 +285,7 @@ LoadedTokenizer::LoadedTokenizer(const TokenizerFile& file, std::optional<uint64
 }
 
 std::vector<TokenId> Encode(const text::Tokenizer& tokenizer, std::string_view text, bool add_bos) {
-  const auto ids = EncodeInStretches(tokenizer, text, text.size(), add_bos);
+  const auto ids = EncodeInStretches(tokenizer, text, tokenizer.TextBytes(text), add_bos);
   EXPECT_TRUE(ids.has_value());
   return ids.value_or(std::vector<TokenId>());
 }

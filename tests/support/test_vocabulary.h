@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/base/arena.h"
@@ -54,9 +55,33 @@ TestVocabulary ParseModelProto(std::string_view bytes);
 // A BPE tokenizer.model that libsentencepiece loads.
 std::string SerializeModelProto(const TestVocabulary& vocabulary);
 
+// A vocabulary of byte-level BPE, spelled as in files.
+struct ByteLevelVocabulary {
+  std::vector<std::string> tokens;
+  std::vector<text::TokenType> types;
+  std::vector<std::string> merges;  // "a b"
+  formats::PreTokenizer pre = formats::PreTokenizer::kGpt2;
+
+  // All 256 bytes in GPT-2's order, as tokens 0 to 255.
+  void AddBytes();
+  void Add(std::string token, text::TokenType type = text::TokenType::kNormal);
+  // The merge, and the token it makes.
+  void AddMerge(const std::string& left, const std::string& right);
+};
+
+// The letter of GPT-2's byte alphabet, and a text in such letters.
+std::string LetterOf(uint8_t byte);
+std::string Letters(std::string_view bytes);
+
+// The tokenizer of a GGUF file of byte-level BPE, which need not be a model.
+ByteLevelVocabulary ReadByteLevelGguf(std::string_view file);
+
 // The arrays of a GGUF file, at odd places of a device, and the reference to them. Fields may be changed before Load().
 struct TokenizerFile {
   explicit TokenizerFile(const TestVocabulary& vocabulary);
+  explicit TokenizerFile(const ByteLevelVocabulary& vocabulary);
+  TokenizerFile(std::vector<std::byte> file_bytes, const formats::TokenizerRef& tokenizer)
+      : bytes(std::move(file_bytes)), ref(tokenizer) {}
 
   std::vector<std::byte> bytes;
   formats::TokenizerRef ref;
@@ -95,6 +120,7 @@ class LoadedTokenizer {
   // `capacity_bytes`: of the arena; as much as is needed unless said otherwise.
   explicit LoadedTokenizer(const TokenizerFile& file, std::optional<uint64_t> capacity_bytes = {});
   explicit LoadedTokenizer(const TestVocabulary& vocabulary) : LoadedTokenizer(TokenizerFile(vocabulary)) {}
+  explicit LoadedTokenizer(const ByteLevelVocabulary& vocabulary) : LoadedTokenizer(TokenizerFile(vocabulary)) {}
 
   const Result<text::Tokenizer>& result() const { return result_; }
   const text::Tokenizer& tokenizer() const { return *result_; }
