@@ -63,6 +63,8 @@ constexpr uint32_t BlockElements(DType type) {
   return type == DType::kQ4_K || type == DType::kQ5_K || type == DType::kQ6_K ? 256 : 32;
 }
 
+constexpr bool IsOfBlocks(DType type) { return BlockElements(type) != 1; }
+
 // Bytes of one block. Those of blocks of more than one element are even.
 constexpr uint32_t BlockBytes(DType type) {
   constexpr uint8_t kBytes[kNumDTypes] = {4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210, 18};

@@ -828,8 +828,8 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
   if (!stored) {
     return Fail(
         Error{.code = Code::kUnsupported,
-              .what = "tensor {tensor} is stored as {name}, and only F32, F16, BF16 and Q8_0 can be run; convert the "
-                      "original model instead",
+              .what = "tensor {tensor} is stored as {name}, which is none of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, "
+                      "Q5_1, Q4_K, Q5_K, Q6_K and IQ4_NL; convert the original model, or take its file in one of these",
               .tensor = id,
               .have = type}
             .Named(GgmlTypeName(type)));

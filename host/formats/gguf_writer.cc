@@ -25,7 +25,7 @@ static_assert(std::endian::native == std::endian::little, "GGUF is written from 
 
 enum class ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
 
-// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", "mostly BF16", "mostly Q8_0").
+// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", ...; of Q4_K and Q5_K the "medium" mixtures).
 struct TypeNumbers {
   uint32_t tensor_type;
   uint32_t file_type;
@@ -38,6 +38,22 @@ TypeNumbers NumbersOf(DType type) {
       return {30, 32};
     case DType::kQ8_0:
       return {8, 7};
+    case DType::kQ4_0:
+      return {2, 2};
+    case DType::kQ4_1:
+      return {3, 3};
+    case DType::kQ5_0:
+      return {6, 8};
+    case DType::kQ5_1:
+      return {7, 9};
+    case DType::kQ4_K:
+      return {12, 15};
+    case DType::kQ5_K:
+      return {13, 17};
+    case DType::kQ6_K:
+      return {14, 18};
+    case DType::kIQ4_NL:
+      return {20, 25};
     case DType::kF32:
       break;
   }
@@ -218,14 +234,11 @@ std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const Chos
 }
 
 uint32_t FileType(std::span<const TensorRef> tensors) {
-  constexpr std::array<DType, kNumDTypes> kTypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0};
-  std::array<uint64_t, kTypes.size()> elements = {};
+  std::array<uint64_t, kNumDTypes> elements = {};  // by type
   for (const TensorRef& tensor : tensors) {
-    if (IsNorm(tensor.id.kind)) continue;
-    const auto type = static_cast<size_t>(std::ranges::find(kTypes, tensor.type) - kTypes.begin());
-    elements[type] += uint64_t{tensor.rows} * tensor.cols;
+    if (!IsNorm(tensor.id.kind)) elements[static_cast<size_t>(tensor.type)] += uint64_t{tensor.rows} * tensor.cols;
   }
-  return NumbersOf(kTypes[static_cast<size_t>(std::ranges::max_element(elements) - elements.begin())]).file_type;
+  return NumbersOf(static_cast<DType>(std::ranges::max_element(elements) - elements.begin())).file_type;
 }
 
 void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
@@ -300,8 +313,8 @@ class TensorWriter {
 
  private:
   Expected<std::span<const std::byte>> Rows(const TensorRef& tensor, uint32_t first_row, uint32_t rows) {
-    blocks_.resize(tensor.type == DType::kQ8_0 ? static_cast<size_t>(rows * tensor.row_bytes()) : 0);
-    if (tensor.type == DType::kQ8_0 && weights_.StoredType(tensor.id) == DType::kQ8_0) {
+    blocks_.resize(IsOfBlocks(tensor.type) ? static_cast<size_t>(rows * tensor.row_bytes()) : 0);
+    if (IsOfBlocks(tensor.type) && weights_.StoredType(tensor.id) == tensor.type) {
       THIMBLE_TRY(weights_.ReadStoredRows(tensor.id, first_row, blocks_));
       return blocks_;
     }
@@ -359,7 +372,7 @@ Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, cons
     }
     if (written == WrittenType::kF32) {
       types.push_back({id, DType::kF32, why + "float32 was asked for"});
-    } else if (written == WrittenType::kQ8_0 && stored != DType::kQ8_0) {
+    } else if (written == WrittenType::kQ8_0 && !IsOfBlocks(stored)) {
       types.push_back({id, DType::kQ8_0, "rounded to blocks of 32"});
     } else {
       types.push_back({id, stored, why + "as it is stored"});

@@ -971,7 +971,7 @@ TEST_F(Convert, AGgufFileThatDoesNotRunIsNoSource) {
   const std::string name = "blk.0.attn_q.weight";
   const size_t type_at = good.find(name) + name.size() + 4 + 2 * 8;
   ASSERT_EQ(good[type_at], 1);
-  for (const auto& [type, type_name] : {std::pair(12, "Q4_K"), std::pair(10, "Q2_K"), std::pair(14, "Q6_K")}) {
+  for (const auto& [type, type_name] : {std::pair(11, "Q3_K"), std::pair(10, "Q2_K"), std::pair(23, "IQ4_XS")}) {
     std::string bad = good;
     bad[type_at] = static_cast<char>(type);
     WriteFile(path, bad);
