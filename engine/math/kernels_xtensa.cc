@@ -16,6 +16,13 @@ struct SpreadBlock {
   float scale;
 };
 
+// 16 numbers of a block as thimble_dot_codes wants them, which reads the fields by their places.
+struct CodeGroup {
+  float scale;
+  float offset_or_bias;
+  uint32_t codes[4];  // of four numbers each, the first in the lowest byte
+};
+
 // A CodeTables as thimble_sum_code_rows wants it, which reads its fields by their places.
 struct CodeLoop {
   const int16_t* tables;
@@ -61,6 +68,11 @@ void thimble_sum_code_rows(int32_t* sums, const std::byte* row, uint32_t row_pai
 
 // Continues a sum [1], which is on the stack, over `blocks` > 0 blocks of a row of Q8_0, which begins on an even byte.
 void thimble_dot_q8(float* sum, const std::byte* row, const thimble::math::SpreadBlock* x, uint32_t blocks);
+
+// Continues the dot product's lanes [8], which are on the stack, over `groups` > 0 groups and x [groups, 16]. A number
+// is code * scale + offset, or (code - bias) * scale.
+void thimble_dot_codes_offset(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
+void thimble_dot_codes_bias(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
 
 // Kernels::add_weighted_rows_f32 of as many columns as the name says, of rows that lie `row_bytes` apart. `sums` is on
 // the stack.
@@ -165,6 +177,65 @@ void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uin
       y[r] = sum;
     }
   }
+}
+
+// Of what begins on an even byte, or with a whole word.
+struct EvenBytes {
+  static uint32_t U16(const std::byte* at) {
+    uint16_t half;
+    __builtin_memcpy(&half, __builtin_assume_aligned(at, 2), sizeof(half));
+    return half;
+  }
+  static uint32_t U32(const std::byte* at) { return U16(at) | U16(at + 2) << 16; }
+  static float Half(const std::byte* at) { return K::N::ExpandF16(static_cast<uint16_t>(U16(at))); }
+};
+struct WholeWords : EvenBytes {
+  static uint32_t U32(const std::byte* at) {
+    uint32_t word;
+    __builtin_memcpy(&word, __builtin_assume_aligned(at, 4), sizeof(word));
+    return word;
+  }
+};
+
+template <class Blocks, class Type>
+void MatvecOf(float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  constexpr uint32_t kGroups = Type::kElements / 16;
+  CodeGroup groups[kGroups];
+  for (uint32_t r = 0; r < rows; ++r) {
+    float lanes[K::kLanes] = {};
+    for (uint32_t first = 0; first < cols; first += Type::kElements, w += Type::kBytes) {
+      const ScaleAndOffset head = Type::Head(w);
+      ScaleAndOffset scale = {};
+      for (uint32_t g = 0; g < kGroups; ++g) {
+        if (2 * g % Type::kGroupsOfScale == 0) scale = Type::Scale(w, head, 2 * g / Type::kGroupsOfScale);
+        groups[g].scale = scale.scale;
+        groups[g].offset_or_bias = Type::kHasOffset ? scale.offset : static_cast<float>(Type::kBias);
+        for (uint32_t half = 0; half < 4; ++half) {
+          groups[g].codes[half] = Blocks::template FourCodes<Type>(Type::Places(w, 2 * g + half / 2), half % 2);
+        }
+      }
+      if constexpr (Type::kHasOffset) {
+        thimble_dot_codes_offset(lanes, groups, x + first, kGroups);
+      } else {
+        thimble_dot_codes_bias(lanes, groups, x + first, kGroups);
+      }
+    }
+    y[r] = K::SumLanes(lanes);
+  }
+}
+
+template <class Bytes>
+void MatvecBlocksOf(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  using Blocks = BlockTypes<Bytes>;
+  Blocks::With(type, [&]<class Type> { MatvecOf<Blocks, Type>(y, w, x, rows, cols); });
+}
+
+void MatvecBlocks(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  const auto address = reinterpret_cast<uintptr_t>(w);
+  if (address % 2 != 0) return K::MatvecBlocks(type, y, w, x, rows, cols);
+  RequireStackOutsidePsram();
+  if (address % 4 == 0 && BlockBytes(type) % 4 == 0) return MatvecBlocksOf<WholeWords>(type, y, w, x, rows, cols);
+  MatvecBlocksOf<EvenBytes>(type, y, w, x, rows, cols);
 }
 
 template <uint32_t kCols, auto kAdd>
@@ -286,6 +357,7 @@ constexpr Kernels MakeTable(const char* name, decltype(Kernels::matvec_f16) matv
   table.matvec_f16 = matvec_f16;
   table.matvec_bf16 = Matvec<thimble_dot1_bf16, thimble_dot3_bf16, uint16_t>;
   table.matvec_q8_0 = MatvecQ8;
+  table.matvec_blocks = MatvecBlocks;
   table.add_weighted_rows_f32 = AddWeightedRows;
   table.crc32c = Crc;
   table.xxh32_stripes = XxhStripes;
