@@ -49,7 +49,7 @@ def small_scale(random, largest):
     return lambda n: (random.uniform(-largest, largest, n)).astype("<f2").view("<u2")
 
 
-def write(path, vocab, type_of, random, scale_of, tied):
+def write(path, vocab, type_of, random, scale_of, tied, tensors_a_part=0):
     """Returns name: (type, bytes). type_of(0) is the LM head's."""
     shapes = {}
     for i in range(LAYERS):
@@ -60,7 +60,7 @@ def write(path, vocab, type_of, random, scale_of, tied):
     if not tied:
         shapes = {"token_embd.weight": (vocab, HIDDEN), **shapes}
     shapes["token_embd.weight" if tied else "output.weight"] = (vocab, HIDDEN)
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, "llama", split_max_tensors=tensors_a_part)
     writer.add_context_length(64)
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(FFN)
@@ -123,6 +123,37 @@ def check_runs(tool, folder, source):
     return len(set(want))
 
 
+def refusal(tool, *command):
+    done = subprocess.run([tool, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 1, done
+    return done.stderr
+
+
+def check_parts(tool, folder, random, names, largest):
+    """A model in several files, as the package splits one."""
+    (folder / "parts").mkdir()
+    path = folder / "parts" / "model.gguf"
+    stored = write(path, 300, lambda i: names[i % len(names)], random, lambda name: small_scale(random, largest[name]),
+                   tied=False, tensors_a_part=4)
+    parts = sorted((folder / "parts").iterdir())
+    first = folder / "parts" / f"model-00001-of-{len(parts):05}.gguf"
+    assert len(parts) > 4 and parts[0] == first, parts
+    assert check_numbers(tool, folder, stored, first) > 0
+    options = ["--ids", "1,7,30", "-n", "8", "--temp", "0", "--board", "host", "--json"]
+    want = json.loads(run(tool, "run", "-m", folder / "kept.gguf", *options))["ids"]
+    assert json.loads(run(tool, "run", "-m", first, *options))["ids"] == want
+    assert "give the first, " + str(first) in refusal(tool, "run", "-m", parts[2], *options)
+    whole = parts[3].read_bytes()
+    parts[3].write_bytes(whole[:-1000])
+    assert f"{parts[3]} is cut off" in refusal(tool, "convert", first, "-o", folder / "x.gguf")
+    parts[3].write_bytes(parts[2].read_bytes())
+    assert f"{parts[3]} says of itself" in refusal(tool, "convert", first, "-o", folder / "x.gguf")
+    parts[3].unlink()
+    assert f"{parts[3]} is not there" in refusal(tool, "convert", first, "-o", folder / "x.gguf")
+    assert not (folder / "x.gguf").exists()
+    print(f"in {len(parts)} parts: the same numbers and tokens", flush=True)
+
+
 def main():
     tool = str(pathlib.Path(sys.argv[1]).resolve())
     random = np.random.default_rng(1)
@@ -145,6 +176,7 @@ def main():
             distinct += check_runs(tool, folder, source)
             print(f"mixed, LM head in {names[round]}: the same tokens", flush=True)
         assert distinct > 8 * len(names), distinct
+        check_parts(tool, folder, random, names, largest)
 
 
 if __name__ == "__main__":

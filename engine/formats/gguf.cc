@@ -37,38 +37,6 @@ constexpr uint32_t kMaxDimensions = 4;
 
 constexpr std::string_view kArchitecturePrefix = "llama.";
 
-// ggml's type numbers of what can be run.
-std::optional<DType> StoredType(uint32_t ggml_type) {
-  switch (ggml_type) {
-    case 0:
-      return DType::kF32;
-    case 1:
-      return DType::kF16;
-    case 2:
-      return DType::kQ4_0;
-    case 3:
-      return DType::kQ4_1;
-    case 6:
-      return DType::kQ5_0;
-    case 7:
-      return DType::kQ5_1;
-    case 8:
-      return DType::kQ8_0;
-    case 12:
-      return DType::kQ4_K;
-    case 13:
-      return DType::kQ5_K;
-    case 14:
-      return DType::kQ6_K;
-    case 20:
-      return DType::kIQ4_NL;
-    case 30:
-      return DType::kBF16;
-    default:
-      return std::nullopt;
-  }
-}
-
 std::string_view GgmlTypeName(uint32_t type) {
   // By type number; "-" is a number that no type has.
   std::string_view names =
@@ -572,9 +540,12 @@ Result<void> Parser::ReadTokenNumbers(uint32_t type, std::string_view key, uint3
 
 Result<void> Parser::CheckKeys() {
   if (keys_.split_count.value_or(1) > 1) {
-    return Fail({.code = Code::kUnsupported,
-                 .what = "this file is one of {have} parts of a model; merge them first (llama-gguf-split --merge)",
-                 .have = *keys_.split_count});
+    return Fail(
+        {.code = Code::kUnsupported,
+         .what =
+             "this file is one of {have} parts of a model: give the first to 'thimble convert', NAME-00001-of-..., the "
+             "others beside it; it joins them",
+         .have = *keys_.split_count});
   }
   if (!keys_.architecture) return FailKey(Code::kNotFound, "metadata key {name} is missing", "general.architecture");
   if (*keys_.architecture != "llama") {
@@ -824,7 +795,7 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
                  .need = expected[i]});
   }
   THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
-  const std::optional<DType> stored = StoredType(type);
+  const std::optional<DType> stored = TypeOfGgml(type);
   if (!stored) {
     return Fail(
         Error{.code = Code::kUnsupported,
@@ -861,6 +832,13 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
 }
 
 }  // namespace
+
+std::optional<DType> TypeOfGgml(uint32_t ggml_type) {
+  for (size_t i = 0; i < kNumDTypes; ++i) {
+    if (kGgmlTypes[i] == ggml_type) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
 
 Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena) {
   const uint64_t mark = arena.used_bytes();

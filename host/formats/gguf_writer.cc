@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "engine/formats/gguf.h"
 #include "engine/formats/model_file.h"
 #include "host/formats/tensor_name.h"
 #include "host/formats/weights.h"
@@ -25,40 +26,8 @@ static_assert(std::endian::native == std::endian::little, "GGUF is written from 
 
 enum class ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
 
-// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", ...; of Q4_K and Q5_K the "medium" mixtures).
-struct TypeNumbers {
-  uint32_t tensor_type;
-  uint32_t file_type;
-};
-TypeNumbers NumbersOf(DType type) {
-  switch (type) {
-    case DType::kF16:
-      return {1, 1};
-    case DType::kBF16:
-      return {30, 32};
-    case DType::kQ8_0:
-      return {8, 7};
-    case DType::kQ4_0:
-      return {2, 2};
-    case DType::kQ4_1:
-      return {3, 3};
-    case DType::kQ5_0:
-      return {6, 8};
-    case DType::kQ5_1:
-      return {7, 9};
-    case DType::kQ4_K:
-      return {12, 15};
-    case DType::kQ5_K:
-      return {13, 17};
-    case DType::kQ6_K:
-      return {14, 18};
-    case DType::kIQ4_NL:
-      return {20, 25};
-    case DType::kF32:
-      break;
-  }
-  return {0, 0};
-}
+// llama_ftype by DType: "all F32", "mostly F16", ...; of Q4_K and Q5_K the "medium" mixtures.
+constexpr std::array<uint32_t, kNumDTypes> kFileTypes = {0, 1, 32, 7, 2, 3, 8, 9, 15, 17, 18, 25};
 
 uint64_t AlignUp(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
 
@@ -90,7 +59,7 @@ class Header {
     Raw(uint32_t{IsNorm(tensor.id.kind) ? 1u : 2u});
     Raw(uint64_t{tensor.cols});
     if (!IsNorm(tensor.id.kind)) Raw(uint64_t{tensor.rows});
-    Raw(NumbersOf(tensor.type).tensor_type);
+    Raw(formats::kGgmlTypes[static_cast<size_t>(tensor.type)]);
     Raw(tensor.offset);
     ++tensors_;
   }
@@ -238,7 +207,7 @@ uint32_t FileType(std::span<const TensorRef> tensors) {
   for (const TensorRef& tensor : tensors) {
     if (!IsNorm(tensor.id.kind)) elements[static_cast<size_t>(tensor.type)] += uint64_t{tensor.rows} * tensor.cols;
   }
-  return NumbersOf(static_cast<DType>(std::ranges::max_element(elements) - elements.begin())).file_type;
+  return kFileTypes[static_cast<size_t>(std::ranges::max_element(elements) - elements.begin())];
 }
 
 void AddVocabulary(const Vocabulary& vocabulary, Header& header) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine/formats/gguf.h"
 #include "engine/math/kernels.h"
 #include "tests/support/gguf_builder.h"
 
@@ -61,8 +62,6 @@ uint16_t Halve(float weight, DType precision) {
   if (weight == 0.0f) return 0;
   return static_cast<uint16_t>((bits >> 16 & 0x8000u) | (((bits >> 23 & 0xffu) - 112) << 10) | (bits >> 13 & 0x3ffu));
 }
-
-constexpr uint32_t kGgmlTypes[kNumDTypes] = {0, 1, 30, 8, 2, 3, 6, 7, 12, 13, 14, 20};
 
 DType PrecisionOf(const TestModel& model, TensorId id) {
   const uint32_t cols = DimsOf(id.kind, model.shape).cols;
@@ -135,7 +134,7 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
   file.Set("llama.rope.freq_base", GgufValue::Of(s.rope_theta));
   for (GgufTensor& tensor : file.tensors) {
     const DType stored = model.stored_wide ? DType::kF32 : PrecisionOf(model, IdOf(tensor.name, s));
-    tensor.type = kGgmlTypes[static_cast<size_t>(stored)];
+    tensor.type = formats::kGgmlTypes[static_cast<size_t>(stored)];
   }
   const std::string text = file.Build();
   std::vector<std::byte> out(text.size());
