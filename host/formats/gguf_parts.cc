@@ -19,7 +19,7 @@ namespace thimble::host {
 namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
-constexpr uint64_t kMaxNameBytes = 1024;
+constexpr uint64_t kLongestNameBytes = 1024;
 constexpr uint32_t kMaxDimensions = 4;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kTextType = 8;
@@ -95,7 +95,7 @@ class Cursor {
 
   Expected<std::string> Text() {
     THIMBLE_ASSIGN(const uint64_t size, Number<uint64_t>());
-    if (size > kMaxNameBytes) {
+    if (size > kLongestNameBytes) {
       return Sentence(fmt::format("{} has a name of {} bytes at byte {}; it is damaged", file_->path(), size, offset_));
     }
     std::string text(static_cast<size_t>(size), '\0');
