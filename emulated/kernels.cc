@@ -155,7 +155,8 @@ class KernelCheck {
     for (const DType type : kExpandedBlocks) {
       for (const uint32_t rows : {1u, 2u, 3u, 4u, 5u, 9u}) {
         for (uint32_t shift = 0; shift <= kMaxShift; ++shift) {
-          if (!Expanded(type, rows, (rows + shift) % 3, shift)) return false;
+          const uint32_t blocks = (rows + shift) % 3 * (BlockElements(type) == 32 ? 7 : 1);
+          if (!Expanded(type, rows, blocks, shift)) return false;
         }
       }
     }

@@ -52,6 +52,7 @@ struct BlockTypes {
     static constexpr uint32_t kBias = 0;
     static constexpr bool kHasOffset = false;
     static constexpr bool kHasTable = false;  // the 4 bits choose of kIq4NlCodes
+    static constexpr uint32_t kSharing = 2;   // a group and the one so many further share bytes, by low_shift 0 and 4
 
     // What all scales of a block are made of.
     static ScaleAndOffset Head(const std::byte* block) { return {Bytes::Half(block), 0.0f}; }
@@ -99,6 +100,7 @@ struct BlockTypes {
   template <DType kT, uint32_t kAt>
   struct Of256 : Of32<kT, kAt> {
     static constexpr bool kHasOffset = true;
+    static constexpr uint32_t kSharing = 4;
     static ScaleAndOffset Head(const std::byte* block) { return {Bytes::Half(block), Bytes::Half(block + 2)}; }
     static ScaleAndOffset Scale(const std::byte* block, ScaleAndOffset head, uint32_t i) {
       const std::byte* at = block + 4 + i % 4;
@@ -128,6 +130,7 @@ struct BlockTypes {
   // Codes j and j + 64 of each 128 share a byte, and so do the upper two bits of j, j + 32, j + 64 and j + 96.
   struct Q6_K : Of32<DType::kQ6_K, 0> {
     static constexpr uint32_t kGroupsOfScale = 2;
+    static constexpr uint32_t kSharing = 8;
     static constexpr HighBits kHigh = HighBits::kTwoOfEach;
     static constexpr uint32_t kBias = 32;
     static ScaleAndOffset Head(const std::byte* block) { return {Bytes::Half(block + 208), 0.0f}; }
@@ -143,21 +146,28 @@ struct BlockTypes {
     }
   };
 
-  // Codes 4*half to 4*half + 3 of the eight, a byte each, the first in the lowest.
+  // What codes 4*half to 4*half + 3 of the eight have above their lower 4 bits, a byte each, the first in the lowest.
+  template <class Type>
+  static uint32_t FourHighBits(const CodePlaces& places, uint32_t half) {
+    if constexpr (Type::kHigh == HighBits::kNone) {
+      return 0;
+    } else if constexpr (Type::kHigh == HighBits::kBitOfByte) {
+      const uint32_t bits = static_cast<uint32_t>(*places.high) >> (4 * half) & 15;
+      return (bits * 0x00204081u & 0x01010101u) << 4;
+    } else {
+      constexpr uint32_t kMask = Type::kHigh == HighBits::kOneOfEach ? 0x01010101 : 0x03030303;
+      return (Bytes::U32(places.high + 4 * half) >> places.high_shift & kMask) << 4;
+    }
+  }
+  // Those codes.
   template <class Type>
   static uint32_t FourCodes(const CodePlaces& places, uint32_t half) {
     const uint32_t low = Bytes::U32(places.low + 4 * half) >> places.low_shift & 0x0f0f0f0f;
     if constexpr (Type::kHasTable) {
       return uint32_t{kIq4NlCodes[low & 15]} | uint32_t{kIq4NlCodes[low >> 8 & 15]} << 8 |
              uint32_t{kIq4NlCodes[low >> 16 & 15]} << 16 | uint32_t{kIq4NlCodes[low >> 24]} << 24;
-    } else if constexpr (Type::kHigh == HighBits::kBitOfByte) {
-      const uint32_t bits = static_cast<uint32_t>(*places.high) >> (4 * half) & 15;
-      return low | (bits * 0x00204081u & 0x01010101u) << 4;
-    } else if constexpr (Type::kHigh != HighBits::kNone) {
-      constexpr uint32_t kMask = Type::kHigh == HighBits::kOneOfEach ? 0x01010101 : 0x03030303;
-      return low | (Bytes::U32(places.high + 4 * half) >> places.high_shift & kMask) << 4;
     } else {
-      return low;
+      return low | FourHighBits<Type>(places, half);
     }
   }
 

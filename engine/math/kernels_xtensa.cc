@@ -18,7 +18,10 @@ struct SpreadBlock {
 
 // 16 numbers of a block as thimble_dot_codes wants them, which reads the fields by their places.
 struct CodeGroup {
-  float scale;
+  union {
+    float scale;
+    const float* numbers;  // of the codes 0 to 15
+  };
   float offset_or_bias;
   uint32_t codes[4];  // of four numbers each, the first in the lowest byte
 };
@@ -73,6 +76,7 @@ void thimble_dot_q8(float* sum, const std::byte* row, const thimble::math::Sprea
 // is code * scale + offset, or (code - bias) * scale.
 void thimble_dot_codes_offset(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
 void thimble_dot_codes_bias(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
+void thimble_dot_codes_table(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
 
 // Kernels::add_weighted_rows_f32 of as many columns as the name says, of rows that lie `row_bytes` apart. `sums` is on
 // the stack.
@@ -197,27 +201,67 @@ struct WholeWords : EvenBytes {
   }
 };
 
-template <class Blocks, class Type>
+// The codes of a block. What shares a byte is loaded once.
+template <class Bytes, class Type>
+void TakeCodes(CodeGroup* out, const std::byte* block) {
+  constexpr uint32_t kMask = 0x0f0f0f0f;
+  for (uint32_t first = 0; first < Type::kElements / 8; first += 2 * Type::kSharing) {
+    for (uint32_t group = first; group < first + Type::kSharing; ++group) {
+      const uint32_t other = group + Type::kSharing;
+      const CodePlaces places = Type::Places(block, group);
+      const CodePlaces others = Type::Places(block, other);
+      for (uint32_t half = 0; half < 2; ++half) {
+        const uint32_t word = Bytes::U32(places.low + 4 * half);
+        out[group / 2].codes[2 * (group % 2) + half] =
+            (word & kMask) | BlockTypes<Bytes>::template FourHighBits<Type>(places, half);
+        out[other / 2].codes[2 * (other % 2) + half] =
+            (word >> 4 & kMask) | BlockTypes<Bytes>::template FourHighBits<Type>(others, half);
+      }
+    }
+  }
+}
+
+// A block's groups; `numbers` [16] is for a type with a table.
+template <class Bytes, class Type>
+void TakeBlock(CodeGroup* out, float* numbers, const std::byte* block) {
+  constexpr uint32_t kOfScale = Type::kGroupsOfScale / 2;
+  const ScaleAndOffset head = Type::Head(block);
+  if constexpr (Type::kHasTable) {
+    for (uint32_t code = 0; code < 16; ++code) {
+      numbers[code] = BlockTypes<Bytes>::template Number<Type>(head, kIq4NlCodes[code]);
+    }
+    for (uint32_t g = 0; g < Type::kElements / 16; ++g) out[g].numbers = numbers;
+  } else {
+    for (uint32_t g = 0; g < Type::kElements / 16; g += kOfScale) {
+      const ScaleAndOffset scale = Type::Scale(block, head, g / kOfScale);
+      for (uint32_t same = g; same < g + kOfScale; ++same) {
+        out[same].scale = scale.scale;
+        out[same].offset_or_bias = Type::kHasOffset ? scale.offset : static_cast<float>(Type::kBias);
+      }
+    }
+  }
+  TakeCodes<Bytes, Type>(out, block);
+}
+
+template <class Bytes, class Type>
 void MatvecOf(float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  constexpr uint32_t kAtOnce = 256 / Type::kElements;
   constexpr uint32_t kGroups = Type::kElements / 16;
-  CodeGroup groups[kGroups];
+  CodeGroup groups[kAtOnce * kGroups];
+  float numbers[kAtOnce][Type::kHasTable ? 16 : 1];
   for (uint32_t r = 0; r < rows; ++r) {
     float lanes[K::kLanes] = {};
-    for (uint32_t first = 0; first < cols; first += Type::kElements, w += Type::kBytes) {
-      const ScaleAndOffset head = Type::Head(w);
-      ScaleAndOffset scale = {};
-      for (uint32_t g = 0; g < kGroups; ++g) {
-        if (2 * g % Type::kGroupsOfScale == 0) scale = Type::Scale(w, head, 2 * g / Type::kGroupsOfScale);
-        groups[g].scale = scale.scale;
-        groups[g].offset_or_bias = Type::kHasOffset ? scale.offset : static_cast<float>(Type::kBias);
-        for (uint32_t half = 0; half < 4; ++half) {
-          groups[g].codes[half] = Blocks::template FourCodes<Type>(Type::Places(w, 2 * g + half / 2), half % 2);
-        }
+    for (uint32_t first = 0; first < cols; first += 256) {
+      const uint32_t blocks = cols - first < 256 ? (cols - first) / Type::kElements : kAtOnce;
+      for (uint32_t b = 0; b < blocks; ++b, w += Type::kBytes) {
+        TakeBlock<Bytes, Type>(groups + b * kGroups, numbers[b], w);
       }
-      if constexpr (Type::kHasOffset) {
-        thimble_dot_codes_offset(lanes, groups, x + first, kGroups);
+      if constexpr (Type::kHasTable) {
+        thimble_dot_codes_table(lanes, groups, x + first, blocks * kGroups);
+      } else if constexpr (Type::kHasOffset) {
+        thimble_dot_codes_offset(lanes, groups, x + first, blocks * kGroups);
       } else {
-        thimble_dot_codes_bias(lanes, groups, x + first, kGroups);
+        thimble_dot_codes_bias(lanes, groups, x + first, blocks * kGroups);
       }
     }
     y[r] = K::SumLanes(lanes);
@@ -226,8 +270,7 @@ void MatvecOf(float* y, const std::byte* w, const float* x, uint32_t rows, uint3
 
 template <class Bytes>
 void MatvecBlocksOf(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
-  using Blocks = BlockTypes<Bytes>;
-  Blocks::With(type, [&]<class Type> { MatvecOf<Blocks, Type>(y, w, x, rows, cols); });
+  BlockTypes<Bytes>::With(type, [&]<class Type> { MatvecOf<Bytes, Type>(y, w, x, rows, cols); });
 }
 
 void MatvecBlocks(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
