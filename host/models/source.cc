@@ -47,6 +47,13 @@ Expected<ModelSource> OpenModelSource(const std::string& path, const std::string
   return source;
 }
 
+std::string NameConverted(const std::string& path) {
+  std::string name = NameOf(path);
+  if (name.size() > 4 && name.ends_with(".bin")) name.resize(name.size() - 4);
+  if (name.ends_with(".gguf")) name = NameOfParts(name);
+  return name + ".gguf";
+}
+
 Expected<ModelSource> RewriteModel(const std::string& path, const std::string& file_on_card, WrittenType written) {
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(path, file_on_card, IndexUse::kIgnore));
   THIMBLE_ASSIGN(const Checkpoint checkpoint, OpenModelFileSource(std::move(opened), path, ""));

@@ -43,6 +43,10 @@ class ModelSource {
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file = false,
                                       WrittenType written = WrittenType::kExact);
 
+// What a file that `path` is converted into is called: "stories.gguf" of stories.bin, of a folder stories and of
+// stories-00001-of-00002.gguf.
+std::string NameConverted(const std::string& path);
+
 // The checkpoint as a nameless temporary GGUF file. `types` is ChooseTypes() of it.
 Expected<ModelSource> WriteTemporary(const Checkpoint& checkpoint, std::span<const ChosenType> types);
 
