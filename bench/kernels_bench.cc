@@ -15,6 +15,7 @@
 
 namespace {
 
+using thimble::DType;
 using thimble::math::AvailableKernels;
 using thimble::math::CodeTables;
 using thimble::math::Kernels;
@@ -74,6 +75,21 @@ void BenchQ8(benchmark::State& state, const Kernels& k, uint32_t rows, uint32_t 
   std::vector<float> y(rows);
   for ([[maybe_unused]] auto run : state) {
     k.matvec_q8_0(y.data(), w.data(), x.data(), rows, cols);
+    benchmark::DoNotOptimize(y.data());
+    benchmark::ClobberMemory();
+  }
+  Report(state, uint64_t{rows} * cols, w.size());
+}
+
+void BenchBlocks(benchmark::State& state, const Kernels& k, DType type, uint32_t rows, uint32_t cols) {
+  std::mt19937 random(1);
+  std::vector<std::byte> w(static_cast<size_t>(rows * thimble::StoredBytes(type, cols)));
+  // Wherever a block has its scales, they are of moderate size.
+  for (std::byte& byte : w) byte = static_cast<std::byte>(random() & 0x3f);
+  const std::vector<float> x = Floats(cols);
+  std::vector<float> y(rows);
+  for ([[maybe_unused]] auto run : state) {
+    k.matvec_blocks(type, y.data(), w.data(), x.data(), rows, cols);
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   }
@@ -183,6 +199,11 @@ void RegisterAll() {
       BenchMatvec(state, k.matvec_bf16, Halves(size_t{rows} * cols, 0x3f00), rows, cols);
     });
     for_each("matvec_q8_0" + shape, [=](benchmark::State& state, const Kernels& k) { BenchQ8(state, k, rows, cols); });
+  }
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K,
+                           DType::kQ6_K, DType::kIQ4_NL}) {
+    for_each(std::string("matvec_blocks/") + thimble::DTypeName(type) + "/192x1024",
+             [=](benchmark::State& state, const Kernels& k) { BenchBlocks(state, k, type, kHidden, kIntermediate); });
   }
   for_each("quantize_q8/1024", [](benchmark::State& state, const Kernels& k) {
     const std::vector<float> x = Floats(kIntermediate);

@@ -47,6 +47,21 @@ class Random {
   uint32_t state_;
 };
 
+constexpr std::array kExpandedBlocks = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                        DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL};
+
+// Blocks of random bits, their scales finite.
+void FillBlocks(DType type, std::span<std::byte> blocks, Random& random) {
+  for (std::byte& byte : blocks) byte = static_cast<std::byte>(random.Bits());
+  for (size_t at = 0; at < blocks.size(); at += BlockBytes(type)) {
+    for (const size_t scale : {size_t{0}, size_t{2}, size_t{208}}) {
+      if (scale + 2 > BlockBytes(type)) continue;
+      const uint16_t half = random.F16();
+      std::memcpy(&blocks[at + scale], &half, sizeof(half));
+    }
+  }
+}
+
 class Memory {
  public:
   Memory() : arena_(Region::kPsram, FreeMemory()) {}
@@ -87,7 +102,7 @@ class KernelCheck {
   static constexpr uint32_t kMaxRows = 9;
   static constexpr uint32_t kMaxUnits = 40;
   static constexpr uint32_t kMaxShift = 3;
-  static constexpr uint32_t kMaxBlocks = 9;
+  static constexpr uint32_t kMaxBlocks = 9;  // of 32
   static constexpr uint32_t kMaxCodeWords = 7;
 
   template <class T>
@@ -137,6 +152,14 @@ class KernelCheck {
         if (!Blocks(rows, blocks, (blocks + rows) % (kMaxShift + 1))) return false;
       }
     }
+    for (const DType type : kExpandedBlocks) {
+      for (const uint32_t rows : {1u, 2u, 3u, 4u, 5u, 9u}) {
+        for (uint32_t shift = 0; shift <= kMaxShift; ++shift) {
+          const uint32_t blocks = (rows + shift) % 3 * (BlockElements(type) == 32 ? 7 : 1);
+          if (!Expanded(type, rows, blocks, shift)) return false;
+        }
+      }
+    }
     return true;
   }
 
@@ -157,6 +180,17 @@ class KernelCheck {
     kernels_->matvec_q8_0(got_.data(), w, want_blocks_.data(), rows, cols);
     math::kReferenceKernels.matvec_q8_0(want_.data(), w, want_blocks_.data(), rows, cols);
     return Same<float>(got_.first(rows), want_.first(rows), "matvec_q8_0", rows, cols);
+  }
+
+  bool Expanded(DType type, uint32_t rows, uint32_t blocks, uint32_t shift) {
+    const uint32_t cols = blocks * BlockElements(type);
+    const auto x = state_.first(cols);
+    Fill(x, &Random::Float);
+    std::byte* const w = records_.data() + shift;
+    FillBlocks(type, {w, static_cast<size_t>(StoredBytes(type, uint64_t{rows} * cols))}, random_);
+    kernels_->matvec_blocks(type, got_.data(), w, x.data(), rows, cols);
+    math::kReferenceKernels.matvec_blocks(type, want_.data(), w, x.data(), rows, cols);
+    return Same<float>(got_.first(rows), want_.first(rows), DTypeName(type), rows, cols);
   }
 
   bool Others() {
@@ -268,7 +302,7 @@ class KernelCheck {
   std::span<float> x_ = memory_.Take<float>(kMaxCols + kMaxShift);
   std::span<float> got_ = memory_.Take<float>(kMaxCols + kMaxShift);
   std::span<float> want_ = memory_.Take<float>(kMaxCols + kMaxShift);
-  std::span<float> state_ = memory_.Take<float>(kMaxBlocks * Q8Block::kElements);
+  std::span<float> state_ = memory_.Take<float>(size_t{2} * BlockElements(DType::kQ4_K));
   std::span<Q8Block> got_blocks_ = memory_.Take<Q8Block>(kMaxBlocks);
   std::span<Q8Block> want_blocks_ = memory_.Take<Q8Block>(kMaxBlocks);
   std::span<int8_t> codes_ = memory_.Take<int8_t>(size_t{kMaxUnits} * 64);
@@ -362,6 +396,14 @@ bool CountKernels() {
   }
   Count("matvec_bf16", kMacs, [&] { k.matvec_bf16(y.data(), w16.data(), x.data(), kRows, kCols); });
   Count("matvec_q8_0", kMacs, [&] { k.matvec_q8_0(y.data(), records.data(), blocks.data(), kRows, kCols); });
+  for (const DType type : kExpandedBlocks) {
+    constexpr uint32_t kBlockCols = 256;
+    constexpr uint32_t kBlockRows = kMacs / kBlockCols;
+    FillBlocks(type, records.first(static_cast<size_t>(StoredBytes(type, kBlockRows * kBlockCols))), random);
+    const math::Kernels& table = k;
+    Count(KernelName(math::MatvecKernel(type)), kBlockRows * kBlockCols,
+          [&] { table.matvec_blocks(type, y.data(), records.data(), w.data(), kBlockRows, kBlockCols); });
+  }
   Count("quantize_q8", kCols, [&] { k.quantize_q8(blocks.data(), x.data(), kCols); });
   Count("add_weighted_rows", kMacs / 2,
         [&] { k.add_weighted_rows_f32(y.data(), w.data(), x.data(), kRows, kHeadDim, kHeadDim); });

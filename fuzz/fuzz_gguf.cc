@@ -113,8 +113,11 @@ std::string MakeSeed(unsigned seed) {
   GgufBuilder file = GgufBuilder::Llama(1 + below(2), 4 + below(8), 4 * unit * (1 + below(2)), unit * (2 + below(6)), 2,
                                         1 + below(2), 2 * unit * (1 + below(2)), below(2) != 0);
   for (GgufTensor& tensor : file.tensors) {
-    if (has_blocks && tensor.dimensions.size() == 2 && below(4) != 0)
-      tensor.type = 8;  // Q8_0; not always of whole blocks
+    // Not always of whole blocks.
+    constexpr std::array<uint32_t, 9> kOfBlocks = {2, 3, 6, 7, 8, 20, 12, 13, 14};
+    if (has_blocks && tensor.dimensions.size() == 2 && below(4) != 0) {
+      tensor.type = kOfBlocks[below(below(4) != 0 ? 6 : 9)];
+    }
   }
   file.version = 2 + below(2);
   if (below(4) == 0) {

@@ -48,9 +48,9 @@ void CheckPlans(const plan::PlanOptions& options) {
                                   .max_position_embeddings = 4096,
                                   .rms_norm_eps = 1e-5f,
                                   .rope_theta = 10000};
-  for (DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+  for (DType type : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ5_1}) {
     std::vector<TensorRef> tensors;
-    const formats::ModelFile model = ModelOf(type == DType::kQ8_0 ? kBlocks : kOdd, type, tensors);
+    const formats::ModelFile model = ModelOf(IsOfBlocks(type) ? kBlocks : kOdd, type, tensors);
     for (const Board& board : {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(1 << 30)}) {
       const auto made = plan::MakePlan(model, {}, board, 512, options);
       if (!made) continue;

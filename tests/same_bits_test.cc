@@ -42,16 +42,26 @@ constexpr ModelShape kBlockShape = [] {
   return shape;
 }();
 
+// Rows of whole blocks of 256, too, and each matrix in another type.
+constexpr ModelShape kMixedShape = [] {
+  ModelShape shape = kOddShape;
+  shape.hidden_size = 256;
+  shape.intermediate_size = 512;
+  return shape;
+}();
+
 struct Case {
   const char* name;
   ModelShape shape;
   DType precision;
   uint64_t hash;
   uint64_t tiny_llm_hash;
+  bool mixed = false;
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 };
 constexpr Case kCases[] = {{"F32", kOddShape, DType::kF32, 0x4bcad6ba60fbec9, 0x431b8a945ec4334},
-                           {"Q8", kBlockShape, DType::kQ8_0, 0x34eca91238a35b1a, 0xb87e23435122084a}};
+                           {"Q8", kBlockShape, DType::kQ8_0, 0x34eca91238a35b1a, 0xb87e23435122084a},
+                           {"Mixed", kMixedShape, DType::kF32, 0xbd3f4bb75c47c92e, 0xbfcc006916254934, true}};
 
 GreedyRun Greedy(const std::vector<std::byte>& gguf, const OpenModel::Options& options, uint32_t block_bytes = 512) {
   host::RamDevice device(gguf, block_bytes, 16);
@@ -65,8 +75,15 @@ GreedyRun Greedy(const std::vector<std::byte>& gguf, const OpenModel::Options& o
 
 class SameBits : public testing::TestWithParam<Case> {
  protected:
-  const std::vector<std::byte> gguf_ = MakeGguf({.shape = GetParam().shape, .precision = GetParam().precision});
-  static std::vector<std::byte> TinyLlm() { return MakeGguf({.shape = kTinyLlm, .precision = GetParam().precision}); }
+  const std::vector<std::byte> gguf_ = Make(GetParam().shape);
+  static std::vector<std::byte> TinyLlm() { return Make(kTinyLlm); }
+  static std::vector<std::byte> Make(const ModelShape& shape, uint32_t alignment = 4096, bool stored_wide = false) {
+    return MakeGguf({.shape = shape,
+                     .alignment = alignment,
+                     .precision = GetParam().precision,
+                     .mixed = GetParam().mixed,
+                     .stored_wide = stored_wide});
+  }
 };
 INSTANTIATE_TEST_SUITE_P(All, SameBits, testing::ValuesIn(kCases), [](const auto& param) { return param.param.name; });
 
@@ -84,6 +101,21 @@ TEST_P(SameBits, AtTinyLlmsShape) {
   ASSERT_NE(model.session(), nullptr) << model.error();
   const GreedyRun run = RunGreedy(*model.session(), kPrompt, 4);
   EXPECT_EQ(run.logits_hash, GetParam().tiny_llm_hash) << "0x" << std::hex << run.logits_hash;
+}
+
+// But of Q8_0, whose rows are multiplied in integers.
+TEST(SameBitsOfBlocks, FromTheirExpansion) {
+  const TestModel narrow = {.shape = kMixedShape, .mixed = true};
+  TestModel wide = narrow;
+  wide.stored_wide = true;
+  host::RamDevice device(MakeGguf(narrow), 512, 16);
+  OpenModel model(device, {});
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  for (size_t i = static_cast<size_t>(DType::kQ4_0); i < kNumDTypes; ++i) {
+    const auto type = static_cast<DType>(i);
+    EXPECT_TRUE(std::ranges::count(model.model().tensors, type, &TensorRef::type) != 0) << DTypeName(type);
+  }
+  EXPECT_EQ(RunGreedy(*model.session(), kPrompt, kGreedy).logits_hash, Greedy(MakeGguf(wide), {}).logits_hash);
 }
 
 TEST_P(SameBits, ForEveryTileSize) {
@@ -145,7 +177,7 @@ TEST_P(SameBits, HoweverRowsAreDividedAmongCores) {
 TEST_P(SameBits, ForEveryBlockSizeAndAlignmentOfTensors) {
   const GreedyRun run = Greedy(gguf_, {});
   EXPECT_EQ(Greedy(gguf_, {}, 4096), run);
-  EXPECT_EQ(Greedy(MakeGguf({.shape = GetParam().shape, .alignment = 32, .precision = GetParam().precision}), {}), run);
+  EXPECT_EQ(Greedy(Make(GetParam().shape, 32), {}), run);
 }
 
 TEST_P(SameBits, FromAFileInPieces) {

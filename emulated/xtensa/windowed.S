@@ -47,6 +47,9 @@
 .endr
     CALL_WINDOWED thimble_sum_code_rows
     CALL_WINDOWED thimble_dot_q8
+    CALL_WINDOWED thimble_dot_codes_offset
+    CALL_WINDOWED thimble_dot_codes_bias
+    CALL_WINDOWED thimble_dot_codes_table
     CALL_WINDOWED thimble_crc32c_words
     CALL_WINDOWED thimble_xxh32_stripes
     CALL_WINDOWED thimble_madd

@@ -30,6 +30,22 @@ const char* KernelName(Kernel kernel) {
       return "matvec_bf16";
     case Kernel::kMatvecQ8_0:
       return "matvec_q8_0";
+    case Kernel::kMatvecQ4_0:
+      return "matvec_q4_0";
+    case Kernel::kMatvecQ4_1:
+      return "matvec_q4_1";
+    case Kernel::kMatvecQ5_0:
+      return "matvec_q5_0";
+    case Kernel::kMatvecQ5_1:
+      return "matvec_q5_1";
+    case Kernel::kMatvecQ4_K:
+      return "matvec_q4_k";
+    case Kernel::kMatvecQ5_K:
+      return "matvec_q5_k";
+    case Kernel::kMatvecQ6_K:
+      return "matvec_q6_k";
+    case Kernel::kMatvecIQ4_NL:
+      return "matvec_iq4_nl";
     case Kernel::kWeightedSum:
       return "weighted_sum";
     case Kernel::kSumCodes:

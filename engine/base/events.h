@@ -20,10 +20,18 @@ const char* ZoneName(Zone zone);
 
 // Loops that take time, and what each counts as one unit.
 enum class Kernel : uint8_t {
-  kMatvecF32,     // multiply-accumulates, rows in float32
-  kMatvecF16,     // the same, rows in float16, expanded on the way
-  kMatvecBF16,    // the same in bfloat16
-  kMatvecQ8_0,    // the same in blocks of int8
+  kMatvecF32,   // multiply-accumulates, rows in float32
+  kMatvecF16,   // the same, rows in float16, expanded on the way
+  kMatvecBF16,  // the same in bfloat16
+  kMatvecQ8_0,  // the same in blocks of int8
+  kMatvecQ4_0,  // the same in blocks that are expanded on the way
+  kMatvecQ4_1,
+  kMatvecQ5_0,
+  kMatvecQ5_1,
+  kMatvecQ4_K,
+  kMatvecQ5_K,
+  kMatvecQ6_K,
+  kMatvecIQ4_NL,
   kWeightedSum,   // multiply-accumulates of the attention sum
   kScreen,        // elements of records of the screen's second stage
   kSumCodes,      // bytes of records of its first stage
@@ -42,7 +50,7 @@ enum class Kernel : uint8_t {
   kCopy,          // bytes
   kChoose,        // rows whose logit or bounds the sampler looks at, each time
 };
-inline constexpr size_t kNumKernels = 21;
+inline constexpr size_t kNumKernels = 29;
 // "matvec_f32", ...; static lifetime. These are the names in board files (docs/formats/board.md).
 const char* KernelName(Kernel kernel);
 

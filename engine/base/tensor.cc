@@ -75,6 +75,22 @@ const char* DTypeName(DType type) {
       return "BF16";
     case DType::kQ8_0:
       return "Q8_0";
+    case DType::kQ4_0:
+      return "Q4_0";
+    case DType::kQ4_1:
+      return "Q4_1";
+    case DType::kQ5_0:
+      return "Q5_0";
+    case DType::kQ5_1:
+      return "Q5_1";
+    case DType::kQ4_K:
+      return "Q4_K";
+    case DType::kQ5_K:
+      return "Q5_K";
+    case DType::kQ6_K:
+      return "Q6_K";
+    case DType::kIQ4_NL:
+      return "IQ4_NL";
   }
   return "";
 }

@@ -39,27 +39,44 @@ struct TensorId {
 size_t FormatTensorName(TensorId id, std::span<char> out);
 
 // How elements are stored. The engine computes in float32 whatever the storage; expanding 16 bits is exact. Rows of
-// blocks are multiplied in integers (docs/numbers.md).
+// Q8_0 are multiplied in integers; those of all other blocks are float32 numbers, which docs/numbers.md defines and
+// engine/math/block_types-inl.h lays out.
 enum class DType : uint8_t {
-  kF32,   // IEEE 754 binary32
-  kF16,   // IEEE 754 binary16
-  kBF16,  // the upper half of a binary32
-  kQ8_0,  // blocks of 32: a binary16 scale, then 32 int8, each of which is multiplied by it
+  kF32,     // IEEE 754 binary32
+  kF16,     // IEEE 754 binary16
+  kBF16,    // the upper half of a binary32
+  kQ8_0,    // blocks of 32: a binary16 scale, then 32 int8, each of which is multiplied by it
+  kQ4_0,    // blocks of 32: 4 bits each, and a scale
+  kQ4_1,    // the same, and an offset
+  kQ5_0,    // blocks of 32: 5 bits each, and a scale
+  kQ5_1,    // the same, and an offset
+  kQ4_K,    // blocks of 256: 4 bits each, and for each 32 of them a scale and an offset of 6 bits
+  kQ5_K,    // the same with 5 bits each
+  kQ6_K,    // blocks of 256: 6 bits each, and for each 16 of them a scale of 8 bits
+  kIQ4_NL,  // blocks of 32: 4 bits each, which choose of 16 values, and a scale
 };
-inline constexpr size_t kNumDTypes = 4;
+inline constexpr size_t kNumDTypes = 12;
 
 // Elements that are stored together. The columns of every tensor are whole blocks.
-constexpr uint32_t BlockElements(DType type) { return type == DType::kQ8_0 ? 32 : 1; }
+constexpr uint32_t BlockElements(DType type) {
+  if (type < DType::kQ8_0) return 1;
+  return type == DType::kQ4_K || type == DType::kQ5_K || type == DType::kQ6_K ? 256 : 32;
+}
 
-// Bytes of one block.
-constexpr uint32_t BlockBytes(DType type) { return type == DType::kF32 ? 4 : type == DType::kQ8_0 ? 34 : 2; }
+constexpr bool IsOfBlocks(DType type) { return BlockElements(type) != 1; }
+
+// Bytes of one block. Those of blocks of more than one element are even.
+constexpr uint32_t BlockBytes(DType type) {
+  constexpr uint8_t kBytes[kNumDTypes] = {4, 2, 2, 34, 18, 20, 22, 24, 144, 176, 210, 18};
+  return kBytes[static_cast<size_t>(type)];
+}
 
 // Bytes of so many elements, whole blocks of them.
 constexpr uint64_t StoredBytes(DType type, uint64_t elements) {
   return elements / BlockElements(type) * BlockBytes(type);
 }
 
-// "F32", "F16", "BF16", "Q8_0"; static lifetime.
+// "F32", "Q4_K", ..., as ggml spells it; static lifetime.
 const char* DTypeName(DType type);
 
 // Order of the rows of one attention head in q and k. The engine works in kHalfSplit, Hugging Face's order, where

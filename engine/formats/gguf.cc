@@ -38,22 +38,6 @@ constexpr uint64_t kMaxMerges = uint64_t{1} << 24;
 
 constexpr std::string_view kArchitecturePrefix = "llama.";
 
-// ggml's type numbers of what can be run.
-std::optional<DType> StoredType(uint32_t ggml_type) {
-  switch (ggml_type) {
-    case 0:
-      return DType::kF32;
-    case 1:
-      return DType::kF16;
-    case 8:
-      return DType::kQ8_0;
-    case 30:
-      return DType::kBF16;
-    default:
-      return std::nullopt;
-  }
-}
-
 std::string_view GgmlTypeName(uint32_t type) {
   // By type number; "-" is a number that no type has.
   std::string_view names =
@@ -574,9 +558,12 @@ Result<void> Parser::ReadTokenNumbers(uint32_t type, std::string_view key, uint3
 
 Result<void> Parser::CheckKeys() {
   if (keys_.split_count.value_or(1) > 1) {
-    return Fail({.code = Code::kUnsupported,
-                 .what = "this file is one of {have} parts of a model; merge them first (llama-gguf-split --merge)",
-                 .have = *keys_.split_count});
+    return Fail(
+        {.code = Code::kUnsupported,
+         .what =
+             "this file is one of {have} parts of a model: give the first to 'thimble convert', NAME-00001-of-..., the "
+             "others beside it; it joins them",
+         .have = *keys_.split_count});
   }
   if (!keys_.architecture) return FailKey(Code::kNotFound, "metadata key {name} is missing", "general.architecture");
   if (*keys_.architecture != "llama") {
@@ -865,12 +852,12 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
                  .need = expected[i]});
   }
   THIMBLE_ASSIGN(const uint32_t type, reader_.ReadLittleEndian<uint32_t>());
-  const std::optional<DType> stored = StoredType(type);
+  const std::optional<DType> stored = TypeOfGgml(type);
   if (!stored) {
     return Fail(
         Error{.code = Code::kUnsupported,
-              .what = "tensor {tensor} is stored as {name}, and only F32, F16, BF16 and Q8_0 can be run; convert the "
-                      "original model instead",
+              .what = "tensor {tensor} is stored as {name}, which is none of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, "
+                      "Q5_1, Q4_K, Q5_K, Q6_K and IQ4_NL; convert the original model, or take its file in one of these",
               .tensor = id,
               .have = type}
             .Named(GgmlTypeName(type)));
@@ -902,6 +889,13 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
 }
 
 }  // namespace
+
+std::optional<DType> TypeOfGgml(uint32_t ggml_type) {
+  for (size_t i = 0; i < kNumDTypes; ++i) {
+    if (kGgmlTypes[i] == ggml_type) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
 
 Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena) {
   const uint64_t mark = arena.used_bytes();

@@ -7,6 +7,9 @@
 #ifndef THIMBLE_ENGINE_FORMATS_GGUF_H_
 #define THIMBLE_ENGINE_FORMATS_GGUF_H_
 
+#include <cstdint>
+#include <optional>
+
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
 #include "engine/formats/model_file.h"
@@ -14,9 +17,13 @@
 
 namespace thimble::formats {
 
+// ggml's number of each type, and the type of a number: none of those that cannot be run.
+inline constexpr uint32_t kGgmlTypes[kNumDTypes] = {0, 1, 30, 8, 2, 3, 6, 7, 12, 13, 14, 20};
+std::optional<DType> TypeOfGgml(uint32_t ggml_type);
+
 // Reads the header through `reader` from the start of the file. The tensor table is taken from `arena`
-// (TensorCount(shape) * sizeof(TensorRef) bytes). Refused by name: other architectures, tensor types other than F32,
-// F16 and BF16, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
+// (TensorCount(shape) * sizeof(TensorRef) bytes). Refused by name: other architectures, tensor types that no
+// DType is, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
 // tensors; shapes that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
 // A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama", or "gpt2" with a
 // tokenizer.ggml.pre of PreTokenizer; without that key, or with "none" or "no_vocab", there is none. Of another kind,

@@ -673,10 +673,10 @@ TEST(Gguf, RefusesWrongTensors) {
   struct {
     uint32_t type;
     const char* name;
-  } types[] = {{2, "Q4_0"},
+  } types[] = {{10, "Q2_K"},
                {9, "Q8_1"},
-               {12, "Q4_K"},
-               {14, "Q6_K"},
+               {11, "Q3_K"},
+               {23, "IQ4_XS"},
                {16, "IQ2_XXS"},
                {24, "I8"},
                {34, "TQ1_0"},
@@ -686,10 +686,15 @@ TEST(Gguf, RefusesWrongTensors) {
                {0xffffffff, "a type that is not known here"}};
   for (const auto& type : types) {
     ExpectRefused(with("blk.1.ffn_up.weight", [&](GgufTensor& t) { t.type = type.type; }), Code::kUnsupported,
-                  std::string("tensor blk.1.ffn_up.weight is stored as ") + type.name + ", and only F32");
+                  std::string("tensor blk.1.ffn_up.weight is stored as ") + type.name + ", which is none of F32");
   }
   ExpectRefused(with("blk.1.ffn_up.weight", [](GgufTensor& t) { t.type = 8; }), Code::kCorrupt,
                 "tensor blk.1.ffn_up.weight is stored in blocks of 32, and its rows of 4 are no whole blocks");
+  for (const uint32_t type : {2u, 3u, 6u, 7u, 12u, 13u, 14u, 20u}) {
+    const char* const size = type >= 12 && type <= 14 ? "256" : "32";
+    ExpectRefused(with("blk.1.ffn_up.weight", [&](GgufTensor& t) { t.type = type; }), Code::kCorrupt,
+                  std::string("stored in blocks of ") + size + ", and its rows of 4 are no whole blocks");
+  }
   struct {
     const char* name;
     const char* says;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/math/block_types-inl.h"
 #include "engine/math/kernels.h"
 #include "engine/math/numerics.h"
 #include "engine/math/screen_codes.h"
@@ -120,6 +121,53 @@ struct KernelsOver {
       }
       y[r] = sum;
     }
+  }
+
+  struct AnyBytes {
+    static uint32_t U32(const std::byte* at) { return LoadU32(at); }
+    static float Half(const std::byte* at) { return N::ExpandF16(static_cast<uint16_t>(LoadU16(at))); }
+  };
+  using Blocks = BlockTypes<AnyBytes>;
+
+  // take(number, i) for the numbers of a block, i ascending.
+  template <class Type, class Take>
+  static void ForNumbers(const std::byte* block, const Take& take) {
+    const ScaleAndOffset head = Type::Head(block);
+    ScaleAndOffset scale = {};
+    for (uint32_t group = 0; group < Type::kElements / 8; ++group) {
+      if (group % Type::kGroupsOfScale == 0) scale = Type::Scale(block, head, group / Type::kGroupsOfScale);
+      const CodePlaces places = Type::Places(block, group);
+      for (uint32_t half = 0; half < 2; ++half) {
+        const uint32_t codes = Blocks::template FourCodes<Type>(places, half);
+        for (uint32_t j = 0; j < 4; ++j) {
+          take(Blocks::template Number<Type>(scale, codes >> (8 * j) & 0xff), 8 * group + 4 * half + j);
+        }
+      }
+    }
+  }
+
+  template <class Type>
+  static void ExpandBlocks(float* out, const std::byte* block, size_t n) {
+    for (; n >= Type::kElements; n -= Type::kElements, block += Type::kBytes, out += Type::kElements) {
+      ForNumbers<Type>(block, [out](float number, uint32_t i) { out[i] = number; });
+    }
+  }
+
+  template <class Type>
+  static void MatvecOf(float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+    for (uint32_t r = 0; r < rows; ++r) {
+      float lanes[kLanes] = {};
+      for (uint32_t first = 0; first < cols; first += Type::kElements, w += Type::kBytes) {
+        ForNumbers<Type>(w, [&](float number, uint32_t i) {
+          lanes[i % kLanes] = Ops::Fma(number, x[first + i], lanes[i % kLanes]);
+        });
+      }
+      y[r] = SumLanes(lanes);
+    }
+  }
+
+  static void MatvecBlocks(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+    Blocks::With(type, [&]<class Type> { MatvecOf<Type>(y, w, x, rows, cols); });
   }
 
   static void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
@@ -264,6 +312,7 @@ struct KernelsOver {
             .matvec_bf16 = Matvec<FromBF16, uint16_t>,
             .quantize_q8 = QuantizeQ8,
             .matvec_q8_0 = MatvecQ8,
+            .matvec_blocks = MatvecBlocks,
             .add_weighted_rows_f32 = AddWeightedRows,
             .rmsnorm = RmsNorm,
             .softmax = Softmax,

@@ -51,6 +51,22 @@ Kernel MatvecKernel(DType type) {
       return Kernel::kMatvecBF16;
     case DType::kQ8_0:
       return Kernel::kMatvecQ8_0;
+    case DType::kQ4_0:
+      return Kernel::kMatvecQ4_0;
+    case DType::kQ4_1:
+      return Kernel::kMatvecQ4_1;
+    case DType::kQ5_0:
+      return Kernel::kMatvecQ5_0;
+    case DType::kQ5_1:
+      return Kernel::kMatvecQ5_1;
+    case DType::kQ4_K:
+      return Kernel::kMatvecQ4_K;
+    case DType::kQ5_K:
+      return Kernel::kMatvecQ5_K;
+    case DType::kQ6_K:
+      return Kernel::kMatvecQ6_K;
+    case DType::kIQ4_NL:
+      return Kernel::kMatvecIQ4_NL;
   }
   return Kernel::kMatvecF32;
 }
@@ -66,6 +82,8 @@ void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, co
       return kernels.matvec_bf16(y, reinterpret_cast<const uint16_t*>(w), x.floats, rows, cols);
     case DType::kQ8_0:
       return kernels.matvec_q8_0(y, w, x.blocks, rows, cols);
+    default:
+      return kernels.matvec_blocks(type, y, w, x.floats, rows, cols);
   }
 }
 
@@ -90,6 +108,8 @@ void Expand(DType type, float* out, const std::byte* stored, size_t n) {
         }
       }
       return;
+    default:
+      K::Blocks::With(type, [&]<class Type> { K::ExpandBlocks<Type>(out, stored, n); });
   }
 }
 

@@ -72,6 +72,10 @@ struct Kernels {
   // multiply-add. w may have any alignment.
   void (*matvec_q8_0)(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uint32_t cols);
 
+  // The bits of matvec_f32 over the rows [rows, cols] as Expand() has them, for the types whose blocks are expanded
+  // (engine/math/block_types-inl.h). w may have any alignment.
+  void (*matvec_blocks)(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols);
+
   // y[i] += p[t] * v[t][i] by fused multiply-add for all t, ascending, for v [rows, cols], p [rows], y [cols]. A row of
   // v begins `row_floats` after the one before. A sum may be made in any number of calls.
   void (*add_weighted_rows_f32)(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
@@ -158,8 +162,8 @@ struct Activation {
 void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, const Activation& x, uint32_t rows,
             uint32_t cols);
 
-// `n` elements, whole blocks of them, to float32: exact, for every type. `stored` is aligned for its numbers; blocks
-// may have any alignment. (Of Q8_0 that is scale * value, 11 and 7 significant bits.)
+// `n` elements, whole blocks of them, to float32, the numbers that docs/numbers.md defines. `stored` is aligned for its
+// numbers; blocks may have any alignment.
 void Expand(DType type, float* out, const std::byte* stored, size_t n);
 
 }  // namespace thimble::math

@@ -256,6 +256,110 @@ TEST(Expand, IsExactForEveryType) {
   }
 }
 
+constexpr DType kExpandedBlocks[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                     DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL};
+
+// Where a block has its binary16 scales.
+std::vector<uint32_t> HalvesOf(DType type) {
+  if (type == DType::kQ6_K) return {208};
+  if (type == DType::kQ4_0 || type == DType::kQ5_0 || type == DType::kIQ4_NL) return {0};
+  return {0, 2};
+}
+
+// Blocks of any bits, their scales finite: of both signs, subnormals and zeros among them.
+std::vector<std::byte> RandomBlocks(DType type, std::mt19937& bits, size_t blocks, size_t shift) {
+  std::vector<std::byte> rows(shift + blocks * BlockBytes(type));
+  for (std::byte& byte : rows) byte = static_cast<std::byte>(bits());
+  for (size_t b = 0; b < blocks; ++b) {
+    for (const uint32_t half : HalvesOf(type)) {
+      std::byte& upper = rows[shift + b * BlockBytes(type) + half + 1];
+      if ((upper & std::byte{0x7c}) == std::byte{0x7c}) upper &= std::byte{0x83};
+    }
+  }
+  return rows;
+}
+
+TEST_P(KernelTable, RowsOfBlocksGiveTheBitsOfTheirExpansion) {
+  const Kernels& k = *GetParam();
+  std::mt19937 bits(13);
+  Random random(14);
+  for (const DType type : kExpandedBlocks) {
+    for (uint32_t blocks = 0; blocks <= 9; ++blocks) {
+      for (uint32_t rows : {0u, 1u, 2u, 3u, 4u, 5u, 7u, 9u}) {
+        const size_t shift = (blocks + rows) % 4;
+        const uint32_t cols = blocks * BlockElements(type);
+        const std::vector<std::byte> w = RandomBlocks(type, bits, size_t{rows} * blocks, shift);
+        std::vector<float> wide(size_t{rows} * cols);
+        Expand(type, wide.data(), w.data() + shift, wide.size());
+        const std::vector<float> x = random.Floats(cols + 3);
+        std::vector<float> got(rows + 1, 12345.0f), want = got;
+        k.matvec_blocks(type, got.data(), w.data() + shift, x.data() + 3 - shift, rows, cols);
+        for (uint32_t r = 0; r < rows; ++r) {
+          want[r] = ContractDot(wide.data() + size_t{r} * cols, x.data() + 3 - shift, cols);
+        }
+        ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << DTypeName(type) << ' ' << rows << 'x' << cols;
+        std::vector<float> of_floats(rows + 1, 12345.0f);
+        k.matvec_f32(of_floats.data(), wide.data(), x.data() + 3 - shift, rows, cols);
+        ASSERT_TRUE(SameBits(got, of_floats)) << k.name << ' ' << DTypeName(type) << ' ' << rows << 'x' << cols;
+      }
+    }
+  }
+}
+
+// Number `i` of a block, bit by bit from docs/numbers.md, in double arithmetic, which rounds nothing here.
+double NumberAt(DType type, const std::byte* block, uint32_t i) {
+  const auto byte = [&](uint32_t at) { return static_cast<uint32_t>(block[at]); };
+  const auto half = [&](uint32_t at) {
+    return static_cast<double>(F16(static_cast<uint16_t>(byte(at) | byte(at + 1) << 8)));
+  };
+  const auto nibble = [&](uint32_t at) { return byte(at + i % 16) >> (i / 16 * 4) & 15; };
+  const auto bit = [&](uint32_t at) { return (byte(at + i / 8) >> (i % 8) & 1) << 4; };
+  constexpr int kValues[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  switch (type) {
+    case DType::kQ4_0:
+      return half(0) * (static_cast<int>(nibble(2)) - 8);
+    case DType::kQ4_1:
+      return half(0) * nibble(4) + half(2);
+    case DType::kQ5_0:
+      return half(0) * (static_cast<int>(nibble(6) | bit(2)) - 16);
+    case DType::kQ5_1:
+      return half(0) * (nibble(8) | bit(4)) + half(2);
+    case DType::kIQ4_NL:
+      return half(0) * kValues[nibble(2)];
+    case DType::kQ6_K: {
+      const uint32_t in_half = i % 128;
+      const uint32_t low = byte(64 * (i / 128) + in_half % 64) >> (in_half / 64 * 4) & 15;
+      const uint32_t high = byte(128 + 32 * (i / 128) + in_half % 32) >> (in_half / 32 * 2) & 3;
+      return half(208) * static_cast<int8_t>(block[192 + i / 16]) * (static_cast<int>(low | high << 4) - 32);
+    }
+    default: {
+      const bool has_five = type == DType::kQ5_K;
+      const uint32_t s = i / 32;
+      const uint32_t scale = s < 4 ? byte(4 + s) % 64 : byte(8 + s) % 16 + byte(s) / 64 * 16;
+      const uint32_t offset = s < 4 ? byte(8 + s) % 64 : byte(8 + s) / 16 + byte(4 + s) / 64 * 16;
+      const uint32_t low = byte((has_five ? 48 : 16) + 32 * (i / 64) + i % 32) >> (i % 64 / 32 * 4) & 15;
+      const uint32_t high = has_five ? (byte(16 + i % 32) >> s & 1) << 4 : 0;
+      return half(0) * scale * (low | high) - half(2) * offset;
+    }
+  }
+}
+
+TEST(Expand, BlocksAreWhatTheContractSays) {
+  std::mt19937 bits(15);
+  for (const DType type : kExpandedBlocks) {
+    constexpr size_t kBlocks = 400;
+    const std::vector<std::byte> rows = RandomBlocks(type, bits, kBlocks, 1);
+    std::vector<float> out(kBlocks * BlockElements(type));
+    Expand(type, out.data(), rows.data() + 1, out.size());
+    for (size_t i = 0; i < out.size(); ++i) {
+      const size_t b = i / BlockElements(type);
+      const auto in_block = static_cast<uint32_t>(i % BlockElements(type));
+      const double want = NumberAt(type, &rows[1 + b * BlockBytes(type)], in_block);
+      ASSERT_EQ(out[i], static_cast<float>(want)) << DTypeName(type) << ' ' << i;
+    }
+  }
+}
+
 TEST_P(KernelTable, WeightedRowsAreAddedInAscendingOrder) {
   const Kernels& k = *GetParam();
   Random random(2);

@@ -243,6 +243,88 @@ void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uin
   }
 }
 
+struct X86Bytes {
+  static uint32_t U32(const std::byte* at) {
+    uint32_t word;
+    __builtin_memcpy(&word, at, sizeof(word));
+    return word;
+  }
+  static float Half(const std::byte* at) { return _cvtsh_ss(static_cast<uint16_t>(K::LoadU16(at))); }
+};
+using Blocks = BlockTypes<X86Bytes>;
+
+__m128i LoadEight(const std::byte* at) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)); }
+
+// Codes of eight numbers, less their bias, as floats.
+template <class Type>
+__m256 EightValues(const CodePlaces& places) {
+  const auto shifted = [](const std::byte* at, uint32_t shift, char mask) {
+    return _mm_and_si128(_mm_srl_epi16(LoadEight(at), _mm_cvtsi32_si128(static_cast<int>(shift))), _mm_set1_epi8(mask));
+  };
+  __m128i codes = shifted(places.low, places.low_shift, 15);
+  if constexpr (Type::kHasTable) {
+    codes = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4NlCodes)), codes);
+  } else if constexpr (Type::kHigh == HighBits::kBitOfByte) {
+    const __m128i bits = _mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m128i chosen = _mm_and_si128(_mm_set1_epi8(static_cast<char>(*places.high)), bits);
+    codes = _mm_or_si128(codes, _mm_and_si128(_mm_cmpeq_epi8(chosen, bits), _mm_set1_epi8(16)));
+  } else if constexpr (Type::kHigh != HighBits::kNone) {
+    constexpr char kMask = Type::kHigh == HighBits::kOneOfEach ? 1 : 3;
+    codes = _mm_or_si128(codes, _mm_slli_epi16(shifted(places.high, places.high_shift, kMask), 4));
+  }
+  codes = _mm_sub_epi8(codes, _mm_set1_epi8(static_cast<char>(Type::kBias)));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+}
+
+template <class Type>
+__m256 EightNumbers(const CodePlaces& places, const ScaleAndOffset& scale) {
+  const __m256 products = _mm256_mul_ps(EightValues<Type>(places), _mm256_set1_ps(scale.scale));
+  if constexpr (Type::kHasOffset) return _mm256_add_ps(products, _mm256_set1_ps(scale.offset));
+  return products;
+}
+
+// kRows rows share the loads of x.
+template <class Type, uint32_t kRows>
+void DotBlocks(float* y, const std::byte* w, const float* x, uint32_t cols) {
+  const size_t row_bytes = size_t{cols / Type::kElements} * Type::kBytes;
+  __m256 lanes[kRows];
+  for (__m256& lane : lanes) lane = _mm256_setzero_ps();
+  for (const float* const end = x + cols; x < end; x += Type::kElements, w += Type::kBytes) {
+    ScaleAndOffset heads[kRows];
+    for (uint32_t r = 0; r < kRows; ++r) heads[r] = Type::Head(w + r * row_bytes);
+    for (uint32_t first = 0; first < Type::kElements / 8; first += Type::kGroupsOfScale) {
+      ScaleAndOffset scales[kRows];
+      for (uint32_t r = 0; r < kRows; ++r) {
+        scales[r] = Type::Scale(w + r * row_bytes, heads[r], first / Type::kGroupsOfScale);
+      }
+      for (uint32_t group = first; group < first + Type::kGroupsOfScale; ++group) {
+        const __m256 xi = _mm256_loadu_ps(x + 8 * group);
+        for (uint32_t r = 0; r < kRows; ++r) {
+          const __m256 numbers = EightNumbers<Type>(Type::Places(w + r * row_bytes, group), scales[r]);
+          lanes[r] = _mm256_fmadd_ps(numbers, xi, lanes[r]);
+        }
+      }
+    }
+  }
+  for (uint32_t r = 0; r < kRows; ++r) {
+    alignas(32) float eight[8];
+    _mm256_store_ps(eight, lanes[r]);
+    y[r] = K::SumLanes(eight);
+  }
+}
+
+template <class Type>
+void MatvecOf(float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  constexpr uint32_t kRows = 4;
+  const size_t row_bytes = size_t{cols / Type::kElements} * Type::kBytes;
+  for (; rows >= kRows; rows -= kRows, y += kRows, w += kRows * row_bytes) DotBlocks<Type, kRows>(y, w, x, cols);
+  for (; rows > 0; --rows, ++y, w += row_bytes) DotBlocks<Type, 1>(y, w, x, cols);
+}
+
+void MatvecBlocks(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  Blocks::With(type, [&]<class Type> { MatvecOf<Type>(y, w, x, rows, cols); });
+}
+
 // A row's products with the query's high and low digits.
 struct Products {
   __m256i high = _mm256_setzero_si256();
@@ -386,6 +468,7 @@ constexpr Kernels MakeTable() {
   table.matvec_bf16 = Matvec<BF16>;
   table.quantize_q8 = QuantizeQ8;
   table.matvec_q8_0 = MatvecQ8;
+  table.matvec_blocks = MatvecBlocks;
   table.crc32c = Crc;
   table.screen_rows = ScreenRows;
   table.sum_codes = SumCodes;

@@ -16,6 +16,16 @@ struct SpreadBlock {
   float scale;
 };
 
+// 16 numbers of a block as thimble_dot_codes wants them, which reads the fields by their places.
+struct CodeGroup {
+  union {
+    float scale;
+    const float* numbers;  // of the codes 0 to 15
+  };
+  float offset_or_bias;
+  uint32_t codes[4];  // of four numbers each, the first in the lowest byte
+};
+
 // A CodeTables as thimble_sum_code_rows wants it, which reads its fields by their places.
 struct CodeLoop {
   const int16_t* tables;
@@ -61,6 +71,12 @@ void thimble_sum_code_rows(int32_t* sums, const std::byte* row, uint32_t row_pai
 
 // Continues a sum [1], which is on the stack, over `blocks` > 0 blocks of a row of Q8_0, which begins on an even byte.
 void thimble_dot_q8(float* sum, const std::byte* row, const thimble::math::SpreadBlock* x, uint32_t blocks);
+
+// Continues the dot product's lanes [8], which are on the stack, over `groups` > 0 groups and x [groups, 16]. A number
+// is code * scale + offset, or (code - bias) * scale.
+void thimble_dot_codes_offset(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
+void thimble_dot_codes_bias(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
+void thimble_dot_codes_table(float* lanes, const thimble::math::CodeGroup* group, const float* x, uint32_t groups);
 
 // Kernels::add_weighted_rows_f32 of as many columns as the name says, of rows that lie `row_bytes` apart. `sums` is on
 // the stack.
@@ -165,6 +181,104 @@ void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uin
       y[r] = sum;
     }
   }
+}
+
+// Of what begins on an even byte, or with a whole word.
+struct EvenBytes {
+  static uint32_t U16(const std::byte* at) {
+    uint16_t half;
+    __builtin_memcpy(&half, __builtin_assume_aligned(at, 2), sizeof(half));
+    return half;
+  }
+  static uint32_t U32(const std::byte* at) { return U16(at) | U16(at + 2) << 16; }
+  static float Half(const std::byte* at) { return K::N::ExpandF16(static_cast<uint16_t>(U16(at))); }
+};
+struct WholeWords : EvenBytes {
+  static uint32_t U32(const std::byte* at) {
+    uint32_t word;
+    __builtin_memcpy(&word, __builtin_assume_aligned(at, 4), sizeof(word));
+    return word;
+  }
+};
+
+// The codes of a block. What shares a byte is loaded once.
+template <class Bytes, class Type>
+void TakeCodes(CodeGroup* out, const std::byte* block) {
+  constexpr uint32_t kMask = 0x0f0f0f0f;
+  for (uint32_t first = 0; first < Type::kElements / 8; first += 2 * Type::kSharing) {
+    for (uint32_t group = first; group < first + Type::kSharing; ++group) {
+      const uint32_t other = group + Type::kSharing;
+      const CodePlaces places = Type::Places(block, group);
+      const CodePlaces others = Type::Places(block, other);
+      for (uint32_t half = 0; half < 2; ++half) {
+        const uint32_t word = Bytes::U32(places.low + 4 * half);
+        out[group / 2].codes[2 * (group % 2) + half] =
+            (word & kMask) | BlockTypes<Bytes>::template FourHighBits<Type>(places, half);
+        out[other / 2].codes[2 * (other % 2) + half] =
+            (word >> 4 & kMask) | BlockTypes<Bytes>::template FourHighBits<Type>(others, half);
+      }
+    }
+  }
+}
+
+// A block's groups; `numbers` [16] is for a type with a table.
+template <class Bytes, class Type>
+void TakeBlock(CodeGroup* out, float* numbers, const std::byte* block) {
+  constexpr uint32_t kOfScale = Type::kGroupsOfScale / 2;
+  const ScaleAndOffset head = Type::Head(block);
+  if constexpr (Type::kHasTable) {
+    for (uint32_t code = 0; code < 16; ++code) {
+      numbers[code] = BlockTypes<Bytes>::template Number<Type>(head, kIq4NlCodes[code]);
+    }
+    for (uint32_t g = 0; g < Type::kElements / 16; ++g) out[g].numbers = numbers;
+  } else {
+    for (uint32_t g = 0; g < Type::kElements / 16; g += kOfScale) {
+      const ScaleAndOffset scale = Type::Scale(block, head, g / kOfScale);
+      for (uint32_t same = g; same < g + kOfScale; ++same) {
+        out[same].scale = scale.scale;
+        out[same].offset_or_bias = Type::kHasOffset ? scale.offset : static_cast<float>(Type::kBias);
+      }
+    }
+  }
+  TakeCodes<Bytes, Type>(out, block);
+}
+
+template <class Bytes, class Type>
+void MatvecOf(float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  constexpr uint32_t kAtOnce = 256 / Type::kElements;
+  constexpr uint32_t kGroups = Type::kElements / 16;
+  CodeGroup groups[kAtOnce * kGroups];
+  float numbers[kAtOnce][Type::kHasTable ? 16 : 1];
+  for (uint32_t r = 0; r < rows; ++r) {
+    float lanes[K::kLanes] = {};
+    for (uint32_t first = 0; first < cols; first += 256) {
+      const uint32_t blocks = cols - first < 256 ? (cols - first) / Type::kElements : kAtOnce;
+      for (uint32_t b = 0; b < blocks; ++b, w += Type::kBytes) {
+        TakeBlock<Bytes, Type>(groups + b * kGroups, numbers[b], w);
+      }
+      if constexpr (Type::kHasTable) {
+        thimble_dot_codes_table(lanes, groups, x + first, blocks * kGroups);
+      } else if constexpr (Type::kHasOffset) {
+        thimble_dot_codes_offset(lanes, groups, x + first, blocks * kGroups);
+      } else {
+        thimble_dot_codes_bias(lanes, groups, x + first, blocks * kGroups);
+      }
+    }
+    y[r] = K::SumLanes(lanes);
+  }
+}
+
+template <class Bytes>
+void MatvecBlocksOf(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  BlockTypes<Bytes>::With(type, [&]<class Type> { MatvecOf<Bytes, Type>(y, w, x, rows, cols); });
+}
+
+void MatvecBlocks(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols) {
+  const auto address = reinterpret_cast<uintptr_t>(w);
+  if (address % 2 != 0) return K::MatvecBlocks(type, y, w, x, rows, cols);
+  RequireStackOutsidePsram();
+  if (address % 4 == 0 && BlockBytes(type) % 4 == 0) return MatvecBlocksOf<WholeWords>(type, y, w, x, rows, cols);
+  MatvecBlocksOf<EvenBytes>(type, y, w, x, rows, cols);
 }
 
 template <uint32_t kCols, auto kAdd>
@@ -286,6 +400,7 @@ constexpr Kernels MakeTable(const char* name, decltype(Kernels::matvec_f16) matv
   table.matvec_f16 = matvec_f16;
   table.matvec_bf16 = Matvec<thimble_dot1_bf16, thimble_dot3_bf16, uint16_t>;
   table.matvec_q8_0 = MatvecQ8;
+  table.matvec_blocks = MatvecBlocks;
   table.add_weighted_rows_f32 = AddWeightedRows;
   table.crc32c = Crc;
   table.xxh32_stripes = XxhStripes;

@@ -628,6 +628,96 @@ FUNCTION thimble_dot_q8
     j .Lq8_finite
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Groups of 16 codes, a byte each, as kernels_xtensa.cc's CodeGroup has them, to numbers, and those times x.
+//
+//   a2  lanes     a5  groups left           f0 ... f7    lanes     f10 ... f13  numbers
+//   a3  groups    a6  four codes            f8           scale     f14 f15      elements of x
+//   a4  x         a7 a8 a9 a10  each        f9           offset, or bias
+//                 a11  numbers of the codes
+
+.macro NUMBER_offset at
+    mul.s f\at, f\at, f8
+    add.s f\at, f\at, f9
+.endm
+.macro NUMBER_bias at
+    sub.s f\at, f\at, f9
+    mul.s f\at, f\at, f8
+.endm
+
+.macro FOUR_NUMBERS kind
+    float.s f10, a7, 0
+    float.s f11, a8, 0
+    float.s f12, a9, 0
+    float.s f13, a10, 0
+  .irp at, 10, 11, 12, 13
+    NUMBER_\kind \at
+  .endr
+.endm
+.macro FOUR_NUMBERS_offset
+    FOUR_NUMBERS offset
+.endm
+.macro FOUR_NUMBERS_bias
+    FOUR_NUMBERS bias
+.endm
+.macro FOUR_NUMBERS_table
+    addx4 a7, a7, a11
+    addx4 a8, a8, a11
+    addx4 a9, a9, a11
+    addx4 a10, a10, a11
+    lsi f10, a7, 0
+    lsi f11, a8, 0
+    lsi f12, a9, 0
+    lsi f13, a10, 0
+.endm
+
+.macro FOUR_CODES kind, word, A, B, C, D
+    l32i a6, a3, 8 + 4*\word
+    extui a7, a6, 0, 8
+    extui a8, a6, 8, 8
+    extui a9, a6, 16, 8
+    extui a10, a6, 24, 8
+    FOUR_NUMBERS_\kind
+    lsi f14, a4, 16*\word
+    lsi f15, a4, 16*\word + 4
+    madd.s f\A, f10, f14
+    madd.s f\B, f11, f15
+    lsi f14, a4, 16*\word + 8
+    lsi f15, a4, 16*\word + 12
+    madd.s f\C, f12, f14
+    madd.s f\D, f13, f15
+.endm
+
+.macro DOT_CODES kind
+FUNCTION thimble_dot_codes_\kind
+  .irp lane, 0, 1, 2, 3, 4, 5, 6, 7
+    lsi f\lane, a2, 4*\lane
+  .endr
+.Lcode_group\@:
+  .ifc \kind, table
+    l32i a11, a3, 0
+  .else
+    lsi f8, a3, 0
+    lsi f9, a3, 4
+  .endif
+    FOUR_CODES \kind, 0, 0, 1, 2, 3
+    FOUR_CODES \kind, 1, 4, 5, 6, 7
+    FOUR_CODES \kind, 2, 0, 1, 2, 3
+    FOUR_CODES \kind, 3, 4, 5, 6, 7
+    addi a3, a3, 24
+    addi a4, a4, 64
+    addi a5, a5, -1
+    bnez a5, .Lcode_group\@
+  .irp lane, 0, 1, 2, 3, 4, 5, 6, 7
+    ssi f\lane, a2, 4*\lane
+  .endr
+    LEAVE
+.endm
+
+    DOT_CODES offset
+    DOT_CODES bias
+    DOT_CODES table
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Sums over rows: a2: sums; a3: rows; a4: factors; a5: how many; a6: bytes from one row to the next.
 
 .macro ADD_ROWS cols, lanes:vararg

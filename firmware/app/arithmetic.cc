@@ -214,6 +214,30 @@ uint32_t DotQ8(const Kernels& kernels) {
   return hash.crc();
 }
 
+uint32_t DotBlocks(const Kernels& kernels) {
+  constexpr uint32_t kBlockCols = 256;
+  Random random;
+  Hash hash;
+  std::array<float, kBlockCols> x;
+  for (float& value : x) value = random.Float(-6, 6);
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K,
+                           DType::kQ6_K, DType::kIQ4_NL}) {
+    alignas(4) std::array<std::byte, static_cast<size_t>(StoredBytes(DType::kQ6_K, kBlockCols))> row;  // the longest
+    for (std::byte& value : row) value = static_cast<std::byte>(random.Bits());
+    const auto bytes = static_cast<size_t>(StoredBytes(type, kBlockCols));
+    for (size_t at = 0; at < bytes; at += BlockBytes(type)) {
+      for (const size_t scale : {size_t{0}, size_t{2}, size_t{208}}) {
+        const uint16_t half = random.Half();
+        if (scale + sizeof(half) <= BlockBytes(type)) std::memcpy(&row[at + scale], &half, sizeof(half));
+      }
+    }
+    std::array<float, 1> y;
+    kernels.matvec_blocks(type, y.data(), row.data(), x.data(), 1, kBlockCols);
+    hash.Add(y);
+  }
+  return hash.crc();
+}
+
 uint32_t Layer(const Kernels& kernels) {
   Random random;
   Hash hash;
@@ -260,6 +284,7 @@ constexpr std::array<Test, kNumSelfTests> kTests = {{
     {"dot product of float32", kEverything, DotF32, 0x74af40cf},
     {"dot product of 16-bit rows", "models stored in 16 bits", DotF16, 0x064a57d5},
     {"dot product of 8-bit rows", "models stored in Q8_0", DotQ8, 0x3d007381},
+    {"dot product of 4, 5 and 6-bit rows", "models stored in Q4_0 to IQ4_NL", DotBlocks, 0xfdd272a2},
     {"norm, softmax, SiLU, rotation", kEverything, Layer, 0x3badf738},
     {"checksum", "nothing that is damaged would be found out", Checksum, 0xe3069283},
 }};

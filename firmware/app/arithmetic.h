@@ -21,7 +21,7 @@ struct SelfTestResult {
   bool is_right() const { return got == want; }
 };
 
-inline constexpr size_t kNumSelfTests = 17;
+inline constexpr size_t kNumSelfTests = 18;
 
 // Runs test i < kNumSelfTests: a few milliseconds on a board, 2 KB of stack. Pure but for the processor.
 SelfTestResult RunSelfTest(size_t i, const math::Kernels& kernels);

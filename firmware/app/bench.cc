@@ -179,6 +179,15 @@ class KernelBench {
     THIMBLE_TRY(Time(Kernel::kQuantize, kCols, [&] { k_->quantize_q8(o_.blocks.data(), o_.x.data(), kCols); }));
     THIMBLE_TRY(
         Time(Kernel::kMatvecQ8_0, kMacs, [&] { k_->matvec_q8_0(o_.y.data(), w8, o_.blocks.data(), kRows, kCols); }));
+    for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K,
+                             DType::kQ6_K, DType::kIQ4_NL}) {
+      // As many columns as are whole blocks of every type.
+      constexpr uint32_t kBlockCols = 256;
+      constexpr uint32_t kBlockRows = kRows * kCols / (2 * kBlockCols);
+      THIMBLE_TRY(Time(math::MatvecKernel(type), uint64_t{kBlockRows} * kBlockCols, [&] {
+        k_->matvec_blocks(type, o_.y.data(), w8, o_.w.data() + kRows * kCols / 2, kBlockRows, kBlockCols);
+      }));
+    }
     return Time(Kernel::kWeightedSum, kMacs,
                 [&] { k_->add_weighted_rows_f32(o_.y.data(), o_.w.data(), o_.x.data(), kRows, kCols, kCols); });
   }

@@ -98,10 +98,14 @@ TEST(BoardProfileTest, TheCyclesOfKernelsFollowFromTheInstructionsCounted) {
     EXPECT_NEAR(cost.high, 1.7 * high, 0.05 * high) << kernel;
     EXPECT_THAT(cost.source, HasSubstr("instructions.txt")) << kernel;
   };
-  for (const auto& [kernel, row] : {std::pair("matvec_f32", "matvec_f32"), std::pair("matvec_f16", "matvec_f16"),
-                                    std::pair("matvec_bf16", "matvec_bf16"), std::pair("xxh32", "xxh32"),
-                                    std::pair("weighted_sum", "add_weighted_rows"), std::pair("sum_codes", "sum_codes"),
-                                    std::pair("sweep", "sweep")}) {
+  for (const auto& [kernel, row] :
+       {std::pair("matvec_f32", "matvec_f32"), std::pair("matvec_f16", "matvec_f16"),
+        std::pair("matvec_bf16", "matvec_bf16"), std::pair("xxh32", "xxh32"), std::pair("matvec_q4_0", "matvec_q4_0"),
+        std::pair("matvec_q4_1", "matvec_q4_1"), std::pair("matvec_q5_0", "matvec_q5_0"),
+        std::pair("matvec_q5_1", "matvec_q5_1"), std::pair("matvec_q4_k", "matvec_q4_k"),
+        std::pair("matvec_q5_k", "matvec_q5_k"), std::pair("matvec_q6_k", "matvec_q6_k"),
+        std::pair("matvec_iq4_nl", "matvec_iq4_nl"), std::pair("weighted_sum", "add_weighted_rows"),
+        std::pair("sum_codes", "sum_codes"), std::pair("sweep", "sweep")}) {
     const double count = instructions[row];
     EXPECT_GT(count, 1) << row;
     follows(kernel, count, count, count);

@@ -179,8 +179,8 @@ TEST_F(CardImageTest, RefusesAndLeavesNothing) {
   WriteFile(folder_ / "text.gguf", "GGUF is a format");
   WriteFile(folder_ / "noise.bin", std::string(3000, 'x'));
   GgufBuilder quantised = GgufBuilder::Llama();
-  quantised.Tensor("blk.0.ffn_up.weight").type = 12;
-  WriteFile(folder_ / "q4.gguf", quantised.Build());
+  quantised.Tensor("blk.0.ffn_up.weight").type = 10;
+  WriteFile(folder_ / "q2.gguf", quantised.Build());
   const std::set<std::string> before = folder_.Names();
   struct {
     CardOptions options;
@@ -189,7 +189,7 @@ TEST_F(CardImageTest, RefusesAndLeavesNothing) {
       {{.contents = {.model = folder_ / "absent.gguf"}, .out = image_}, "absent.gguf"},
       {{.contents = {.model = folder_ / "text.gguf"}, .out = image_}, "text.gguf: this is a GGUF file of version"},
       {{.contents = {.model = folder_ / "noise.bin"}, .out = image_}, "noise.bin"},
-      {{.contents = {.model = folder_ / "q4.gguf"}, .out = image_}, "tensor blk.0.ffn_up.weight is stored as Q4_K"},
+      {{.contents = {.model = folder_ / "q2.gguf"}, .out = image_}, "tensor blk.0.ffn_up.weight is stored as Q2_K"},
       {{.contents = {.model = model_}, .out = folder_ / "no/card.img"}, "no/card.img"},
       {{.contents = {.model = model_}, .out = folder_.path()}, "not a regular file"},
       {{.contents = {.model = model_}, .out = model_}, "it is what is being read"},

@@ -27,8 +27,7 @@ namespace {
 // The model's name as it will stand on the card.
 Expected<std::string> NameOnCard(std::string name, const std::string& model, bool is_converted) {
   if (name.empty()) {
-    name = NameOf(Canonical(model));
-    if (is_converted && name.size() > 4 && name.ends_with(".bin")) name.resize(name.size() - 4);
+    name = is_converted ? NameConverted(Canonical(model)) : NameOf(Canonical(model));
     if (!name.ends_with(".gguf")) name += ".gguf";
   }
   THIMBLE_TRY(CheckCardName(name));

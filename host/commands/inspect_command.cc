@@ -103,7 +103,7 @@ void PrintText(LoadedModel& loaded) {
                                                          IdText(tokenizer.bos), IdText(tokenizer.eos))
                                            : "none");
   const double float32_bytes = static_cast<double>(totals.parameters) * sizeof(float);
-  const bool has_blocks = std::ranges::any_of(model.tensors, [](const auto& t) { return BlockElements(t.type) != 1; });
+  const bool has_blocks = std::ranges::any_of(model.tensors, [](const auto& t) { return IsOfBlocks(t.type); });
   out += fmt::format("weights   {:.2f} MiB", static_cast<double>(totals.bytes) / (1 << 20));
   if (static_cast<double>(totals.bytes) != float32_bytes) {
     out += fmt::format("; in float32 {:.2f} MiB, so {} save {} %", float32_bytes / (1 << 20),

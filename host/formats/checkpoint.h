@@ -28,7 +28,7 @@ class WeightSource {
   // or infinite, naming the tensor as its source does.
   virtual Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) = 0;
 
-  // The same rows as they are stored: of tensors that StoredType() calls Q8_0, whose blocks their numbers do not tell.
+  // The same rows as they are stored: of tensors whose StoredType() is of blocks, which their numbers do not tell.
   virtual Status ReadStoredRows(TensorId, uint32_t, std::span<std::byte>) {
     return Sentence("This source has no blocks");
   }

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "engine/formats/gguf.h"
 #include "engine/formats/model_file.h"
 #include "host/formats/tensor_name.h"
 #include "host/formats/weights.h"
@@ -25,24 +26,8 @@ static_assert(std::endian::native == std::endian::little, "GGUF is written from 
 
 enum class ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
 
-// The numbers of ggml_type and of llama_ftype ("all F32", "mostly F16", "mostly BF16", "mostly Q8_0").
-struct TypeNumbers {
-  uint32_t tensor_type;
-  uint32_t file_type;
-};
-TypeNumbers NumbersOf(DType type) {
-  switch (type) {
-    case DType::kF16:
-      return {1, 1};
-    case DType::kBF16:
-      return {30, 32};
-    case DType::kQ8_0:
-      return {8, 7};
-    case DType::kF32:
-      break;
-  }
-  return {0, 0};
-}
+// llama_ftype by DType: "all F32", "mostly F16", ...; of Q4_K and Q5_K the "medium" mixtures.
+constexpr std::array<uint32_t, kNumDTypes> kFileTypes = {0, 1, 32, 7, 2, 3, 8, 9, 15, 17, 18, 25};
 
 uint64_t AlignUp(uint64_t n) { return (n + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment; }
 
@@ -74,7 +59,7 @@ class Header {
     Raw(uint32_t{IsNorm(tensor.id.kind) ? 1u : 2u});
     Raw(uint64_t{tensor.cols});
     if (!IsNorm(tensor.id.kind)) Raw(uint64_t{tensor.rows});
-    Raw(NumbersOf(tensor.type).tensor_type);
+    Raw(formats::kGgmlTypes[static_cast<size_t>(tensor.type)]);
     Raw(tensor.offset);
     ++tensors_;
   }
@@ -218,14 +203,11 @@ std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const Chos
 }
 
 uint32_t FileType(std::span<const TensorRef> tensors) {
-  constexpr std::array<DType, kNumDTypes> kTypes = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0};
-  std::array<uint64_t, kTypes.size()> elements = {};
+  std::array<uint64_t, kNumDTypes> elements = {};  // by type
   for (const TensorRef& tensor : tensors) {
-    if (IsNorm(tensor.id.kind)) continue;
-    const auto type = static_cast<size_t>(std::ranges::find(kTypes, tensor.type) - kTypes.begin());
-    elements[type] += uint64_t{tensor.rows} * tensor.cols;
+    if (!IsNorm(tensor.id.kind)) elements[static_cast<size_t>(tensor.type)] += uint64_t{tensor.rows} * tensor.cols;
   }
-  return NumbersOf(kTypes[static_cast<size_t>(std::ranges::max_element(elements) - elements.begin())]).file_type;
+  return kFileTypes[static_cast<size_t>(std::ranges::max_element(elements) - elements.begin())];
 }
 
 void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
@@ -306,8 +288,8 @@ class TensorWriter {
 
  private:
   Expected<std::span<const std::byte>> Rows(const TensorRef& tensor, uint32_t first_row, uint32_t rows) {
-    blocks_.resize(tensor.type == DType::kQ8_0 ? static_cast<size_t>(rows * tensor.row_bytes()) : 0);
-    if (tensor.type == DType::kQ8_0 && weights_.StoredType(tensor.id) == DType::kQ8_0) {
+    blocks_.resize(IsOfBlocks(tensor.type) ? static_cast<size_t>(rows * tensor.row_bytes()) : 0);
+    if (IsOfBlocks(tensor.type) && weights_.StoredType(tensor.id) == tensor.type) {
       THIMBLE_TRY(weights_.ReadStoredRows(tensor.id, first_row, blocks_));
       return blocks_;
     }
@@ -365,7 +347,7 @@ Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, cons
     }
     if (written == WrittenType::kF32) {
       types.push_back({id, DType::kF32, why + "float32 was asked for"});
-    } else if (written == WrittenType::kQ8_0 && stored != DType::kQ8_0) {
+    } else if (written == WrittenType::kQ8_0 && !IsOfBlocks(stored)) {
       types.push_back({id, DType::kQ8_0, "rounded to blocks of 32"});
     } else {
       types.push_back({id, stored, why + "as it is stored"});

@@ -23,12 +23,12 @@ inline constexpr uint64_t kGgufAlignment = 4096;
 std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied);
 
 // The type in which a matrix is written. Norms are always float32, as llama.cpp wants them. All but kQ8_0 leave the
-// numbers the same.
+// numbers the same. Blocks are written as they are stored, or expanded: no matrix is rounded twice.
 enum class WrittenType {
   kF32,    // expanded
   kKeep,   // as WeightSource::StoredType() has them
   kExact,  // in 16 bits where every value survives: as they are stored, else F16, else BF16, else float32
-  kQ8_0,   // rounded to blocks of 32, if rows are whole blocks
+  kQ8_0,   // rounded to blocks of 32, if rows are whole blocks; what is in blocks already stays as it is stored
 };
 
 // Which matrices are made smaller than their numbers allow.

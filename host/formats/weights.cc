@@ -16,7 +16,7 @@ void ExpandElements(std::span<const std::byte> bytes, DType type, std::span<floa
     std::memcpy(out.data(), bytes.data(), bytes.size());
     return;
   }
-  if (type == DType::kQ8_0) return math::Expand(type, out.data(), bytes.data(), out.size());
+  if (IsOfBlocks(type)) return math::Expand(type, out.data(), bytes.data(), out.size());
   for (size_t i = 0; i < out.size(); ++i) {
     uint16_t half;
     std::memcpy(&half, bytes.data() + i * sizeof(half), sizeof(half));

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "host/formats/folder_writer.h"
+#include "host/formats/gguf_parts.h"
 #include "host/formats/hf_folder.h"
 #include "host/formats/llama2c.h"
 #include "host/models/card_open.h"
@@ -67,6 +68,17 @@ Expected<bool> RunsAsItIs(const std::string& path) {
 }
 
 Expected<Checkpoint> OpenCheckpoint(const std::string& source, const std::string& tokenizer) {
+  THIMBLE_ASSIGN(const std::vector<std::string> parts, GgufParts(source));
+  if (!parts.empty()) {
+    // Open as long as the checkpoint lives, by the device that reads it.
+    THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
+    THIMBLE_TRY(JoinGguf(parts, file.sink()));
+    THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(file.path(), "", IndexUse::kIgnore));
+    THIMBLE_ASSIGN(Checkpoint checkpoint, OpenModelFileSource(std::move(opened), source, tokenizer));
+    checkpoint.name = NameOfParts(source);
+    checkpoint.inputs = parts;
+    return checkpoint;
+  }
   THIMBLE_ASSIGN(const bool runs_as_it_is, RunsAsItIs(source));
   if (runs_as_it_is) {
     THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source, "", IndexUse::kIgnore));

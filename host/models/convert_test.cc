@@ -13,13 +13,17 @@
 #include <filesystem>
 #include <limits>
 #include <map>
+#include <optional>
+#include <set>
 #include <tuple>
 
+#include "engine/formats/gguf.h"
 #include "host/formats/llama2c.h"
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/tensor_name.h"
 #include "host/formats/weights.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/test_gguf.h"
 
 namespace thimble::host {
 namespace {
@@ -879,6 +883,42 @@ TEST_F(Convert, BlocksOfOthersAreKept) {
   EXPECT_THAT(Refusal(theirs), AllOf(HasSubstr("element 0 of blk.1.attn_k.weight"), HasSubstr("not a number")));
 }
 
+// Every type of blocks in one file: as they are, whatever --quant says, or the numbers they stand for.
+TEST_F(Convert, BlocksOfEveryTypePassThrough) {
+  ModelShape shape = SmallShape();
+  shape.hidden_size = 256;
+  shape.intermediate_size = 512;
+  const std::vector<std::byte> mixed = MakeGguf({.shape = shape, .alignment = 32, .mixed = true});
+  const std::string theirs = folder_ / "in-theirs.gguf";
+  WriteFile(theirs, {reinterpret_cast<const char*>(mixed.data()), mixed.size()});
+  const GgufContent want = ReadGguf(theirs);
+  std::set<uint32_t> types;
+  for (const Quant quant : {Quant::kNone, Quant::kHybrid, Quant::kQ8_0}) {
+    ASSERT_TRUE(host::Convert({.source = theirs, .out = out(), .types = {.quant = quant}}));
+    const GgufContent got = ReadGguf(out());
+    for (const auto& [name, tensor] : want.tensors) {
+      if (tensor.type < 2) continue;
+      types.insert(tensor.type);
+      EXPECT_EQ(got.tensors.at(name).type, tensor.type) << name;
+      EXPECT_EQ(got.tensors.at(name).bytes, tensor.bytes) << name;
+    }
+  }
+  EXPECT_EQ(types, (std::set<uint32_t>{2, 3, 6, 7, 12, 13, 14, 20}));
+  ASSERT_TRUE(host::Convert({.source = theirs, .out = out(), .types = {.dtype = WrittenType::kF32}}));
+  const GgufContent wide = ReadGguf(out());
+  ASSERT_TRUE(host::Convert({.source = theirs, .out = folder_ / "out/folder", .to_folder = true}));
+  for (const auto& [name, tensor] : want.tensors) {
+    const std::optional<DType> type = formats::TypeOfGgml(tensor.type);
+    ASSERT_TRUE(type);
+    std::vector<float> values(tensor.bytes.size() / BlockBytes(*type) * BlockElements(*type));
+    ExpandElements(std::as_bytes(std::span(tensor.bytes)), *type, values);
+    const std::string& bytes = wide.tensors.at(name).bytes;
+    ASSERT_EQ(bytes.size(), values.size() * sizeof(float)) << name;
+    EXPECT_EQ(std::memcmp(bytes.data(), values.data(), bytes.size()), 0) << name;
+    if (name == "output.weight") EXPECT_EQ(ReadFile(folder_ / "out/folder/lm_head.bin"), bytes);
+  }
+}
+
 TEST_F(Convert, AGgufFileIsASource) {
   for (const bool tied : {false, true}) {
     for (const bool with_tokenizer : {false, true}) {
@@ -971,7 +1011,7 @@ TEST_F(Convert, AGgufFileThatDoesNotRunIsNoSource) {
   const std::string name = "blk.0.attn_q.weight";
   const size_t type_at = good.find(name) + name.size() + 4 + 2 * 8;
   ASSERT_EQ(good[type_at], 1);
-  for (const auto& [type, type_name] : {std::pair(12, "Q4_K"), std::pair(10, "Q2_K"), std::pair(14, "Q6_K")}) {
+  for (const auto& [type, type_name] : {std::pair(11, "Q3_K"), std::pair(10, "Q2_K"), std::pair(23, "IQ4_XS")}) {
     std::string bad = good;
     bad[type_at] = static_cast<char>(type);
     WriteFile(path, bad);

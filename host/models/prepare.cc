@@ -391,11 +391,11 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   const ModelRequest request = {.model = options.model, .board = "host", .index = IndexUse::kIgnore};
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(request));
   if (loaded->is_converted() || !loaded->opened().name_on_card.empty()) {
-    return Sentence(fmt::format("{} is no GGUF file and no tensor folder: an index is made for one of these ({})",
-                                options.model,
-                                loaded->is_converted() ? "'thimble convert' makes it"
-                                                       : "prepare it before it goes on a "
-                                                         "card"));
+    return Sentence(fmt::format(
+        "{} is neither one GGUF file nor a tensor folder: an index is made for one of these ({})", options.model,
+        loaded->is_converted() ? "'thimble convert' makes it"
+                               : "prepare it before it goes on a "
+                                 "card"));
   }
   loaded->NoteTexts();
   const formats::ModelFile& model = loaded->model();

@@ -35,12 +35,17 @@ class ModelSource {
 };
 
 // A Hugging Face folder, a llama2.c checkpoint, or a tensor folder without tokenizer.bin to which a tokenizer is given,
-// is converted into a nameless temporary file, with a progress line and its notes on stderr. Whatever else there is, a
-// GGUF file, a tensor folder, a card's image, a device, is handed on as it is, unread but for its first sector.
-// With `as_one_file` a tensor folder is converted, too. `written`: what the conversion's matrices are stored in.
-// `tokenizer` as for Convert(); refused where there is nothing to convert.
+// is converted into a nameless temporary file, with a progress line and its notes on stderr; so are the parts of a
+// model in several GGUF files, of which `path` is the first. Whatever else there is, a GGUF file, a tensor folder, a
+// card's image, a device, is handed on as it is, unread but for its first sector. With `as_one_file` a tensor folder is
+// converted, too. `written`: what the conversion's matrices are stored in. `tokenizer` as for Convert(); refused where
+// there is nothing to convert.
 Expected<ModelSource> OpenModelSource(const std::string& path, const std::string& tokenizer, bool as_one_file = false,
                                       WrittenType written = WrittenType::kExact);
+
+// What a file that `path` is converted into is called: "stories.gguf" of stories.bin, of a folder stories and of
+// stories-00001-of-00002.gguf.
+std::string NameConverted(const std::string& path);
 
 // The checkpoint as a nameless temporary GGUF file. `types` is ChooseTypes() of it.
 Expected<ModelSource> WriteTemporary(const Checkpoint& checkpoint, std::span<const ChosenType> types);

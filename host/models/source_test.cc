@@ -49,6 +49,14 @@ TEST(Source, TheConversionGoesWithItsOwner) {
   EXPECT_NE(access(path.c_str(), R_OK), 0);
 }
 
+TEST(Source, ConversionsHaveTheNameOfWhatTheyAreOf) {
+  for (const auto& [path, name] :
+       {std::pair("a/stories.bin", "stories.gguf"), std::pair("a/Tiny-LLM", "Tiny-LLM.gguf"),
+        std::pair(".bin", ".bin.gguf"), std::pair("b/m-00001-of-00003.gguf", "m.gguf"), std::pair("m.x", "m.x.gguf")}) {
+    EXPECT_EQ(NameConverted(path), name);
+  }
+}
+
 TEST(Source, EverythingElseIsHandedOn) {
   const TemporaryFolder folder;
   std::string image(4096, '\0');

@@ -40,7 +40,31 @@ Result<std::span<const std::byte>> Read(storage::FileReader& reader, uint64_t of
 // Blocks that begin before this byte of a tensor.
 uint64_t BlocksBefore(DType type, uint64_t byte) { return (byte + BlockBytes(type) - 1) / BlockBytes(type); }
 
-// Of a block of Q8_0. A piece has it whole: tensors and pieces begin at even bytes.
+// Where a block's binary16 scales lie; one of two bytes is never cut by a piece's edge, as tensors, blocks and pieces
+// begin at even bytes.
+std::span<const uint8_t> ScalesOf(DType type) {
+  static constexpr std::array<uint8_t, 2> kScaleAndOffset = {0, 2};
+  static constexpr std::array<uint8_t, 1> kOfQ6 = {208};
+  switch (type) {
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      return {};
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+    case DType::kQ5_0:
+    case DType::kIQ4_NL:
+      return std::span(kScaleAndOffset).first(1);
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+      return kScaleAndOffset;
+    case DType::kQ6_K:
+      return kOfQ6;
+  }
+  return {};
+}
 constexpr size_t kScaleBytes = sizeof(uint16_t);
 static_assert(kPieceBytes % kScaleBytes == 0);
 
@@ -64,15 +88,20 @@ std::optional<size_t> FirstNotFinite(std::span<const std::byte> bytes, DType typ
       return FirstWithAllBits<uint16_t>(bytes, 0x7c00);
     case DType::kBF16:
       return FirstWithAllBits<uint16_t>(bytes, 0x7f80);
-    case DType::kQ8_0:
-      for (uint64_t at = BlocksBefore(type, begin) * BlockBytes(type) - begin; at + kScaleBytes <= bytes.size();
-           at += BlockBytes(type)) {
-        const auto scale = bytes.subspan(static_cast<size_t>(at), kScaleBytes);
-        if (FirstWithAllBits<uint16_t>(scale, 0x7c00)) return static_cast<size_t>(at);
-      }
-      return std::nullopt;
+    default:
+      break;
   }
-  return std::nullopt;
+  std::optional<size_t> first;
+  const uint64_t block_bytes = BlockBytes(type);
+  for (const uint8_t scale : ScalesOf(type)) {
+    for (uint64_t at = (block_bytes + scale - begin % block_bytes) % block_bytes; at + kScaleBytes <= bytes.size();
+         at += block_bytes) {
+      if (!FirstWithAllBits<uint16_t>(bytes.subspan(static_cast<size_t>(at), kScaleBytes), 0x7c00)) continue;
+      first = std::min<size_t>(first.value_or(bytes.size()), static_cast<size_t>(at));
+      break;
+    }
+  }
+  return first;
 }
 
 uint32_t Checksum(std::span<const std::byte> bytes) { return math::BestKernels().xxh32(0, bytes.data(), bytes.size()); }

@@ -215,6 +215,51 @@ TEST(Verify, ChecksTheScalesOfBlocks) {
   EXPECT_GE(at_edges, 4u);
 }
 
+// The same of the types that are expanded, whose scales may lie behind the block's beginning, in the next piece.
+TEST(Verify, ChecksEveryScaleOfABlock) {
+  struct {
+    DType type;
+    std::vector<uint32_t> scales;
+  } const types[] = {{DType::kQ4_0, {0}},    {DType::kQ4_1, {0, 2}}, {DType::kQ5_0, {0}},   {DType::kQ5_1, {0, 2}},
+                     {DType::kQ4_K, {0, 2}}, {DType::kQ5_K, {0, 2}}, {DType::kQ6_K, {208}}, {DType::kIQ4_NL, {0}}};
+  ModelShape shape = kThreePieces;
+  shape.vocab_size = 8'001;
+  shape.hidden_size = 256;
+  shape.intermediate_size = 256;
+  for (const auto& [type, scales] : types) {
+    const uint64_t block_bytes = BlockBytes(type);
+    const std::string file = FileOf({.shape = shape, .precision = type});
+    ASSERT_GT(file.size(), 2u << 20);
+    EXPECT_TRUE(Opened(file).Check());
+    const Opened opened(file);
+    size_t at_edges = 0;
+    for (const TensorRef& tensor : opened.model().tensors) {
+      if (tensor.type != type) continue;
+      for (uint64_t edge = 1 << 20; edge < file.size(); edge += 1 << 20) {
+        if (edge < tensor.offset || edge >= tensor.offset + tensor.size_bytes()) continue;
+        const uint64_t cut = (edge - tensor.offset) / block_bytes;
+        for (const uint64_t block : {cut - 1, cut, cut + 1}) {
+          const uint64_t begin = tensor.offset + block * block_bytes;
+          if (begin + block_bytes > tensor.offset + tensor.size_bytes()) continue;
+          for (const uint64_t at : {uint64_t{0}, uint64_t{2}, uint64_t{4}, block_bytes - 2}) {
+            std::string damaged = file;
+            damaged.replace(begin + at, 2, "\x7c\x7c");
+            const auto checked = Opened(damaged).Check();
+            const bool is_scale = std::ranges::find(scales, at) != scales.end();
+            ASSERT_EQ(checked.has_value(), !is_scale) << DTypeName(type) << ' ' << at;
+            if (is_scale) {
+              EXPECT_THAT(checked.error(), AllOf(HasSubstr("at byte " + std::to_string(begin + at) + ","),
+                                                 HasSubstr("stands infinity or no number")));
+            }
+          }
+          ++at_edges;
+        }
+      }
+    }
+    EXPECT_GE(at_edges, 3u) << DTypeName(type);
+  }
+}
+
 TEST(Verify, NamesTheFirstByteThatTheSourceHasOtherwise) {
   const std::string file = FileOf({.shape = kThreePieces});
   Opened source(file);

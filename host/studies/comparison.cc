@@ -80,8 +80,7 @@ Expected<std::vector<Variant>> WriteVariants(const Checkpoint& checkpoint, const
   std::vector<Variant> variants;
   for (const auto& [stored, recipe] : ways) {
     THIMBLE_ASSIGN(std::vector<ChosenType> types, ChooseTypes(checkpoint, recipe));
-    const bool has_blocks =
-        recipe.quant == Quant::kNone && std::ranges::count(types, DType::kQ8_0, &ChosenType::type) != 0;
+    const bool has_blocks = recipe.quant == Quant::kNone && std::ranges::any_of(types, IsOfBlocks, &ChosenType::type);
     THIMBLE_TRY(AddVariant(checkpoint, has_blocks ? "as it is" : stored, std::move(types), variants));
   }
   if (request.kld_max) {

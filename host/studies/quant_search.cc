@@ -56,7 +56,7 @@ class Search {
     // What is in Q8_0 here and not there is a candidate: its rows are whole blocks and no rule names it.
     for (size_t i = 0; i < exact_.size(); ++i) {
       const TensorDims dims = DimsOf(exact_[i].id.kind, checkpoint_->shape);
-      const bool fits = dims.cols % BlockElements(DType::kQ8_0) == 0 && exact_[i].type != DType::kQ8_0;
+      const bool fits = dims.cols % BlockElements(DType::kQ8_0) == 0 && !IsOfBlocks(exact_[i].type);
       if (fits && !IsNamed(recipe, exact_[i].id)) candidates_.push_back(i);
     }
     THIMBLE_ASSIGN(ModelSource source, WriteTemporary(*checkpoint_, exact_));

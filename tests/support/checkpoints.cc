@@ -12,6 +12,8 @@
 #include <random>
 #include <sstream>
 
+#include "tests/support/gguf_builder.h"
+
 namespace thimble::tests {
 namespace {
 
@@ -423,7 +425,7 @@ GgufContent ReadGguf(const std::string& path) {
   for (auto& [name, tensor] : content.tensors) {
     tensor.file_offset += data;
     const uint64_t count = ElementCount(tensor.dims);
-    const uint64_t size = tensor.type == 8 ? count / 32 * 34 : count * (tensor.type == 0 ? 4 : 2);
+    const uint64_t size = GgufBuilder::BytesOf(tensor.type, count);
     EXPECT_LE(tensor.file_offset + size, bytes.size()) << name;
     if (tensor.file_offset + size <= bytes.size()) tensor.bytes = bytes.substr(tensor.file_offset, size);
   }

@@ -168,6 +168,34 @@ struct GgufBuilder {
     std::erase_if(tensors, [&](const GgufTensor& t) { return t.name == name; });
   }
 
+  // Of so many elements of ggml's type; of one that is not known here as if it were F32.
+  static uint64_t BytesOf(uint32_t type, uint64_t elements) {
+    switch (type) {
+      case 1:   // F16
+      case 30:  // BF16
+        return elements * 2;
+      case 2:   // Q4_0
+      case 20:  // IQ4_NL
+        return elements / 32 * 18;
+      case 3:  // Q4_1
+        return elements / 32 * 20;
+      case 6:  // Q5_0
+        return elements / 32 * 22;
+      case 7:  // Q5_1
+        return elements / 32 * 24;
+      case 8:  // Q8_0
+        return elements / 32 * 34;
+      case 12:  // Q4_K
+        return elements / 256 * 144;
+      case 13:  // Q5_K
+        return elements / 256 * 176;
+      case 14:  // Q6_K
+        return elements / 256 * 210;
+      default:
+        return elements * 4;
+    }
+  }
+
   // The file; float number i of the tensor data is i / 64.
   std::string Build() const {
     std::string out = magic;
@@ -190,8 +218,7 @@ struct GgufBuilder {
         size *= dimension;
       }
       put(tensor.type);
-      size = tensor.type == 8 ? size / 32 * 34
-                              : size * (tensor.type == 1 || tensor.type == 30 ? 2 : 4);  // Q8_0, F16, BF16
+      size = BytesOf(tensor.type, size);
       const uint64_t next = (end + alignment - 1) / alignment * alignment;
       put(tensor.offset < 0 ? next : static_cast<uint64_t>(tensor.offset));
       if (tensor.offset < 0) end = next + size;

@@ -3,9 +3,12 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "engine/formats/gguf.h"
+#include "engine/math/kernels.h"
 #include "tests/support/gguf_builder.h"
 
 namespace thimble::tests {
@@ -60,11 +63,18 @@ uint16_t Halve(float weight, DType precision) {
   return static_cast<uint16_t>((bits >> 16 & 0x8000u) | (((bits >> 23 & 0xffu) - 112) << 10) | (bits >> 13 & 0x3ffu));
 }
 
-constexpr uint32_t kGgmlTypes[kNumDTypes] = {0, 1, 30, 8};
-
 DType PrecisionOf(const TestModel& model, TensorId id) {
-  const bool is_whole = DimsOf(id.kind, model.shape).cols % BlockElements(model.precision) == 0;
-  return IsNorm(id.kind) || !is_whole ? DType::kF32 : model.precision;
+  const uint32_t cols = DimsOf(id.kind, model.shape).cols;
+  DType type = model.precision;
+  if (model.mixed) {
+    constexpr uint32_t kFirst = static_cast<uint32_t>(DType::kQ4_0);
+    // Down from the one that its number chooses: a block of 32 always follows.
+    uint32_t chosen = TensorIndex(id) * 3 % (kNumDTypes - kFirst);
+    while (chosen > 0 && cols % BlockElements(static_cast<DType>(kFirst + chosen)) != 0) --chosen;
+    type = static_cast<DType>(kFirst + chosen);
+  }
+  const bool is_whole = cols % BlockElements(type) == 0;
+  return IsNorm(id.kind) || !is_whole ? DType::kF32 : type;
 }
 
 // A number of a block whose scale lies between gain / 256 and gain / 128.
@@ -76,6 +86,37 @@ struct Q8Number {
 Q8Number RoundToBlock(float u, uint64_t block_bits, float gain) {
   const float scale = gain * 0x1p-8f * (1.0f + static_cast<float>(block_bits % 1024) * 0x1p-10f);
   return {Halve(scale, DType::kF16), scale, static_cast<int8_t>(u * 127.5f)};
+}
+
+// Blocks whose numbers are about as large as `gain` times evenly spread ones, of whatever bits `key` gives.
+void FillBlocks(DType type, std::span<std::byte> blocks, uint64_t key, float gain) {
+  for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<std::byte>(Mix(key + i) >> 40);
+  const auto put = [&](size_t at, float value) {
+    const uint16_t half = Halve(value * (1.0f + static_cast<float>(Mix(key ^ at) % 256) * 0x1p-10f), DType::kF16);
+    std::memcpy(&blocks[at], &half, sizeof(half));
+  };
+  for (size_t at = 0; at < blocks.size(); at += BlockBytes(type)) {
+    switch (type) {
+      case DType::kQ4_1:
+      case DType::kQ5_1:
+        put(at, gain * (type == DType::kQ4_1 ? 0x1p-3f : 0x1p-4f));
+        put(at + 2, -gain);
+        break;
+      case DType::kQ4_K:
+      case DType::kQ5_K:
+        put(at, gain * (type == DType::kQ4_K ? 0x1p-8f : 0x1p-9f));
+        put(at + 2, gain * 0x1p-5f);
+        break;
+      case DType::kQ6_K:
+        for (size_t i = 192; i < 208; ++i) {  // not so large that the binary16 were subnormal
+          blocks[at + i] = static_cast<std::byte>(static_cast<int8_t>(blocks[at + i]) / 4);
+        }
+        put(at + 208, gain * 0x1p-9f);
+        break;
+      default:
+        put(at, gain * (type == DType::kQ4_0 ? 0x1p-3f : type == DType::kQ5_0 ? 0x1p-4f : 0x1p-7f));
+    }
+  }
 }
 
 }  // namespace
@@ -93,7 +134,7 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
   file.Set("llama.rope.freq_base", GgufValue::Of(s.rope_theta));
   for (GgufTensor& tensor : file.tensors) {
     const DType stored = model.stored_wide ? DType::kF32 : PrecisionOf(model, IdOf(tensor.name, s));
-    tensor.type = kGgmlTypes[static_cast<size_t>(stored)];
+    tensor.type = formats::kGgmlTypes[static_cast<size_t>(stored)];
   }
   const std::string text = file.Build();
   std::vector<std::byte> out(text.size());
@@ -114,6 +155,17 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
     const size_t begin = t + 1 == file.tensors.size() ? end - bytes : end - stride;
     const float gain = Gain(id.kind, dims.cols);
     const uint64_t key = Mix(model.seed) + (uint64_t{TensorIndex(id)} << 40);
+    if (precision >= DType::kQ4_0) {
+      std::vector<std::byte> blocks(static_cast<size_t>(StoredBytes(precision, count)));
+      FillBlocks(precision, blocks, key, gain);
+      if (narrow) {
+        std::memcpy(out.data() + begin, blocks.data(), blocks.size());
+      } else {
+        math::Expand(precision, reinterpret_cast<float*>(out.data() + begin), blocks.data(), count);
+      }
+      end = begin;
+      continue;
+    }
     for (size_t i = 0; i < count; ++i) {
       const float u = Uniform(key + i);
       if (precision == DType::kQ8_0) {

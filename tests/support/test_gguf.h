@@ -17,6 +17,8 @@ struct TestModel {
   uint64_t seed = 1;
   // What every weight of a matrix is rounded to; norms are float32, and so are matrices whose rows are no whole blocks.
   DType precision = DType::kF32;
+  // Instead: each matrix in another of the types whose blocks are expanded, of those that its rows are whole blocks of.
+  bool mixed = false;
   bool stored_wide = false;  // stored as float32 all the same
 };
 
