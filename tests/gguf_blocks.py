@@ -17,7 +17,7 @@ import tempfile
 try:
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter
-    from gguf.quants import dequantize
+    from gguf.quants import dequantize, quantize
 except ImportError as missing:
     print(f"SKIPPED: {missing}; ./check installs it in build/venv")
     sys.exit(77)
@@ -154,6 +154,32 @@ def check_parts(tool, folder, random, names, largest):
     print(f"in {len(parts)} parts: the same numbers and tokens", flush=True)
 
 
+def check_quant(tool, folder, random):
+    """What --quant rounds has the package's bytes; numbers of many sizes, blocks of zeros and of one number among them."""
+    source = folder / "wide.gguf"
+    reader = {t.name: t for t in GGUFReader(source, "r+").tensors}
+    for tensor in reader.values():
+        if len(tensor.shape) == 2:
+            values = tensor.data.reshape(-1)
+            values *= np.exp2(random.integers(-6, 6, values.size // 32).repeat(32)).astype("<f4")
+            values += 0  # no negative zeros, of which the package and ggml choose differently
+            values[:32], values[32:64], values[64:96] = 0, 0.3, -0.3
+            tensor.data.flush()
+    del reader
+    want = {t.name: t.data.copy() for t in GGUFReader(source).tensors}
+    for name in ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"):
+        got = convert(tool, source, folder / "rounded.gguf", "--quant", name.lower())
+        for tensor, values in want.items():
+            if values.ndim != 2:
+                continue
+            assert got[tensor].tensor_type.name == name, (tensor, got[tensor].tensor_type)
+            assert got[tensor].data.tobytes() == quantize(values, GGMLQuantizationType[name]).tobytes(), (tensor, name)
+    got = convert(tool, source, folder / "rounded.gguf", "--quant", "q4_0", "--quant-tensor", "*ffn*=q5_1")
+    assert {t.tensor_type.name for n, t in got.items() if n.endswith("ffn_up.weight")} == {"Q5_1"}
+    assert got["token_embd.weight"].tensor_type.name == "Q4_0"
+    print("rounded: the package's bytes", flush=True)
+
+
 def main():
     tool = str(pathlib.Path(sys.argv[1]).resolve())
     random = np.random.default_rng(1)
@@ -176,6 +202,7 @@ def main():
             distinct += check_runs(tool, folder, source)
             print(f"mixed, LM head in {names[round]}: the same tokens", flush=True)
         assert distinct > 8 * len(names), distinct
+        check_quant(tool, folder, random)
         check_parts(tool, folder, random, names, largest)
 
 

@@ -397,7 +397,7 @@ Expected<std::vector<Subject>> Run(uint64_t tokens, bool quick, const std::strin
   const std::string bundled = THIMBLE_ROOT "/model/thimble-stories";
   const TemporaryFolder folder;
   THIMBLE_TRY(add(CompareModel("bundled", bundled, tokens)));
-  THIMBLE_TRY(host::Convert({.source = bundled, .out = folder / "q8.gguf", .types = {.quant = host::Quant::kQ8_0}}));
+  THIMBLE_TRY(host::Convert({.source = bundled, .out = folder / "q8.gguf", .types = {.quant = host::Quant::kAll}}));
   THIMBLE_TRY(add(CompareModel("bundled in Q8_0", folder / "q8.gguf", tokens)));
   if (models.empty()) {
     fmt::print(stderr,

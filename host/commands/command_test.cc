@@ -125,8 +125,9 @@ TEST(Command, AChoiceIsListedWhole) {
   EXPECT_THAT(RunTool({"run", "-m", "x", "--head", "quick"}).error, HasSubstr("'quick' " + none_of + "\n"));
   EXPECT_THAT(RunTool({"run", "-m", "x", "--head", "0"}).error, HasSubstr("'0' " + none_of + "\n"));
   EXPECT_THAT(RunTool({"run", "--help"}).out, HasSubstr("{auto,full,screen}"));
-  EXPECT_THAT(RunTool({"convert", "x", "-o", "y", "--quant", "q8"}).error,
-              HasSubstr("--quant: 'q8' is none of none, q8_0, hybrid, auto; did you mean q8_0?\n"));
+  EXPECT_THAT(
+      RunTool({"convert", "x", "-o", "y", "--quant", "q8"}).error,
+      HasSubstr("--quant: 'q8' is none of none, q8_0, q5_1, q5_0, q4_1, q4_0, hybrid, auto; did you mean q8_0?\n"));
   EXPECT_THAT(RunTool({"bench", "-m", "x", "-o", "jsn"}).error, HasSubstr("'jsn' is none of md, csv, json; did you"));
   // In any case, as before.
   EXPECT_THAT(RunTool({"run", "-m", "/absent", "--head", "FULL"}).error, HasSubstr("cannot open /absent"));

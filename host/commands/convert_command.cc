@@ -40,6 +40,10 @@ WrittenType TypeNamed(std::string_view name) {
   return name == "keep"   ? WrittenType::kKeep
          : name == "f32"  ? WrittenType::kF32
          : name == "q8_0" ? WrittenType::kQ8_0
+         : name == "q5_1" ? WrittenType::kQ5_1
+         : name == "q5_0" ? WrittenType::kQ5_0
+         : name == "q4_1" ? WrittenType::kQ4_1
+         : name == "q4_0" ? WrittenType::kQ4_0
                           : WrittenType::kExact;
 }
 
@@ -48,8 +52,9 @@ std::optional<TypeRule> ParseRule(std::string_view text) {
   const size_t equals = text.rfind('=');
   if (equals == 0 || equals == text.npos) return std::nullopt;
   const std::string_view type = text.substr(equals + 1);
-  if (type != "q8_0" && type != "f32" && type != "auto") return std::nullopt;
-  return TypeRule{std::string(text.substr(0, equals)), TypeNamed(type)};
+  const WrittenType written = TypeNamed(type);
+  if (!RoundedType(written) && type != "f32" && type != "auto") return std::nullopt;
+  return TypeRule{std::string(text.substr(0, equals)), written};
 }
 
 // "KL divergence 0.00042 of at most 0.001, ...": lines for people.
@@ -82,14 +87,17 @@ Expected<ConvertRequest> RequestOf(const ConvertArguments& arguments) {
   ConvertRequest request = {.convert = arguments.convert, .limit = {}};
   ConvertOptions& convert = request.convert;
   convert.types = {.dtype = TypeNamed(arguments.type),
-                   .quant = arguments.quant == "q8_0"     ? Quant::kQ8_0
-                            : arguments.quant == "hybrid" ? Quant::kHybrid
-                                                          : Quant::kNone};
+                   .quant = RoundedType(TypeNamed(arguments.quant)) ? Quant::kAll
+                            : arguments.quant == "hybrid"           ? Quant::kHybrid
+                                                                    : Quant::kNone};
+  if (convert.types.quant == Quant::kAll) convert.types.rounded = TypeNamed(arguments.quant);
   for (const std::string& text : arguments.rules) {
     const std::optional<TypeRule> rule = ParseRule(text);
     if (!rule) {
-      return Sentence(fmt::format(
-          "--quant-tensor {}: give a pattern of names, =, and q8_0, f32 or auto: 'blk.*.ffn_*=q8_0'", Quote(text)));
+      return Sentence(
+          fmt::format("--quant-tensor {}: give a pattern of names, =, and q8_0, q5_1, q5_0, q4_1, q4_0, f32 or auto: "
+                      "'blk.*.ffn_*=q8_0'",
+                      Quote(text)));
     }
     convert.types.rules.push_back(*rule);
   }
@@ -160,11 +168,13 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       ->transform(Choice({"auto", "keep", "f32"}))
       ->capture_default_str();
   command
-      ->add_option("--quant", arguments->quant,
-                   "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; hybrid: the large ones "
-                   "only; auto: those that save most bytes of a token within the divergence that --kld allows. "
-                   "Matrices whose rows do not divide by 32 stay as --dtype says")
-      ->transform(Choice({"none", "q8_0", "hybrid", "auto"}))
+      ->add_option(
+          "--quant", arguments->quant,
+          "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; q5_1, q5_0, q4_1, q4_0: in 5 or "
+          "4 bits; hybrid: the large ones only, in 8; auto: those that save most bytes of a token within the "
+          "divergence that --kld allows. "
+          "Matrices whose rows do not divide by 32 stay as --dtype says")
+      ->transform(Choice({"none", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "hybrid", "auto"}))
       ->capture_default_str();
   command
       ->add_option("--kld", arguments->kld,
@@ -176,9 +186,10 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
                    "The text that it is measured by (default: texts that the model writes itself)")
       ->type_name("FILE");
   command
-      ->add_option("--quant-tensor", arguments->rules,
-                   "The type of the matrices that PATTERN names, whatever --quant says: q8_0, f32 or auto, as --dtype "
-                   "has it; of several that match, the last counts")
+      ->add_option(
+          "--quant-tensor", arguments->rules,
+          "The type of the matrices that PATTERN names, whatever --quant says: q8_0 to q4_0, f32 or auto, as --dtype "
+          "has it; of several that match, the last counts")
       ->type_name("PATTERN=TYPE")
       ->allow_extra_args(false);
   command->footer(

@@ -178,8 +178,8 @@ Status CheckRules(const Checkpoint& checkpoint, const TypeRecipe& recipe) {
 
 WrittenType Wanted(const Checkpoint& checkpoint, const TypeRecipe& recipe, TensorId id) {
   WrittenType written = recipe.dtype;
-  if (recipe.quant == Quant::kQ8_0 || (recipe.quant == Quant::kHybrid && IsLarge(checkpoint.shape, id))) {
-    written = WrittenType::kQ8_0;
+  if (recipe.quant == Quant::kAll || (recipe.quant == Quant::kHybrid && IsLarge(checkpoint.shape, id))) {
+    written = recipe.rounded;
   }
   for (const TypeRule& rule : recipe.rules) {
     if (Matches(rule, id)) written = rule.written;
@@ -296,10 +296,11 @@ class TensorWriter {
     values_.resize(size_t{rows} * tensor.cols);
     THIMBLE_TRY(weights_.ReadRows(tensor.id, first_row, values_));
     if (tensor.type == DType::kF32) return std::as_bytes(std::span(values_));
-    if (tensor.type == DType::kQ8_0) {
-      if (QuantizeQ8_0(values_, blocks_)) return blocks_;
-      return Sentence(fmt::format("{} has numbers above {}, which Q8_0 cannot hold: write it in another type",
-                                  TensorName(tensor.id), kLargestOfQ8_0));
+    if (IsOfBlocks(tensor.type)) {
+      if (Quantize(tensor.type, values_, blocks_)) return blocks_;
+      return Sentence(
+          fmt::format("{} has numbers that {} cannot hold, as its scales are at most 65504: write it in another type",
+                      TensorName(tensor.id), DTypeName(tensor.type)));
     }
     halves_.resize(values_.size());
     std::ranges::transform(values_, halves_.begin(), tensor.type == DType::kF16 ? ToF16 : ToBf16);
@@ -326,6 +327,26 @@ std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied) {
   return order;
 }
 
+std::optional<DType> RoundedType(WrittenType written) {
+  switch (written) {
+    case WrittenType::kF32:
+    case WrittenType::kKeep:
+    case WrittenType::kExact:
+      return std::nullopt;
+    case WrittenType::kQ8_0:
+      return DType::kQ8_0;
+    case WrittenType::kQ4_0:
+      return DType::kQ4_0;
+    case WrittenType::kQ4_1:
+      return DType::kQ4_1;
+    case WrittenType::kQ5_0:
+      return DType::kQ5_0;
+    case WrittenType::kQ5_1:
+      return DType::kQ5_1;
+  }
+  return std::nullopt;
+}
+
 bool IsNamed(const TypeRecipe& recipe, TensorId id) {
   return std::ranges::any_of(recipe.rules, [&](const TypeRule& rule) { return Matches(rule, id); });
 }
@@ -341,14 +362,17 @@ Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, cons
     const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
     WrittenType written = Wanted(checkpoint, recipe, id);
     std::string why;
-    if (written == WrittenType::kQ8_0 && dims.cols % BlockElements(DType::kQ8_0) != 0) {
+    std::optional<DType> rounded = IsOfBlocks(stored) ? std::nullopt : RoundedType(written);
+    if (rounded && dims.cols % BlockElements(*rounded) != 0) {
       written = recipe.dtype;
-      why = fmt::format("no Q8_0, as rows of {} are no whole blocks of {}; ", dims.cols, BlockElements(DType::kQ8_0));
+      why = fmt::format("no {}, as rows of {} are no whole blocks of {}; ", DTypeName(*rounded), dims.cols,
+                        BlockElements(*rounded));
+      rounded.reset();
     }
     if (written == WrittenType::kF32) {
       types.push_back({id, DType::kF32, why + "float32 was asked for"});
-    } else if (written == WrittenType::kQ8_0 && !IsOfBlocks(stored)) {
-      types.push_back({id, DType::kQ8_0, "rounded to blocks of 32"});
+    } else if (rounded) {
+      types.push_back({id, *rounded, fmt::format("rounded to blocks of {}", BlockElements(*rounded))});
     } else {
       types.push_back({id, stored, why + "as it is stored"});
     }

@@ -5,6 +5,7 @@
 #define THIMBLE_HOST_FORMATS_GGUF_WRITER_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,19 +23,27 @@ inline constexpr uint64_t kGgufAlignment = 4096;
 // forwards; with a tied head, through all of it.
 std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied);
 
-// The type in which a matrix is written. Norms are always float32, as llama.cpp wants them. All but kQ8_0 leave the
-// numbers the same. Blocks are written as they are stored, or expanded: no matrix is rounded twice.
+// The type in which a matrix is written. Norms are always float32, as llama.cpp wants them. Those of blocks change
+// the numbers, the others leave them the same. Blocks are written as they are stored, or expanded: no matrix is rounded
+// twice.
 enum class WrittenType {
   kF32,    // expanded
   kKeep,   // as WeightSource::StoredType() has them
   kExact,  // in 16 bits where every value survives: as they are stored, else F16, else BF16, else float32
   kQ8_0,   // rounded to blocks of 32, if rows are whole blocks; what is in blocks already stays as it is stored
+  kQ4_0,   // the same
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
 };
+
+// What a matrix that is to be `written` so is rounded to, if it is.
+std::optional<DType> RoundedType(WrittenType written);
 
 // Which matrices are made smaller than their numbers allow.
 enum class Quant {
   kNone,
-  kQ8_0,    // all
+  kAll,     // all
   kHybrid,  // the large ones: with at least as many elements as the layers' matrices have on average
 };
 
@@ -45,10 +54,11 @@ struct TypeRule {
 };
 
 // How the matrices of a model are to be written: what the last rule says that matches, else what `quant` says, else
-// `dtype`. The last also goes for those that were to be kQ8_0 and cannot be.
+// `dtype`. The last also goes for those that were to be rounded and cannot be.
 struct TypeRecipe {
   WrittenType dtype = WrittenType::kExact;
   Quant quant = Quant::kNone;
+  WrittenType rounded = WrittenType::kQ8_0;  // what those are rounded to
   std::vector<TypeRule> rules = {};
 };
 

@@ -66,6 +66,10 @@ inline constexpr float kLargestOfQ8_0 = 127 * 65504.0f;
 // d rounded to binary16. False if some number is too large for that; `out` is not all written then.
 bool QuantizeQ8_0(std::span<const float> values, std::span<std::byte> out);
 
+// The same to `type`: Q8_0, Q4_0, Q4_1, Q5_0 or Q5_1, whose bytes are those of ggml's quantize_row_*_ref. False also if
+// a scale or an offset is too large for a binary16.
+bool Quantize(DType type, std::span<const float> values, std::span<std::byte> out);
+
 // Tensors that GGUF keeps as vectors, always in float32.
 constexpr bool IsNorm(TensorKind kind) {
   return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;

@@ -140,5 +140,38 @@ TEST(Weights, FitsExactlyTheValuesOfSixteenBits) {
   }
 }
 
+// Nearly half a step from each number, and all of a step where the largest has no code of its own.
+TEST(Weights, BlocksOfFewBitsAreNearTheirNumbers) {
+  std::mt19937 random(17);
+  std::normal_distribution<float> normal;
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1}) {
+    const bool has_offset = type == DType::kQ4_1 || type == DType::kQ5_1;
+    const int codes = type == DType::kQ4_0 || type == DType::kQ4_1 ? 16 : 32;
+    std::vector<std::byte> block(BlockBytes(type));
+    std::vector<float> back(32);
+    for (int round = 0; round < 200; ++round) {
+      std::vector<float> values(32);
+      for (float& value : values) value = normal(random);
+      ASSERT_TRUE(Quantize(type, values, block));
+      ExpandElements(block, type, back);
+      const auto [least, largest] = std::ranges::minmax(values);
+      const float magnitude = std::max(largest, -least);
+      const float step =
+          has_offset ? (largest - least) / static_cast<float>(codes - 1) : 2 * magnitude / static_cast<float>(codes);
+      for (size_t j = 0; j < 32; ++j) {
+        ASSERT_NEAR(back[j], values[j], (has_offset ? 0.51f : 1.0f) * step + 0.001f * magnitude) << DTypeName(type);
+      }
+    }
+    std::vector<float> values(32, 0.0f);
+    ASSERT_TRUE(Quantize(type, values, block));
+    ExpandElements(block, type, back);
+    EXPECT_EQ(std::ranges::count(back, 0.0f), 32);
+    values[5] = 1e-42f;  // its scale has no inverse
+    ASSERT_TRUE(Quantize(type, values, block));
+    values[5] = 3e6f;
+    EXPECT_FALSE(Quantize(type, values, block));
+  }
+}
+
 }  // namespace
 }  // namespace thimble::host

@@ -802,7 +802,7 @@ TEST_F(Convert, QuantisesWhatItIsToldTo) {
     int file_type;
   } cases[] = {
       {Quant::kNone, {}, {}, 1},
-      {Quant::kQ8_0,
+      {Quant::kAll,
        {},
        {{".attn_q", 8}, {".attn_k", 8}, {".attn_v", 8}, {".ffn_", 8}, {".token_embd", 8}, {".output.w", 8}},
        7},
@@ -815,7 +815,7 @@ TEST_F(Convert, QuantisesWhatItIsToldTo) {
        {{"blk.*.ffn_*", WrittenType::kQ8_0}, {"*up*", WrittenType::kF32}},
        {{".ffn_gate", 8}, {".ffn_down", 8}, {".ffn_up", 0}},
        1},
-      {Quant::kQ8_0, {{"*", WrittenType::kExact}, {"output.weigh?", WrittenType::kQ8_0}}, {{".output.w", 8}}, 1},
+      {Quant::kAll, {{"*", WrittenType::kExact}, {"output.weigh?", WrittenType::kQ8_0}}, {{".output.w", 8}}, 1},
   };
   for (const auto& c : cases) {
     const auto converted =
@@ -832,7 +832,7 @@ TEST_F(Convert, QuantisesWhatItIsToldTo) {
     }
     EXPECT_EQ(gguf.keys.at("general.file_type"), c.file_type);
     for (const ChosenType& chosen : converted->types) {
-      const bool has_no_blocks = chosen.id.kind == TensorKind::kAttnO && c.quant == Quant::kQ8_0 && c.rules.empty();
+      const bool has_no_blocks = chosen.id.kind == TensorKind::kAttnO && c.quant == Quant::kAll && c.rules.empty();
       EXPECT_EQ(chosen.why.find("rows of 24 are no whole blocks") != chosen.why.npos, has_no_blocks) << chosen.why;
     }
   }
@@ -849,13 +849,13 @@ TEST_F(Convert, RulesThatMatchNothingAndNumbersTooLargeAreRefused) {
   EXPECT_THAT(refusal({.rules = {{"blk.2.*", WrittenType::kQ8_0}}}), HasSubstr("blk.2.* is the name of no matrix"));
   EXPECT_THAT(refusal({.rules = {{"output_norm.weight", WrittenType::kQ8_0}}}), HasSubstr("of no matrix"));
   // Numbers of any exponent.
-  EXPECT_THAT(refusal({.quant = Quant::kQ8_0}), AllOf(HasSubstr("blk.0.attn_q.weight"), HasSubstr("cannot hold")));
+  EXPECT_THAT(refusal({.quant = Quant::kAll}), AllOf(HasSubstr("blk.0.attn_q.weight"), HasSubstr("cannot hold")));
 }
 
 // Blocks stay as they are, though nobody could make them again from their numbers.
 TEST_F(Convert, BlocksOfOthersAreKept) {
   HfModel::Make(BlockShape(), "F16", 9).Write(source());
-  ASSERT_TRUE(host::Convert({.source = source(), .out = out(), .types = {.quant = Quant::kQ8_0}}));
+  ASSERT_TRUE(host::Convert({.source = source(), .out = out(), .types = {.quant = Quant::kAll}}));
   const std::string theirs = folder_ / "in-theirs.gguf";
   std::string file = ReadFile(out());
   const GgufContent::Tensor tensor = ReadGguf(out()).tensors.at("blk.1.attn_k.weight");
@@ -863,7 +863,7 @@ TEST_F(Convert, BlocksOfOthersAreKept) {
     file[tensor.file_offset + block + 2 + block % 31] = 0;
   WriteFile(theirs, file);
   std::filesystem::remove(out());
-  for (const Quant quant : {Quant::kNone, Quant::kQ8_0}) {
+  for (const Quant quant : {Quant::kNone, Quant::kAll}) {
     ASSERT_TRUE(host::Convert({.source = theirs, .out = out(), .types = {.quant = quant}}));
     ExpectSameModel(theirs, out());
   }
@@ -893,7 +893,7 @@ TEST_F(Convert, BlocksOfEveryTypePassThrough) {
   WriteFile(theirs, {reinterpret_cast<const char*>(mixed.data()), mixed.size()});
   const GgufContent want = ReadGguf(theirs);
   std::set<uint32_t> types;
-  for (const Quant quant : {Quant::kNone, Quant::kHybrid, Quant::kQ8_0}) {
+  for (const Quant quant : {Quant::kNone, Quant::kHybrid, Quant::kAll}) {
     ASSERT_TRUE(host::Convert({.source = theirs, .out = out(), .types = {.quant = quant}}));
     const GgufContent got = ReadGguf(out());
     for (const auto& [name, tensor] : want.tensors) {

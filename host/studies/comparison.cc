@@ -76,7 +76,7 @@ Expected<std::vector<Variant>> WriteVariants(const Checkpoint& checkpoint, const
   const std::array<std::pair<const char*, TypeRecipe>, 4> ways = {{{"float32", {.dtype = WrittenType::kF32}},
                                                                    {"16 bits, exact", {}},
                                                                    {"hybrid", {.quant = Quant::kHybrid}},
-                                                                   {"Q8_0", {.quant = Quant::kQ8_0}}}};
+                                                                   {"Q8_0", {.quant = Quant::kAll}}}};
   std::vector<Variant> variants;
   for (const auto& [stored, recipe] : ways) {
     THIMBLE_ASSIGN(std::vector<ChosenType> types, ChooseTypes(checkpoint, recipe));
