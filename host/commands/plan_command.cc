@@ -320,7 +320,8 @@ RunRequest SearchRun(const head::SamplerOptions& sampler) {
   return ShortRun({.prompt = std::vector<TokenId>{1}, .sampler = sampler});
 }
 
-std::string WhyText(const Simulator& simulator, const Optimized& o, const std::vector<Worth>& worths) {
+std::string WhyText(const Simulator& simulator, const Optimized& o, const std::vector<Worth>& worths,
+                    const head::SamplerOptions& sampler) {
   const ZoneTime total = o.best.of_tokens.total();
   const auto percent = [&](int64_t ns) {
     return Fixed(total.elapsed_ns == 0 ? 0.0 : 100.0 * static_cast<double>(ns) / static_cast<double>(total.elapsed_ns),
@@ -330,13 +331,14 @@ std::string WhyText(const Simulator& simulator, const Optimized& o, const std::v
   std::string out = fmt::format(
       "\nThe best of {} plans tried ({} more do not fit): {} % of the layers' rows in PSRAM, {} % in flash, "
       "{} % of the screen's first stage left on the card.\n"
-      "Modelled with {}, card {}: {} tok/s, first token after {} s.\n"
+      "Modelled with {}, card {}, sampler {}: {} tok/s, first token after {} s.\n"
       "Of a token's {:.1f} ms the card is busy {} %, the SPI bus {} %, core 0 {} %, core 1 {} %; core 0 waits {} % and "
       "stalls {} %.\n",
       o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, p.screen_card_percent,
-      ConstantsText(simulator.profile()), Visible(simulator.card_mode()), RangeText(o.best.tok_per_s),
-      RangeText(o.best.first_token_s), o.best.ms_of_token(), percent(total.busy_ns[0]), percent(total.busy_ns[1]),
-      percent(total.busy_ns[2]), percent(total.busy_ns[3]), percent(total.waited_ns), percent(total.stalled_ns));
+      ConstantsText(simulator.profile()), Visible(simulator.card_mode()), SamplerNameOf(sampler),
+      RangeText(o.best.tok_per_s), RangeText(o.best.first_token_s), o.best.ms_of_token(), percent(total.busy_ns[0]),
+      percent(total.busy_ns[1]), percent(total.busy_ns[2]), percent(total.busy_ns[3]), percent(total.waited_ns),
+      percent(total.stalled_ns));
   for (const Worth& worth : worths) {
     out += fmt::format("{} KiB more of {} would save {} ms of a token, modelled.\n", kMoreBytes / 1024,
                        RegionName(worth.region), Fixed(worth.saved_ms, 1));
@@ -381,14 +383,16 @@ Status RunSearch(const PlanArguments& arguments, const ModelRequest& model, cons
     return {};
   }
   PrintText(simulator.loaded(), p, limits, false);
-  WriteResult(WhyText(simulator, optimized, worths));
+  WriteResult(WhyText(simulator, optimized, worths, sampler));
   return {};
 }
 
 Status RunPlan(const PlanArguments& arguments) {
   ModelRequest model = arguments.model;
   THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
-  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(arguments.sampler));
+  SamplerArguments same_each_time = arguments.sampler;
+  if (same_each_time.seed == -1) same_each_time.seed = 0;
+  THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(same_each_time));
   if (arguments.optimize || arguments.ladder) return RunSearch(arguments, model, start, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
   loaded->NoteTexts();

@@ -20,6 +20,7 @@ struct Dimension {
 };
 
 constexpr std::array<uint32_t, 13> kPercents = {0, 10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100};
+constexpr std::array<uint32_t, 3> kSteps = {5, 3, 1};
 constexpr std::array<uint32_t, 5> kTiles = {0, 8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024};
 constexpr std::array<uint32_t, 5> kBatches = {0, 16, 64, 128, 256};
 constexpr std::array<Dimension, 5> kDimensions = {{{&plan::PlanOptions::screen_card_percent, kPercents},
@@ -83,28 +84,39 @@ Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const
   THIMBLE_ASSIGN(found.best, simulator.Run(start, request));
   progress.Advance(bytes_of_plan);
   found.tried = 1;
+  // The best of some values of one choice, the others held. True if it is another than before.
+  const auto improve = [&](uint32_t plan::PlanOptions::* member, std::span<const uint32_t> values) {
+    PlanStart best_plan = found.plan;
+    for (uint32_t value : values) {
+      PlanStart plan = found.plan;
+      if (plan.options.*member == value) continue;
+      plan.options.*member = value;
+      Expected<Simulated> simulated = simulator.Run(plan, request);
+      progress.Advance(bytes_of_plan);
+      if (!simulated) {
+        ++found.refused;
+        continue;
+      }
+      ++found.tried;
+      if (!IsBetter(*simulated, found.best)) continue;
+      found.best = std::move(*simulated);
+      best_plan = plan;
+    }
+    const bool improved = !(best_plan.options == found.plan.options);
+    found.plan = best_plan;
+    return improved;
+  };
   bool improved = true;
   for (int round = 0; improved && round < kMaxRounds; ++round) {
     improved = false;
+    for (const Dimension& dimension : kDimensions) improved |= improve(dimension.member, dimension.values);
+  }
+  // Percentages closer to the best.
+  for (const uint32_t step : kSteps) {
     for (const Dimension& dimension : kDimensions) {
-      PlanStart best_plan = found.plan;
-      for (uint32_t value : dimension.values) {
-        PlanStart plan = found.plan;
-        if (plan.options.*dimension.member == value) continue;
-        plan.options.*dimension.member = value;
-        Expected<Simulated> simulated = simulator.Run(plan, request);
-        progress.Advance(bytes_of_plan);
-        if (!simulated) {
-          ++found.refused;
-          continue;
-        }
-        ++found.tried;
-        if (!IsBetter(*simulated, found.best)) continue;
-        found.best = std::move(*simulated);
-        best_plan = plan;
-        improved = true;
-      }
-      found.plan = best_plan;
+      if (dimension.values.data() != kPercents.data()) continue;
+      const uint32_t best = found.plan.options.*dimension.member;
+      improve(dimension.member, std::array{best - std::min(best, step), std::min(best + step, 100u)});
     }
   }
   return found;
