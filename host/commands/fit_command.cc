@@ -36,7 +36,7 @@ namespace {
 
 constexpr uint32_t kAnswerTokens = 200;
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
-constexpr char kFitLine[] = "{:11} {:5} {:16} {:24} {}";
+constexpr char kFitLine[] = "{:11} {:5} {:16} {:28} {}";
 
 struct FitArguments {
   ModelRequest model;
@@ -137,6 +137,20 @@ class NextCommands {
   std::string Round() const {
     return fmt::format("thimble convert {} -o {} --quant q8_0", source_, ShellWord(name_ + "-q8_0.gguf"));
   }
+  // For who wants an index for this board, as it was named.
+  std::string HowToIndex(const std::string& board) const {
+    switch (given_) {
+      case Given::kShape:
+        return "'thimble prepare', once there are weights";
+      case Given::kCard:
+        return "'thimble prepare' of the file that is on the card, then 'thimble card'";
+      case Given::kToConvert:
+        return fmt::format("'{}', then '{}'", Convert(), Prepare(board));
+      case Given::kFile:
+        break;
+    }
+    return fmt::format("'{}'", Prepare(board));
+  }
   std::string Prepare(const std::string& board) const {
     return fmt::format("thimble prepare {}{}", file(), board == kDefaultBoard ? "" : " --board " + ShellWord(board));
   }
@@ -157,46 +171,30 @@ class NextCommands {
   std::string name_;
 };
 
-// What would make it run on this board, or faster.
+// What would make it run on this board, or faster, in a few words each.
 std::vector<std::string> HelpFor(const BoardFit& board, const Fit& fit, const NextCommands& next,
                                  const std::string& as) {
   std::vector<std::string> help;
   if (!board.runs()) {
-    if (board.n_ctx != 0) help.push_back(fmt::format("a shorter context: -c {} fits", board.n_ctx));
+    if (board.n_ctx != 0) help.push_back(fmt::format("a shorter context: -c {}", board.n_ctx));
     std::vector<std::string> others;
     for (const BoardFit& other : fit.boards) {
       if (other.runs()) others.push_back(other.name());
     }
-    if (!others.empty()) help.push_back(fmt::format("another board: it runs on {}", fmt::join(others, " and ")));
+    if (!others.empty()) help.push_back(fmt::format("another board: {}", fmt::join(others, " or ")));
     return help;
   }
   if (!fit.has_index) {
-    const std::string what =
-        fmt::format("the same tokens from fewer reads ({} % of what a token reads is the LM head){}",
-                    Fixed(100 * board.head_share, 0),
-                    board.has_texts ? "" : ", and texts, for which this board has no room without it");
-    switch (next.given()) {
-      case Given::kShape:
-        help.push_back(fmt::format("an index, once there are weights ('thimble prepare'): {}", what));
-        break;
-      case Given::kCard:
-        help.push_back(
-            fmt::format("an index ('thimble prepare' of the file that is on the card, then 'thimble card'): {}", what));
-        break;
-      case Given::kToConvert:
-        help.push_back(fmt::format("an index ('{}', then '{}'): {}", next.Convert(), next.Prepare(as), what));
-        break;
-      case Given::kFile:
-        help.push_back(fmt::format("an index ('{}'): {}", next.Prepare(as), what));
-        break;
-    }
+    help.push_back(fmt::format(
+        "an index ({}), which gives the same tokens from fewer reads: {} % of what a token reads is the LM head{}",
+        next.HowToIndex(as), Fixed(100 * board.head_share, 0),
+        board.has_texts ? "" : "; and texts, as this board has no room for the tokenizer"));
   }
   const double left = static_cast<double>(fit.q8_bytes) / static_cast<double>(fit.size.bytes);
-  if (left < 0.9) {
-    help.push_back(fmt::format("8 bits ('{}'): {} % of the bytes, not exact", next.Round(), Fixed(100 * left, 0)));
-  }
-  if (board.n_ctx < kAnswerTokens) {
-    help.push_back(fmt::format("know that a context of {} ends a text before {} tokens", board.n_ctx, kAnswerTokens));
+  constexpr double kWorthIt = 0.9;
+  if (left < kWorthIt) {
+    help.push_back(fmt::format("8 bits ('{}'), which leave {} % of the bytes and are not exact", next.Round(),
+                               Fixed(100 * left, 0)));
   }
   return help;
 }
@@ -231,7 +229,8 @@ Expected<FitAnswer> Answer(const FitArguments& arguments) {
   }
   const auto& most = *std::ranges::max_element(fit.boards, {}, &BoardFit::n_ctx);
   const std::string path = ShellWord(arguments.model.model);
-  answer.next = most.n_ctx != 0                 ? fmt::format("thimble fit {} -c {}", path, most.n_ctx)
+  const std::string board = arguments.model.board.empty() ? "" : " --board " + ShellWord(arguments.model.board);
+  answer.next = most.n_ctx != 0                 ? fmt::format("thimble fit {} -c {}{}", path, most.n_ctx, board)
                 : next.given() != Given::kShape ? fmt::format("thimble inspect {}", path)
                                                 : std::string("thimble boards");
   return answer;
@@ -251,6 +250,13 @@ std::string DurationText(const Range& seconds) {
   const Unit unit = UnitFor(seconds[kTypical]);
   const auto in = [&](double value) { return Fixed(value / unit.seconds, value / unit.seconds < 10 ? 1 : 0); };
   return fmt::format("{} {} ({} to {})", in(seconds[kTypical]), unit.name, in(seconds[0]), in(seconds[2]));
+}
+
+// As RangeText(), and with something to see of a model of gigabytes.
+std::string SpeedText(const Range& speed) {
+  constexpr double kSlow = 0.1;
+  if (speed[kTypical] >= kSlow) return RangeText(speed);
+  return fmt::format("{:.2g} ({:.2g} to {:.2g})", speed[kTypical], speed[0], speed[2]);
 }
 
 std::string Text(const FitAnswer& answer) {
@@ -278,23 +284,19 @@ std::string Text(const FitAnswer& answer) {
     const bool has_speed = board.tok_per_s[kTypical] > 0;
     line(board.name(), board.has_texts ? "yes" : "ids",
          fmt::format("{} of {}", Grouped(board.n_ctx), Grouped(fit.shape.max_position_embeddings)),
-         has_speed ? RangeText(board.tok_per_s) : "-", has_speed ? DurationText(board.SecondsOf(kAnswerTokens)) : "-");
+         has_speed ? SpeedText(board.tok_per_s) : "-", has_speed ? DurationText(board.SecondsOf(kAnswerTokens)) : "-");
   }
   if (!reasons.empty()) out += "\n" + reasons;
-  // What helps several boards is said once.
-  std::vector<std::pair<std::string, std::string>> said;
-  for (size_t i = 0; i < fit.boards.size(); ++i) {
-    for (const std::string& help : answer.help[i]) {
-      const auto same = std::ranges::find(said, help, &std::pair<std::string, std::string>::first);
-      if (same == said.end()) {
-        said.emplace_back(help, fit.boards[i].name());
-      } else {
-        same->second += ", " + fit.boards[i].name();
-      }
-    }
+  std::vector<std::string> help;
+  const BoardFit* const best = fit.best();
+  if (best != nullptr) help = answer.help[static_cast<size_t>(best - fit.boards.data())];
+  if (!help.empty())
+    out += fmt::format("\nWhat would help on {}: {}.\n", best->name(),
+                       Visible(fmt::format("{}", fmt::join(help, "; or "))));
+  const auto lacks_texts = [](const BoardFit& board) { return board.runs() && !board.has_texts; };
+  if (std::ranges::any_of(fit.boards, lacks_texts)) {
+    out += "'ids' runs with token ids; texts need an index there, as the tokenizer has no room.\n";
   }
-  if (!said.empty()) out += "\n";
-  for (const auto& [help, boards] : said) out += fmt::format("{}: {}.\n", boards, Visible(help));
   return out + fmt::format("\nNext: {}\n", Visible(answer.next));
 }
 

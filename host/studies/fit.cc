@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "engine/session.h"
@@ -75,6 +76,11 @@ Status FitBoard(const ModelRequest& request, std::optional<uint32_t> n_ctx, Boar
   const auto plan = MakePlan(loaded, start, sampler);
   if (!plan) {
     fit.refused = WithoutName(plan.error(), name);
+    constexpr std::string_view kAdvice = "lower ctx-size";
+    if (most == 0 && fit.refused.ends_with(kAdvice)) {
+      fit.refused.resize(fit.refused.size() - kAdvice.size());
+      fit.refused += "no context is small enough";
+    }
     return {};
   }
   fit.n_ctx = plan->n_ctx;
@@ -101,7 +107,11 @@ const BoardFit* Fit::best() const {
   const BoardFit* best = nullptr;
   for (const BoardFit& board : boards) {
     if (!board.runs()) continue;
-    if (best == nullptr || board.tok_per_s[kTypical] > best->tok_per_s[kTypical]) best = &board;
+    constexpr double kAsFast = 1.01;
+    const double speed = board.tok_per_s[kTypical];
+    const double to_beat = best == nullptr ? -1 : best->tok_per_s[kTypical];
+    const bool is_as_fast = best != nullptr && speed * kAsFast >= to_beat;
+    if (speed > to_beat * kAsFast || (is_as_fast && board.n_ctx > best->n_ctx)) best = &board;
   }
   return best;
 }

@@ -42,7 +42,7 @@ struct Fit {
   uint64_t q8_bytes = 0;
   std::vector<BoardFit> boards;  // as they were asked for
 
-  // The fastest on which it runs, or null.
+  // The fastest on which it runs, of those that are as fast the one with the longest context; or null.
   const BoardFit* best() const;
 };
 
