@@ -60,34 +60,38 @@ Expected<Simulated> RunShort(Simulator& simulator, const PlanStart& start) {
   }
 }
 
-Status FitBoard(const ModelRequest& request, std::optional<uint32_t> n_ctx, BoardFit& fit) {
+// Why not even one position has room on a board; `loaded` is open elsewhere.
+std::string WhyNoContext(LoadedModel& loaded, const Board& board, const std::string& name) {
+  const auto plan = PlanSession(loaded.model(), board, loaded.reader().block_bytes(), {.n_ctx = 1}, {}, loaded.index());
+  if (plan) return "";
+  std::string why = WithoutName(loaded.Failure(plan.error()).error(), name);
+  constexpr std::string_view kAdvice = "lower ctx-size";
+  if (!why.ends_with(kAdvice)) return why;
+  return why.substr(0, why.size() - kAdvice.size()) + "no context is small enough";
+}
+
+Status FitBoard(const ModelRequest& request, LoadedModel& elsewhere, std::optional<uint32_t> n_ctx, BoardFit& fit) {
   const std::string& name = request.name.empty() ? request.model : request.name;
-  auto simulator = Simulator::Open(request, "");
-  if (!simulator) {  // on a computer it opens
-    fit.refused = WithoutName(simulator.error(), name);
+  const head::SamplerOptions sampler;
+  fit.n_ctx = LargestContext(elsewhere.model(), fit.found.board, elsewhere.reader().block_bytes(), {}, sampler,
+                             elsewhere.index());
+  if (fit.n_ctx == 0) {
+    fit.refused = WhyNoContext(elsewhere, fit.found.board, name);
     return {};
   }
-  LoadedModel& loaded = simulator->loaded();
-  const head::SamplerOptions sampler;
-  const uint32_t most =
-      LargestContext(loaded.model(), loaded.board(), loaded.reader().block_bytes(), {}, sampler, loaded.index());
-  const PlanStart start = {.n_ctx = n_ctx.value_or(std::max<uint32_t>(most, 1))};
-  fit.n_ctx = most;
+  THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(request, ""));
+  LoadedModel& loaded = simulator.loaded();
+  const PlanStart start = {.n_ctx = n_ctx.value_or(fit.n_ctx)};
   const auto plan = MakePlan(loaded, start, sampler);
   if (!plan) {
     fit.refused = WithoutName(plan.error(), name);
-    constexpr std::string_view kAdvice = "lower ctx-size";
-    if (most == 0 && fit.refused.ends_with(kAdvice)) {
-      fit.refused.resize(fit.refused.size() - kAdvice.size());
-      fit.refused += "no context is small enough";
-    }
     return {};
   }
   fit.n_ctx = plan->n_ctx;
   fit.has_texts = plan->tokenizer != plan::TokenizerPlace::kNowhere;
   fit.is_screened = plan->screened;
   fit.head_share = HeadShare(loaded.model(), *plan);
-  THIMBLE_ASSIGN(const Simulated simulated, RunShort(*simulator, start));
+  THIMBLE_ASSIGN(const Simulated simulated, RunShort(simulator, start));
   fit.tok_per_s = simulated.tok_per_s;
   return {};
 }
@@ -137,7 +141,7 @@ Expected<Fit> FitBoards(const ModelRequest& model, std::span<const std::string> 
   }
   for (size_t i = 0; i < boards.size(); ++i) {
     request.board = boards[i];
-    THIMBLE_TRY(FitBoard(request, n_ctx, fit.boards[i]));
+    THIMBLE_TRY(FitBoard(request, *loaded, n_ctx, fit.boards[i]));
   }
   return fit;
 }
