@@ -52,6 +52,7 @@ TEST_F(AddressSpaceTest, TwoGigabytesAreEnoughForTheBundledModel) {
       {"perplexity", "-m", model_, "-f", folder_ / "text", "-c", "64", "--board", "host"},
       {"bench", "-m", model_, "-p", "8", "-n", "4", "-r", "1", "--board", "host"},
       {"simulate", model_, "--ids", "1", "-n", "2", "--board", "esp32-cam"},
+      {"fit", model_},
       {"flash-image", model_, "--plan", folder_ / "flash.plan", "-o", folder_ / "weights.bin"},
       {"card", model_, "-o", folder_ / "card.img"},
   };

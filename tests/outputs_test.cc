@@ -146,6 +146,7 @@ TEST_F(Outputs, WhatAKilledRunLeftIsRemoved) {
 TEST_F(Outputs, LostStandardOutputIsAFailure) {
   const std::vector<std::vector<std::string>> commands = {{"inspect", At("model.gguf")},
                                                           {"plan", At("model.gguf")},
+                                                          {"fit", At("model.gguf")},
                                                           {"verify", At("model.gguf")},
                                                           {"boards"},
                                                           {"boards", "esp32-cam"},

@@ -33,6 +33,7 @@ void AddBoardsCommand(CLI::App& app, int& exit_code);
 void AddCardCommand(CLI::App& app, int& exit_code);
 void AddCompareCommand(CLI::App& app, int& exit_code);
 void AddConvertCommand(CLI::App& app, int& exit_code);
+void AddFitCommand(CLI::App& app, int& exit_code);
 void AddFlashImageCommand(CLI::App& app, int& exit_code);
 void AddInspectCommand(CLI::App& app, int& exit_code);
 void AddTokenizeCommand(CLI::App& app, int& exit_code);

@@ -26,6 +26,7 @@ constexpr char kExamples[] =
     "  thimble convert stories15M.bin -o stories.gguf --tokenizer tokenizer.bin\n"
     "  thimble card tiny-llm.gguf -o card.img                     an SD card's image with it\n"
     "  thimble verify card.img                                    is it sound?\n"
+    "  thimble fit tiny-llm.gguf                                  which boards run it, how fast, what next\n"
     "  thimble plan tiny-llm.gguf --board esp32-cam               what it will need, and what a token reads\n"
     "  thimble simulate tiny-llm.gguf --board esp32-cam           how fast it will be there, modelled\n"
     "  thimble compare tiny-llm.gguf                              float32, 16 bits, 8 bits: speed and quality\n"
@@ -45,6 +46,7 @@ constexpr Command kCommands[] = {
     {"inspect", AddInspectCommand},   {"prepare", AddPrepareCommand}, {"plan", AddPlanCommand},
     {"simulate", AddSimulateCommand}, {"boards", AddBoardsCommand},   {"perplexity", AddPerplexityCommand},
     {"compare", AddCompareCommand},   {"verify", AddVerifyCommand},   {"tokenize", AddTokenizeCommand},
+    {"fit", AddFitCommand},
 };
 
 // The one that is named, which spares a run the memory of the others; all where none is, for a list of them.

@@ -408,4 +408,14 @@ Status WriteGguf(const Checkpoint& checkpoint, const TypeRecipe& recipe, const s
   return WriteGguf(checkpoint, types, label, sink);
 }
 
+Status WriteHollowGguf(const Checkpoint& checkpoint, DType type, FileSink& sink) {
+  std::vector<ChosenType> types;
+  for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
+    if (!IsNorm(id.kind)) types.push_back({.id = id, .type = type, .why = ""});
+  }
+  const std::vector<TensorRef> tensors = LayOut(checkpoint, types);
+  THIMBLE_TRY(sink.Write(std::as_bytes(std::span<const char>(MakeHeader(checkpoint, tensors)))));
+  return sink.WriteHole(tensors.back().offset + AlignUp(tensors.back().size_bytes()));
+}
+
 }  // namespace thimble::host

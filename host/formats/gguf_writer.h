@@ -84,6 +84,10 @@ Status WriteGguf(const Checkpoint& checkpoint, std::span<const ChosenType> types
 // The same with the types that ChooseTypes() gives for `recipe`.
 Status WriteGguf(const Checkpoint& checkpoint, const TypeRecipe& recipe, const std::string& label, FileSink& sink);
 
+// The same file with 0 for every number, its matrices in `type`: what a model of that shape is to a plan and a clock.
+// The tensors are a hole.
+Status WriteHollowGguf(const Checkpoint& checkpoint, DType type, FileSink& sink);
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_FORMATS_GGUF_WRITER_H_

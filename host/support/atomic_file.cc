@@ -259,6 +259,15 @@ Status FileSink::Write(std::span<const std::byte> bytes) {
   return {};
 }
 
+Status FileSink::WriteHole(uint64_t bytes) {
+  const auto end = static_cast<off_t>(written_bytes_ + bytes);
+  if (ftruncate(fd_, end) != 0 || lseek(fd_, end, SEEK_SET) != end) {
+    return Sentence(fmt::format("cannot write {}: {}", name_, LastError()));
+  }
+  written_bytes_ += bytes;
+  return {};
+}
+
 Expected<AtomicFile> AtomicFile::Create(const std::string& given_path, std::span<const std::string> inputs) {
   THIMBLE_ASSIGN(const std::string path, Resolve(given_path));
   THIMBLE_ASSIGN(const std::optional<struct stat> existing, StatusOf(path));

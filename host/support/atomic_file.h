@@ -22,6 +22,8 @@ class FileSink {
   FileSink(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
 
   Status Write(std::span<const std::byte> bytes);
+  // So many zeros, as a hole: they take no room on disks that know holes.
+  Status WriteHole(uint64_t bytes);
   uint64_t written_bytes() const { return written_bytes_; }
 
  private:

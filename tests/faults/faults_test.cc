@@ -50,6 +50,7 @@ const std::vector<Scenario>& Scenarios() {
        /*varies=*/false,
        /*steps=*/true},
       {"plan", {"plan", "@model.gguf", "-o", "@out.plan"}, {"out.plan"}},
+      {"fit", {"fit", "@model.gguf"}, {}, /*varies=*/true},
       {"verify", {"verify", "@model.gguf"}, {}, /*varies=*/true},
       {"html",
        {"simulate", "@model.gguf", "--ids", "1", "-n", "2", "--temp", "0", "--html", "@out.html"},
