@@ -17,7 +17,7 @@ namespace thimble::host {
 namespace {
 
 // A token costs the same at every position, but for attention.
-constexpr int64_t kTokens = 4;
+constexpr int64_t kSimulatedTokens = 4;
 constexpr int64_t kTokensOfLarge = 2;
 constexpr uint64_t kLargeBytes = 256 << 20;
 // A text may end at once; another seed makes another.
@@ -51,7 +51,7 @@ double HeadShare(const formats::ModelFile& model, const plan::Plan& plan) {
 Expected<Simulated> RunShort(Simulator& simulator, const PlanStart& start) {
   LoadedModel& loaded = simulator.loaded();
   RunRequest request = {.prompt = std::vector<TokenId>{std::min<TokenId>(1, loaded.model().shape.vocab_size - 1)}};
-  request.n_predict = SizeOf(loaded.model()).bytes > kLargeBytes ? kTokensOfLarge : kTokens;
+  request.n_predict = SizeOf(loaded.model()).bytes > kLargeBytes ? kTokensOfLarge : kSimulatedTokens;
   for (request.sampler.seed = 0;; ++request.sampler.seed) {
     THIMBLE_ASSIGN(Simulated simulated, simulator.Run(start, request));
     const bool has_speed = simulated.tokens() > 1;
