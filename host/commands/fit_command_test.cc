@@ -193,7 +193,7 @@ TEST_F(FitTest, RefusesWithOneSentence) {
   refuses({folder_ / "none.gguf"}, "none.gguf");
   refuses({folder_ / "none.json"}, "none.json");
   refuses({"OWNER/NAME"}, "hf download OWNER/NAME");
-  refuses({Config({{"model_type", "mamba"}})}, "only \"llama\" is read");
+  refuses({Config({{"model_type", "mamba"}})}, "only \"llama\" and \"mistral\" are read");
   refuses({Config({{"hidden_size", 0}})}, "hidden_size");
   refuses({kBundled, "-c", "513"}, "the model was made for 512");
   refuses({kBundled, "--board", "host"}, "nobody knows what work costs");

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -15,20 +17,52 @@ namespace {
 
 using nlohmann::json;
 
-Status CheckArchitecture(const JsonKeys& keys) {
+// What is computed like Llama, and what its attention looks back over if config.json does not say.
+struct Architecture {
+  const char* model_type;
+  const char* name;
+  std::optional<uint32_t> window = {};
+};
+constexpr std::array<Architecture, 2> kArchitectures = {
+    {{"llama", "LlamaForCausalLM"}, {"mistral", "MistralForCausalLM", 4096}}};
+
+Expected<Architecture> ReadArchitecture(const JsonKeys& keys) {
   THIMBLE_ASSIGN(const std::optional<std::string> model_type, keys.Text("model_type"));
-  if (model_type && *model_type != "llama") {
-    return keys.Refuse("model_type", fmt::format("is \"{}\"; only \"llama\" is read", Quote(*model_type)));
+  const json* names = keys.Find("architectures");
+  if (!model_type && names == nullptr) {
+    return keys.Refuse("model_type", "is missing; it must be \"llama\" or \"mistral\"");
   }
-  const json* architectures = keys.Find("architectures");
-  if (architectures == nullptr) {
-    if (!model_type) return keys.Refuse("model_type", "is missing; it must be \"llama\"");
-    return {};
+  const auto found = std::ranges::find_if(kArchitectures, [&](const Architecture& a) {
+    return model_type ? *model_type == a.model_type : *names == json::array({a.name});
+  });
+  if (found == kArchitectures.end()) {
+    if (!model_type) {
+      return keys.Refuse("architectures", fmt::format("is {}; only [\"LlamaForCausalLM\"] and [\"MistralForCausalLM\"] "
+                                                      "are read",
+                                                      Quote(names->dump())));
+    }
+    return keys.Refuse("model_type",
+                       fmt::format("is \"{}\"; only \"llama\" and \"mistral\" are read", Quote(*model_type)));
   }
-  if (*architectures != json::array({"LlamaForCausalLM"})) {
-    return keys.Refuse("architectures",
-                       fmt::format("is {}; only [\"LlamaForCausalLM\"] is read", Quote(architectures->dump())));
+  if (names != nullptr && *names != json::array({found->name})) {
+    return keys.Refuse("architectures", fmt::format("is {}; with model_type \"{}\" only [\"{}\"] is read",
+                                                    Quote(names->dump()), found->model_type, found->name));
   }
+  return *found;
+}
+
+// Within its window a sliding attention is the whole one: the context ends where it would begin to slide.
+Status EndAtWindow(const JsonKeys& keys, const Architecture& architecture, const std::string& path, HfConfig& config) {
+  if (!architecture.window) return {};
+  if (keys.IsNull("sliding_window")) return {};
+  THIMBLE_ASSIGN(const std::optional<uint32_t> stored, keys.Size("sliding_window", 0x7fffffff));
+  const uint32_t window = stored.value_or(*architecture.window);
+  uint32_t& context = config.shape.max_position_embeddings;
+  if (window >= context) return {};
+  config.notes.push_back(
+      fmt::format("{}: attention slides over {} of {} positions: the context ends at {}, where it would begin to", path,
+                  window, context, window));
+  context = window;
   return {};
 }
 
@@ -110,7 +144,7 @@ Expected<std::optional<TokenId>> ReadTokenId(const JsonKeys& keys, const char* k
 Expected<HfConfig> ParseHfConfig(std::string_view text, const std::string& path) {
   THIMBLE_ASSIGN(const json object, ParseJsonObject(text, path));
   const JsonKeys keys(object, path);
-  THIMBLE_TRY(CheckArchitecture(keys));
+  THIMBLE_ASSIGN(const Architecture architecture, ReadArchitecture(keys));
   THIMBLE_TRY(CheckUnchanged(keys));
 
   HfConfig config;
@@ -120,12 +154,18 @@ Expected<HfConfig> ParseHfConfig(std::string_view text, const std::string& path)
   THIMBLE_ASSIGN(shape.intermediate_size, keys.RequiredSize("intermediate_size", kMaxWidth));
   THIMBLE_ASSIGN(shape.num_hidden_layers, keys.RequiredSize("num_hidden_layers", kMaxLayers));
   THIMBLE_ASSIGN(shape.num_attention_heads, keys.RequiredSize("num_attention_heads", kMaxWidth));
+  if (architecture.window) {  // transformers' defaults of these are not Llama's, and no published model lacks them
+    for (const char* key : {"num_key_value_heads", "max_position_embeddings"}) {
+      THIMBLE_TRY(keys.RequiredSize(key, 0x7fffffff));
+    }
+  }
   THIMBLE_ASSIGN(const std::optional<uint32_t> kv_heads, keys.Size("num_key_value_heads", kMaxWidth));
   THIMBLE_ASSIGN(const std::optional<uint32_t> head_dim, keys.Size("head_dim", kMaxWidth));
   THIMBLE_ASSIGN(const std::optional<uint32_t> context, keys.Size("max_position_embeddings", 0x7fffffff));
   THIMBLE_ASSIGN(const std::optional<double> epsilon, keys.Positive("rms_norm_eps"));
   shape.num_key_value_heads = kv_heads.value_or(shape.num_attention_heads);
   shape.max_position_embeddings = context.value_or(2048);
+  THIMBLE_TRY(EndAtWindow(keys, architecture, path, config));
   shape.rms_norm_eps = static_cast<float>(epsilon.value_or(1e-6));
   THIMBLE_ASSIGN(shape.rope_theta, ReadRope(keys, path));
 

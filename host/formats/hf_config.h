@@ -1,4 +1,4 @@
-// Reading Hugging Face's config.json of a Llama model.
+// Reading Hugging Face's config.json of a Llama model, or of a Mistral model, which is one whose attention slides.
 //
 // Keys, their defaults and their meaning are those of transformers' LlamaConfig. Keys that change what the model
 // computes in a way this product does not compute are refused by name; keys that transformers' Llama does not look at

@@ -457,6 +457,43 @@ TEST_F(Convert, BadConfigurationsAreRefusedByKey) {
   EXPECT_THAT(Refusal(model), HasSubstr("model_type"));
 }
 
+// A Mistral model is a Llama whose attention slides, from a window's end on.
+TEST_F(Convert, AMistralWithinItsWindowIsALlama) {
+  HfModel model = HfModel::Make(SmallShape(), "F32", 3);
+  model.config["max_position_embeddings"] = 128;
+  const GgufContent llama = Converted(model);
+  const size_t notes = notes_.size();
+  model.config["model_type"] = "mistral";
+  model.config["architectures"] = {"MistralForCausalLM"};
+  const auto converted = [&](const nlohmann::json& window) {
+    std::filesystem::remove(out());
+    model.config["sliding_window"] = window;
+    return Converted(model);
+  };
+  for (const nlohmann::json& window : {nlohmann::json(nullptr), nlohmann::json(128), nlohmann::json(4096)}) {
+    SCOPED_TRACE(window.dump());
+    const GgufContent mistral = converted(window);
+    EXPECT_EQ(mistral.keys, llama.keys);
+    EXPECT_EQ(notes_.size(), notes);
+    ASSERT_EQ(mistral.tensors.size(), llama.tensors.size());
+    for (const auto& [name, tensor] : llama.tensors) EXPECT_EQ(mistral.tensors.at(name).bytes, tensor.bytes) << name;
+  }
+  EXPECT_EQ(converted(100).keys.at("llama.context_length"), 100);
+  EXPECT_THAT(notes_, Contains(HasSubstr("attention slides over 100 of 128 positions: the context ends at 100")));
+  for (const nlohmann::json& window : {nlohmann::json(0), nlohmann::json(-1), nlohmann::json("none")}) {
+    model.config["sliding_window"] = window;
+    std::filesystem::remove(out());
+    EXPECT_THAT(Refusal(model), HasSubstr("sliding_window"));
+  }
+  // transformers looks back over 4096 positions where nothing is said.
+  model.config.erase("sliding_window");
+  model.config["max_position_embeddings"] = 8192;
+  EXPECT_EQ(Converted(model).keys.at("llama.context_length"), 4096);
+  model.config.erase("num_key_value_heads");
+  std::filesystem::remove(out());
+  EXPECT_THAT(Refusal(model), HasSubstr("num_key_value_heads"));
+}
+
 TEST_F(Convert, ConfigurationsThatAreNoJsonObjectAreRefused) {
   HfModel model = HfModel::Make(SmallShape(), "F32", 3);
   const std::string text = model.config.dump();

@@ -114,6 +114,11 @@ const nlohmann::json* JsonKeys::Find(const char* key) const {
   return it == object_.end() || it->is_null() ? nullptr : &*it;
 }
 
+bool JsonKeys::IsNull(const char* key) const {
+  const auto found = object_.find(key);
+  return found != object_.end() && found->is_null();
+}
+
 std::unexpected<std::string> JsonKeys::Refuse(const char* key, std::string_view what) const {
   return Sentence(fmt::format("{}: {} {}", path_, key, what));
 }

@@ -36,6 +36,8 @@ class JsonKeys {
   const std::string& path() const { return path_; }
 
   const nlohmann::json* Find(const char* key) const;
+  // Whether it is there and null, which Find() does not tell from not there.
+  bool IsNull(const char* key) const;
 
   // "PATH: KEY WHAT".
   std::unexpected<std::string> Refuse(const char* key, std::string_view what) const;
