@@ -281,7 +281,7 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
   const uint64_t looks_most = kLooksOfScan * parts_.tensor->rows * parts_.tensor->cols;
   uint64_t looks = 0;
   uint64_t counted = 0;
-  const TokenId on_card = stages_.back().parts.back().first_row;
+  const TokenId on_card = first_on_card();
   // Of the top k, the likeliest are asked more before anything is weighed: that excludes most others.
   if (const size_t k = choice.rules().top_k; candidates_.size() > 2 * k && k > 0) {
     std::nth_element(
@@ -418,10 +418,9 @@ Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
 }
 
 Result<void> Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again) {
-  const Query::Bounds bounds = query_.First(reach, norm);
-  const float low = choice.Penalised(row, bounds.center - bounds.radius);
-  const float high = choice.Penalised(row, bounds.center + bounds.radius);
-  if (!(again ? choice.StillMatters(row, low, high) : choice.MayMatter(row, low, high))) return {};
+  const Survivor survivor = {row | uint32_t{norm} << 24, reach};
+  const Bounded b = Expanded(survivor, choice);
+  if (!(again ? choice.StillMatters(row, b.low, b.high) : choice.MayMatter(row, b.low, b.high))) return {};
   if (num_survivors_ == room_.size() && !overflowed_) {
     const size_t enough = room_.size() / 4 * 3;
     DropSurvivors(choice);
@@ -430,7 +429,7 @@ Result<void> Head::AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice
     overflowed_ = num_survivors_ > enough;
   }
   if (overflowed_) return {};
-  room_[num_survivors_++] = {row | uint32_t{norm} << 24, reach};
+  room_[num_survivors_++] = survivor;
   return {};
 }
 
@@ -442,9 +441,8 @@ void Head::DropSurvivors(TokenChoice& choice) {
   parts_.ledger->Count({.kernel = Kernel::kChoose, .units = num_survivors_});
   const auto matters = [&](const Survivor& s) {
     if (s.reach >= needed) return true;
-    const TokenId id = s.id_and_norm & 0xffffff;
-    if (choice.IsPenalised(id)) return true;
-    return draws && s.reach + noise_steps_[static_cast<size_t>(std::countl_one(bits.Of(id)))] >= needed;
+    if (choice.IsPenalised(s.id())) return true;
+    return draws && s.reach + noise_steps_[static_cast<size_t>(std::countl_one(bits.Of(s.id())))] >= needed;
   };
   size_t kept = 0;
   size_t kept_squeezed = 0;
@@ -464,15 +462,14 @@ Result<void> Head::NarrowSurvivors(TokenChoice& choice, bool may_read) {
   float most = 0;
   parts_.ledger->Count({.kernel = Kernel::kChoose, .units = num_survivors_});
   for (const Survivor& s : room_.first(num_survivors_)) {
-    const float center = query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24)).center;
+    const float center = CenterOf(s);
     if (likeliest != nullptr && !(center > most)) continue;
     likeliest = &s;
     most = center;
   }
   if (likeliest == nullptr) return {};
-  const TokenId id = likeliest->id_and_norm & 0xffffff;
-  const bool is_in_memory = id < stages_[1].parts.back().first_row;
-  if (id != asked_likeliest_ && (is_in_memory || may_read)) {
+  const TokenId id = likeliest->id();
+  if (id != asked_likeliest_ && (id < first_on_card() || may_read)) {
     asked_likeliest_ = id;
     Bounded asked = Expanded(*likeliest, choice);
     THIMBLE_TRY(AskRecord(asked, choice));
@@ -483,8 +480,8 @@ Result<void> Head::NarrowSurvivors(TokenChoice& choice, bool may_read) {
 }
 
 Bounded Head::Expanded(const Survivor& s, TokenChoice& choice) const {
-  const TokenId id = s.id_and_norm & 0xffffff;
-  const Query::Bounds bounds = query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24));
+  const TokenId id = s.id();
+  const Query::Bounds bounds = query_.First(s.reach, s.norm());
   return {.id = id,
           .asked = 1,
           .center = bounds.center,
@@ -495,7 +492,7 @@ Bounded Head::Expanded(const Survivor& s, TokenChoice& choice) const {
 // The second record's answer. What is read for it from the card is added to `spent`.
 Result<Bounded> Head::AskSurvivor(const Survivor& s, TokenChoice& choice, uint64_t& spent) {
   Bounded asked = Expanded(s, choice);
-  if (asked.id >= stages_[1].parts.back().first_row) spent += stream::kCommandBytes + record_bytes(1);
+  if (asked.id >= first_on_card()) spent += stream::kCommandBytes + record_bytes(1);
   THIMBLE_TRY(AskRecord(asked, choice));
   return asked;
 }
@@ -504,15 +501,12 @@ Result<Bounded> Head::AskSurvivor(const Survivor& s, TokenChoice& choice, uint64
 Result<void> Head::AskLikeliestTopK(TokenChoice& choice, uint64_t& spent) {
   const size_t k = choice.rules().top_k;
   if (k == 0 || num_survivors_ <= k) return {};
-  const auto center = [&](const Survivor& s) {
-    return query_.First(s.reach, static_cast<uint8_t>(s.id_and_norm >> 24)).center;
-  };
   num_squeezed_ = 0;
   const auto first = room_.begin();
   std::nth_element(first, first + static_cast<ptrdiff_t>(k), first + static_cast<ptrdiff_t>(num_survivors_),
                    [&](const Survivor& a, const Survivor& b) {
-                     const float of_a = center(a);
-                     const float of_b = center(b);
+                     const float of_a = CenterOf(a);
+                     const float of_b = CenterOf(b);
                      return of_a != of_b ? of_a > of_b : a.id_and_norm < b.id_and_norm;
                    });
   parts_.ledger->Count({.kernel = Kernel::kChoose, .units = 4 * num_survivors_});
@@ -533,8 +527,7 @@ Result<void> Head::SqueezeSurvivors(TokenChoice& choice, size_t enough, uint64_t
   size_t kept = num_squeezed_;
   for (size_t i = num_squeezed_; i < num_survivors_; ++i) {
     const Survivor s = room_[i];
-    const bool is_on_card = (s.id_and_norm & 0xffffff) >= stages_[1].parts.back().first_row;
-    if (num_survivors_ - i + kept <= enough || (is_on_card && spent >= most)) {
+    if (num_survivors_ - i + kept <= enough || (s.id() >= first_on_card() && spent >= most)) {
       room_[kept++] = s;
       continue;
     }
@@ -604,11 +597,10 @@ uint64_t Head::ScanCost() const {
 }
 
 uint64_t Head::FetchCost(const Run& run) const {
-  const uint32_t rows_in_memory = stages_.back().parts.back().first_row;
   uint64_t cost = stream::kCommandBytes + run.bytes;
   // A row's checksum is in its record.
   for (const Bounded& c : candidates_.subspan(run.first, run.end - run.first)) {
-    if (c.id >= rows_in_memory) cost += stream::kCommandBytes;
+    if (c.id >= first_on_card()) cost += stream::kCommandBytes;
   }
   return cost;
 }

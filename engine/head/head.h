@@ -94,6 +94,9 @@ class Head {
   struct Survivor {
     uint32_t id_and_norm;  // the norm's code in the upper byte
     int32_t reach;
+
+    TokenId id() const { return id_and_norm & 0xffffff; }
+    uint8_t norm() const { return static_cast<uint8_t>(id_and_norm >> 24); }
   };
   static_assert(formats::kMaxWidth <= 1u << 24);
   // Candidates [first, end), whose rows are read together.
@@ -106,6 +109,9 @@ class Head {
   uint32_t record_bytes(uint32_t stage) const { return parts_.index->screen.record_bytes[stage]; }
   static constexpr uint32_t kAskedAll = formats::kNumStages + 1;  // Bounded::asked of a row that was read
   stream::RowsRef RowsOf(uint32_t stage) const;
+  // Of rows from this one on the second stage's records lie on the card.
+  TokenId first_on_card() const { return stages_.back().parts.back().first_row; }
+  float CenterOf(const Survivor& survivor) const { return query_.First(survivor.reach, survivor.norm()).center; }
   math::Activation InputOf(const float* x);
   const float* StateOf(const math::Activation& x);
   Result<void> LoadPart(uint32_t stage, const Part& part, storage::FlashWriter& flash);

@@ -109,9 +109,7 @@ struct Kernels {
 
   // XXH32 of n bytes at once.
   uint32_t xxh32(uint32_t seed, const std::byte* data, size_t n) const {
-    Xxh32 hash(xxh32_stripes, seed);
-    hash.Update({data, n});
-    return hash.Digest();
+    return Xxh32::Of(xxh32_stripes, {data, n}, seed);
   }
 
   // Where each of `rows` rows can lie, from its record: row r's is at records + r*record_bytes and holds,
