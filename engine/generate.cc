@@ -1,17 +1,6 @@
 #include "engine/generate.h"
 
-#include "engine/text/detokenizer.h"
-#include "engine/text/stop_matcher.h"
-
 namespace thimble {
-namespace {
-
-void Give(TextSink& sink, std::string_view text) {
-  if (!text.empty()) sink.OnText(text);
-}
-
-}  // namespace
-
 const char* StopReasonName(StopReason reason) {
   switch (reason) {
     case StopReason::kEndOfSequence:
@@ -28,12 +17,12 @@ const char* StopReasonName(StopReason reason) {
   return "";
 }
 
-Result<GenerateResult> Generate(Session& session, const GenerateOptions& options, TextSink& sink) {
+Result<Generation> Generation::Begin(Session& session, const GenerateOptions& options) {
   const text::Tokenizer& tokenizer = session.tokenizer();
-  const formats::TokenizerRef& special = session.tokenizer_ref();
   const std::span<std::byte> bytes = session.text_memory();
   const std::span<char> memory(reinterpret_cast<char*>(bytes.data()), bytes.size());
-  const auto held_token = static_cast<size_t>(tokenizer.size() == 0 ? 0 : text::Detokenizer::MemoryBytes(special));
+  const auto held_token =
+      static_cast<size_t>(tokenizer.size() == 0 ? 0 : text::Detokenizer::MemoryBytes(session.tokenizer_ref()));
   if (held_token + text::StopMatcher::MemoryBytes(options.stops, held_token) > memory.size()) {
     return Fail(
         {.code = Code::kInvalidArgument,
@@ -41,52 +30,81 @@ Result<GenerateResult> Generate(Session& session, const GenerateOptions& options
          .have = memory.size() - held_token,
          .need = text::StopMatcher::MemoryBytes(options.stops, held_token)});
   }
-  text::Detokenizer detokenizer(tokenizer, !session.has_text(), memory.first(held_token));
-  THIMBLE_ASSIGN(text::StopMatcher matcher, text::StopMatcher::Create(options.stops, memory.subspan(held_token)));
+  THIMBLE_ASSIGN(const text::StopMatcher matcher, text::StopMatcher::Create(options.stops, memory.subspan(held_token)));
+  return Generation(session, options, {tokenizer, !session.has_text(), memory.first(held_token)}, matcher);
+}
 
-  GenerateResult result;
-  std::optional<Error> failure;
-  const auto end_by = [&](const Error& error) {
-    if (error.code == Code::kContextFull) {
-      result.reason = StopReason::kContextFull;
-    } else if (error.code == Code::kCancelled) {
-      result.reason = StopReason::kCancelled;
-    } else {
-      failure = error;
-    }
-  };
-  while (true) {
-    if (options.n_predict >= 0 && result.n_predicted == static_cast<uint64_t>(options.n_predict)) {
-      result.reason = StopReason::kLimit;
-      break;
-    }
-    const Result<TokenId> token = session.Next(options.sampler);
-    if (!token) {
-      end_by(token.error());
-      break;
-    }
-    ++result.n_predicted;
-    sink.OnToken(*token);
-    if (*token == special.eos || *token == special.bos) {
-      result.reason = StopReason::kEndOfSequence;
-      break;
-    }
-    const std::string_view text = detokenizer.Push(*token);
-    if (const Result<void> read = tokenizer.TakeStatus(); !read) {
-      end_by(read.error());
-      break;
-    }
-    Give(sink, matcher.Push(text));
-    if (matcher.stopped()) {
-      result.reason = StopReason::kStopText;
-      return result;
-    }
+void Generation::EndBy(const Error& error) {
+  stage_ = Stage::kCharacter;
+  if (error.code == Code::kContextFull) {
+    result_.reason = StopReason::kContextFull;
+  } else if (error.code == Code::kCancelled) {
+    result_.reason = StopReason::kCancelled;
+  } else {
+    failure_ = error;
   }
-  Give(sink, matcher.Push(detokenizer.Flush()));
-  Give(sink, matcher.Flush());
-  if (failure) return Fail(*failure);
-  if (matcher.stopped()) result.reason = StopReason::kStopText;
-  return result;
+}
+
+void Generation::EndByStopText() {
+  result_.reason = StopReason::kStopText;
+  result_.stop = matcher_.stop();
+}
+
+Generation::Step Generation::MakeToken() {
+  if (options_.n_predict >= 0 && result_.n_predicted == static_cast<uint64_t>(options_.n_predict)) {
+    stage_ = Stage::kCharacter;
+    return {};
+  }
+  const Result<TokenId> token = session_->Next(options_.sampler);
+  if (!token) {
+    EndBy(token.error());
+    return {};
+  }
+  ++result_.n_predicted;
+  if (session_->tokenizer_ref().EndsText(*token)) {
+    result_.reason = StopReason::kEndOfSequence;
+    stage_ = Stage::kCharacter;
+    return {.token = *token};
+  }
+  const std::string_view text = detokenizer_.Push(*token);
+  if (const Result<void> read = session_->tokenizer().TakeStatus(); !read) {
+    EndBy(read.error());
+    return {.token = *token};
+  }
+  const Step step = {.token = *token, .text = matcher_.Push(text)};
+  if (matcher_.stopped()) {
+    EndByStopText();
+    stage_ = Stage::kEnd;
+  }
+  return step;
+}
+
+Result<Generation::Step> Generation::Next() {
+  if (stage_ == Stage::kTokens) {
+    if (const Step step = MakeToken(); step.token) return step;
+  }
+  if (stage_ == Stage::kCharacter) {
+    stage_ = Stage::kHeldBack;
+    if (const std::string_view text = matcher_.Push(detokenizer_.Flush()); !text.empty()) return Step{.text = text};
+  }
+  if (stage_ == Stage::kHeldBack) {
+    stage_ = Stage::kEnd;
+    const std::string_view text = matcher_.Flush();
+    if (matcher_.stopped()) EndByStopText();
+    if (!text.empty()) return Step{.text = text};
+  }
+  if (failure_) return Fail(*failure_);
+  return Step{.is_end = true};
+}
+
+Result<GenerateResult> Generate(Session& session, const GenerateOptions& options, TextSink& sink) {
+  THIMBLE_ASSIGN(Generation generation, Generation::Begin(session, options));
+  while (true) {
+    THIMBLE_ASSIGN(const Generation::Step step, generation.Next());
+    if (step.token) sink.OnToken(*step.token);
+    if (!step.text.empty()) sink.OnText(step.text);
+    if (step.is_end) return generation.result();
+  }
 }
 
 }  // namespace thimble

@@ -2,18 +2,22 @@
 #ifndef THIMBLE_ENGINE_GENERATE_H_
 #define THIMBLE_ENGINE_GENERATE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "engine/base/error.h"
 #include "engine/head/sampler.h"
 #include "engine/session.h"
+#include "engine/text/detokenizer.h"
+#include "engine/text/stop_matcher.h"
 
 namespace thimble {
 
 enum class StopReason : uint8_t {
-  kEndOfSequence,  // the model's end token, or its begin token, which opens another text
+  kEndOfSequence,  // an end token of the model, of a text or of a turn, or its begin token, which opens another text
   kLimit,          // n_predict tokens were made
   kStopText,       // one of the stop texts appeared
   kContextFull,    // no position is left
@@ -29,6 +33,50 @@ struct GenerateOptions {
       stops;  // no empty ones; together with the longest token they fit Session::text_memory()
 };
 
+struct GenerateResult {
+  StopReason reason = StopReason::kLimit;
+  uint64_t n_predicted = 0;  // tokens chosen, the end token included
+  size_t stop = 0;           // of kStopText: which of the stop texts
+};
+
+// A text, step by step, for whoever would rather ask than be called: what Generate() is made of. Refers to the session,
+// which runs nothing else meanwhile, and to the stop texts.
+class Generation {
+ public:
+  // From where the session stands: after Prefill(). kInvalidArgument for stop texts without room.
+  static Result<Generation> Begin(Session& session, const GenerateOptions& options);
+
+  struct Step {
+    std::optional<TokenId> token = {};  // that was chosen, the end token included; none: only text that was held back
+    std::string_view text = {};         // whole characters, nothing of a stop text; may be empty; until the next step
+    bool is_end = false;                // nothing follows
+  };
+  // Errors are those of Session::Next(), and of a tokenizer on the card, except a full context and cancellation, which
+  // are reasons to stop; text held back is given first.
+  Result<Step> Next();
+
+  // So far; all of it once a step is_end.
+  const GenerateResult& result() const { return result_; }
+
+ private:
+  enum class Stage : uint8_t { kTokens, kCharacter, kHeldBack, kEnd };  // what the next step gives
+
+  Generation(Session& session, const GenerateOptions& options, const text::Detokenizer& detokenizer,
+             const text::StopMatcher& matcher)
+      : session_(&session), options_(options), detokenizer_(detokenizer), matcher_(matcher) {}
+  Step MakeToken();
+  void EndBy(const Error& error);
+  void EndByStopText();
+
+  Session* session_;
+  GenerateOptions options_;
+  text::Detokenizer detokenizer_;
+  text::StopMatcher matcher_;
+  Stage stage_ = Stage::kTokens;
+  std::optional<Error> failure_;
+  GenerateResult result_;
+};
+
 // Receives what is generated.
 class TextSink {
  public:
@@ -41,14 +89,7 @@ class TextSink {
   ~TextSink() = default;
 };
 
-struct GenerateResult {
-  StopReason reason = StopReason::kLimit;
-  uint64_t n_predicted = 0;  // tokens chosen, the end token included
-};
-
-// Generates from where the session stands: after Prefill(). A model without tokenizer gives ids and no text. Errors are
-// those of Session::Next(), and of a tokenizer on the card, except a full context and cancellation, which are reasons
-// to stop; text held back is given to the sink first.
+// All steps of a Generation, and its errors. A model without tokenizer gives ids and no text.
 Result<GenerateResult> Generate(Session& session, const GenerateOptions& options, TextSink& sink);
 
 }  // namespace thimble

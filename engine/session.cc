@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "engine/base/exact.h"
 #include "engine/formats/gguf.h"
 #include "engine/model/needs.h"
 #include "engine/storage/flash_writer.h"
@@ -136,7 +137,11 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
       bounced_reader_(parts.reader->Through(bouncer_)),
       reader_(parts.plan->options.tiles == plan::TileMode::kBounced ? &bounced_reader_ : parts.reader),
       stream_(*reader_),
-      card_buffer_(bounce) {}
+      card_buffer_(bounce) {
+  if (plan_->options.draft == plan::DraftMode::kLookup) drafter_ = &lookup_;
+  if (plan_->options.draft == plan::DraftMode::kGiven) drafter_ = parts.drafter;
+  governor_ = draft::Governor(plan_->options.draft_worth_percent);
+}
 
 Result<void> Session::TakeTiles(Arenas arenas) {
   THIMBLE_ASSIGN(const std::span<std::byte> tiles, Reserve(*plan_, BufferId::kTiles, arenas));
@@ -162,19 +167,21 @@ Result<void> Session::TakeTiles(Arenas arenas) {
 
 Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
-  THIMBLE_ASSIGN(memory_.norms, Take<float>(*plan_, BufferId::kNorms, arenas));
+  THIMBLE_ASSIGN(memory_.vectors, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
-  memory_.one = model::CutActivations(*model_, one, 1);
+  memory_.one = model::CutActivations(*model_, one, 1, 1);
+  THIMBLE_ASSIGN(memory_.states, Take<float>(*plan_, BufferId::kDraftStates, arenas));
   THIMBLE_ASSIGN(scratch_, Reserve(*plan_, BufferId::kScratch, arenas));
-  if (plan_->prompt_batch > 1) {
+  if (plan_->batch_positions() > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
-    memory_.batch = model::CutActivations(*model_, batch, plan_->prompt_batch);
+    memory_.batch = model::CutActivations(*model_, batch, plan_->batch_positions(), plan_->draft_max + 1);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
   THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
+  THIMBLE_ASSIGN(choices_, Reserve(*plan_, BufferId::kDraftChoices, arenas));
   THIMBLE_ASSIGN(candidates_, Take<head::Candidate>(*plan_, BufferId::kCandidates, arenas));
   THIMBLE_ASSIGN(penalised_, Take<TokenId>(*plan_, BufferId::kPenalised, arenas));
   THIMBLE_ASSIGN(head_memory_.rows, Take<float>(*plan_, BufferId::kHeadRows, arenas));
@@ -231,13 +238,23 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
                    .in_memory = rows,
                    .xxh32 = parts.kernels->xxh32_stripes};
   }
+  if (plan_->options.draft == plan::DraftMode::kNgram) {
+    THIMBLE_ASSIGN(const std::span<std::byte> table, Reserve(*plan_, BufferId::kDraftTable, arenas));
+    THIMBLE_TRY(formats::LoadSection(*parts.index_reader, parts.index->section(formats::Section::kDrafts), table,
+                                     card_buffer_, parts.kernels->xxh32_stripes));
+    ngram_ = draft::Ngram(
+        {reinterpret_cast<const formats::DraftEntry*>(table.data()), table.size() / sizeof(formats::DraftEntry)},
+        plan_->options.draft_worth_percent);
+    drafter_ = &ngram_;
+  }
   if (plan_->screened) {
     head.index = parts.index;
     head.index_reader = parts.index_reader;
     head_memory_.places = plan_->places;
     const uint32_t hidden_size = model_->shape.hidden_size;
-    const uint32_t first_bytes = parts.index->screen.record_bytes[0];
+    const uint32_t table_bytes = parts.index->screen.most_part_bytes();
     THIMBLE_ASSIGN(std::span<std::byte> tables, Take<std::byte>(*plan_, BufferId::kScreenTables, arenas));
+    head_memory_.tables_region = plan_->buffer(BufferId::kScreenTables).region;
     THIMBLE_ASSIGN(std::span<std::byte> query, Take<std::byte>(*plan_, BufferId::kScreenQuery, arenas));
     THIMBLE_ASSIGN(std::span<std::byte> vectors, Take<std::byte>(*plan_, BufferId::kScreenVectors, arenas));
     THIMBLE_ASSIGN(head_memory_.transform, Reserve(*plan_, BufferId::kScreenTransform, arenas));
@@ -246,7 +263,7 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.group_checks = Cut<uint32_t>(vectors, vectors.size() / sizeof(uint32_t));
     head_memory_.query = {.mean = head_memory_.mean,
                           .transform = head_memory_.transform,
-                          .tables = Cut<int16_t>(tables, size_t{first_bytes} * formats::kNumCentroids),
+                          .tables = Cut<int16_t>(tables, size_t{table_bytes} * formats::kNumCentroids),
                           .radii = Cut<int32_t>(tables, formats::kNumCentroids),
                           .z = Cut<float>(query, hidden_size),
                           .steps = Cut<int16_t>(query, hidden_size),
@@ -256,6 +273,8 @@ Result<void> Session::LoadIndex(const SessionParts& parts, Arenas arenas) {
     head_memory_.quantized_state = Cut<float>(query, query.size() / sizeof(float));
     head_memory_.candidates = scratch_.first(
         std::min<size_t>(scratch_.size(), sizeof(head::Bounded) * size_t{parts.index->screen.num_candidates}));
+    THIMBLE_ASSIGN(head_memory_.sums, Take<int32_t>(*plan_, BufferId::kScreenSums, arenas));
+    head_memory_.sums_region = plan_->buffer(BufferId::kScreenSums).region;
     THIMBLE_ASSIGN(head_memory_.psram, Reserve(*plan_, BufferId::kScreenPsram, arenas));
     THIMBLE_ASSIGN(head_memory_.flash, Reserve(*plan_, BufferId::kScreenFlash, arenas));
   }
@@ -312,32 +331,45 @@ Result<std::span<const TokenId>> Session::Tokenize(std::string_view text) {
                      "one with 'thimble prepare', or give the prompt as ids"});
   }
   const Result<size_t> n = tokenizer_.Encode(text, tokenizer_.add_bos(), prompt_ids_, scratch_);
-  if (!n) return Fail(n.error().code == Code::kContextFull ? PromptTooLong(n.error().need) : n.error());
+  if (!n)
+    return Fail(n.error().code == Code::kContextFull ? PromptTooLong(n.error().need, plan_->n_ctx - n_past_)
+                                                     : n.error());
   return prompt_ids_.first(*n);
 }
 
-Error Session::PromptTooLong(uint64_t need) const {
+Error Session::PromptTooLong(uint64_t need, uint32_t have) const {
   return {.code = Code::kContextFull,
           .what =
               "the prompt is {need} tokens and {have} positions of the context are free: shorten it, or give a larger "
               "ctx-size",
-          .have = plan_->n_ctx - n_past_,
+          .have = have,
           .need = need};
 }
 
 void Session::Clear() {
   pending_.reset();
-  n_past_ = 0;
+  n_past_ = num_ahead_ = 0;
+  chosen_by_.reset();
+  governor_ = draft::Governor(plan_->options.draft_worth_percent);
   have_hidden_ = have_logits_ = has_text_ = false;
 }
 
-Result<void> Session::Prefill(std::span<const TokenId> tokens) {
-  const uint32_t left = plan_->n_ctx - n_past_;
-  const uint64_t need = tokens.size() + (pending_ ? 1 : 0);
+Result<uint32_t> Session::Replace(std::span<const TokenId> tokens) {
+  if (tokens.size() > plan_->n_ctx) return Fail(PromptTooLong(tokens.size(), plan_->n_ctx));
+  THIMBLE_TRY(CheckTokens(tokens));
+  uint32_t kept = 0;
+  while (kept < n_past_ && kept + 1 < tokens.size() && history_[kept] == tokens[kept]) ++kept;
+  Clear();
+  n_past_ = kept;
+  for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
+  THIMBLE_TRY(Prefill(tokens.subspan(kept)));
+  return kept;
+}
+
+Result<void> Session::CheckTokens(std::span<const TokenId> tokens) const {
   if (tokens.empty()) {
     return Fail({.code = Code::kInvalidArgument, .what = "the prompt is empty: give at least one token"});
   }
-  if (need > left) return Fail(PromptTooLong(need));
   for (TokenId token : tokens) {
     if (token >= model_->shape.vocab_size) {
       return Fail({.code = Code::kInvalidArgument,
@@ -346,15 +378,23 @@ Result<void> Session::Prefill(std::span<const TokenId> tokens) {
                    .need = model_->shape.vocab_size});
     }
   }
+  return {};
+}
+
+Result<void> Session::Prefill(std::span<const TokenId> tokens) {
+  const uint32_t left = plan_->n_ctx - n_past_;
+  const uint64_t need = tokens.size() + (pending_ ? 1 : 0);
+  if (!tokens.empty() && need > left) return Fail(PromptTooLong(need, left));
+  THIMBLE_TRY(CheckTokens(tokens));
   if (pending_) {
-    THIMBLE_TRY(Run({&*pending_, 1}, false));
+    THIMBLE_TRY(Run({&*pending_, 1}, 0));
     pending_.reset();
   }
   while (tokens.size() > plan_->prompt_batch) {
-    THIMBLE_TRY(Run(tokens.first(plan_->prompt_batch), false));
+    THIMBLE_TRY(Run(tokens.first(plan_->prompt_batch), 0));
     tokens = tokens.subspan(plan_->prompt_batch);
   }
-  return Run(tokens, true);
+  return Run(tokens, 1);
 }
 
 Result<TokenId> Session::Next(const head::SamplerOptions& sampler) {
@@ -375,29 +415,100 @@ Result<TokenId> Session::Next(const head::SamplerOptions& sampler) {
          .what = "this sampler needs more memory than the one the plan was made with: plan again with its options"});
   }
   if (pending_) {
-    THIMBLE_TRY(Run({&*pending_, 1}, true, /*chooses_next=*/true));
+    THIMBLE_TRY(RunPending());
     pending_.reset();
   }
-  const std::span<const TokenId> context = history_.first(n_past_);
-  head::TokenChoice choice(sampler, model_->shape.vocab_size, n_past_, context, candidates_, penalised_);
-  THIMBLE_ASSIGN(pending_, head_->Choose(transformer_->hidden(), choice));
+  THIMBLE_ASSIGN(pending_, Choose(sampler));
   has_text_ |= *pending_ != model_->tokenizer.bos;
   return *pending_;
 }
 
-Result<void> Session::Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next) {
+// The token at n_past_, of the hidden state before it.
+Result<TokenId> Session::Choose(const head::SamplerOptions& sampler) {
+  if (plan_->scans_at_once && num_ahead_ != 0 && num_ahead_ == num_guessed_) {
+    THIMBLE_TRY(ChooseAtOnce(sampler));
+  }
+  if (chosen_by_ == sampler) return chosen_[num_guessed_ - num_ahead_];
+  head::TokenChoice choice(sampler, model_->shape.vocab_size, n_past_, past(), candidates_, penalised_);
+  return head_->Choose(transformer_->hidden(), choice);
+}
+
+// That token, and those after each of the guesses. A sampler that needs more memory than the plan's is left to others.
+Result<void> Session::ChooseAtOnce(const head::SamplerOptions& sampler) {
+  const uint32_t n = 1 + num_guessed_;
+  const auto candidates = static_cast<size_t>(head::CandidatesNeeded(sampler, model_->shape.vocab_size));
+  const auto penalised = static_cast<size_t>(head::PenalisedNeeded(sampler, n_past_ + num_guessed_));
+  if (candidates * n > candidates_.size() || penalised * n > penalised_.size()) return {};
+  std::array<const float*, plan::kMostDrafts + 1> states;
+  std::array<head::TokenChoice*, plan::kMostDrafts + 1> choices;
+  static_assert(states.size() <= head::Head::kMostAtOnce);
+  for (uint32_t i = 0; i < n; ++i) {
+    states[i] = i == 0 ? transformer_->hidden() : &memory_.states[size_t{i - 1} * model_->shape.hidden_size];
+    choices[i] = new (&choices_[i * head::kChoiceBytes])
+        head::TokenChoice(sampler, model_->shape.vocab_size, n_past_ + i, history_.first(n_past_ + i),
+                          candidates_.subspan(i * candidates), penalised_.subspan(i * penalised));
+  }
+  THIMBLE_TRY(head_->ScanEach(std::span(states).first(n), std::span(choices).first(n), chosen_));
+  chosen_by_ = sampler;
+  return {};
+}
+
+// The token that was chosen, with those that may follow it, unless it has run already as one of these.
+Result<void> Session::RunPending() {
+  if (IsGuessed(*pending_)) {
+    transformer_->UseHidden(num_guessed_ - num_ahead_ + 1);
+    THIMBLE_TRY(Append(history_.subspan(n_past_, 1), true));
+    --num_ahead_;
+    ++reader_->ledger().draft.accepted;
+    governor_.OnAccepted();
+    return {};
+  }
+  history_[n_past_] = *pending_;
+  num_guessed_ = Guess();
+  THIMBLE_TRY(Run(history_.subspan(n_past_, 1 + num_guessed_), 1 + num_guessed_, /*chooses_next=*/true));
+  DraftCounts& counts = reader_->ledger().draft;
+  ++counts.passes;
+  counts.drafted += num_guessed_;
+  governor_.OnGuessed(num_guessed_);
+  return {};
+}
+
+// Tokens that may follow the one that was chosen, into history_ after it; returns how many.
+uint32_t Session::Guess() {
+  num_ahead_ = 0;
+  const std::span<TokenId> out = history_.subspan(n_past_ + 1, std::min(plan_->draft_max, plan_->n_ctx - n_past_ - 1));
+  if (drafter_ == nullptr || out.empty() || !governor_.Allows()) return 0;
+  const size_t guessed = std::min(drafter_->Guess(history_.first(n_past_ + 1), out), out.size());
+  const auto is_useful = [&](TokenId id) { return id < model_->shape.vocab_size && !model_->tokenizer.EndsText(id); };
+  return static_cast<uint32_t>(std::ranges::find_if_not(out.first(guessed), is_useful) - out.begin());
+}
+
+// Tokens that come next in the context. All but the first of those whose hidden states are wanted are guesses: they
+// stay ahead of it.
+Result<void> Session::Run(std::span<const TokenId> tokens, uint32_t num_hidden, bool chooses_next) {
+  num_ahead_ = 0;
+  chosen_by_.reset();
   have_hidden_ = have_logits_ = false;
-  const bool scan_follows = plan_->options.keep_logits ? want_hidden : chooses_next && !plan_->screened;
-  THIMBLE_TRY(transformer_->Run(tokens, n_past_, want_hidden, scan_follows));
-  if (want_hidden && plan_->options.keep_logits) {
+  const bool scan_follows = plan_->options.keep_logits ? num_hidden != 0 : chooses_next && !plan_->screened;
+  THIMBLE_TRY(transformer_->Run(tokens, n_past_, num_hidden, scan_follows));
+  const uint32_t ahead = num_hidden == 0 ? 0 : num_hidden - 1;
+  THIMBLE_TRY(Append(tokens.first(tokens.size() - ahead), num_hidden != 0));
+  num_ahead_ = ahead;
+  return {};
+}
+
+// To the context, what has run.
+Result<void> Session::Append(std::span<const TokenId> run, bool have_hidden) {
+  have_hidden_ = have_logits_ = false;
+  if (have_hidden && plan_->options.keep_logits) {
     THIMBLE_TRY(head_->ComputeLogits(transformer_->hidden()));
     have_logits_ = true;
   }
-  for (TokenId token : tokens) {
+  for (const TokenId token : run) {
     history_[n_past_++] = token;
     has_text_ |= token != model_->tokenizer.bos;
   }
-  have_hidden_ = want_hidden;
+  have_hidden_ = have_hidden;
   return {};
 }
 

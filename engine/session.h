@@ -15,6 +15,10 @@
 #include "engine/base/board.h"
 #include "engine/base/error.h"
 #include "engine/base/workers.h"
+#include "engine/draft/drafter.h"
+#include "engine/draft/governor.h"
+#include "engine/draft/lookup.h"
+#include "engine/draft/ngram.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/formats/model_folder.h"
@@ -62,6 +66,7 @@ struct SessionParts {
   storage::FileReader* index_reader = nullptr;  // of its file; may share the model's device
   // What the arena of Region::kFlash is made over (storage::FlashArenaMemory()). Null: that arena is memory.
   storage::Flash* flash = nullptr;
+  draft::Drafter* drafter = nullptr;  // for plan::DraftMode::kGiven; null: nobody guesses
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
@@ -87,13 +92,21 @@ class Session {
   Result<void> Prefill(std::span<const TokenId> tokens);
 
   // Chooses the next token: the LM head is read now, unless the plan keeps logits. The token is run when the one after
-  // it is asked for, so the last token of a text costs no more. kInvalidArgument before the first Prefill(),
+  // it is asked for, so the last token of a text costs no more. With it run, if the plan says so, tokens that a drafter
+  // guesses; a token that comes as it was guessed has run already. Whatever is guessed, the tokens are those that come
+  // without. kInvalidArgument before the first Prefill(),
   // kContextFull when no position is left for the token before it, kCorrupt if a checksum of the index does not fit, or
   // a logit is not a finite number (the weights are damaged). After an I/O error the call can be made again.
   Result<TokenId> Next(const head::SamplerOptions& sampler);
 
   // Begins another conversation: as after Open().
   void Clear();
+
+  // Makes the context `tokens`: what it begins with that they begin with, too, stays, the rest is forgotten, and only
+  // the rest of them is run, their last in any case. Returns how many stayed. Afterwards all is as after Clear() and
+  // Prefill() of them, bit by bit: what a position keeps depends on those before it alone. Fails as Prefill(); nothing
+  // has changed after kInvalidArgument and kContextFull (have: positions in all).
+  Result<uint32_t> Replace(std::span<const TokenId> tokens);
 
   // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
   // before the first Prefill(), and if the plan does not keep them.
@@ -105,6 +118,8 @@ class Session {
   // Positions in the KV cache so far, and the most there can be.
   uint32_t n_past() const { return n_past_; }
   uint32_t n_ctx() const { return plan_->n_ctx; }
+  // Their ids; valid until the next call that runs some.
+  std::span<const TokenId> past() const { return history_.first(n_past_); }
 
   // True once a token other than bos was run or chosen: what comes next continues a text.
   bool has_text() const { return has_text_; }
@@ -126,8 +141,16 @@ class Session {
   Result<void> LoadTokenizer(const SessionParts& parts, Arenas arenas);
   Result<void> LoadIndex(const SessionParts& parts, Arenas arenas);
   Result<void> LoadKept(const SessionParts& parts);
-  Error PromptTooLong(uint64_t need) const;
-  Result<void> Run(std::span<const TokenId> tokens, bool want_hidden, bool chooses_next = false);
+  Error PromptTooLong(uint64_t need, uint32_t have) const;
+  Result<void> CheckTokens(std::span<const TokenId> tokens) const;
+  Result<void> Run(std::span<const TokenId> tokens, uint32_t num_hidden, bool chooses_next = false);
+  Result<void> RunPending();
+  uint32_t Guess();
+  Result<TokenId> Choose(const head::SamplerOptions& sampler);
+  Result<void> ChooseAtOnce(const head::SamplerOptions& sampler);
+  // Whether this token, if it is chosen, has run already.
+  bool IsGuessed(TokenId token) const { return num_ahead_ != 0 && history_[n_past_] == token; }
+  Result<void> Append(std::span<const TokenId> run, bool have_hidden);
 
   const formats::ModelFile* model_;
   const plan::Plan* plan_;
@@ -145,13 +168,24 @@ class Session {
   model::RowChecks row_checks_;
   std::span<float> logits_;
   std::span<TokenId> prompt_ids_;
-  std::span<TokenId> history_;  // [n_past_] ids run
+  // Ids run: [n_past_], and after them the num_ahead_ that were guessed, whose keys and values are in the cache.
+  std::span<TokenId> history_;
   std::span<head::Candidate> candidates_;
   std::span<TokenId> penalised_;
   std::span<std::byte> scratch_;
   std::span<std::byte> text_memory_;
-  std::optional<TokenId> pending_;  // chosen, not yet run
+  std::optional<TokenId> pending_;  // chosen, not yet run but as a guess
   uint32_t n_past_ = 0;
+  uint32_t num_ahead_ = 0;
+  uint32_t num_guessed_ = 0;  // in the last run
+  // Of each position of the last run, what is chosen if all guesses before it come.
+  std::array<TokenId, plan::kMostDrafts + 1> chosen_ = {};
+  std::optional<head::SamplerOptions> chosen_by_;  // none: nothing was chosen beforehand
+  std::span<std::byte> choices_;
+  draft::Lookup lookup_;
+  draft::Ngram ngram_;
+  draft::Drafter* drafter_ = nullptr;  // null: none
+  draft::Governor governor_;
   bool have_hidden_ = false;
   bool have_logits_ = false;
   bool has_text_ = false;

@@ -86,17 +86,45 @@ TEST_F(SessionTest, PrefillInPiecesGivesTheSameBits) {
 TEST_F(SessionTest, WhatTheMemoryHeldBeforeChangesNothing) {
   const std::vector<TokenId> prompt = {1, 60, 7, 7, 0, 33, 12, 5};
   constexpr int kTokens = 12;
-  OpenModel::Options options = {.left_over = std::byte{0}};
-  const auto run = [&] {
-    OpenModel model(device_, options);
-    EXPECT_NE(model.session(), nullptr) << model.error();
-    return model.session() == nullptr ? tests::GreedyRun() : tests::RunGreedy(*model.session(), prompt, kTokens);
-  };
-  const tests::GreedyRun want = run();
-  EXPECT_EQ(want.ids.size(), size_t{kTokens});
-  for (const int left_over : {0x7f, 0xff, 0xa5}) {
-    options.left_over = static_cast<std::byte>(left_over);
-    EXPECT_EQ(run(), want) << left_over;
+  for (const Architecture architecture : {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3}) {
+    ModelShape shape = kSmall;
+    shape.architecture = architecture;
+    shape.has_rope_factors = architecture == Architecture::kLlama;
+    host::RamDevice device(tests::MakeGguf({.shape = shape}));
+    OpenModel::Options options = {.left_over = std::byte{0}};
+    const auto run = [&] {
+      OpenModel model(device, options);
+      EXPECT_NE(model.session(), nullptr) << model.error();
+      return model.session() == nullptr ? tests::GreedyRun() : tests::RunGreedy(*model.session(), prompt, kTokens);
+    };
+    const tests::GreedyRun want = run();
+    EXPECT_EQ(want.ids.size(), size_t{kTokens});
+    for (const int left_over : {0x7f, 0xff, 0xa5}) {
+      options.left_over = static_cast<std::byte>(left_over);
+      EXPECT_EQ(run(), want) << ArchitectureName(architecture) << ' ' << left_over;
+    }
+  }
+}
+
+TEST_F(SessionTest, RotaryFactorsThatAreNoneAreRefused) {
+  ModelShape shape = kSmall;
+  shape.has_rope_factors = true;
+  std::vector<std::byte> gguf = tests::MakeGguf({.shape = shape});
+  uint64_t offset = 0;
+  {
+    host::RamDevice device(gguf);
+    offset = Open(device)->model().tensor({TensorKind::kRopeFactors, 0}).offset;
+  }
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
+  for (const float bad : {0.0f, -1.0f, 0.99f, 1048577.0f, kInf, kNan}) {
+    std::memcpy(&gguf[static_cast<size_t>(offset) + sizeof(float)], &bad, sizeof(bad));
+    host::RamDevice device(gguf);
+    const OpenModel::Options options;
+    OpenModel model(device, options);
+    EXPECT_EQ(model.session(), nullptr);
+    EXPECT_NE(model.error().find("element 1 of rope_freqs.weight does not lie between 1 and 1048576"),
+              std::string::npos)
+        << model.error();
   }
 }
 
@@ -158,6 +186,60 @@ TEST_F(SessionTest, AnotherConversationIsAsTheFirst) {
   const Result<TokenId> again = s.Next({.temperature = 0.0f});
   ASSERT_TRUE(again);
   EXPECT_EQ(*again, *first);
+}
+
+// What two texts begin with alike is kept, and nothing tells it from a text that was read as a whole.
+TEST_F(SessionTest, ReplacingKeepsWhatIsCommonAndChangesNoBit) {
+  const std::vector<TokenId> first = {1, 60, 7, 7, 0, 33, 12, 5};
+  const auto model = Open(device_);
+  Session& s = *model->session();
+  const auto expect_as_fresh = [&](const std::vector<TokenId>& tokens) {
+    const auto fresh = Open(device_);
+    ASSERT_TRUE(fresh->session()->Prefill(tokens));
+    EXPECT_EQ(std::vector<TokenId>(s.past().begin(), s.past().end()), tokens);
+    EXPECT_EQ(Copy(s.logits()), Copy(fresh->session()->logits()));
+    EXPECT_EQ(s.has_text(), fresh->session()->has_text());
+    for (int i = 0; i < 4; ++i) {
+      const auto token = s.Next({.seed = 5}), wanted = fresh->session()->Next({.seed = 5});
+      ASSERT_TRUE(token && wanted);
+      EXPECT_EQ(*token, *wanted);
+    }
+  };
+  const auto replace = [&](const std::vector<TokenId>& tokens, uint32_t kept) {
+    const uint64_t before = model->ledger().total().reads;
+    const auto replaced = s.Replace(tokens);
+    ASSERT_TRUE(replaced);
+    EXPECT_EQ(*replaced, kept);
+    EXPECT_GT(model->ledger().total().reads, before);
+    expect_as_fresh(tokens);
+  };
+  replace(first, 0);
+  // Three of the four tokens that were chosen have run.
+  std::vector<TokenId> longer(s.past().begin(), s.past().end());
+  ASSERT_EQ(longer.size(), first.size() + 3);
+  longer.insert(longer.end(), {9, 9, 41});
+  replace(longer, static_cast<uint32_t>(first.size()) + 3);
+  replace(first, static_cast<uint32_t>(first.size()) - 1);
+  replace({1, 60, 7, 8}, 3);
+  replace({2, 60, 7, 8}, 0);
+  replace({1}, 0);
+  EXPECT_TRUE(s.has_text());  // what was chosen since
+
+  // What cannot be changes nothing.
+  ASSERT_TRUE(s.Replace(first));
+  const std::vector<float> want = Copy(s.logits());
+  const auto empty = s.Replace({});
+  ASSERT_FALSE(empty);
+  EXPECT_EQ(empty.error().code, Code::kInvalidArgument);
+  EXPECT_FALSE(s.Replace(std::vector<TokenId>{1, 61}));
+  const auto full = s.Replace(std::vector<TokenId>(s.n_ctx() + 1, 7));
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().code, Code::kContextFull);
+  EXPECT_EQ(full.error().have, s.n_ctx());
+  EXPECT_EQ(Copy(s.logits()), want);
+  EXPECT_EQ(s.n_past(), first.size());
+  ASSERT_TRUE(s.Replace(std::vector<TokenId>(s.n_ctx(), 7)));
+  EXPECT_EQ(s.n_past(), s.n_ctx());
 }
 
 // However many positions go through the model together: the same bits, and the reads the plan says.

@@ -30,6 +30,24 @@ void CheckConfig(std::string_view json) {
                         shape.rms_norm_eps > 0 && std::isnormal(shape.rope_theta) && shape.rope_theta > 0 &&
                         config->bos.value_or(0) < shape.vocab_size && config->eos.value_or(0) < shape.vocab_size;
   if (!in_range) std::abort();
+  if (!(shape.rope_linear_factor >= 1 && shape.rope_linear_factor <= 1 << 20)) std::abort();
+  if (config->rope_factors.size() != (shape.has_rope_factors ? shape.head_dim / 2 : 0)) std::abort();
+  for (const float factor : config->rope_factors) {
+    if (!(factor > 0.999f && factor <= 1 << 20)) std::abort();
+  }
+  for (const TokenId id : config->other_eos) {
+    if (id >= shape.vocab_size) std::abort();
+  }
+}
+
+void CheckGeneration(std::string_view json) {
+  constexpr uint32_t kVocabSize = 300;
+  const auto ends = thimble::host::ParseHfGenerationEnds(json, kVocabSize, "FILE");
+  CheckSentence(ends);
+  if (!ends) return;
+  for (const thimble::TokenId id : *ends) {
+    if (id >= kVocabSize) std::abort();
+  }
 }
 
 }  // namespace
@@ -38,15 +56,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace thimble::host;
   if (size == 0) return 0;
   const std::string_view json(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 3) {
+  switch (data[0] % 4) {
     case 0:
       CheckConfig(json);
       break;
     case 1:
       CheckSentence(ParseHfTokenizerConfig(json, "", "FOLDER"));
       break;
-    default:
+    case 2:
       CheckSentence(ParseHfTokenizerConfig("", json, "FOLDER"));
+      break;
+    default:
+      CheckGeneration(json);
       break;
   }
   return 0;

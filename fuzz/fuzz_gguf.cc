@@ -42,12 +42,14 @@ void CheckModel(const formats::ModelFile& model, uint64_t file_bytes) {
   Require(shape.head_dim != 0 && shape.head_dim % 2 == 0);
   Require(uint64_t{shape.head_dim} * shape.num_attention_heads == shape.q_dim());
   Require(shape.rms_norm_eps > 0 && shape.rms_norm_eps <= std::numeric_limits<float>::max());
+  Require(shape.rope_linear_factor >= 1 && shape.rope_linear_factor <= static_cast<float>(formats::kMaxRopeFactor));
+  Require(shape.architecture == Architecture::kLlama || !shape.has_rope_factors);
   Require(shape.rope_theta > 0 && shape.rope_theta <= std::numeric_limits<float>::max());
   Require(model.tensors.size() == TensorCount(shape));
   for (uint32_t i = 0; i < model.tensors.size(); ++i) {
     const TensorRef& tensor = model.tensors[i];
     const TensorDims dims = DimsOf(tensor.id.kind, shape);
-    Require(tensor.id == TensorIdAt(i) && tensor.rows == dims.rows && tensor.cols == dims.cols);
+    Require(tensor.id == TensorIdAt(i, shape) && tensor.rows == dims.rows && tensor.cols == dims.cols);
     Require(tensor.cols % BlockElements(tensor.type) == 0);
     Require(tensor.offset % 4 == 0 && tensor.offset <= file_bytes && tensor.size_bytes() <= file_bytes - tensor.offset);
   }
@@ -60,10 +62,17 @@ void CheckTokenizer(const formats::TokenizerRef& tokenizer, uint32_t vocab_size,
   for (const TokenId id : {tokenizer.bos, tokenizer.eos, tokenizer.unk}) {
     Require(id == kNoToken || id < vocab_size);
   }
+  for (const TokenId id : tokenizer.ends.ids()) {
+    Require(id < vocab_size && id != tokenizer.eos && id != tokenizer.bos && tokenizer.EndsText(id));
+  }
+  Require(tokenizer.chat_template.offset <= file_bytes &&
+          tokenizer.chat_template.bytes <= file_bytes - tokenizer.chat_template.offset);
   for (const uint64_t offset : {tokenizer.scores_offset, tokenizer.types_offset}) {
-    if (offset == 0 && tokenizer.is_byte_level()) continue;  // it has no scores
+    if (offset == 0) continue;  // there are none
     Require(offset <= file_bytes && uint64_t{vocab_size} * 4 <= file_bytes - offset);
   }
+  Require(tokenizer.charsmap_offset <= file_bytes &&
+          tokenizer.charsmap_bytes <= file_bytes - tokenizer.charsmap_offset);
   Require(tokenizer.is_byte_level() == (tokenizer.pre != formats::PreTokenizer::kNone));
   if (tokenizer.is_byte_level()) Require(bytes.Seek(tokenizer.merges_offset).has_value());
   for (uint32_t i = 0; i < tokenizer.num_merges; ++i) {
@@ -91,6 +100,11 @@ void OpenAndUse(std::span<const std::byte> file) {
   storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = file.size()}, ledger);
   storage::ByteReader bytes(reader, buffer);
   Arena arena(Region::kPsram, memory);
+  if (const auto vocabulary = formats::OpenGgufVocabulary(bytes); !vocabulary) {
+    RequireSentence(vocabulary.error());
+  } else {
+    CheckTokenizer(*vocabulary, vocabulary->num_tokens, bytes, file.size());
+  }
   const Result<formats::ModelFile> model = formats::OpenGguf(bytes, arena);
   if (!model) {
     Require(arena.used_bytes() == 0);
@@ -119,6 +133,12 @@ std::string MakeSeed(unsigned seed) {
       tensor.type = kOfBlocks[below(below(4) != 0 ? 6 : 9)];
     }
   }
+  std::string architecture = "llama";
+  if (below(3) == 0) {
+    architecture = below(2) != 0 ? "qwen2" : "qwen3";
+    file.Become(architecture, static_cast<uint32_t>(file.Tensor("blk.0.attn_q.weight").dimensions[1] / 2));
+  }
+  if (below(4) == 0) file.tensors.push_back({"rope_freqs.weight", {1 + below(2)}});
   file.version = 2 + below(2);
   if (below(4) == 0) {
     file.Set("tokenizer.ggml.model", GgufValue::Of("gpt2"));
@@ -176,9 +196,12 @@ std::string MakeSeed(unsigned seed) {
                                           "other"};
   for (uint32_t changes = below(4); changes != 0; --changes) {
     switch (below(6)) {
-      case 0:
-        file.Set(kKeys[below(std::size(kKeys))], value());
+      case 0: {
+        std::string key = kKeys[below(std::size(kKeys))];
+        if (key.starts_with("llama.") && below(4) != 0) key.replace(0, 5, architecture);
+        file.Set(key, value());
         break;
+      }
       case 1:
         file.keys[below(static_cast<uint32_t>(file.keys.size()))].second = value();
         break;

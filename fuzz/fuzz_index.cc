@@ -68,9 +68,10 @@ struct Memory {
   }
 };
 
-// The model and the index that `thimble prepare` makes for it.
+// The model and the indexes that `thimble prepare` makes for it: with a first stage in one part, and in three.
 struct Base {
-  std::vector<std::byte> model, index;
+  std::vector<std::byte> model;
+  std::array<std::vector<std::byte>, 2> indexes;
   Tokens tokens;  // of a scan
 
   // What the header says of the model where the checksums of its blocks have this checksum.
@@ -117,7 +118,9 @@ bool Write(const Base& base, std::span<const std::byte> file, uint8_t board_choi
     if (!opened) return RequireSentence(opened.error()), false;
   }
 
-  const plan::PlanOptions options = {.n_ctx = 16, .head = scans ? plan::HeadMode::kFull : plan::HeadMode::kScreen};
+  const plan::PlanOptions options = {.n_ctx = 16,
+                                     .head = scans ? plan::HeadMode::kFull : plan::HeadMode::kScreen,
+                                     .draft = scans ? plan::DraftMode::kNone : plan::DraftMode::kNgram};
   const auto plan = opening.Plan(board, options, kSamplers.back());
   if (!plan) return RequireSentence(plan.error()), false;
   const auto session = opening.Start(*plan);
@@ -154,25 +157,32 @@ Base MakeBase() {
   host::PrepareOptions options;
   options.model = path;
   options.screen = {12, 2};
-  const auto prepared = host::Prepare(options);
-  if (!prepared) std::fprintf(stderr, "%s\n", prepared.error().c_str());
-  Require(prepared.has_value());
-  std::ifstream index(prepared->path, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(index), {}};
-  base.index.resize(bytes.size());
-  std::memcpy(base.index.data(), bytes.data(), bytes.size());
+  options.draft_tokens = 300;
+  for (uint32_t i = 0; i < base.indexes.size(); ++i) {
+    options.num_parts = 1 + 2 * i;
+    const auto prepared = host::Prepare(options);
+    if (!prepared) std::fprintf(stderr, "%s\n", prepared.error().c_str());
+    Require(prepared.has_value());
+    std::ifstream index(prepared->path, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(index), {}};
+    base.indexes[i].resize(bytes.size());
+    std::memcpy(base.indexes[i].data(), bytes.data(), bytes.size());
+  }
   std::filesystem::remove_all(folder);
 
   Require(Write(base, {}, 0, base.tokens));
   for (uint8_t board = 0; board < 4; ++board) {
-    Tokens tokens;
-    Require(Write(base, base.index, board, tokens) && tokens == base.tokens);
+    for (const std::vector<std::byte>& index : base.indexes) {
+      Tokens tokens;
+      Require(Write(base, index, board, tokens) && tokens == base.tokens);
+    }
   }
   return base;
 }
 
-// Makes all checksums fit that the header's numbers give a place to, and, unless it stays as changed, the identity.
-void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
+// `file` was `index`. Makes all checksums fit that the header's numbers give a place to, and, unless it stays as
+// changed, the identity.
+void Seal(std::vector<std::byte>& file, const Base& base, std::span<const std::byte> index, bool keeps_identity) {
   // What the header says now, whether it holds or not: the fields that matter, at their places in the format.
   const auto field = [&]<class T>(size_t at, T) {
     T value;
@@ -180,21 +190,33 @@ void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
     return value;
   };
   const auto set = [&](size_t at, uint32_t value) { std::memcpy(&file[at], &value, sizeof(value)); };
-  constexpr size_t kSections = 64, kSectionBytes = 24, kRecordBytes = 256;
+  constexpr size_t kSections = 64, kSectionBytes = 24, kRecordBytes = 256, kNumParts = 320, kDrafts = 328;
+  const auto at_of = [&](formats::Section id) {
+    return id == formats::Section::kDrafts ? kDrafts : kSections + static_cast<size_t>(id) * kSectionBytes;
+  };
   const auto section = [&](formats::Section id) {
-    const size_t at = kSections + static_cast<size_t>(id) * kSectionBytes;
+    const size_t at = at_of(id);
     return formats::SectionRef{.offset = field(at, uint64_t{}), .bytes = field(at + 8, uint64_t{})};
   };
   const auto record_bytes = [&](size_t stage) { return field(kRecordBytes + stage * 4, uint32_t{}); };
 
   const std::span<std::byte> groups = SectionBytes(file, section(formats::Section::kGroupChecks));
   const std::span<std::byte> first = SectionBytes(file, section(formats::Section::kFirstStage));
-  if (record_bytes(0) != 0 && record_bytes(0) < formats::kMaxGroupBytes) {
-    const size_t group_bytes = size_t{formats::GroupRows(record_bytes(0))} * record_bytes(0);
-    for (size_t g = 0; (g + 1) * 4 <= groups.size() && g * group_bytes < first.size(); ++g) {
-      const uint32_t checksum =
-          ChecksumOf(first.subspan(g * group_bytes, std::min(group_bytes, first.size() - g * group_bytes)));
-      std::memcpy(&groups[g * 4], &checksum, sizeof(checksum));
+  const formats::ScreenInfo screen = {.record_bytes = {record_bytes(0), 0},
+                                      .num_parts = std::max(field(kNumParts, uint32_t{}), 1u)};
+  if (record_bytes(0) >= 4 && record_bytes(0) <= formats::kMaxFirstBytes && screen.num_parts <= record_bytes(0) / 4) {
+    const size_t rows = first.size() / record_bytes(0);
+    size_t begin = 0;  // of the group
+    size_t g = 0;
+    for (uint32_t p = 0; p < screen.num_parts; ++p) {
+      const size_t row_bytes = screen.part(p).record_bytes();
+      const size_t end = begin + rows * row_bytes;
+      for (; begin < end && (g + 1) * 4 <= groups.size(); ++g) {
+        const size_t size = std::min(screen.group_rows() * row_bytes, end - begin);
+        const uint32_t checksum = ChecksumOf(first.subspan(begin, size));
+        std::memcpy(&groups[g * 4], &checksum, sizeof(checksum));
+        begin += size;
+      }
     }
   }
   const std::span<std::byte> records = SectionBytes(file, section(formats::Section::kSecondStage));
@@ -206,12 +228,12 @@ void Seal(std::vector<std::byte>& file, const Base& base, bool keeps_identity) {
   }
   for (size_t i = 0; i < formats::kNumSections; ++i) {
     const auto id = static_cast<formats::Section>(i);
-    set(kSections + i * kSectionBytes + 16, ChecksumOf(SectionBytes(file, section(id))));
+    set(at_of(id) + 16, ChecksumOf(SectionBytes(file, section(id))));
   }
   if (!keeps_identity) {
     // An index of another model is the plain case.
     constexpr size_t kIdentity = 24, kModelFacts = 20;
-    std::memcpy(&file[kIdentity], &base.index[kIdentity], kModelFacts);
+    std::memcpy(&file[kIdentity], &index[kIdentity], kModelFacts);
     set(kIdentity, base.IdentityWith(field(kSections + 16, uint32_t{})));
     const uint64_t size = file.size();
     std::memcpy(&file[16], &size, sizeof(size));
@@ -242,12 +264,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (size < 1) return 0;
   // The first byte: the board, whether checksums are made to fit, whether the file is cut off, whether what the header
-  // says of the model stays as it was changed.
+  // says of the model stays as it was changed, which index.
   const uint8_t how = data[0];
-  std::vector<std::byte> file = base.index;
+  const std::vector<std::byte>& index = base.indexes[how / 32 % 2];
+  std::vector<std::byte> file = index;
   thimble::Change(file, {data + 1, size - 1});
   const bool sealed = (how & 4) != 0;
-  if (sealed) thimble::Seal(file, base, /*keeps_identity=*/(how & 16) != 0);
+  if (sealed) thimble::Seal(file, base, index, /*keeps_identity=*/(how & 16) != 0);
   if ((how & 8) != 0 && size >= 3) file.resize((data[1] | size_t{data[2]} << 8) % file.size() + 1);
   if (thimble::Write(base, file, how % 4, tokens) && !sealed) thimble::Require(tokens == base.tokens);
   return 0;

@@ -1,4 +1,5 @@
 // llama2.c's files: the first byte says which one; for a tokenizer.bin the second is the size of the vocabulary.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -11,12 +12,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace thimble;
   if (size < 2) return 0;
   if (data[0] % 2 == 0) {
-    if (size < 2 + 8 + host::kLlama2cHeaderBytes) return 0;
+    if (size < 10) return 0;
     uint64_t file_bytes;
     std::memcpy(&file_bytes, data + 2, sizeof(file_bytes));
-    const auto bytes = std::as_bytes(std::span(data + 10, host::kLlama2cHeaderBytes));
-    const auto header = host::ParseLlama2cHeader(bytes.first<host::kLlama2cHeaderBytes>(), file_bytes, "FILE");
-    if (header && uint64_t{header->shape.vocab_size} * header->shape.hidden_size * 4 > file_bytes) std::abort();
+    const auto bytes = std::as_bytes(std::span(data + 10, std::min(size - 10, host::kLlama2cHeaderBytes)));
+    const auto header = host::ParseLlama2cHeader(bytes, file_bytes, "FILE");
+    const uint64_t weight_bytes = header && header->group_size != 0 ? 1 : 4;
+    if (header && uint64_t{header->shape.vocab_size} * header->shape.hidden_size * weight_bytes > file_bytes)
+      std::abort();
     return 0;
   }
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 2, size - 2);

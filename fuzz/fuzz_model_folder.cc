@@ -125,7 +125,7 @@ void CheckModel(const formats::ModelFile& model, const formats::ModelFolder& fil
   for (uint32_t i = 0; i < model.tensors.size(); ++i) {
     const TensorRef& tensor = model.tensors[i];
     const TensorDims dims = DimsOf(tensor.id.kind, shape);
-    Require(tensor.id == TensorIdAt(i) && tensor.rows == dims.rows && tensor.cols == dims.cols);
+    Require(tensor.id == TensorIdAt(i, shape) && tensor.rows == dims.rows && tensor.cols == dims.cols);
     Require(tensor.offset % kUnit == 0 && tensor.offset <= files.size_bytes());
     Require(tensor.size_bytes() <= files.size_bytes() - tensor.offset);
   }

@@ -16,7 +16,7 @@ using namespace thimble;
 formats::ModelFile ModelOf(const ModelShape& shape, DType type, std::vector<TensorRef>& tensors) {
   uint64_t offset = 32;
   for (uint32_t i = 0; i < TensorCount(shape); ++i) {
-    const TensorId id = TensorIdAt(i);
+    const TensorId id = TensorIdAt(i, shape);
     const TensorDims dims = DimsOf(id.kind, shape);
     tensors.push_back({.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id, .type = type});
     offset += (tensors.back().size_bytes() + 31) / 32 * 32;
@@ -37,7 +37,9 @@ void CheckPlans(const plan::PlanOptions& options) {
                                .head_dim = 6,
                                .max_position_embeddings = 4096,
                                .rms_norm_eps = 1e-5f,
-                               .rope_theta = 10000};
+                               .rope_theta = 10000,
+                               .has_rope_factors = true,
+                               .architecture = Architecture::kQwen2};
   constexpr ModelShape kBlocks = {.vocab_size = 1000,
                                   .hidden_size = 96,
                                   .intermediate_size = 160,
@@ -51,7 +53,7 @@ void CheckPlans(const plan::PlanOptions& options) {
   for (DType type : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ5_1}) {
     std::vector<TensorRef> tensors;
     const formats::ModelFile model = ModelOf(IsOfBlocks(type) ? kBlocks : kOdd, type, tensors);
-    for (const Board& board : {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(1 << 30)}) {
+    for (const Board& board : {kEsp32Cam, kEsp32CamWifi, kEsp32, kEsp32S3, kEsp32S3Wifi, HostBoard(1 << 30)}) {
       const auto made = plan::MakePlan(model, {}, board, 512, options);
       if (!made) continue;
       for (size_t i = 0; i < kNumRegions; ++i) {

@@ -79,7 +79,7 @@ Answers Ask(const Tokenizer& tokenizer, const TokenizerRef& ref, const std::stri
   }
   const size_t workspace_bytes = static_cast<size_t>(Tokenizer::WorkspaceBytes(tokenizer.TextBytes(text)));
   const auto workspace = std::make_unique<std::byte[]>(workspace_bytes);
-  answers.ids.resize(3 * text.size() + 4);
+  answers.ids.resize(static_cast<size_t>(3 * tokenizer.TextBytes(text)) + 4);
   const Result<size_t> n = tokenizer.Encode(text, true, answers.ids, {workspace.get(), workspace_bytes});
   ok &= n.has_value();
   answers.ids.resize(n.value_or(0));

@@ -89,6 +89,20 @@ inline formats::TokenizerRef MakeByteLevel(Input& input, std::vector<std::byte>&
   return ref;
 }
 
+// A map of characters that passes for one: its units lead anywhere, in circles and out of it too.
+inline void AppendCharsmap(Input& input, std::vector<std::byte>& file) {
+  constexpr uint32_t kUnits = 256;
+  Append(file, kUnits * uint32_t{sizeof(uint32_t)});
+  for (uint32_t i = 0; i < kUnits; ++i) {
+    const uint8_t head = i < 4 || input.left() > kUnits ? input.Take<uint8_t>() : 0;
+    const uint32_t label = head % 4 == 3 ? head : i;
+    const uint32_t offset = head % 16 == 1 ? input.Take<uint16_t>() : 0;
+    Append(file, label | uint32_t{head % 2 != 0} << 8 | offset << 10);
+  }
+  for (uint32_t n = 0; n < 400; ++n)
+    Append(file, input.left() == 0 || n % 100 == 99 ? uint8_t{0} : input.Take<uint8_t>());
+}
+
 // Pieces from `input`; their arrays go to `file`. They load, but for byte-level BPE with merges in an order that is
 // refused.
 inline formats::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& file) {
@@ -120,6 +134,10 @@ inline formats::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& fi
   formats::TokenizerRef ref{.present = true, .num_tokens = static_cast<uint32_t>(pieces.size())};
   ref.unk = 0;
   ref.add_space_prefix = (flags & 2) != 0;
+  ref.is_unigram = (flags & 8) != 0;
+  ref.remove_extra_whitespaces = (flags & 16) != 0;
+  ref.escape_whitespaces = (flags & 32) == 0;
+  ref.fuse_unknown = (flags & 64) == 0;
   for (const std::string& piece : pieces) {
     Append(file, uint64_t{piece.size()});
     for (char c : piece) Append(file, c);
@@ -130,6 +148,11 @@ inline formats::TokenizerRef MakePieces(Input& input, std::vector<std::byte>& fi
   for (float score : scores) Append(file, score);
   ref.types_offset = file.size();
   for (text::TokenType type : types) Append(file, static_cast<int32_t>(type));
+  if ((flags & 128) != 0) {
+    ref.charsmap_offset = file.size();
+    AppendCharsmap(input, file);
+    ref.charsmap_bytes = static_cast<uint32_t>(file.size() - ref.charsmap_offset);
+  }
   return ref;
 }
 

@@ -12,57 +12,35 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
+import sys
 from pathlib import Path
 
 import sentencepiece as spm
 import torch
-from safetensors.torch import load_file
 
-from model import CONFIG, Past, StoryModel
 from stories import HELD_OUT_SEED, Language
-from train import BOS, EOS, HELD_OUT_STORIES, encode, held_out_loss
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "train"))
+from learning import held_out_loss  # noqa: E402
+from llama import Llama, read_model  # noqa: E402
+from refusal import run  # noqa: E402
+from sampling import draw  # noqa: E402
+from text import EOS, encode, processor_of, read_tokenizer  # noqa: E402
+
+HELD_OUT_STORIES = 2_000
 
 
-def load(folder: Path) -> tuple[StoryModel, spm.SentencePieceProcessor]:
-    model = StoryModel()
-    model.load_state_dict({name: weight.float() for name, weight
-                           in load_file(folder / "model.safetensors").items()})
-    return model.eval(), spm.SentencePieceProcessor(
-        model_file=str(folder / "tokenizer.model"))
-
-
-@torch.no_grad()
-def draw(model: StoryModel, seeds: list[int], temperature: float) -> list[list[int]]:
-    """One token sequence a seed, BOS first, up to EOS or the end of the context."""
-    sources = [random.Random(seed) for seed in seeds]
-    rows = torch.full((len(seeds), 1), BOS)
-    ended = [False] * len(seeds)
-    past: Past = []
-    while not all(ended) and rows.shape[1] < CONFIG["max_position_embeddings"]:
-        logits = model(rows[:, -1:], past)[:, 0]
-        shares = torch.softmax(logits.double() / temperature, dim=-1)
-        marks = torch.tensor([[source.random()] for source in sources],
-                             dtype=torch.float64)
-        chosen = torch.searchsorted(shares.cumsum(-1), marks, right=True)
-        chosen.clamp_(max=CONFIG["vocab_size"] - 1)
-        rows = torch.cat([rows, chosen], dim=1)
-        ended = [done or token == EOS
-                 for done, token in zip(ended, chosen[:, 0].tolist())]
-    return [row[:row.index(EOS) + 1] if EOS in row else row for row in rows.tolist()]
-
-
-def report_losses(model: StoryModel, processor: spm.SentencePieceProcessor) -> None:
+def report_losses(model: Llama, processor: spm.SentencePieceProcessor) -> None:
     """The held-out loss, beside the least that any model could reach."""
     language = Language()
     stories = list(language.corpus(HELD_OUT_SEED, HELD_OUT_STORIES))
-    rows = encode(processor, stories)
+    rows = encode(processor, stories, model.shape.max_position_embeddings)
     least = -sum(math.log(language.probability(story)) for story in stories)
     print(f"held-out loss {held_out_loss(model, rows):.4f} nats a token, "
           f"entropy of the generator {least / sum(len(r) - 1 for r in rows):.4f}")
 
 
-def compare_with_transformers(folder: Path, model: StoryModel,
+def compare_with_transformers(folder: Path, model: Llama,
                               processor: spm.SentencePieceProcessor) -> None:
     """Tokens and float32 logits of Hugging Face's own code beside ours."""
     from transformers import LlamaForCausalLM, LlamaTokenizer
@@ -70,7 +48,7 @@ def compare_with_transformers(folder: Path, model: StoryModel,
     theirs = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     stories = list(Language().corpus(HELD_OUT_SEED, 100))
     same, gap = 0, 0.0
-    for story, row in zip(stories, encode(processor, stories)):
+    for story, row in zip(stories, encode(processor, stories, model.shape.max_position_embeddings)):
         same += tokenizer(story)["input_ids"] == row[:-1]
         ids = torch.tensor([row])
         with torch.no_grad():
@@ -90,7 +68,8 @@ def main() -> None:
     parser.add_argument("--transformers", action="store_true",
                         help="also compare with Hugging Face transformers")
     args = parser.parse_args()
-    model, processor = load(args.model)
+    model = read_model(args.model)
+    processor = processor_of(read_tokenizer(args.model), args.model)
     if args.losses:
         report_losses(model, processor)
     if args.transformers:
@@ -106,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,10 +9,15 @@ pronouns, objects, problems and their remedies agree from start to end.
 `Language.story` draws a story; `Language.probability` parses a text against
 the same tables and returns the exact probability with which `story` writes it
 (0.0: the text is not a story of this language).
+
+    python3 stories.py --count 2000 --seed 1 > stories.txt
+
+writes stories with a blank line between them.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import re
 from dataclasses import dataclass, field
@@ -721,3 +726,15 @@ def repeats_run(units: list, length: int = RUN) -> bool:
 def units(text: str) -> list[str]:
     """Words and punctuation marks; no token of the model is smaller than one."""
     return UNIT.findall(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write stories, a blank line between them.")
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=TRAIN_SEED)
+    args = parser.parse_args()
+    print("\n\n".join(Language().corpus(args.seed, args.count)))
+
+
+if __name__ == "__main__":
+    main()

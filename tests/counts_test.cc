@@ -12,6 +12,7 @@
 
 #include "engine/base/board.h"
 #include "engine/storage/block_device.h"
+#include "tests/support/drafters.h"
 #include "tests/support/no_allocation.h"
 #include "tests/support/open_model.h"
 #include "tests/support/test_gguf.h"
@@ -203,7 +204,54 @@ TEST_F(Counts, NothingAllocatesAfterOpen) {
   EXPECT_TRUE(prefilled && greedy && second && drawn);
 }
 
-// The test above can fail.
+// A pass with drafts reads each weight once for all of its positions, the LM head included, and an embedding row for
+// each; what comes as it was guessed has been read. Nothing is allocated.
+TEST_F(Counts, APassWithDrafts) {
+  constexpr uint32_t kDrafts = 3;
+  constexpr std::array<TokenId, 2> kBegin = {1, 31999};
+  for (const head::SamplerOptions& sampler :
+       {head::SamplerOptions{.temperature = 0}, head::SamplerOptions{.repeat_penalty = 1.2f, .seed = 3}}) {
+    OpenModel plain(device_, {.board = kEsp32Cam, .keep_logits = false, .sampler = sampler});
+    ASSERT_NE(plain.session(), nullptr) << plain.error();
+    std::vector<TokenId> text(kBegin.begin(), kBegin.end());
+    ASSERT_TRUE(plain.session()->Prefill(text));
+    for (uint32_t i = 0; i < 2 + kDrafts; ++i) {
+      const Result<TokenId> next = plain.session()->Next(sampler);
+      ASSERT_TRUE(next);
+      text.push_back(*next);
+    }
+
+    TestDrafter drafter(Guesses::kRight, text, kTinyLlm.vocab_size);
+    OpenModel drafted(device_, {.board = kEsp32Cam,
+                                .plan = {.draft = plan::DraftMode::kGiven, .draft_max = kDrafts},
+                                .keep_logits = false,
+                                .sampler = sampler,
+                                .drafter = &drafter});
+    ASSERT_NE(drafted.session(), nullptr) << drafted.error();
+    ASSERT_TRUE(drafted.session()->Prefill(kBegin));
+    ASSERT_TRUE(drafted.session()->Next(sampler));
+    device_.reads = device_.bytes = 0;
+    for (uint32_t i = 0; i <= kDrafts; ++i) {
+      Result<TokenId> next = 0;
+      {
+        const NoAllocation none;
+        next = drafted.session()->Next(sampler);
+      }
+      ASSERT_TRUE(next);
+      EXPECT_EQ(*next, text[3 + i]);
+      EXPECT_EQ(device_.bytes, kTokenBytes + kDrafts * kEmbeddingBlocks);
+      EXPECT_EQ(device_.reads, kTokenReads + kDrafts);
+    }
+    EXPECT_EQ(drafted.ledger().draft.passes, 1u);
+    EXPECT_EQ(drafted.ledger().draft.accepted, kDrafts);
+    for (size_t i = 0; i < kNumRegions; ++i) {
+      const auto region = static_cast<Region>(i);
+      EXPECT_EQ(drafted.arena(region).peak_bytes(), drafted.plan().region_bytes(region)) << RegionName(region);
+    }
+  }
+}
+
+// The tests above can fail.
 TEST(NoAllocationDeathTest, SeesTheHeap) {
   EXPECT_DEATH(
       {

@@ -103,6 +103,9 @@ TEST(FullSize, TinyLlmRunsInsideAnEsp32WithoutPsram) {
   EXPECT_EQ(by_ids["ids"], parsed(run({"--board", "esp32-cam", "--ids", "1,500,900", "-s", "4"}))["ids"]);
 
   ASSERT_EQ(RunTool({"prepare", gguf, "--board", "esp32", "--screen", "48,4"}).exit_code, 0);
+  const json with_wifi = parsed(RunTool({"plan", gguf, "--board", "esp32-cam-wifi", "--json"}));
+  EXPECT_EQ(with_wifi["head"], "screen");
+  EXPECT_EQ(with_wifi["n_ctx"], 1024);
   const json planned = plan();
   EXPECT_EQ(planned["tokenizer"], "card");
   EXPECT_EQ(cannot(planned), (std::vector<std::string>{"top-p without top-k"}));
@@ -131,10 +134,15 @@ TEST(FullSize, TinyLlmRunsInsideAnEsp32WithoutPsram) {
       return parsed(RunTool(arguments));
     };
     const json small = with({"--board", "esp32", "-c", "112"});
+    const json wifi = with({"--board", "esp32-cam-wifi"});
     const json large = with({"--board", "esp32-cam", "--head", "full"});
     EXPECT_EQ(small["prompt_ids"], large["prompt_ids"]);
     EXPECT_EQ(small["ids"], large["ids"]);
     EXPECT_EQ(small["text"], large["text"]);
+    EXPECT_EQ(wifi["text"], large["text"]);
+    EXPECT_LE(
+        wifi["memory"]["sram"]["peak_bytes"].get<uint64_t>() + wifi["memory"]["sram_dma"]["peak_bytes"].get<uint64_t>(),
+        96u * 1024);
     EXPECT_LE(small["memory"]["sram"]["peak_bytes"].get<uint64_t>() +
                   small["memory"]["sram_dma"]["peak_bytes"].get<uint64_t>(),
               180'224u);

@@ -2,8 +2,9 @@
 
     python gguf_read_back.py THIMBLE
 
-Every key, tensor and token of the GGUF file must be what the Hugging Face folder says, bit for bit. Exits with 77, "not run",
-where the packages of requirements.txt are missing.
+Every key, tensor and token of the GGUF file must be what the Hugging Face folder says, bit for bit. And a file that the gguf
+package makes of the folder, as llama.cpp's converter does, must run as the folder does. Exits with 77, "not run", where the
+packages of requirements.txt are missing.
 """
 
 import json
@@ -15,7 +16,7 @@ import tempfile
 try:
     import numpy as np
     import sentencepiece
-    from gguf import GGMLQuantizationType, GGUFReader
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, RopeScalingType
     from gguf.quants import dequantize, quantize
 except ImportError as missing:
     print(f"SKIPPED: {missing}; ./check installs it in build/venv")
@@ -47,6 +48,26 @@ def interleaved(weight, heads):
     return weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 
+def scaling(config):
+    """(type, object) of how rotary positions are scaled."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    return rope.get("rope_type") or rope.get("type") or "default", rope
+
+
+def rope_factors(config):
+    """What "llama3" divides the frequencies by, in double from the float32 frequencies."""
+    _, rope = scaling(config)
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    exponents = (np.arange(0, head_dim, 2) / head_dim).astype("<f4").astype("f8")
+    powers = (np.float64(config["rope_theta"]) ** exponents).astype("<f4").astype("f8")
+    waves = rope["original_max_position_embeddings"] * (1 / powers).astype("<f4").astype("f8") / (2 * np.pi)
+    low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
+    smooth = (waves - low) / (high - low)
+    assert ((0 < smooth) & (smooth < 1)).any() and (smooth < 0).any() and (smooth > 1).any()
+    between = 1 / ((1 - smooth) / factor + smooth)
+    return np.where(smooth < 0, factor, np.where(smooth > 1, 1, between)).astype("<f4")
+
+
 def expected_tensors(config, stored):
     layer_names = {
         "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -58,11 +79,17 @@ def expected_tensors(config, stored):
     for layer in range(config["num_hidden_layers"]):
         for hf, gguf in layer_names.items():
             weight = stored[f"model.layers.{layer}.{hf}.weight"]
-            if gguf == "attn_q":
+            if gguf == "attn_q" and config["model_type"] == "llama":
                 weight = interleaved(weight, config["num_attention_heads"])
-            elif gguf == "attn_k":
+            elif gguf == "attn_k" and config["model_type"] == "llama":
                 weight = interleaved(weight, config["num_key_value_heads"])
             want[f"blk.{layer}.{gguf}.weight"] = weight
+        for name in "qkv" if config["model_type"] == "qwen2" else "":
+            want[f"blk.{layer}.attn_{name}.bias"] = stored[f"model.layers.{layer}.self_attn.{name}_proj.bias"]
+        for name in "qk" if config["model_type"] == "qwen3" else "":
+            want[f"blk.{layer}.attn_{name}_norm.weight"] = stored[f"model.layers.{layer}.self_attn.{name}_norm.weight"]
+    if scaling(config)[0] == "llama3":
+        want["rope_freqs.weight"] = rope_factors(config)
     return want
 
 
@@ -108,7 +135,7 @@ def check(tool, folder, gguf, dtype):
     head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
     keys = {
-        "general.architecture": "llama",
+        "general.architecture": config["model_type"],
         "general.alignment": 4096,
         "llama.vocab_size": config["vocab_size"],
         "llama.context_length": config["max_position_embeddings"],
@@ -123,7 +150,10 @@ def check(tool, folder, gguf, dtype):
     }
     if head_dim * config["num_attention_heads"] != config["hidden_size"]:
         keys |= {"llama.attention.key_length": head_dim, "llama.attention.value_length": head_dim}
+    if scaling(config)[0] == "linear":
+        keys |= {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": np.float32(scaling(config)[1]["factor"])}
     for key, expected in keys.items():
+        key = key.replace("llama.", config["model_type"] + ".", 1)
         assert value(key) == expected, (key, value(key), expected)
 
     vocabulary = folder / "tokenizer.model"
@@ -186,6 +216,55 @@ def check_quant(tool, folder, temporary):
     return len(whole)
 
 
+def write_as_others(config, want, path):
+    """A file as llama.cpp's converter makes it: its alignment, its order of keys and tensors, vectors in float32."""
+    writer = GGUFWriter(path, config["model_type"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_rope_freq_base(config.get("rope_theta") or config["rope_parameters"]["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if "head_dim" in config:
+        writer.add_key_length(config["head_dim"])
+        writer.add_value_length(config["head_dim"])
+    if scaling(config)[0] == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling(config)[1]["factor"])
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_bos_token_id(config["bos_token_id"])
+    for name, weight in sorted(want.items()):
+        writer.add_tensor(name, weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def check_others(tool, folder, temporary):
+    """The same ids and the same probabilities, to the last digit, from a file of others and from the folder."""
+    config = json.loads((folder / "config.json").read_text())
+    ids = json.loads((folder / "expected.json").read_text())["prompt_ids"]
+    theirs, ours = temporary / "theirs.gguf", temporary / "ours.gguf"
+    write_as_others(config, expected_tensors(config, stored_tensors(folder / "model.safetensors")), theirs)
+    convert(tool, folder, ours)
+    outputs = []
+    for model in (theirs, ours):
+        run = [tool, "run", "-m", model, "--ids", ",".join(map(str, ids)), "-n", "60", "--temp", "1", "-s", "5", "--json"]
+        done = subprocess.run(run, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        outputs.append(json.loads(done.stdout)["ids"])
+    assert outputs[0] == outputs[1], (folder, outputs)
+    # What convert makes of it is what it makes of the folder, but for the name and what is stored in how many bits.
+    kept = [{t.name: expanded(t) for t in GGUFReader(path).tensors} for path in (ours, theirs)]
+    again = convert(tool, theirs, temporary / "again.gguf")
+    for name, bits in kept[0].items():
+        assert np.array_equal(bits, kept[1][name]) and np.array_equal(bits, expanded(again[name])), (folder, name)
+    print(f"{folder.name}, written by the gguf package: {len(set(outputs[0]))} different ids, the same", flush=True)
+
+
 def main():
     tool = str(pathlib.Path(sys.argv[1]).resolve())
     folders = [ROOT / "model/thimble-stories", *sorted(p.parent for p in ROOT.glob("tests/goldens/*/expected.json"))]
@@ -194,6 +273,8 @@ def main():
         for folder in folders:
             for dtype in ("f32", "auto"):
                 check(tool, folder, pathlib.Path(temporary) / f"{folder.name}.gguf", dtype)
+        for folder in folders[1:]:
+            check_others(tool, folder, pathlib.Path(temporary))
         assert sum(check_quant(tool, folder, pathlib.Path(temporary)) for folder in folders) > 20
 
 

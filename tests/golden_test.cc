@@ -153,6 +153,9 @@ TEST(Goldens, CoverWhatTheyShould) {
     if (config.contains("rope_parameters") || config["rope_theta"] != 10000.0) seen["other rope_theta"]++;
     if (config.value("head_dim", hidden / heads) * heads != hidden) seen["own head_dim"]++;
     if (hidden % 8 != 0) seen["not divisible by 8"]++;
+    seen[config["model_type"]]++;
+    const json rope = config.contains("rope_parameters") ? config["rope_parameters"] : config["rope_scaling"];
+    if (rope.is_object()) seen["rope " + rope.value("rope_type", rope.value("type", ""))]++;
     const size_t length = expected["prompt_ids"].size() + expected["greedy_ids"].size();
     // The last greedy id is chosen at the last position there is.
     if (length == config["max_position_embeddings"].get<size_t>() + 1) seen["full context"]++;
@@ -160,8 +163,9 @@ TEST(Goldens, CoverWhatTheyShould) {
     for (const json& gap : expected["greedy_gaps"]) EXPECT_GE(gap.get<double>(), 1e-3) << name;
     EXPECT_LE(expected["float64_difference"].get<double>(), kShortTolerance / 2) << name;
   }
-  for (const char* kind : {"MHA", "MQA", "GQA", "tied", "untied", "float32", "float16", "bfloat16", "other rope_theta",
-                           "own head_dim", "not divisible by 8", "full context"}) {
+  for (const char* kind :
+       {"MHA", "MQA", "GQA", "tied", "untied", "float32", "float16", "bfloat16", "other rope_theta", "own head_dim",
+        "not divisible by 8", "full context", "llama", "qwen2", "qwen3", "rope llama3", "rope linear"}) {
     EXPECT_GE(seen[kind], 1) << kind;
   }
 }

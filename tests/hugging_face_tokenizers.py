@@ -224,7 +224,7 @@ def write_gguf(path, tokenizer, pre):
 
 
 def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="backslashreplace")
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 

@@ -63,6 +63,31 @@ constexpr Case kCases[] = {{"F32", kOddShape, DType::kF32, 0x4bcad6ba60fbec9, 0x
                            {"Q8", kBlockShape, DType::kQ8_0, 0x34eca91238a35b1a, 0xb87e23435122084a},
                            {"Mixed", kMixedShape, DType::kF32, 0xbd3f4bb75c47c92e, 0xbfcc006916254934, true}};
 
+constexpr ModelShape Changed(auto change) {
+  ModelShape shape = kOddShape;
+  change(shape);
+  return shape;
+}
+
+// What is not quite Llama.
+struct FamilyCase {
+  const char* name;
+  ModelShape shape;
+  uint64_t hash;
+  friend void PrintTo(const FamilyCase& c, std::ostream* out) { *out << c.name; }
+};
+constexpr FamilyCase kFamily[] = {
+    {"Qwen2", Changed([](ModelShape& s) { s.architecture = Architecture::kQwen2; }), 0x2c561351951a4d22},
+    {"Qwen3", Changed([](ModelShape& s) { s.architecture = Architecture::kQwen3; }), 0xd38d555ee2ecb56},
+    {"RopeLinear", Changed([](ModelShape& s) { s.rope_linear_factor = 2.7f; }), 0xb811211727a3427d},
+    {"RopeFactors", Changed([](ModelShape& s) { s.has_rope_factors = true; }), 0x8a476f733a7f2a2a},
+    {"Qwen3OneLayerLinear", Changed([](ModelShape& s) {
+       s.architecture = Architecture::kQwen3;
+       s.num_hidden_layers = 1;
+       s.rope_linear_factor = 3;
+     }),
+     0x33b9efc50b6ddd16}};
+
 GreedyRun Greedy(const std::vector<std::byte>& gguf, const OpenModel::Options& options, uint32_t block_bytes = 512) {
   host::RamDevice device(gguf, block_bytes, 16);
   OpenModel model(device, options);
@@ -178,6 +203,43 @@ TEST_P(SameBits, ForEveryBlockSizeAndAlignmentOfTensors) {
   const GreedyRun run = Greedy(gguf_, {});
   EXPECT_EQ(Greedy(gguf_, {}, 4096), run);
   EXPECT_EQ(Greedy(Make(GetParam().shape, 32), {}), run);
+}
+
+class SameBitsOfFamily : public testing::TestWithParam<FamilyCase> {};
+INSTANTIATE_TEST_SUITE_P(All, SameBitsOfFamily, testing::ValuesIn(kFamily),
+                         [](const auto& param) { return param.param.name; });
+
+// On every target, however it is computed and read, and to the byte in the memory that was planned.
+TEST_P(SameBitsOfFamily, HoweverItIsRun) {
+  const std::vector<std::byte> gguf = MakeGguf({.shape = GetParam().shape});
+  const GreedyRun run = Greedy(gguf, {});
+  EXPECT_EQ(run.logits_hash, GetParam().hash) << "0x" << std::hex << run.logits_hash;
+  ModelShape llama = GetParam().shape;
+  llama.architecture = Architecture::kLlama;
+  llama.rope_linear_factor = 1;
+  llama.has_rope_factors = false;
+  EXPECT_NE(Greedy(MakeGguf({.shape = llama}), {}).logits_hash, run.logits_hash);
+
+  for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
+    DividingWorkers workers(3);
+    EXPECT_EQ(Greedy(gguf, {.kernels = *kernels, .workers = &workers}), run) << (*kernels)->name;
+  }
+  EXPECT_EQ(Greedy(gguf, {.plan = {.tile_buffer_bytes = 1536}}), run);
+  EXPECT_EQ(Greedy(gguf, {.plan = {.prompt_batch = 1}}), run);
+  EXPECT_EQ(Greedy(gguf, {.plan = {.psram_weights_percent = 50, .flash_weights_percent = 50}}), run);
+  EXPECT_EQ(Greedy(gguf, {.plan = plan::OriginalPlan(GetParam().shape)}), run);
+  EXPECT_EQ(Greedy(MakeGguf({.shape = GetParam().shape, .alignment = 32}), {}, 4096), run);
+
+  host::RamDevice device(gguf, 512, 16);
+  OpenModel model(device, {});
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  EXPECT_EQ(model.model().shape, GetParam().shape);
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    EXPECT_EQ(model.arena(region).peak_bytes(), model.plan().region_bytes(region)) << RegionName(region);
+  }
+  ASSERT_TRUE(model.session()->Prefill(std::span(kPrompt).first(3)));
+  EXPECT_EQ(RunGreedy(*model.session(), std::span(kPrompt).subspan(3), kGreedy), run);
 }
 
 TEST_P(SameBits, FromAFileInPieces) {

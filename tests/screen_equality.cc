@@ -32,6 +32,7 @@
 #include "host/synth/synth.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/hard_head.h"
+#include "tests/support/sampler_modes.h"
 
 namespace thimble::tests {
 namespace {
@@ -46,39 +47,7 @@ constexpr uint32_t kTextTokens = 100;     // of a text; then another one begins
 constexpr uint32_t kShapingTokens = 128;  // states that shape a screen, as many as `thimble prepare` uses
 constexpr size_t kLargeHead = 1'000'000;  // weights from which a head gets a third of the tokens
 
-struct Mode {
-  const char* group;  // the line of the table that it is counted in
-  head::SamplerOptions sampler;
-};
-
-// Every mode with the penalty off, on over the latest 64 tokens, and the other way around over all of them.
-std::vector<Mode> Modes() {
-  const auto plain = [](float temperature) {
-    return head::SamplerOptions{.top_k = 0, .top_p = 1, .min_p = 0, .temperature = temperature};
-  };
-  const auto top_k = [&](uint32_t k, float top_p) {
-    head::SamplerOptions sampler = plain(1);
-    sampler.top_k = k;
-    sampler.top_p = top_p;
-    return sampler;
-  };
-  const auto min_p = [&](float temperature) {
-    head::SamplerOptions sampler = plain(temperature);
-    sampler.min_p = 0.05f;
-    return sampler;
-  };
-  std::vector<Mode> modes;
-  for (const auto& [penalty, last_n] : {std::pair(1.0f, 64), std::pair(1.15f, 64), std::pair(0.9f, -1)}) {
-    for (Mode mode : {Mode{"greedy", plain(0)}, Mode{"greedy", top_k(1, 1)}, Mode{"temperature", plain(0.8f)},
-                      Mode{"temperature", plain(1)}, Mode{"temperature", plain(1.5f)}, Mode{"top-40", top_k(40, 1)},
-                      Mode{"top-40", top_k(40, 0.95f)}, Mode{"top-40", {}}, Mode{"min-p 0.05", min_p(0.8f)}}) {
-      mode.sampler.repeat_penalty = penalty;
-      mode.sampler.repeat_last_n = last_n;
-      modes.push_back(mode);
-    }
-  }
-  return modes;
-}
+using Mode = SamplerMode;  // `group`: the line of the table that it is counted in
 
 struct MeanAndMost {
   uint64_t sum = 0;
@@ -138,13 +107,15 @@ std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hid
     host::ScreenShape shape;
     uint64_t memory_bytes;
     const char* place;
+    uint32_t num_parts = 1;
   };
   const uint32_t quarter = hidden_size / 4 / 4 * 4;
   const auto rows = static_cast<uint32_t>(weights.size() / hidden_size);
   using enum host::StatePower;
   std::vector<Kind> kinds = {{{kHalf, {quarter, 3}}, kBoardBytes, "memory"},
                              {{kWhole, {2 * quarter, 2}}, kBoardBytes, "memory"},
-                             {{kNone, {quarter, 4}}, kBoardBytes, "memory"}};
+                             {{kNone, {quarter, 4}}, kBoardBytes, "memory"},
+                             {{kHalf, {quarter, 3}}, rows * uint64_t{quarter} / 2, "half", 3}};
   if (from_the_card) kinds.push_back({{kHalf, {quarter, 3}}, 0, "card"});
   std::vector<Contestant> contestants;
   for (const Kind& kind : kinds) {
@@ -153,6 +124,7 @@ std::vector<Contestant> Contestants(std::span<const float> weights, uint32_t hid
     c.place = kind.place;
     c.head = MakeScreenedHead(weights, hidden_size, states,
                               {.shape = kind.shape,
+                               .num_parts = kind.num_parts,
                                .head = {.memory_bytes = kind.memory_bytes, .candidates = std::max(1024u, rows / 8)},
                                .as_blocks = as_blocks});
   }
@@ -230,7 +202,7 @@ Expected<Subject> CompareModel(const std::string& name, const std::string& path,
       Contestants(weights, hidden_size, states, weights.size() < kLargeHead, subject.tensor.type == DType::kQ8_0);
   if (weights.size() >= kLargeHead) tokens = (tokens + 2) / 3;
   uint32_t seed = 2;
-  for (Mode mode : Modes()) {
+  for (Mode mode : SamplerModes()) {
     const auto use = [&](const float* x, const head::SamplerOptions& sampler, std::span<const TokenId> recent,
                          TokenId token) -> Status {
       mode.sampler = sampler;
@@ -250,7 +222,7 @@ Status CompareStates(Subject& subject, std::span<const float> states, uint64_t t
   const uint32_t hidden_size = subject.tensor.cols;
   const size_t num_states = states.size() / hidden_size;
   uint32_t seed = 1;
-  for (Mode mode : Modes()) {
+  for (Mode mode : SamplerModes()) {
     std::vector<TokenId> ids = {1};
     mode.sampler.seed = seed++;
     for (uint64_t i = 0; i < tokens; ++i) {
@@ -349,9 +321,12 @@ void PrintTable(const std::vector<Subject>& subjects) {
             "| {} | {}{} | {} | {} | {} | {:.1f}, {} | {:.1f}, {} | {:.1f} | {:.1f} | {:.0f} | {:.0f} | {:.1f} % | {} "
             "|\n",
             fmt::format("{}, {} bytes", subject.name, host::Grouped(subject.tensor.size_bytes())), c.size,
-            c.place == "card" ? ", on the card" : "", group, host::Grouped(t.tokens), t.differences,
-            PerToken(t.second_stage.sum, t), t.second_stage.most, PerToken(t.left.sum, t), t.left.most,
-            PerToken(t.rows_fetched, t), PerToken(t.reads, t), PerToken(t.card_bytes, t), PerToken(t.memory_bytes, t),
+            c.place == "card"   ? ", on the card"
+            : c.place == "half" ? ", in 3 parts, half on the card"
+                                : "",
+            group, host::Grouped(t.tokens), t.differences, PerToken(t.second_stage.sum, t), t.second_stage.most,
+            PerToken(t.left.sum, t), t.left.most, PerToken(t.rows_fetched, t), PerToken(t.reads, t),
+            PerToken(t.card_bytes, t), PerToken(t.memory_bytes, t),
             100 * PerToken(t.card_bytes + t.memory_bytes, t) / scan_bytes, t.fallbacks);
       }
     }

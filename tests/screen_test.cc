@@ -113,10 +113,105 @@ TEST(Screen, HoweverRowsAreDividedAmongCores) {
     EXPECT_LT(head->ledger().screen.fallbacks, head->ledger().screen.tokens);
   }
   ThreadWorkers threads;
-  const auto head = MakeScreenedHead(
-      HardHead(1500, kHidden, 4), kHidden, states,
-      {.shape = ShapeOf(kHidden, 1), .head = {.workers = &threads, .psram_rows = 700, .flash_rows = 400}});
-  Compare(*head, states, 1);
+  for (const uint32_t num_parts : {1u, 3u}) {
+    const auto head = MakeScreenedHead(HardHead(1500, kHidden, 4), kHidden, states,
+                                       {.shape = ShapeOf(kHidden, 1),
+                                        .num_parts = num_parts,
+                                        .head = {.workers = &threads, .psram_rows = 700, .flash_rows = 400}});
+    Compare(*head, states, 1);
+  }
+}
+
+// Where all of it is in memory, all that is asked is the same, too: only the sums of the parts before come on top.
+TEST(Screen, PartsChangeNothing) {
+  constexpr uint32_t kHidden = 64;
+  constexpr uint32_t kRows = 400;
+  const std::vector<float> states = Normal(size_t{2} * kHidden, 12);
+  const std::vector<float> weights = HardHead(kRows, kHidden, 5);
+  struct Place {
+    uint32_t psram_rows, flash_rows;
+    bool as_blocks;
+    bool keeps_matrix = true;
+  };
+  const uint64_t tokens = 2 * Modes().size();
+  for (const Place& place : {Place{0, 0, false}, Place{0, kRows, true}, Place{256, 128, false, false}}) {
+    ScreenCounts one;
+    uint64_t one_in_memory = 0;
+    for (const uint32_t parts : {1u, 2u, 3u, 5u}) {
+      DividingWorkers workers(1 + parts % 3);
+      const auto head = MakeScreenedHead(weights, kHidden, states,
+                                         {.shape = {.power = host::StatePower::kHalf, .size = {24, 3}},
+                                          .num_parts = parts,
+                                          .head = {.workers = &workers,
+                                                   .psram_rows = place.psram_rows,
+                                                   .flash_rows = place.flash_rows,
+                                                   .keeps_matrix = place.keeps_matrix},
+                                          .as_blocks = place.as_blocks});
+      EXPECT_EQ(Compare(*head, states, 1), tokens);
+      const ScreenCounts& counts = head->ledger().screen;
+      EXPECT_LT(counts.fallbacks, tokens);
+      if (place.psram_rows + place.flash_rows < kRows) continue;
+      uint64_t in_memory = 0;
+      for (const uint64_t bytes : head->ledger().zones[static_cast<size_t>(Zone::kHead)].memory_bytes) {
+        in_memory += bytes;
+      }
+      if (parts == 1) {
+        one = counts;
+        one_in_memory = in_memory;
+        ASSERT_EQ(counts.swept_again, 0u);
+      }
+      EXPECT_EQ(counts.swept_again, one.swept_again);
+      EXPECT_EQ(counts.survivors, one.survivors);
+      EXPECT_EQ(counts.refined, one.refined);
+      EXPECT_EQ(counts.rows_fetched, one.rows_fetched);
+      EXPECT_EQ(counts.fallbacks, one.fallbacks);
+      EXPECT_EQ(in_memory, one_in_memory + (parts - 1) * uint64_t{kRows} * sizeof(int32_t) * tokens);
+    }
+  }
+}
+
+// Wherever the matrix comes from z is the same.
+TEST(Screen, AMatrixOnTheCardChangesNothing) {
+  for (const uint32_t hidden_size : {33u, 64u}) {
+    const std::vector<float> states = Normal(size_t{3} * hidden_size, 14);
+    const std::vector<float> weights = HardHead(500, hidden_size, 7);
+    ScreenCounts kept;
+    uint64_t kept_payload = 0;
+    for (const bool keeps_matrix : {true, false}) {
+      DividingWorkers workers(3);
+      const auto head = MakeScreenedHead(
+          weights, hidden_size, states,
+          {.shape = ShapeOf(hidden_size, 1), .head = {.workers = &workers, .keeps_matrix = keeps_matrix}});
+      EXPECT_EQ(Compare(*head, states, 1), 3 * Modes().size());
+      const ScreenCounts& counts = head->ledger().screen;
+      const uint64_t payload = head->ledger().zones[static_cast<size_t>(Zone::kHead)].payload_bytes;
+      if (keeps_matrix) {
+        kept = counts;
+        kept_payload = payload;
+      }
+      EXPECT_EQ(counts.survivors, kept.survivors);
+      EXPECT_EQ(counts.refined, kept.refined);
+      EXPECT_EQ(counts.fallbacks, kept.fallbacks);
+      EXPECT_EQ(payload, kept_payload + (keeps_matrix ? 0 : uint64_t{2} * hidden_size * hidden_size * counts.tokens));
+    }
+  }
+}
+
+// More rows survive than there is room for: the last part is gone through again.
+TEST(Screen, PartsAreSweptAgain) {
+  constexpr uint32_t kHidden = 64;
+  const std::vector<float> states = Normal(size_t{2} * kHidden, 13);
+  const std::vector<float> weights = HardHead(1000, kHidden, 6);
+  for (const uint32_t candidates : {20u, 100u}) {
+    for (const uint32_t parts : {1u, 3u}) {
+      const auto head = MakeScreenedHead(weights, kHidden, states,
+                                         {.shape = {.power = host::StatePower::kNone, .size = {20, 2}},
+                                          .num_parts = parts,
+                                          .head = {.psram_rows = 256, .flash_rows = 256, .candidates = candidates}});
+      EXPECT_EQ(Compare(*head, states, candidates), 2 * Modes().size());
+      EXPECT_GT(head->ledger().screen.swept_again, 0u) << candidates;
+    }
+  }
 }
 
 // The token is the one of the scan of the blocks.
@@ -193,9 +288,12 @@ void ExpectBoundsHold(uint32_t hidden_size, bool as_blocks) {
                        .z = z,
                        .steps = steps,
                        .codes = codes});
+    BuiltScreen in_parts = screen;
+    host::SplitFirstStage(in_parts, std::min(seed + 1, first_bytes / 4));
     double widest = 0;
     for (size_t at = 0; at < states.size(); at += hidden_size) {
       ASSERT_TRUE(query.Set(&states[at], nullptr));
+      query.SetTables(screen.info.part(0), nullptr);
       if (as_blocks) kernels.quantize_q8(blocks.data(), &given[at], hidden_size);
       for (uint32_t r = 0; r < 700; ++r) {
         float logit = 0;
@@ -220,6 +318,18 @@ void ExpectBoundsHold(uint32_t hidden_size, bool as_blocks) {
         ASSERT_GE(first.center + step + radius, logit) << hidden_size << " row " << r;
         widest = std::max(widest, static_cast<double>(radius / first.radius));
       }
+      if (at >= size_t{3} * hidden_size) continue;
+      // Part after part the sums are the same, of one step.
+      std::vector<int32_t> whole(700), sums(700, 1);
+      kernels.sum_codes(whole.data(), screen.records[0].data(), 700, query.tables(), false);
+      size_t part_at = 0;
+      for (uint32_t p = 0; p < in_parts.info.num_parts; ++p) {
+        const formats::FirstPart part = in_parts.info.part(p);
+        query.SetTables(part, nullptr);
+        kernels.sum_codes(sums.data(), &in_parts.records[0][part_at], 700, query.tables(), p != 0);
+        part_at += size_t{700} * part.record_bytes();
+      }
+      ASSERT_EQ(sums, whole) << hidden_size << ", parts " << in_parts.info.num_parts;
     }
     EXPECT_LT(widest, 1);
   }

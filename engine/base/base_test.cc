@@ -2,8 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "engine/base/arena.h"
 #include "engine/base/error.h"
@@ -51,13 +53,23 @@ TEST(Error, NamesAreCutAndMadePrintable) {
 }
 
 TEST(Tensor, IndexAndIdAreInverse) {
-  ModelShape shape = {.num_hidden_layers = 7};
-  for (uint32_t i = 0; i < TensorCount(shape); ++i) {
-    const TensorId id = TensorIdAt(i);
-    EXPECT_EQ(TensorIndex(id), i);
-    EXPECT_LT(id.layer, 7);
+  for (const auto& [architecture, per_layer] :
+       {std::pair{Architecture::kLlama, 9u}, {Architecture::kQwen2, 12u}, {Architecture::kQwen3, 11u}}) {
+    for (const bool has_rope_factors : {false, true}) {
+      const ModelShape shape = {
+          .num_hidden_layers = 7, .has_rope_factors = has_rope_factors, .architecture = architecture};
+      std::set<std::string> names;
+      for (uint32_t i = 0; i < TensorCount(shape); ++i) {
+        const TensorId id = TensorIdAt(i, shape);
+        EXPECT_EQ(TensorIndex(id, shape), i);
+        EXPECT_LT(id.layer, 7);
+        char name[48];
+        names.emplace(name, FormatTensorName(id, name));
+      }
+      EXPECT_EQ(TensorCount(shape), 3 + 7 * per_layer + (has_rope_factors ? 1 : 0));
+      EXPECT_EQ(names.size(), TensorCount(shape));
+    }
   }
-  EXPECT_EQ(TensorCount(shape), 3u + 7 * 9);
 }
 
 TEST(Tensor, ShapesMultiplyOutToTheParameterCount) {
@@ -70,7 +82,7 @@ TEST(Tensor, ShapesMultiplyOutToTheParameterCount) {
                                .head_dim = 96};
   uint64_t parameters = 0;
   for (uint32_t i = 0; i < TensorCount(tiny_llm); ++i) {
-    const TensorDims dims = DimsOf(TensorIdAt(i).kind, tiny_llm);
+    const TensorDims dims = DimsOf(TensorIdAt(i, tiny_llm).kind, tiny_llm);
     parameters += uint64_t{dims.rows} * dims.cols;
   }
   EXPECT_EQ(parameters, 12'988'992u);

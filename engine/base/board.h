@@ -19,8 +19,9 @@ struct Board {
   const char* name = "";
   const char* description = "";
   std::array<uint64_t, kNumRegions> capacity_bytes = {};  // indexed by Region; what is left for the engine
-  uint32_t tile_buffer_bytes = 0;  // each of the two DMA buffers, unless the plan is told otherwise
-  uint32_t dma_align = 0;          // alignment the card's DMA wants of a buffer
+  uint32_t tile_buffer_bytes = 0;      // each of the two DMA buffers, unless the plan is told otherwise
+  uint32_t dma_align = 0;              // alignment the card's DMA wants of a buffer
+  uint64_t model_partition_bytes = 0;  // of flash, for a model that needs no card (docs/formats/flash.md); 0: none
 
   uint64_t capacity(Region region) const { return capacity_bytes[static_cast<size_t>(region)]; }
 };
@@ -31,8 +32,17 @@ extern const Board kEsp32Cam;
 // The same chip on a board without PSRAM, with 4 MB flash and a microSD on SDMMC slot 1.
 extern const Board kEsp32;
 
+// The ESP32-CAM with its Wi-Fi on, and a service over HTTP.
+extern const Board kEsp32CamWifi;
+
+// Why there is no such board without PSRAM: a sentence for whoever asks for one.
+extern const char* const kNoWifiWithoutPsram;
+
 // ESP32-S3 with 8 MB octal PSRAM and 8 MB flash (ESP32-S3-WROOM-1-N8R8), a microSD wired to its SDMMC host.
 extern const Board kEsp32S3;
+
+// The same with its Wi-Fi on, and a service over HTTP.
+extern const Board kEsp32S3Wifi;
 
 // This computer: tiles of 1 MiB, as much memory as it has (given by the caller).
 Board HostBoard(uint64_t memory_bytes);

@@ -66,6 +66,10 @@ struct Work {
   Region region = Region::kSramDma;
   uint64_t bytes = 0;
   uint64_t passes = 1;
+  // Entries of a table of `table_bytes` bytes that are read here and there.
+  uint64_t look_ups = 0;
+  Region table_region = Region::kSram;
+  uint64_t table_bytes = 0;
   // What it writes, if that is not small.
   Region written_region = Region::kSram;
   uint64_t written_bytes = 0;

@@ -65,11 +65,23 @@ struct ScreenCounts {
   uint64_t fallbacks = 0;       // tokens that took a scan of all rows after all
 };
 
+// Tokens that were guessed and run with the one that was due (engine/draft/drafter.h).
+struct DraftCounts {
+  uint64_t passes = 0;    // over the weights, that tokens were chosen after; those of prompts not included
+  uint64_t drafted = 0;   // guessed tokens that went through the model
+  uint64_t accepted = 0;  // of these, that were then chosen and gone on from: a token each beside those of passes
+
+  DraftCounts Since(const DraftCounts& before) const {
+    return {passes - before.passes, drafted - before.drafted, accepted - before.accepted};
+  }
+};
+
 // Owned by the caller of the session; written by the session's thread only.
 struct Ledger {
   std::array<ZoneCounts, kNumZones> zones = {};
   Zone zone = Zone::kOpen;  // where counts go now; the model step sets it
   ScreenCounts screen = {};
+  DraftCounts draft = {};
   uint64_t retries = 0;         // reads issued again after a failure
   uint64_t reinitialised = 0;   // times the device was re-initialised
   EventSink* events = nullptr;  // told of all work, if there is one; outlives the ledger's use

@@ -12,8 +12,14 @@ const char* BufferName(BufferId id) {
       return "tensor table";
     case BufferId::kSession:
       return "session";
+    case BufferId::kDraftTable:
+      return "draft table";
+    case BufferId::kDraftChoices:
+      return "draft choices";
+    case BufferId::kDraftStates:
+      return "draft states";
     case BufferId::kNorms:
-      return "norm weights";
+      return "norms and biases";
     case BufferId::kActivations:
       return "activations";
     case BufferId::kRotary:
@@ -36,6 +42,8 @@ const char* BufferName(BufferId id) {
       return "embedding checksums";
     case BufferId::kScreenTables:
       return "screen tables";
+    case BufferId::kScreenSums:
+      return "screen sums";
     case BufferId::kScreenTransform:
       return "screen transform";
     case BufferId::kScreenVectors:

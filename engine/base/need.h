@@ -16,7 +16,10 @@ enum class BufferId : uint8_t {
   kBounce,           // bounced: what the card's DMA writes; the model's header is read through all of it
   kTensorTable,      // where each tensor lies in the file
   kSession,          // the session object
-  kNorms,            // all norm weights, float32, resident
+  kDraftTable,       // of the index: what the model writes
+  kDraftChoices,     // of the sampler, of positions whose tokens are chosen in one scan of the LM head
+  kDraftStates,      // hidden states [draft_max, hidden_size] of positions that run with the one that is due
+  kNorms,            // all norm weights and other vectors, float32, resident
   kActivations,      // of one position: x, norm output, q, k, v, attention output, gate, up, cosines, sines
   kRotary,           // inverse frequencies
   kScores,           // attention scores of the heads that share keys [num_attention_heads / num_key_value_heads, n_ctx]
@@ -31,7 +34,8 @@ enum class BufferId : uint8_t {
   kLogits,           // [vocab_size], if they are kept
   kBlockChecks,      // the index's checksums of the weights
   kRowChecks,        // of the rows of the token embedding
-  kScreenTables,     // what the codes of the screen's first stage are worth to a token
+  kScreenTables,     // what the codes of the screen's first stage, or of a part of it, are worth to a token
+  kScreenSums,       // of each row, what its codes in the parts before are worth
   kScreenVectors,    // mean row and checksums of the screen
   kScreenQuery,      // the hidden state as the screen asks with it
   kScreenTransform,  // what makes a query of a hidden state
@@ -39,8 +43,8 @@ enum class BufferId : uint8_t {
   kScreenFlash,      // those that lie in flash
   kWeightsPsram,     // rows of the layers' matrices
   kWeightsFlash,     // the same
-  // Of whatever is going on: activations of prompt_batch positions, if that is more than one; the encoding of a text, a
-  // stretch at a time; or the rows that survive the screen.
+  // Of whatever is going on: activations of prompt_batch positions, if that is more than one, or of drafts with the
+  // token that is due; the encoding of a text, a stretch at a time; or the rows that survive the screen.
   kScratch,
   kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
   kEmbeddingTile,  // bounced: one row of the token embedding
@@ -48,7 +52,7 @@ enum class BufferId : uint8_t {
   kFfnTile,        // bounced: the largest piece of gate, up and down
   kHeadTile,       // bounced: one piece of the LM head
 };
-inline constexpr size_t kNumBuffers = 33;
+inline constexpr size_t kNumBuffers = 37;
 const char* BufferName(BufferId id);  // "KV cache"; static lifetime
 
 // Regions that a buffer may lie in, the preferred one first.

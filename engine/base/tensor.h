@@ -26,7 +26,21 @@ enum class TensorKind : uint8_t {
   kFfnDown,    // [hidden_size, intermediate_size]
   kFinalNorm,  // [1, hidden_size]
   kLmHead,     // [vocab_size, hidden_size]; lies where kTokenEmbd lies when the model ties them
+
+  // Of some architectures only.
+  kAttnQBias,    // [1, num_attention_heads * head_dim], added to what kAttnQ gives
+  kAttnKBias,    // [1, num_key_value_heads * head_dim]
+  kAttnVBias,    // [1, num_key_value_heads * head_dim]
+  kAttnQNorm,    // [1, head_dim], the norm of each head of q before it is rotated
+  kAttnKNorm,    // [1, head_dim], of k
+  kRopeFactors,  // [1, head_dim / 2], what the rotary frequencies are divided by
 };
+
+// Vectors, which are float32 in every file; all others are matrices.
+constexpr bool IsVector(TensorKind kind) {
+  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm ||
+         kind > TensorKind::kLmHead;
+}
 
 struct TensorId {
   TensorKind kind = TensorKind::kNone;
@@ -80,8 +94,22 @@ constexpr uint64_t StoredBytes(DType type, uint64_t elements) {
 const char* DTypeName(DType type);
 
 // Order of the rows of one attention head in q and k. The engine works in kHalfSplit, Hugging Face's order, where
-// rotary pair i is (row i, row i + head_dim/2). GGUF and llama2.c store kInterleaved, pair i = (row 2i, row 2i+1).
+// rotary pair i is (row i, row i + head_dim/2). llama2.c and GGUF files of Llama store kInterleaved, pair i = (row 2i,
+// row 2i+1).
 enum class RowOrder : uint8_t { kHalfSplit, kInterleaved };
+
+// What of the family a model is. Qwen 2 adds a bias to q, k and v; Qwen 3 has a norm of the heads of q and of k.
+// Mistral, within its window, is Llama.
+enum class Architecture : uint8_t { kLlama, kQwen2, kQwen3 };
+inline constexpr size_t kNumArchitectures = 3;
+
+// "llama", "qwen2", "qwen3", as GGUF's general.architecture and Hugging Face's model_type have it; static lifetime.
+const char* ArchitectureName(Architecture architecture);
+
+// The order of the rows of q and k in a GGUF file: llama.cpp's converter interleaves Llama's only.
+constexpr RowOrder GgufRowOrder(Architecture architecture) {
+  return architecture == Architecture::kLlama ? RowOrder::kInterleaved : RowOrder::kHalfSplit;
+}
 
 // The hyper-parameters, under the names of Hugging Face's config.json.
 struct ModelShape {
@@ -95,6 +123,9 @@ struct ModelShape {
   uint32_t max_position_embeddings = 0;
   float rms_norm_eps = 0;
   float rope_theta = 0;
+  float rope_linear_factor = 1;   // divides all rotary frequencies; at least 1
+  bool has_rope_factors = false;  // kRopeFactors divides each of them
+  Architecture architecture = Architecture::kLlama;
 
   uint32_t q_dim() const { return num_attention_heads * head_dim; }
   uint32_t kv_dim() const { return num_key_value_heads * head_dim; }
@@ -120,14 +151,22 @@ struct TensorDims {
 };
 TensorDims DimsOf(TensorKind kind, const ModelShape& shape);
 
-// The tensors of a model as one table: entry TensorIndex(id), TensorCount(shape) entries in all.
-inline constexpr uint32_t kTensorsPerLayer = 9;
-inline constexpr uint32_t kTensorsOutsideLayers = 3;  // token embedding, final norm, LM head: the first three entries
-constexpr uint32_t TensorCount(const ModelShape& shape) {
-  return kTensorsOutsideLayers + shape.num_hidden_layers * kTensorsPerLayer;
+// The tensors of a model as one table: entry TensorIndex(id), TensorCount(shape) entries in all. First the three that
+// belong to no layer (token embedding, final norm, LM head), then each layer's, then kRopeFactors, if there is one.
+inline constexpr uint32_t kTensorsOutsideLayers = 3;
+inline constexpr uint32_t kTensorsPerLayerOfLlama = 9;
+constexpr uint32_t TensorsPerLayer(Architecture architecture) {
+  return kTensorsPerLayerOfLlama + (architecture == Architecture::kQwen2   ? 3
+                                    : architecture == Architecture::kQwen3 ? 2
+                                                                           : 0);
 }
-uint32_t TensorIndex(TensorId id);
-TensorId TensorIdAt(uint32_t index);  // inverse of TensorIndex
+constexpr uint32_t TensorCount(const ModelShape& shape) {
+  return kTensorsOutsideLayers + shape.num_hidden_layers * TensorsPerLayer(shape.architecture) +
+         (shape.has_rope_factors ? 1 : 0);
+}
+// The id is of a tensor that a model of this shape has, but its layer may lie beyond the shape's.
+uint32_t TensorIndex(TensorId id, const ModelShape& shape);
+TensorId TensorIdAt(uint32_t index, const ModelShape& shape);  // inverse of TensorIndex
 
 }  // namespace thimble
 

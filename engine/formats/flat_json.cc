@@ -6,6 +6,8 @@
 #include <limits>
 #include <span>
 
+#include "engine/base/exact.h"
+
 namespace thimble::formats {
 namespace {
 

@@ -9,6 +9,9 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/base/exact.h"
+#include "engine/base/text_buffer.h"
+
 namespace thimble::formats {
 namespace {
 
@@ -34,9 +37,8 @@ constexpr uint64_t kMinPairBytes = 8 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 constexpr int kMaxArrayDepth = 4;
 constexpr uint32_t kMaxDimensions = 4;
+constexpr int32_t kControlType = 3;  // in tokenizer.ggml.token_type
 constexpr uint64_t kMaxMerges = uint64_t{1} << 24;
-
-constexpr std::string_view kArchitecturePrefix = "llama.";
 
 std::string_view GgmlTypeName(uint32_t type) {
   // By type number; "-" is a number that no type has.
@@ -69,8 +71,9 @@ struct Keys {
   std::optional<uint64_t> vocab_size, context_length, embedding_length, block_count, feed_forward_length, head_count,
       head_count_kv, key_length, value_length, rope_dimension_count;
   std::optional<double> rms_epsilon, rope_freq_base, rope_scaling_factor, rope_scale_linear, rope_attn_factor;
-  std::optional<uint64_t> bos, eos, unk;
-  std::optional<bool> causal, add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+  std::optional<uint64_t> bos, eos, unk, eot, eom;
+  std::optional<bool> causal, add_bos, add_eos, add_space_prefix, remove_extra_whitespaces, fuse_unknown,
+      escape_whitespaces;
 };
 
 template <class T>
@@ -80,23 +83,25 @@ struct KeyOf {
 };
 
 constexpr std::string_view kAlignment = "general.alignment";
-constexpr std::string_view kVocabSizeKey = "llama.vocab_size";
-constexpr std::string_view kContextLength = "llama.context_length";
-constexpr std::string_view kEmbeddingLength = "llama.embedding_length";
-constexpr std::string_view kBlockCount = "llama.block_count";
-constexpr std::string_view kFeedForwardLength = "llama.feed_forward_length";
-constexpr std::string_view kHeadCount = "llama.attention.head_count";
-constexpr std::string_view kHeadCountKv = "llama.attention.head_count_kv";
-constexpr std::string_view kKeyLength = "llama.attention.key_length";
-constexpr std::string_view kValueLength = "llama.attention.value_length";
-constexpr std::string_view kRmsEpsilon = "llama.attention.layer_norm_rms_epsilon";
-constexpr std::string_view kRopeDimensionCount = "llama.rope.dimension_count";
-constexpr std::string_view kRopeFreqBase = "llama.rope.freq_base";
-constexpr std::string_view kRopeScalingType = "llama.rope.scaling.type";
-constexpr std::string_view kRopeScalingFactor = "llama.rope.scaling.factor";
-constexpr std::string_view kRopeScaleLinear = "llama.rope.scale_linear";
-constexpr std::string_view kRopeAttnFactor = "llama.rope.scaling.attn_factor";
-constexpr std::string_view kCausal = "llama.attention.causal";
+// Behind the architecture's name.
+constexpr std::string_view kVocabSizeKey = ".vocab_size";
+constexpr std::string_view kContextLength = ".context_length";
+constexpr std::string_view kEmbeddingLength = ".embedding_length";
+constexpr std::string_view kBlockCount = ".block_count";
+constexpr std::string_view kFeedForwardLength = ".feed_forward_length";
+constexpr std::string_view kHeadCount = ".attention.head_count";
+constexpr std::string_view kHeadCountKv = ".attention.head_count_kv";
+constexpr std::string_view kKeyLength = ".attention.key_length";
+constexpr std::string_view kValueLength = ".attention.value_length";
+constexpr std::string_view kRmsEpsilon = ".attention.layer_norm_rms_epsilon";
+constexpr std::string_view kRopeDimensionCount = ".rope.dimension_count";
+constexpr std::string_view kRopeFreqBase = ".rope.freq_base";
+constexpr std::string_view kRopeScalingType = ".rope.scaling.type";
+constexpr std::string_view kRopeScalingFactor = ".rope.scaling.factor";
+constexpr std::string_view kRopeScaleLinear = ".rope.scale_linear";
+constexpr std::string_view kRopeAttnFactor = ".rope.scaling.attn_factor";
+constexpr std::string_view kCausal = ".attention.causal";
+
 constexpr std::string_view kTokenizerPrefix = "tokenizer.";
 constexpr std::string_view kTokenizerModel = "tokenizer.ggml.model";
 constexpr std::string_view kPreTokenizer = "tokenizer.ggml.pre";
@@ -106,9 +111,10 @@ constexpr std::string_view kTokenTypes = "tokenizer.ggml.token_type";
 constexpr std::string_view kMerges = "tokenizer.ggml.merges";
 constexpr std::string_view kBos = "tokenizer.ggml.bos_token_id";
 constexpr std::string_view kEos = "tokenizer.ggml.eos_token_id";
+constexpr std::string_view kEndTokens = "tokenizer.thimble.end_token_ids";
+constexpr std::string_view kChatTemplate = "tokenizer.chat_template";
 constexpr std::string_view kUnk = "tokenizer.ggml.unknown_token_id";
-constexpr std::string_view kAddEos = "tokenizer.ggml.add_eos_token";
-constexpr std::string_view kRemoveExtraWhitespaces = "tokenizer.ggml.remove_extra_whitespaces";
+constexpr std::string_view kCharsmap = "tokenizer.ggml.precompiled_charsmap";
 
 constexpr KeyOf<Text> kTextKeys[] = {
     {"general.architecture", &Keys::architecture}, {"general.type", &Keys::file_type},
@@ -131,6 +137,8 @@ constexpr KeyOf<uint64_t> kIntegerKeys[] = {
     {kBos, &Keys::bos},
     {kEos, &Keys::eos},
     {kUnk, &Keys::unk},
+    {"tokenizer.ggml.eot_token_id", &Keys::eot},
+    {"tokenizer.ggml.eom_token_id", &Keys::eom},
 };
 constexpr KeyOf<double> kNumberKeys[] = {
     {kRmsEpsilon, &Keys::rms_epsilon},
@@ -142,21 +150,24 @@ constexpr KeyOf<double> kNumberKeys[] = {
 constexpr KeyOf<bool> kBoolKeys[] = {
     {kCausal, &Keys::causal},
     {"tokenizer.ggml.add_bos_token", &Keys::add_bos},
-    {kAddEos, &Keys::add_eos},
+    {"tokenizer.ggml.add_eos_token", &Keys::add_eos},
     {"tokenizer.ggml.add_space_prefix", &Keys::add_space_prefix},
-    {kRemoveExtraWhitespaces, &Keys::remove_extra_whitespaces},
+    {"tokenizer.ggml.remove_extra_whitespaces", &Keys::remove_extra_whitespaces},
+    // What ggml has no key for.
+    {"tokenizer.thimble.fuse_unk", &Keys::fuse_unknown},
+    {"tokenizer.thimble.escape_whitespaces", &Keys::escape_whitespaces},
 };
-// Keys of the architecture that have no part in a plain Llama's numbers, whatever they hold.
+// Keys of the architecture that have no part in the numbers, whatever they hold.
 constexpr std::string_view kHarmlessKeys[] = {
-    "llama.tensor_data_layout",
-    "llama.attention.layer_norm_epsilon",
-    "llama.rope.scaling.original_context_length",
-    "llama.rope.scaling.finetuned",
-    "llama.rope.scaling.yarn_log_multiplier",
-    "llama.rope.scaling.yarn_ext_factor",
-    "llama.rope.scaling.yarn_attn_factor",
-    "llama.rope.scaling.yarn_beta_fast",
-    "llama.rope.scaling.yarn_beta_slow",
+    ".tensor_data_layout",
+    ".attention.layer_norm_epsilon",
+    ".rope.scaling.original_context_length",
+    ".rope.scaling.finetuned",
+    ".rope.scaling.yarn_log_multiplier",
+    ".rope.scaling.yarn_ext_factor",
+    ".rope.scaling.yarn_attn_factor",
+    ".rope.scaling.yarn_beta_fast",
+    ".rope.scaling.yarn_beta_slow",
 };
 
 // An array of the tokenizer.
@@ -191,17 +202,25 @@ class Parser {
   explicit Parser(storage::ByteReader& reader) : reader_(reader) {}
 
   Result<ModelFile> Parse(Arena& arena);
+  Result<TokenizerRef> ParseVocabulary();
 
  private:
   Result<void> ReadHeader();
   Result<void> ReadPair();
+  std::string_view NameInTables(std::string_view key);
   Result<void> ReadValue(std::string_view key, uint32_t type);
+  Result<void> CheckArchitecture();
+  TensorId FindTensor(std::string_view name) const;
+  Result<std::span<TensorRef>> ReadTensors(Arena& arena);
   Result<void> ReadTensor(std::span<TensorRef> tensors);
+  Result<bool> PlaceTensors(std::span<TensorRef> tensors);
   Result<void> CheckKeys();
   Result<void> CheckRope();
   Result<void> MakeShape();
   void MakeTokenizer();
+  Result<void> FindNamedEnds();
   bool is_byte_level() const;
+  bool is_unigram() const { return keys_.tokenizer_model && *keys_.tokenizer_model == "t5"; }
   PreTokenizer pre_tokenizer() const;
   Result<void> CheckByteLevel() const;
   Result<void> CheckTokenizer() const;
@@ -217,9 +236,23 @@ class Parser {
   Result<void> SkipValue(uint32_t type, int depth);
   Result<void> ReadTokens(uint32_t type);
   Result<void> ReadMerges(uint32_t type);
+  Result<void> ReadCharsmap(uint32_t type);
+  Result<void> ReadEndTokens(uint32_t type);
+  Result<void> ReadChatTemplate(uint32_t type);
+  Result<void> NoteEndName(TokenId id, uint64_t size);
   Result<void> ReadTokenNumbers(uint32_t type, std::string_view key, uint32_t element, uint32_t other, ArrayRef& array);
   Result<void> ReadInteger(uint32_t type, std::string_view key, uint64_t& value);
   Result<void> CheckNeutral(uint32_t type, std::string_view key);
+
+  // As FailKey(), of a key behind the architecture's name.
+  std::unexpected<Error> FailOwn(Code code, const char* what, std::string_view key, uint64_t have = 0,
+                                 uint64_t need = 0) const {
+    char name[sizeof(Error::name)];
+    TextBuffer text(name);
+    text.Append(ArchitectureName(shape_.architecture));
+    text.Append(key);
+    return FailKey(code, what, {name, text.size()}, have, need);
+  }
 
   Error At(Code code, const char* what) const { return {.code = code, .what = what, .offset = reader_.offset_bytes()}; }
 
@@ -229,8 +262,13 @@ class Parser {
   uint64_t data_offset_ = 0;
   uint64_t alignment_ = 32;
   Keys keys_;
+  std::array<bool, kNumArchitectures> has_keys_of_ = {};
   bool has_tokenizer_ = false;
-  ArrayRef tokens_, scores_, token_types_, merges_;
+  ArrayRef tokens_, scores_, token_types_, merges_, charsmap_, end_tokens_;
+  bool vocabulary_only_ = false;
+  EndTokens ends_;        // that a key lists
+  EndTokens named_ends_;  // tokens with the name of one
+  ByteRange chat_template_;
   ModelShape shape_;
   TokenizerRef tokenizer_;
   std::optional<Error> tokenizer_fault_;  // what was found first
@@ -243,20 +281,56 @@ Result<ModelFile> Parser::Parse(Arena& arena) {
   THIMBLE_TRY(MakeShape());
   THIMBLE_TRY(CheckRope());
   MakeTokenizer();
+  THIMBLE_TRY(FindNamedEnds());
 
   // Single tensors are missed by name below; this keeps a wrong layer count from asking for memory.
-  if (tensor_count_ + kTensorsPerLayer < TensorCount(shape_)) {
-    return FailKey(Code::kCorrupt, "the file has {have} tensors, too few for the {need} layers of {name}", kBlockCount,
+  if (tensor_count_ + TensorsPerLayer(shape_.architecture) < TensorCount(shape_)) {
+    return FailOwn(Code::kCorrupt, "the file has {have} tensors, too few for the {need} layers of {name}", kBlockCount,
                    tensor_count_, shape_.num_hidden_layers);
   }
-  THIMBLE_ASSIGN(const std::span<TensorRef> tensors, arena.Take<TensorRef>(TensorCount(shape_)));
+  THIMBLE_ASSIGN(const std::span<TensorRef> tensors, ReadTensors(arena));
+  THIMBLE_ASSIGN(const bool tied, PlaceTensors(tensors));
+  if (tied) {
+    TensorRef& head = tensors[TensorIndex({TensorKind::kLmHead, 0}, shape_)];
+    head = tensors[TensorIndex({TensorKind::kTokenEmbd, 0}, shape_)];
+    head.id.kind = TensorKind::kLmHead;
+  }
+  return ModelFile{.shape = shape_,
+                   .tokenizer = tokenizer_,
+                   .tokenizer_fault = tokenizer_fault_,
+                   .tensors = tensors,
+                   .tied = tied,
+                   .metadata = {{{0, data_offset_}, {}}}};
+}
+
+// The table, offsets counted from the start of the data; a tied LM head is not there.
+Result<std::span<TensorRef>> Parser::ReadTensors(Arena& arena) {
+  // Only the tensors' names tell whether there are rotary factors, the table's last.
+  shape_.has_rope_factors = shape_.architecture == Architecture::kLlama;
+  const uint64_t mark = arena.used_bytes();
+  THIMBLE_ASSIGN(std::span<TensorRef> tensors, arena.Take<TensorRef>(TensorCount(shape_)));
   for (uint64_t i = 0; i < tensor_count_; ++i) THIMBLE_TRY(ReadTensor(tensors));
+  if (shape_.has_rope_factors && tensors.back().id.kind == TensorKind::kNone) {
+    shape_.has_rope_factors = false;
+    tensors = tensors.first(tensors.size() - 1);
+    arena.Release(mark + ArenaBytes(tensors.size_bytes()));
+  }
+  if (shape_.has_rope_factors && shape_.rope_linear_factor != 1) {
+    return Fail({.code = Code::kUnsupported,
+                 .what = "the model scales its rotary positions twice, by {tensor} and by a factor for all of them",
+                 .tensor = {TensorKind::kRopeFactors, 0}});
+  }
+  return tensors;
+}
+
+// Checks that all are there and lie in the file. Whether the LM head is tied.
+Result<bool> Parser::PlaceTensors(std::span<TensorRef> tensors) {
   data_offset_ = (reader_.offset_bytes() + alignment_ - 1) / alignment_ * alignment_;
 
   bool tied = false;
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     TensorRef& tensor = tensors[i];
-    const TensorId id = TensorIdAt(i);
+    const TensorId id = TensorIdAt(i, shape_);
     if (tensor.id.kind == TensorKind::kNone) {
       if (id.kind != TensorKind::kLmHead) {
         return Fail({.code = Code::kNotFound, .what = "tensor {tensor} is missing", .tensor = id});
@@ -278,17 +352,23 @@ Result<ModelFile> Parser::Parse(Arena& arena) {
     }
     tensor.offset += data_offset_;
   }
-  if (tied) {
-    TensorRef& head = tensors[TensorIndex({TensorKind::kLmHead, 0})];
-    head = tensors[TensorIndex({TensorKind::kTokenEmbd, 0})];
-    head.id.kind = TensorKind::kLmHead;
+  return tied;
+}
+
+Result<TokenizerRef> Parser::ParseVocabulary() {
+  vocabulary_only_ = true;
+  THIMBLE_TRY(ReadHeader());
+  for (uint64_t i = 0; i < pair_count_; ++i) THIMBLE_TRY(ReadPair());
+  has_tokenizer_ = keys_.tokenizer_model.has_value();
+  if (!has_tokenizer_) return FailKey(Code::kNotFound, "metadata key {name} is missing", kTokenizerModel);
+  if (tokens_.count == 0 || tokens_.count > kMaxWidth) {
+    return FailKey(Code::kCorrupt, "{name} has {have} elements; it must have between 1 and {need}", kTokens,
+                   tokens_.count, kMaxWidth);
   }
-  return ModelFile{.shape = shape_,
-                   .tokenizer = tokenizer_,
-                   .tokenizer_fault = tokenizer_fault_,
-                   .tensors = tensors,
-                   .tied = tied,
-                   .metadata = {{{0, data_offset_}, {}}}};
+  shape_.vocab_size = static_cast<uint32_t>(tokens_.count);
+  MakeTokenizer();
+  if (tokenizer_fault_) return Fail(*tokenizer_fault_);
+  return tokenizer_;
 }
 
 Result<void> Parser::ReadHeader() {
@@ -341,18 +421,31 @@ Result<void> Parser::ReadPair() {
   return SkipValue(type, 0);
 }
 
+// How the tables above spell a key: what is behind the architecture's name, which comes before or after it.
+std::string_view Parser::NameInTables(std::string_view key) {
+  for (size_t i = 0; i < kNumArchitectures; ++i) {
+    const std::string_view prefix = ArchitectureName(static_cast<Architecture>(i));
+    if (!key.starts_with(prefix) || !key.substr(prefix.size()).starts_with('.')) continue;
+    has_keys_of_[i] = true;
+    return key.substr(prefix.size());
+  }
+  return key.starts_with('.') ? std::string_view() : key;
+}
+
 Result<void> Parser::ReadValue(std::string_view key, uint32_t type) {
   const auto doubled = [&] { return FailKey(Code::kCorrupt, "metadata key {name} is there twice", key); };
+  if (vocabulary_only_ && !key.starts_with(kTokenizerPrefix)) return SkipValue(type, 0);
   // A key that was cut is longer than any of ours, so that it matches none.
+  const std::string_view name = NameInTables(key);
   for (const auto& known : kTextKeys) {
-    if (known.name != key) continue;
+    if (known.name != name) continue;
     if (keys_.*known.value) return doubled();
     if (type != kString) return FailKey(Code::kCorrupt, "metadata key {name} is not a string", key);
     THIMBLE_ASSIGN(keys_.*known.value, ReadText());
     return {};
   }
   for (const auto& known : kIntegerKeys) {
-    if (known.name != key) continue;
+    if (known.name != name) continue;
     if (keys_.*known.value) return doubled();
     uint64_t value = 0;
     THIMBLE_TRY(ReadInteger(type, key, value));
@@ -360,7 +453,7 @@ Result<void> Parser::ReadValue(std::string_view key, uint32_t type) {
     return {};
   }
   for (const auto& known : kNumberKeys) {
-    if (known.name != key) continue;
+    if (known.name != name) continue;
     if (keys_.*known.value) return doubled();
     if (type == kString || type == kArray || type == kBool) {
       return FailKey(Code::kCorrupt, "metadata key {name} is not a number", key);
@@ -370,7 +463,7 @@ Result<void> Parser::ReadValue(std::string_view key, uint32_t type) {
     return {};
   }
   for (const auto& known : kBoolKeys) {
-    if (known.name != key) continue;
+    if (known.name != name) continue;
     if (keys_.*known.value) return doubled();
     if (type != kBool) return FailKey(Code::kCorrupt, "metadata key {name} is not true or false", key);
     THIMBLE_ASSIGN(const Scalar scalar, ReadScalar(type));
@@ -379,14 +472,17 @@ Result<void> Parser::ReadValue(std::string_view key, uint32_t type) {
   }
   if (key == kTokens) return tokens_.present ? doubled() : ReadTokens(type);
   if (key == kMerges) return merges_.present ? doubled() : ReadMerges(type);
+  if (key == kEndTokens) return end_tokens_.present ? doubled() : ReadEndTokens(type);
+  if (key == kChatTemplate) return ReadChatTemplate(type);
   if (key == kScores) {
     return scores_.present ? doubled() : ReadTokenNumbers(type, key, kFloat32, kFloat32, scores_);
   }
+  if (key == kCharsmap) return charsmap_.present ? doubled() : ReadCharsmap(type);
   if (key == kTokenTypes) {
     return token_types_.present ? doubled() : ReadTokenNumbers(type, key, kInt32, kUint32, token_types_);
   }
-  if (key.starts_with(kArchitecturePrefix) &&
-      std::find(std::begin(kHarmlessKeys), std::end(kHarmlessKeys), key) == std::end(kHarmlessKeys)) {
+  if (name.starts_with('.') &&
+      std::find(std::begin(kHarmlessKeys), std::end(kHarmlessKeys), name) == std::end(kHarmlessKeys)) {
     return CheckNeutral(type, key);
   }
   return SkipValue(type, 0);
@@ -526,11 +622,44 @@ Result<void> Parser::ReadTokens(uint32_t type) {
     if (size > std::numeric_limits<uint32_t>::max()) {
       return FailKey(Code::kUnsupported, "a token of {name} has {have} bytes", kTokens, size);
     }
-    THIMBLE_TRY(reader_.Skip(size));
+    THIMBLE_TRY(NoteEndName(static_cast<TokenId>(i), size));
     tokenizer_.tokens_bytes += size;
     tokenizer_.longest_token_bytes = std::max(tokenizer_.longest_token_bytes, static_cast<uint32_t>(size));
   }
   return {};
+}
+
+// Past a token's text.
+Result<void> Parser::NoteEndName(TokenId id, uint64_t size) {
+  std::array<char, kLongestEndTokenName> chars;
+  if (size > chars.size()) return reader_.Skip(size);
+  const std::span<char> name = std::span(chars).first(static_cast<size_t>(size));
+  THIMBLE_TRY(reader_.Read(std::as_writable_bytes(name)));
+  if (IsEndTokenName({name.data(), name.size()})) named_ends_.Add(id);
+  return {};
+}
+
+Result<void> Parser::ReadEndTokens(uint32_t type) {
+  uint32_t element_type = kString;
+  if (type == kArray) THIMBLE_TRY(ReadArrayHead(element_type, end_tokens_.count));
+  if (element_type != kUint32 && element_type != kInt32) {
+    return FailKey(Code::kCorrupt, "metadata key {name} is not an array of numbers of 32 bits", kEndTokens);
+  }
+  end_tokens_.present = true;
+  for (uint64_t i = 0; i < end_tokens_.count; ++i) {
+    THIMBLE_ASSIGN(const TokenId id, reader_.ReadLittleEndian<TokenId>());
+    ends_.Add(id);
+  }
+  return {};
+}
+
+// The last one counts, as a key of this name is nothing that a text needs.
+Result<void> Parser::ReadChatTemplate(uint32_t type) {
+  if (type != kString) return SkipValue(type, 0);
+  THIMBLE_ASSIGN(const uint64_t size,
+                 ReadCount(1, "a string of {have} bytes at byte {offset} is longer than the file"));
+  chat_template_ = {reader_.offset_bytes(), size};
+  return reader_.Skip(size);
 }
 
 Result<void> Parser::ReadMerges(uint32_t type) {
@@ -542,6 +671,17 @@ Result<void> Parser::ReadMerges(uint32_t type) {
   merges_.offset = reader_.offset_bytes();
   for (uint64_t i = 0; i < merges_.count; ++i) THIMBLE_TRY(SkipValue(kString, 0));
   return {};
+}
+
+Result<void> Parser::ReadCharsmap(uint32_t type) {
+  uint32_t element_type = kString;
+  if (type == kArray) THIMBLE_TRY(ReadArrayHead(element_type, charsmap_.count));
+  if (element_type != kUint8 && element_type != kInt8) {
+    return FailKey(Code::kCorrupt, "metadata key {name} is not an array of bytes", kCharsmap);
+  }
+  charsmap_.present = true;
+  charsmap_.offset = reader_.offset_bytes();
+  return reader_.Skip(charsmap_.count);
 }
 
 Result<void> Parser::ReadTokenNumbers(uint32_t type, std::string_view key, uint32_t element, uint32_t other,
@@ -566,15 +706,12 @@ Result<void> Parser::CheckKeys() {
          .have = *keys_.split_count});
   }
   if (!keys_.architecture) return FailKey(Code::kNotFound, "metadata key {name} is missing", "general.architecture");
-  if (*keys_.architecture != "llama") {
-    return FailKey(Code::kUnsupported, "the model's architecture is {name}; only llama can be run",
-                   keys_.architecture->view());
-  }
+  THIMBLE_TRY(CheckArchitecture());
   if (keys_.file_type && *keys_.file_type != "model") {
     return FailKey(Code::kUnsupported, "the file holds no model: its general.type is {name}", keys_.file_type->view());
   }
   if (!keys_.causal.value_or(true)) {
-    return FailKey(Code::kUnsupported, "{name} is false; only causal models can be run", kCausal);
+    return FailOwn(Code::kUnsupported, "{name} is false; only causal models can be run", kCausal);
   }
   has_tokenizer_ = keys_.tokenizer_model && *keys_.tokenizer_model != "none" && *keys_.tokenizer_model != "no_vocab";
   alignment_ = keys_.alignment.value_or(32);
@@ -582,6 +719,20 @@ Result<void> Parser::CheckKeys() {
     return FailKey(Code::kCorrupt, "{name} is {have}; it must be a power of two from 8 up", kAlignment, alignment_);
   }
   return {};
+}
+
+Result<void> Parser::CheckArchitecture() {
+  size_t i = 0;
+  while (i < kNumArchitectures && *keys_.architecture != ArchitectureName(static_cast<Architecture>(i))) ++i;
+  if (i == kNumArchitectures) {
+    return FailKey(Code::kUnsupported, "the model's architecture is {name}; llama, qwen2 and qwen3 can be run",
+                   keys_.architecture->view());
+  }
+  shape_.architecture = static_cast<Architecture>(i);
+  has_keys_of_[i] = false;
+  if (std::ranges::count(has_keys_of_, true) == 0) return {};
+  return FailKey(Code::kCorrupt, "the model's architecture is {name}, but it has keys of another one",
+                 keys_.architecture->view());
 }
 
 Result<void> Parser::MakeShape() {
@@ -604,9 +755,9 @@ Result<void> Parser::MakeShape() {
       {kVocabSizeKey, vocab_size, kMaxWidth, &ModelShape::vocab_size},
   };
   for (const Bound& bound : bounds) {
-    if (!bound.value) return FailKey(Code::kNotFound, "metadata key {name} is missing", bound.key);
+    if (!bound.value) return FailOwn(Code::kNotFound, "metadata key {name} is missing", bound.key);
     if (*bound.value == 0 || *bound.value > bound.max) {
-      return FailKey(Code::kCorrupt, "{name} is {have}; it must lie between 1 and {need}", bound.key, *bound.value,
+      return FailOwn(Code::kCorrupt, "{name} is {have}; it must lie between 1 and {need}", bound.key, *bound.value,
                      bound.max);
     }
     shape_.*bound.field = static_cast<uint32_t>(*bound.value);
@@ -617,36 +768,35 @@ Result<void> Parser::MakeShape() {
     case ShapeFault::kNone:
       break;
     case ShapeFault::kKeyValueHeads:
-      return FailKey(Code::kCorrupt,
-                     "{name} is {have}, which does not divide the {need} heads of llama.attention.head_count",
+      return FailOwn(Code::kCorrupt, "{name} is {have}, which does not divide the {need} heads of attention.head_count",
                      kHeadCountKv, shape_.num_key_value_heads, shape_.num_attention_heads);
     case ShapeFault::kHiddenSize:
-      return FailKey(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
+      return FailOwn(Code::kCorrupt, "{name} is {have}, not a multiple of the {need} heads, and there is no key_length",
                      kEmbeddingLength, shape_.hidden_size, shape_.num_attention_heads);
     case ShapeFault::kHeadDim:
     case ShapeFault::kAllHeads:
-      return FailKey(
+      return FailOwn(
           Code::kCorrupt,
           "heads have {have} elements ({name}, or embedding_length over head_count); it must be an even number, "
           "and all heads together at most {need}",
           kKeyLength, head_dim, kMaxWidth);
   }
   if (keys_.value_length.value_or(head_dim) != head_dim) {
-    return FailKey(Code::kUnsupported, "{name} is {have}, which differs from the {need} elements of a key",
+    return FailOwn(Code::kUnsupported, "{name} is {have}, which differs from the {need} elements of a key",
                    kValueLength, *keys_.value_length, head_dim);
   }
 
   const auto positive = [](double value) {
     return value >= double{std::numeric_limits<float>::min()} && value <= double{std::numeric_limits<float>::max()};
   };
-  if (!keys_.rms_epsilon) return FailKey(Code::kNotFound, "metadata key {name} is missing", kRmsEpsilon);
+  if (!keys_.rms_epsilon) return FailOwn(Code::kNotFound, "metadata key {name} is missing", kRmsEpsilon);
   if (!positive(*keys_.rms_epsilon)) {
-    return FailKey(Code::kCorrupt, "{name} must be a positive number that fits a float32", kRmsEpsilon);
+    return FailOwn(Code::kCorrupt, "{name} must be a positive number that fits a float32", kRmsEpsilon);
   }
   shape_.rms_norm_eps = static_cast<float>(*keys_.rms_epsilon);
   const double theta = keys_.rope_freq_base.value_or(10000.0);
   if (!positive(theta)) {
-    return FailKey(Code::kCorrupt, "{name} must be a positive number that fits a float32", kRopeFreqBase);
+    return FailOwn(Code::kCorrupt, "{name} must be a positive number that fits a float32", kRopeFreqBase);
   }
   shape_.rope_theta = static_cast<float>(theta);
   return {};
@@ -654,24 +804,29 @@ Result<void> Parser::MakeShape() {
 
 Result<void> Parser::CheckRope() {
   if (keys_.rope_dimension_count.value_or(shape_.head_dim) != shape_.head_dim) {
-    return FailKey(Code::kUnsupported,
+    return FailOwn(Code::kUnsupported,
                    "{name} is {have}: only models that rotate all {need} elements of a head can be run",
                    kRopeDimensionCount, *keys_.rope_dimension_count, shape_.head_dim);
   }
-  constexpr const char* kScaled = "the model scales its rotary positions ({name}), which is not supported";
   if (keys_.rope_attn_factor && *keys_.rope_attn_factor != 1 && *keys_.rope_attn_factor != 0) {
-    return FailKey(Code::kUnsupported, kScaled, kRopeAttnFactor);
+    return FailOwn(Code::kUnsupported, "the model scales its attention ({name}), which is not supported",
+                   kRopeAttnFactor);
   }
   if (keys_.rope_scaling_type && *keys_.rope_scaling_type == "none") return {};
   if (keys_.rope_scaling_type && *keys_.rope_scaling_type != "linear") {
-    return FailKey(Code::kUnsupported, "the model scales its rotary positions (type {name}), which is not supported",
+    return FailKey(Code::kUnsupported,
+                   "the model scales its rotary positions (type {name}), which is not supported; types none and linear "
+                   "are",
                    keys_.rope_scaling_type->view());
   }
   // A factor of 0 means that there is none.
-  for (const auto& [key, factor] : {std::pair(kRopeScalingFactor, keys_.rope_scaling_factor),
-                                    std::pair(kRopeScaleLinear, keys_.rope_scale_linear)}) {
-    if (factor && *factor != 1 && *factor != 0) return FailKey(Code::kUnsupported, kScaled, key);
+  const std::string_view key = keys_.rope_scaling_factor ? kRopeScalingFactor : kRopeScaleLinear;
+  const double factor = keys_.rope_scaling_factor.value_or(keys_.rope_scale_linear.value_or(0));
+  if (factor == 0) return {};
+  if (!(factor >= 1 && factor <= kMaxRopeFactor)) {
+    return FailOwn(Code::kUnsupported, "{name} must lie between 1 and {need}", key, 0, kMaxRopeFactor);
   }
+  shape_.rope_linear_factor = static_cast<float>(factor);
   return {};
 }
 
@@ -700,11 +855,12 @@ Result<void> Parser::CheckByteLevel() const {
 }
 
 Result<void> Parser::CheckTokenizer() const {
-  if (*keys_.tokenizer_model != "llama" && !is_byte_level()) {
-    return FailKey(Code::kUnsupported,
-                   "the model's tokenizer is of type {name}; only SentencePiece BPE (type llama) and byte-level BPE "
-                   "(type gpt2) are supported",
-                   keys_.tokenizer_model->view());
+  if (*keys_.tokenizer_model != "llama" && !is_byte_level() && !is_unigram()) {
+    return FailKey(
+        Code::kUnsupported,
+        "the model's tokenizer is of type {name}; only SentencePiece's BPE (type llama) and Unigram (type t5) "
+        "and byte-level BPE (type gpt2) are supported",
+        keys_.tokenizer_model->view());
   }
   if (is_byte_level()) {
     THIMBLE_TRY(CheckByteLevel());
@@ -712,33 +868,33 @@ Result<void> Parser::CheckTokenizer() const {
   for (const auto& [key, array] :
        {std::pair(kTokens, &tokens_), std::pair(kScores, &scores_), std::pair(kTokenTypes, &token_types_)}) {
     if (is_byte_level() && key == kScores) continue;
+    if (!array->present && key != kTokens) continue;
     if (!array->present) return FailKey(Code::kNotFound, "metadata key {name} is missing", key);
     if (array->count != shape_.vocab_size) {
       return FailKey(Code::kCorrupt, "{name} has {have} elements, but the vocabulary has {need} tokens", key,
                      array->count, shape_.vocab_size);
     }
   }
-  if (keys_.remove_extra_whitespaces.value_or(false)) {
-    return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kRemoveExtraWhitespaces);
-  }
-  if (keys_.add_eos.value_or(false)) {
-    return FailKey(Code::kUnsupported, "the tokenizer sets {name}, which is not supported", kAddEos);
+  if (charsmap_.count > kMaxCharsmapBytes) {
+    return FailKey(Code::kUnsupported, "{name} has {have} bytes, more than the {need} that are supported", kCharsmap,
+                   charsmap_.count, kMaxCharsmapBytes);
   }
   return {};
 }
 
 void Parser::MakeTokenizer() {
   const uint64_t vocab_size = shape_.vocab_size;
-  // The ids that a SentencePiece model has unless it says otherwise; byte-level BPE has none then.
+  // The ids that a SentencePiece model has unless it says otherwise, T5's or Llama's; byte-level BPE has none then.
   struct Special {
     std::string_view key;
     std::optional<uint64_t> value;
     TokenId usual;
     TokenId TokenizerRef::* field;
   };
-  const Special specials[] = {{kBos, keys_.bos, 1, &TokenizerRef::bos},
-                              {kEos, keys_.eos, 2, &TokenizerRef::eos},
-                              {kUnk, keys_.unk, 0, &TokenizerRef::unk}};
+  const bool is_t5 = is_unigram();
+  const Special specials[] = {{kBos, keys_.bos, is_t5 ? kNoToken : 1, &TokenizerRef::bos},
+                              {kEos, keys_.eos, is_t5 ? TokenId{1} : 2, &TokenizerRef::eos},
+                              {kUnk, keys_.unk, is_t5 ? TokenId{2} : 0, &TokenizerRef::unk}};
   const auto is_id = [&](const Special& special) { return special.value && *special.value < vocab_size; };
   for (const Special& special : specials) {
     if (!special.value || *special.value == kNoToken || is_id(special)) continue;
@@ -759,8 +915,15 @@ void Parser::MakeTokenizer() {
                   .longest_token_bytes = found.longest_token_bytes,
                   .scores_offset = scores_.offset,
                   .types_offset = token_types_.offset,
-                  .add_bos = keys_.add_bos.value_or(true),
-                  .add_space_prefix = keys_.add_space_prefix.value_or(true)};
+                  .add_bos = keys_.add_bos.value_or(!is_t5),
+                  .add_space_prefix = keys_.add_space_prefix.value_or(!is_t5),
+                  .add_eos = keys_.add_eos.value_or(false),
+                  .is_unigram = is_t5,
+                  .remove_extra_whitespaces = keys_.remove_extra_whitespaces.value_or(false),
+                  .escape_whitespaces = keys_.escape_whitespaces.value_or(true),
+                  .fuse_unknown = keys_.fuse_unknown.value_or(true),
+                  .charsmap_offset = charsmap_.offset,
+                  .charsmap_bytes = static_cast<uint32_t>(charsmap_.count)};
     if (is_byte_level()) {
       tokenizer_.layout = TokenizerLayout::kByteLevel;
       tokenizer_.scores_offset = 0;
@@ -769,9 +932,12 @@ void Parser::MakeTokenizer() {
       tokenizer_.pre = pre_tokenizer();
       // llama.cpp's default.
       tokenizer_.add_bos = keys_.add_bos.value_or(tokenizer_.pre == PreTokenizer::kLlamaBpe);
-      tokenizer_.add_space_prefix = false;
+      tokenizer_.add_space_prefix = tokenizer_.remove_extra_whitespaces = false;
+      tokenizer_.escape_whitespaces = tokenizer_.fuse_unknown = true;
+      tokenizer_.charsmap_offset = tokenizer_.charsmap_bytes = 0;
     }
   }
+  if (tokenizer_.present) tokenizer_.chat_template = chat_template_;
   for (const Special& special : specials) {
     if (is_id(special)) {
       tokenizer_.*special.field = static_cast<TokenId>(*special.value);
@@ -779,10 +945,29 @@ void Parser::MakeTokenizer() {
       tokenizer_.*special.field = special.usual;
     }
   }
+  const auto add_end = [&](uint64_t id) {
+    const bool is_other = id != tokenizer_.eos && id != tokenizer_.bos;
+    if (id < vocab_size && is_other) tokenizer_.ends.Add(static_cast<TokenId>(id));
+  };
+  for (const std::optional<uint64_t>& id : {keys_.eot, keys_.eom}) add_end(id.value_or(kNoToken));
+  for (const TokenId id : ends_.ids()) add_end(id);
 }
 
-// The tensor that has this name in a plain Llama model; kNone if there is no such tensor.
-TensorId FindTensor(std::string_view name) {
+// Of tokens with the name of an end those that are control tokens, which a text cannot spell.
+Result<void> Parser::FindNamedEnds() {
+  if (!tokenizer_.present || tokenizer_.types_offset == 0) return {};
+  const uint64_t offset = reader_.offset_bytes();
+  for (const TokenId id : named_ends_.ids()) {
+    if (tokenizer_.EndsText(id)) continue;
+    THIMBLE_TRY(reader_.Seek(tokenizer_.types_offset + uint64_t{id} * sizeof(int32_t)));
+    THIMBLE_ASSIGN(const int32_t type, reader_.ReadLittleEndian<int32_t>());
+    if (type == kControlType) tokenizer_.ends.Add(id);
+  }
+  return reader_.Seek(offset);
+}
+
+// The tensor of the architecture that has this name; kNone if there is no such tensor.
+TensorId Parser::FindTensor(std::string_view name) const {
   uint64_t layer = 0;
   if (name.starts_with("blk.")) {
     const std::string_view digits = name.substr(4, name.find('.', 4) - 4);
@@ -793,14 +978,17 @@ TensorId FindTensor(std::string_view name) {
     }
     if (layer >= kMaxLayers) return {};
   }
-  const uint32_t first = layer == 0 ? 0 : kTensorsOutsideLayers;
-  for (uint32_t i = first; i < kTensorsOutsideLayers + kTensorsPerLayer; ++i) {
-    TensorId id = TensorIdAt(i);
-    id.layer = static_cast<uint16_t>(layer);
+  const auto is_named = [&](TensorId id) {
     char expected[48];
-    if (name == std::string_view(expected, FormatTensorName(id, expected))) return id;
+    return name == std::string_view(expected, FormatTensorName(id, expected));
+  };
+  const uint32_t first = layer == 0 ? 0 : kTensorsOutsideLayers;
+  for (uint32_t i = first; i < kTensorsOutsideLayers + TensorsPerLayer(shape_.architecture); ++i) {
+    const TensorId id = {TensorIdAt(i, shape_).kind, static_cast<uint16_t>(layer)};
+    if (is_named(id)) return id;
   }
-  return {};
+  constexpr TensorId kFactors = {TensorKind::kRopeFactors, 0};
+  return shape_.has_rope_factors && is_named(kFactors) ? kFactors : TensorId{};
 }
 
 Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
@@ -808,21 +996,21 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
   const TensorId id = name.cut ? TensorId{} : FindTensor(name.view());
   if (id.kind == TensorKind::kNone) {
     const std::string_view text = name.view();
-    const char* what = "tensor {name} is not part of a plain Llama model, so the model cannot be run";
+    const char* what = "tensor {name} is not part of a plain model of this architecture, so the model cannot be run";
     if (text.find("rope_f") != text.npos) {
-      what = "the model scales its rotary positions (tensor {name}), which is not supported";
+      what = "the model scales its rotary positions (tensor {name}) in a way that is not supported";
     } else if (text.ends_with(".bias")) {
-      what = "the model has a bias (tensor {name}), which is not supported";
+      what = "the model has a bias (tensor {name}) that is not part of this architecture, so it cannot be run";
     }
     return FailKey(Code::kUnsupported, what, text);
   }
-  if (TensorIndex(id) >= tensors.size()) {
+  if (id.layer >= shape_.num_hidden_layers) {
     return Fail({.code = Code::kCorrupt,
-                 .what = "tensor {tensor} belongs to a layer beyond the {have} layers of llama.block_count",
+                 .what = "tensor {tensor} belongs to a layer beyond the {have} layers of block_count",
                  .tensor = id,
                  .have = shape_.num_hidden_layers});
   }
-  TensorRef& tensor = tensors[TensorIndex(id)];
+  TensorRef& tensor = tensors[TensorIndex(id, shape_)];
   if (tensor.id.kind != TensorKind::kNone) {
     return Fail({.code = Code::kCorrupt, .what = "tensor {tensor} is there twice", .tensor = id});
   }
@@ -884,7 +1072,7 @@ Result<void> Parser::ReadTensor(std::span<TensorRef> tensors) {
             .cols = dims.cols,
             .id = id,
             .type = *stored,
-            .order = rotated ? RowOrder::kInterleaved : RowOrder::kHalfSplit};
+            .order = rotated ? GgufRowOrder(shape_.architecture) : RowOrder::kHalfSplit};
   return {};
 }
 
@@ -896,6 +1084,8 @@ std::optional<DType> TypeOfGgml(uint32_t ggml_type) {
   }
   return std::nullopt;
 }
+
+Result<TokenizerRef> OpenGgufVocabulary(storage::ByteReader& reader) { return Parser(reader).ParseVocabulary(); }
 
 Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena) {
   const uint64_t mark = arena.used_bytes();

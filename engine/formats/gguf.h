@@ -25,10 +25,14 @@ std::optional<DType> TypeOfGgml(uint32_t ggml_type);
 // (TensorCount(shape) * sizeof(TensorRef) bytes). Refused by name: other architectures, tensor types that no
 // DType is, biases, rope scaling, and any other tensor or key that would change the numbers; missing or doubled
 // tensors; shapes that contradict the hyper-parameters; data outside the file; offsets that are not multiples of 4.
-// A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama", or "gpt2" with a
+// A model without output.weight is tied. A tokenizer is one of tokenizer.ggml.model = "llama", "t5", or "gpt2" with a
 // tokenizer.ggml.pre of PreTokenizer; without that key, or with "none" or "no_vocab", there is none. Of another kind,
 // and where its keys contradict each other, it is not used (ModelFile::tokenizer_fault).
 Result<ModelFile> OpenGguf(storage::ByteReader& reader, Arena& arena);
+
+// The tokenizer alone, of a model of any architecture or of a file without a model. Fails where OpenGguf() would have a
+// tokenizer_fault, and with kNotFound if there is no tokenizer.
+Result<TokenizerRef> OpenGgufVocabulary(storage::ByteReader& reader);
 
 }  // namespace thimble::formats
 

@@ -63,7 +63,7 @@ class Opened {
     ASSERT_EQ(model_->tensors.size(), TensorCount(shape));
     for (uint32_t i = 0; i < model_->tensors.size(); ++i) {
       const TensorRef& tensor = model_->tensors[i];
-      ASSERT_EQ(tensor.id, TensorIdAt(i));
+      ASSERT_EQ(tensor.id, TensorIdAt(i, shape));
       ASSERT_EQ(tensor.rows, DimsOf(tensor.id.kind, shape).rows);
       ASSERT_EQ(tensor.cols, DimsOf(tensor.id.kind, shape).cols);
       ASSERT_EQ(tensor.offset % 4, 0u);
@@ -355,6 +355,71 @@ TEST(Gguf, SkipsKeysOfEveryTypeThatItDoesNotKnow) {
   EXPECT_TRUE(unscaled.model()) << unscaled.Sentence();
 }
 
+TEST(Gguf, ReadsTheFamily) {
+  for (const auto& [name, architecture, more] :
+       {std::tuple{"qwen2", Architecture::kQwen2, 3u}, std::tuple{"qwen3", Architecture::kQwen3, 2u}}) {
+    GgufBuilder file = GgufBuilder::Llama().Become(name);
+    Opened opened(file.Build());
+    ASSERT_TRUE(opened.model()) << opened.Sentence();
+    opened.CheckInvariants();
+    EXPECT_EQ(opened->shape.architecture, architecture);
+    EXPECT_EQ(opened->tensors.size(), 3 + 2 * (9 + more));
+    EXPECT_EQ(opened->tensor({TensorKind::kAttnQ, 1}).order, RowOrder::kHalfSplit);
+    EXPECT_EQ(opened.arena().used_bytes(), ArenaBytes(opened->tensors.size_bytes()));
+    // The architecture's name may come last.
+    std::rotate(file.keys.begin(), file.keys.begin() + 1, file.keys.end());
+    Opened late(file.Build());
+    ASSERT_TRUE(late.model()) << late.Sentence();
+    EXPECT_EQ(late->shape, opened->shape);
+
+    file.Remove(std::string(name) + ".embedding_length");
+    ExpectRefused(file, Code::kNotFound, std::string(name) + ".embedding_length is missing");
+    file = GgufBuilder::Llama().Become(name);
+    file.tensors.pop_back();
+    ExpectRefused(file, Code::kNotFound, name == std::string("qwen2") ? "blk.1.attn_v.bias is" : "blk.1.attn_k_norm");
+    file = GgufBuilder::Llama().Become(name);
+    file.tensors.push_back({"rope_freqs.weight", {1}});
+    ExpectRefused(file, Code::kUnsupported, "rope_freqs.weight) in a way that is not supported");
+    file = GgufBuilder::Llama().Become(name);
+    file.Set(std::string(name) + ".expert_count", GgufValue::Of(uint32_t{8}));
+    ExpectRefused(file, Code::kUnsupported, std::string("sets ") + name + ".expert_count");
+    file = GgufBuilder::Llama().Become(name);
+    file.Tensor("blk.0.attn_k.weight").name = "blk.0.attn_k_norm.bias";
+    ExpectRefused(file, Code::kUnsupported, "has a bias (tensor blk.0.attn_k_norm.bias)");
+  }
+  GgufBuilder file = GgufBuilder::Llama().Become("qwen2");
+  file.Tensor("blk.1.attn_q.bias").dimensions = {3};
+  ExpectRefused(file, Code::kCorrupt, "blk.1.attn_q.bias has 3 columns; the metadata asks for 4");
+}
+
+TEST(Gguf, ReadsScaledRotaryPositions) {
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    GgufBuilder file = GgufBuilder::Llama();
+    file.Set(key, GgufValue::Of(2.5f));
+    Opened opened(file.Build());
+    ASSERT_TRUE(opened.model()) << opened.Sentence();
+    opened.CheckInvariants();
+    EXPECT_EQ(opened->shape.rope_linear_factor, 2.5f);
+    EXPECT_FALSE(opened->shape.has_rope_factors);
+    file.tensors.push_back({"rope_freqs.weight", {1}});
+    ExpectRefused(file, Code::kUnsupported, "scales its rotary positions twice, by rope_freqs.weight");
+  }
+  GgufBuilder file = GgufBuilder::Llama();
+  file.tensors.insert(file.tensors.begin(), {"rope_freqs.weight", {1}});
+  Opened opened(file.Build());
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  opened.CheckInvariants();
+  EXPECT_TRUE(opened->shape.has_rope_factors);
+  EXPECT_EQ(opened->tensors.back().id.kind, TensorKind::kRopeFactors);
+  EXPECT_EQ(opened.arena().used_bytes(), ArenaBytes(opened->tensors.size_bytes()));
+  file.Tensor("rope_freqs.weight").dimensions = {2};
+  ExpectRefused(file, Code::kCorrupt, "rope_freqs.weight has 2 columns; the metadata asks for 1");
+  // The entry behind the last layer is no layer's.
+  file = GgufBuilder::Llama();
+  file.tensors.push_back({"blk.2.attn_norm.weight", {4}});
+  ExpectRefused(file, Code::kCorrupt, "blk.2.attn_norm.weight belongs to a layer beyond the 2 layers");
+}
+
 TEST(Gguf, RefusesKeysThatWouldChangeTheNumbers) {
   struct {
     const char* key;
@@ -362,14 +427,22 @@ TEST(Gguf, RefusesKeysThatWouldChangeTheNumbers) {
     Code code;
     const char* says;
   } cases[] = {
-      {"general.architecture", GgufValue::Of("qwen2"), Code::kUnsupported, "architecture is qwen2"},
+      {"general.architecture", GgufValue::Of("qwen2moe"), Code::kUnsupported, "architecture is qwen2moe"},
+      {"general.architecture", GgufValue::Of("qwen2"), Code::kCorrupt,
+       "architecture is qwen2, but it has keys of another one"},
+      {"qwen3.block_count", GgufValue::Of(uint32_t{2}), Code::kCorrupt, "block_count is there twice"},
+      {"qwen3.vocab_size", GgufValue::Of(uint32_t{8}), Code::kCorrupt,
+       "architecture is llama, but it has keys of another one"},
       {"general.architecture", GgufValue::Of("llama4"), Code::kUnsupported, "architecture is llama4"},
       {"general.architecture", GgufValue::Of(std::string(100, 'x')), Code::kUnsupported, "architecture is xxx"},
       {"general.type", GgufValue::Of("adapter"), Code::kUnsupported, "general.type is adapter"},
       {"split.count", GgufValue::Of(uint16_t{3}), Code::kUnsupported, "one of 3 parts"},
       {"llama.rope.scaling.type", GgufValue::Of("yarn"), Code::kUnsupported, "type yarn"},
-      {"llama.rope.scaling.factor", GgufValue::Of(2.0f), Code::kUnsupported, "llama.rope.scaling.factor"},
-      {"llama.rope.scale_linear", GgufValue::Of(2.0f), Code::kUnsupported, "llama.rope.scale_linear"},
+      {"llama.rope.scaling.factor", GgufValue::Of(0.5f), Code::kUnsupported,
+       "llama.rope.scaling.factor must lie between 1 and 1048576"},
+      {"llama.rope.scale_linear", GgufValue::Of(2e6f), Code::kUnsupported, "llama.rope.scale_linear must lie between"},
+      {"llama.rope.scaling.factor", GgufValue::Of(std::numeric_limits<float>::quiet_NaN()), Code::kUnsupported,
+       "llama.rope.scaling.factor must lie between"},
       {"llama.rope.scaling.attn_factor", GgufValue::Of(2.0f), Code::kUnsupported, "llama.rope.scaling.attn_factor"},
       {"llama.rope.dimension_count", GgufValue::Of(uint32_t{1}), Code::kUnsupported, "llama.rope.dimension_count is 1"},
       {"llama.expert_count", GgufValue::Of(uint32_t{8}), Code::kUnsupported, "llama.expert_count"},
@@ -489,8 +562,10 @@ TEST(Gguf, ATokenizerThatCannotBeUsedIsLeftOut) {
   } cases[] = {
       {"tokenizer.ggml.model", GgufValue::Of("bert"), Code::kUnsupported, "type bert"},
       {"tokenizer.ggml.model", GgufValue::Of(uint32_t{1}), Code::kCorrupt, "tokenizer.ggml.model is not a string"},
-      {"tokenizer.ggml.remove_extra_whitespaces", GgufValue::Of(true), Code::kUnsupported, "remove_extra_whitespaces"},
-      {"tokenizer.ggml.add_eos_token", GgufValue::Of(true), Code::kUnsupported, "add_eos_token"},
+      {"tokenizer.ggml.precompiled_charsmap", GgufValue::ArrayOf(std::vector<int32_t>(8)), Code::kCorrupt,
+       "precompiled_charsmap is not an array of bytes"},
+      {"tokenizer.ggml.remove_extra_whitespaces", GgufValue::Of(uint32_t{1}), Code::kCorrupt,
+       "remove_extra_whitespaces is not true or false"},
       {"tokenizer.ggml.tokens", GgufValue::ArrayOf(std::vector<std::string>(7)), Code::kCorrupt,
        "tokenizer.ggml.tokens has 7 elements, but the vocabulary has 8"},
       {"tokenizer.ggml.tokens", GgufValue::ArrayOf(std::vector<float>(8)), Code::kCorrupt,
@@ -520,11 +595,9 @@ TEST(Gguf, ATokenizerThatCannotBeUsedIsLeftOut) {
     file.Set(c.key, c.value);
     ExpectNoTexts(file, c.code, c.says);
   }
-  for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"}) {
-    GgufBuilder file = plain;
-    file.Remove(key);
-    ExpectNoTexts(file, Code::kNotFound, std::string("key ") + key + " is missing");
-  }
+  GgufBuilder untold = plain;
+  untold.Remove("tokenizer.ggml.tokens");
+  ExpectNoTexts(untold, Code::kNotFound, "key tokenizer.ggml.tokens is missing");
   // What ends a text is known all the same, and the vocabulary's size.
   GgufBuilder file = GgufBuilder::Llama();
   file.Set("tokenizer.ggml.model", GgufValue::Of("bert"));
@@ -581,8 +654,7 @@ TEST(Gguf, ByteLevelBpeThatCannotBeUsed) {
   ExpectNoTexts(ByteLevel(""), Code::kUnsupported, "which is not supported");
   const std::string long_name(60, 'x');
   ExpectNoTexts(ByteLevel(long_name.c_str()), Code::kUnsupported, "xxx does, which is not supported");
-  for (const char* key :
-       {"tokenizer.ggml.pre", "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges"}) {
+  for (const char* key : {"tokenizer.ggml.pre", "tokenizer.ggml.tokens", "tokenizer.ggml.merges"}) {
     GgufBuilder file = ByteLevel("gpt-2");
     file.Set("llama.vocab_size", GgufValue::Of(uint32_t{8}));
     file.Remove(key);
@@ -591,9 +663,123 @@ TEST(Gguf, ByteLevelBpeThatCannotBeUsed) {
   GgufBuilder file = ByteLevel("gpt-2");
   file.Set("tokenizer.ggml.merges", GgufValue::ArrayOf(std::vector<int32_t>(2)));
   ExpectNoTexts(file, Code::kCorrupt, "merges is not an array of strings");
-  file = ByteLevel("gpt-2");
+}
+
+TEST(Gguf, WhatATokenizerMayAskForAndLack) {
+  GgufBuilder file = GgufBuilder::Llama();
+  file.Remove("tokenizer.ggml.scores");
+  file.Remove("tokenizer.ggml.token_type");
+  file.Set("tokenizer.ggml.model", GgufValue::Of("t5"));
   file.Set("tokenizer.ggml.add_eos_token", GgufValue::Of(true));
-  ExpectNoTexts(file, Code::kUnsupported, "add_eos_token");
+  file.Set("tokenizer.ggml.remove_extra_whitespaces", GgufValue::Of(true));
+  file.Set("tokenizer.ggml.precompiled_charsmap", GgufValue::ArrayOf(std::vector<uint8_t>(9)));
+  file.Set("tokenizer.thimble.fuse_unk", GgufValue::Of(false));
+  file.Set("tokenizer.thimble.escape_whitespaces", GgufValue::Of(false));
+  for (const char* key : {"bos_token_id", "eos_token_id", "unknown_token_id", "add_bos_token", "add_space_prefix"}) {
+    file.Remove(std::string("tokenizer.ggml.") + key);
+  }
+  Opened opened(file.Build());
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  EXPECT_FALSE(opened->tokenizer_fault);
+  const TokenizerRef& ref = opened->tokenizer;
+  EXPECT_TRUE(ref.is_unigram && ref.add_eos && ref.remove_extra_whitespaces);
+  EXPECT_FALSE(ref.fuse_unknown || ref.escape_whitespaces || ref.add_bos || ref.add_space_prefix);
+  EXPECT_EQ(ref.scores_offset, 0u);
+  EXPECT_EQ(ref.types_offset, 0u);
+  EXPECT_EQ(ref.charsmap_bytes, 9u);
+  EXPECT_NE(ref.charsmap_offset, 0u);
+  EXPECT_EQ(ref.bos, kNoToken);
+  EXPECT_EQ(ref.eos, 1u);
+  EXPECT_EQ(ref.unk, 2u);
+}
+
+TEST(Gguf, AVocabularyOfAnyArchitecture) {
+  const auto open = [](const GgufBuilder& file) {
+    const std::string bytes = file.Build();
+    host::RamDevice device(std::as_bytes(std::span(bytes)));
+    const storage::Extent extent{.size_bytes = bytes.size()};
+    Ledger ledger;
+    storage::FileReader reader(device, {.extents = {&extent, 1}, .size_bytes = bytes.size()}, ledger);
+    alignas(64) std::byte buffer[1024];
+    storage::ByteReader reading(reader, buffer);
+    return OpenGgufVocabulary(reading);
+  };
+  GgufBuilder file = GgufBuilder::Llama();
+  file.Set("general.architecture", GgufValue::Of("starcoder2"));
+  file.Set("llama.attention.causal", GgufValue::Of("x"));
+  file.Remove("llama.block_count");
+  const Result<TokenizerRef> ref = open(file);
+  ASSERT_TRUE(ref);
+  EXPECT_TRUE(ref->present);
+  EXPECT_EQ(ref->num_tokens, 8u);
+  file.Set("tokenizer.ggml.model", GgufValue::Of("bert"));
+  EXPECT_EQ(open(file).error().code, Code::kUnsupported);
+  file.Remove("tokenizer.ggml.model");
+  EXPECT_EQ(open(file).error().code, Code::kNotFound);
+}
+
+std::vector<TokenId> EndsOf(const GgufBuilder& file) {
+  Opened opened(file.Build());
+  EXPECT_TRUE(opened.model()) << opened.Sentence();
+  if (!opened.model()) return {};
+  opened.CheckInvariants();
+  EXPECT_FALSE(opened->tokenizer_fault);
+  const std::span<const TokenId> ends = opened->tokenizer.ends.ids();
+  for (const TokenId id : ends) EXPECT_TRUE(opened->tokenizer.EndsText(id));
+  EXPECT_TRUE(opened->tokenizer.EndsText(opened->tokenizer.eos));
+  return {ends.begin(), ends.end()};
+}
+
+// Besides eos: what keys name, and control tokens that are called like one.
+TEST(Gguf, TokensThatEndATurnEndAText) {
+  GgufBuilder file = GgufBuilder::Llama(2, 16);
+  EXPECT_THAT(EndsOf(file), testing::IsEmpty());  // </s> is eos
+  file.Set("tokenizer.ggml.eot_token_id", GgufValue::Of(uint32_t{5}));
+  file.Set("tokenizer.ggml.eom_token_id", GgufValue::Of(int32_t{-1}));
+  EXPECT_THAT(EndsOf(file), testing::ElementsAre(5));
+  file.Set("tokenizer.ggml.eom_token_id", GgufValue::Of(uint64_t{6}));
+  file.Set("tokenizer.thimble.end_token_ids", GgufValue::ArrayOf(std::vector<uint32_t>{7, 5, 2, 1, 99, 8}));
+  EXPECT_THAT(EndsOf(file), testing::ElementsAre(5, 6, 7, 8));
+  file.Set("tokenizer.thimble.end_token_ids", GgufValue::ArrayOf(std::vector<int32_t>{7, 8, 9, 10, 11, 12, 13, 14}));
+  EXPECT_THAT(EndsOf(file), testing::ElementsAre(5, 6, 7, 8, 9, 10, 11, 12));
+
+  GgufBuilder named = GgufBuilder::Llama(2, 8);
+  named.Set("tokenizer.ggml.tokens",
+            GgufValue::ArrayOf(std::vector<std::string>{"<unk>", "<s>", "</s>", "<|im_end|>", "<|eot_id|>", "a",
+                                                        "<end_of_turn>", "<|end_of_text|>"}));
+  EXPECT_THAT(EndsOf(named), testing::IsEmpty());  // texts
+  named.Set("tokenizer.ggml.token_type", GgufValue::ArrayOf(std::vector<int32_t>{2, 3, 3, 3, 4, 3, 3, 3}));
+  EXPECT_THAT(EndsOf(named), testing::ElementsAre(3, 6, 7));
+  named.Set("tokenizer.ggml.eos_token_id", GgufValue::Of(uint32_t{6}));
+  EXPECT_THAT(EndsOf(named), testing::ElementsAre(2, 3, 7));
+
+  ExpectNoTexts(
+      [] {
+        GgufBuilder wrong = GgufBuilder::Llama();
+        wrong.Set("tokenizer.thimble.end_token_ids", GgufValue::Of(uint32_t{7}));
+        return wrong;
+      }(),
+      Code::kCorrupt, "end_token_ids is not an array");
+}
+
+TEST(Gguf, SaysWhereTheChatTemplateIs) {
+  GgufBuilder file = GgufBuilder::Llama();
+  Opened without(file.Build());
+  ASSERT_TRUE(without.model());
+  EXPECT_EQ(without->tokenizer.chat_template.bytes, 0u);
+  const std::string jinja = "{% for message in messages %}";
+  file.Set("tokenizer.chat_template", GgufValue::Of(std::string_view(jinja)));
+  const std::string bytes = file.Build();
+  Opened opened(bytes);
+  ASSERT_TRUE(opened.model()) << opened.Sentence();
+  const ByteRange& range = opened->tokenizer.chat_template;
+  EXPECT_EQ(bytes.substr(static_cast<size_t>(range.offset), static_cast<size_t>(range.bytes)), jinja);
+  // A list of them is nothing that is looked at.
+  file.Set("tokenizer.chat_template", GgufValue::ArrayOf(std::vector<std::string>{jinja}));
+  Opened list(file.Build());
+  ASSERT_TRUE(list.model());
+  EXPECT_FALSE(list->tokenizer_fault);
+  EXPECT_EQ(list->tokenizer.chat_template.bytes, 0u);
 }
 
 TEST(Gguf, AModelMayHaveNoTokenizer) {
@@ -698,11 +884,11 @@ TEST(Gguf, RefusesWrongTensors) {
   struct {
     const char* name;
     const char* says;
-  } names[] = {{"rope_freqs.weight", "scales its rotary positions (tensor rope_freqs.weight)"},
+  } names[] = {{"rope_factors_long.weight", "scales its rotary positions (tensor rope_factors_long.weight)"},
                {"rope_factors_long.weight", "scales its rotary positions"},
                {"blk.0.attn_q.bias", "has a bias (tensor blk.0.attn_q.bias)"},
                {"output.bias", "has a bias"},
-               {"blk.0.attn_q_norm.weight", "tensor blk.0.attn_q_norm.weight is not part of a plain Llama"},
+               {"blk.0.attn_q_norm.weight", "tensor blk.0.attn_q_norm.weight is not part of a plain model"},
                {"blk.0.ffn_gate_exps.weight", "not part of"},
                {"blk.00.attn_q.weight", "not part of"},
                {"blk.1.output.weight", "not part of"},

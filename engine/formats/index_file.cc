@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/base/exact.h"
+
 namespace thimble::formats {
 namespace {
 
@@ -56,12 +58,14 @@ void Transfer(Fields field, FileFacts& facts, Index& index) {
   field(facts.vocab_size);
   field(facts.hidden_size);
   for (int i = 0; i < 5; ++i) field(unused);
-  for (SectionRef& section : index.sections) {
+  const auto field_section = [&](SectionRef& section) {
     field(section.offset);
     field(section.bytes);
     field(section.checksum);
     field(unused);
-  }
+  };
+  constexpr size_t kInTable = static_cast<size_t>(Section::kDrafts);
+  for (SectionRef& section : std::span(index.sections).first(kInTable)) field_section(section);
   ScreenInfo& screen = index.screen;
   field(screen.record_bytes);
   field(screen.second_bits);
@@ -77,7 +81,18 @@ void Transfer(Fields field, FileFacts& facts, Index& index) {
     field(use.rows_mean);
     field(use.survivors_most);
   }
+  // Zeros where there is one part, as before there were several.
+  uint32_t parts = screen.num_parts == 1 ? 0 : screen.num_parts;
+  field(parts);
+  screen.num_parts = parts == 0 ? 1 : parts;
+  field(unused);
+  // Zeros where there are none, as before there were any.
+  field_section(index.sections[kInTable]);
+  field(index.draft_use);
 }
+
+// What an index with so many parts has to be.
+uint32_t VersionOf(const ScreenInfo& screen) { return screen.num_parts == 1 ? kIndexVersion : kIndexVersionOfParts; }
 
 // A tied LM head is the token embedding.
 bool IsStored(const ModelFile& model, const TensorRef& tensor) {
@@ -120,7 +135,7 @@ Result<uint32_t> CountOtherBlocks(storage::FileReader& reader, storage::FileRead
     const TensorKind kind = kProbedKinds[i];
     const bool is_of_layer = kind != TensorKind::kTokenEmbd && kind != TensorKind::kLmHead;
     const uint64_t layer = is_of_layer ? uint64_t{i} * model.shape.num_hidden_layers / kMaxProbes : 0;
-    const uint32_t tensor_index = TensorIndex({kind, static_cast<uint16_t>(layer)});
+    const uint32_t tensor_index = TensorIndex({kind, static_cast<uint16_t>(layer)}, model.shape);
     const TensorRef& tensor = model.tensors[tensor_index];
     if (!IsStored(model, tensor)) continue;
     const uint64_t block = NumBlocks(tensor) / 2;
@@ -140,8 +155,9 @@ Result<uint32_t> CountOtherBlocks(storage::FileReader& reader, storage::FileRead
 bool IsBound(float value) { return value >= 0.0f && value <= std::numeric_limits<float>::max(); }
 
 bool IsSound(const ScreenInfo& s, uint32_t hidden_size, uint32_t vocab_size) {
-  if (s.record_bytes[0] == 0) return true;
+  if (s.record_bytes[0] == 0) return s.num_parts == 1;
   if (s.record_bytes[0] % 4 != 0 || s.record_bytes[0] > std::min(hidden_size + 4, kMaxFirstBytes)) return false;
+  if (s.num_parts > s.record_bytes[0] / 4) return false;
   if (s.second_bits == 0 || s.second_bits > kMaxScreenBits) return false;
   if (s.record_bytes[1] != SecondRecordBytes(hidden_size, s.second_bits)) return false;
   if (s.num_candidates == 0 || s.num_candidates > vocab_size) return false;
@@ -152,7 +168,7 @@ bool IsSound(const ScreenInfo& s, uint32_t hidden_size, uint32_t vocab_size) {
                              [](const ScreenUse& use) { return IsBound(use.second_mean) && IsBound(use.rows_mean); });
 }
 
-// Bytes that a section must have; nothing is known of the tokenizer's.
+// Bytes that a section must have, but for those of IsFree().
 uint64_t SectionBytes(Section id, const ModelFile& model, const ScreenInfo& screen) {
   const uint64_t vocab_size = model.shape.vocab_size;
   const bool has_screen = screen.record_bytes[0] != 0;
@@ -165,19 +181,22 @@ uint64_t SectionBytes(Section id, const ModelFile& model, const ScreenInfo& scre
       return has_screen ? model.shape.hidden_size * sizeof(float) : 0;
     case Section::kTransform:
       return has_screen ? TransformLayout{model.shape.hidden_size}.bytes() : 0;
-    case Section::kGroupChecks: {
-      if (!has_screen) return 0;
-      const uint64_t rows = GroupRows(screen.record_bytes[0]);
-      return (vocab_size + rows - 1) / rows * sizeof(uint32_t);
-    }
+    case Section::kGroupChecks:
+      return has_screen ? screen.num_parts * uint64_t{screen.num_groups(model.shape.vocab_size)} * sizeof(uint32_t) : 0;
     case Section::kFirstStage:
       return vocab_size * screen.record_bytes[0];
     case Section::kSecondStage:
       return vocab_size * screen.record_bytes[1];
     case Section::kTokenizer:
+    case Section::kDrafts:
       return 0;
   }
   return 0;
+}
+
+// How large the section is does not follow from the model.
+bool IsFree(const SectionRef& section, Section id) {
+  return id == Section::kTokenizer || (id == Section::kDrafts && section.bytes % sizeof(DraftEntry) == 0);
 }
 
 }  // namespace
@@ -195,6 +214,18 @@ std::unexpected<Error> DamagedIndex(uint64_t offset) {
   return Fail({.code = Code::kCorrupt,
                .what = "the index is damaged near its byte {offset}: make it again with 'thimble prepare'",
                .offset = offset});
+}
+
+uint32_t DraftKey(std::span<const TokenId> context) {
+  constexpr size_t kIdBytes = 3;
+  static_assert(kMaxWidth <= 1u << 8 * kIdBytes && kDraftOrder * kIdBytes < Xxh32::kStripeBytes);
+  std::array<std::byte, kDraftOrder * kIdBytes> bytes;
+  size_t size = 0;
+  for (const TokenId id : context) {
+    std::memcpy(&bytes[size], &id, kIdBytes);
+    size += kIdBytes;
+  }
+  return Xxh32::Of(nullptr, std::span(bytes).first(size));
 }
 
 uint64_t NumBlocks(const ModelFile& model) { return BlocksBefore(model, static_cast<uint32_t>(model.tensors.size())); }
@@ -236,13 +267,14 @@ Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_
     return Fail({.code = Code::kCorrupt,
                  .what = "the file beside the model that should be its index is none: make it with 'thimble prepare'"});
   }
-  if (facts.version != kIndexVersion) {
+  if (facts.version != kIndexVersion && facts.version != kIndexVersionOfParts) {
     return Fail({.code = Code::kUnsupported,
-                 .what = "the index has version {have} and this engine reads version {need}: make it again with "
+                 .what = "the index has version {have} and this engine reads versions 3 and {need}: make it again with "
                          "'thimble prepare'",
                  .have = facts.version,
-                 .need = kIndexVersion});
+                 .need = kIndexVersionOfParts});
   }
+  static_assert(kIndexVersion == 3);
   if (facts.header_checksum != Xxh32::Of(xxh32, std::span(header).subspan(kCheckedFrom))) return DamagedIndex(0);
   const SectionRef& table = index.section(Section::kBlockChecks);
   if (facts.identity != IdentityOf(model, table, xxh32) || facts.vocab_size != model.shape.vocab_size ||
@@ -252,12 +284,13 @@ Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_
   }
   // A file that was cut off while it was copied.
   if (facts.index_bytes != index_reader.file_size_bytes()) return DamagedIndex(index_reader.file_size_bytes());
+  if (facts.version != VersionOf(index.screen)) return DamagedIndex(0);
   if (!IsSound(index.screen, facts.hidden_size, facts.vocab_size)) return DamagedIndex(0);
+  if (!std::ranges::all_of(index.draft_use, IsBound)) return DamagedIndex(0);
   for (size_t i = 0; i < kNumSections; ++i) {
     const SectionRef& section = index.sections[i];
     const auto which = static_cast<Section>(i);
-    const bool is_right_size =
-        which == Section::kTokenizer || section.bytes == SectionBytes(which, model, index.screen);
+    const bool is_right_size = IsFree(section, which) || section.bytes == SectionBytes(which, model, index.screen);
     if (!is_right_size || section.offset % kSectionAlign != 0 || section.offset > facts.index_bytes ||
         section.bytes > facts.index_bytes - section.offset) {
       return DamagedIndex(0);
@@ -282,7 +315,7 @@ Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_
 void FormatIndexHeader(const Index& index, const ModelFile& model, uint32_t metadata_checksum, uint64_t index_bytes,
                        std::span<std::byte> out, Xxh32::TakeStripes xxh32) {
   FileFacts facts = {.magic = kIndexMagic,
-                     .version = kIndexVersion,
+                     .version = VersionOf(index.screen),
                      .index_bytes = index_bytes,
                      .identity = IdentityOf(model, index.section(Section::kBlockChecks), xxh32),
                      .metadata_checksum = metadata_checksum,
@@ -316,8 +349,8 @@ Result<void> CheckSection(storage::FileReader& reader, const SectionRef& section
 
 std::span<const uint32_t> WeightChecks::BlocksOf(TensorId id) const {
   if (empty()) return {};
-  const uint32_t wanted =
-      TensorIndex(model_->tied && id.kind == TensorKind::kLmHead ? TensorId{TensorKind::kTokenEmbd, 0} : id);
+  const uint32_t wanted = TensorIndex(
+      model_->tied && id.kind == TensorKind::kLmHead ? TensorId{TensorKind::kTokenEmbd, 0} : id, model_->shape);
   const size_t first = blocks_before_.At(model_->tensors, wanted, [&](const TensorRef& tensor) {
     return IsStored(*model_, tensor) ? static_cast<size_t>(NumBlocks(tensor)) : 0;
   });

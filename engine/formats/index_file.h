@@ -23,7 +23,9 @@ namespace thimble::formats {
 inline constexpr std::string_view kIndexExtension = ".thimble";
 
 inline constexpr uint32_t kIndexHeaderBytes = 1024;
+// Of an index whose first stage is in one part, and of one in several.
 inline constexpr uint32_t kIndexVersion = 3;
+inline constexpr uint32_t kIndexVersionOfParts = 4;
 inline constexpr std::array<char, 8> kIndexMagic = {'T', 'H', 'I', 'M', 'B', 'L', 'E', '\n'};
 inline constexpr uint32_t kSectionAlign = 4096;  // of each section, in the index
 
@@ -46,12 +48,13 @@ enum class Section : uint8_t {
   kRowChecks,    // uint32 for each row of the token embedding
   kMean,         // float32 [hidden_size]: the mean row of the LM head
   kTransform,    // Transform: what makes a query of a hidden state
-  kGroupChecks,  // uint32 for each group of rows of the first stage
-  kFirstStage,   // records of the screen, one for each row of the LM head
+  kGroupChecks,  // uint32 for each group of rows of the first stage, part after part
+  kFirstStage,   // records of the screen, one for each row of the LM head, part after part
   kSecondStage,
   kTokenizer,  // text::Tokenizer's image
+  kDrafts,     // DraftEntry each: what the model writes
 };
-inline constexpr size_t kNumSections = 8;
+inline constexpr size_t kNumSections = 9;
 
 struct SectionRef {
   uint64_t offset = 0;
@@ -91,14 +94,29 @@ struct TransformLayout {
   // Of each group uint8 [256, its axes]: the numbers of its centroids, 128 more than they are.
   uint64_t centroids_at() const { return matrix_at() + 2 * hidden_size * hidden_size; }
   uint64_t bytes() const { return centroids_at() + kNumCentroids * hidden_size; }
+  uint64_t matrix_bytes() const { return centroids_at() - matrix_at(); }
 };
 
-// Rows that one checksum of the first stage covers: a power of two.
+// Rows that one checksum of the first stage covers, of records of so many bytes: a power of two.
 constexpr uint32_t GroupRows(uint32_t record_bytes) {
   uint32_t rows = kMaxGroupRows;
   while (rows > 1 && rows * record_bytes > kMaxGroupBytes) rows /= 2;
   return rows;
 }
+
+// A context of up to kDraftOrder tokens, and which token followed it most often in texts of the model's own. Entries
+// are in the order of their keys, which differ. Two contexts may have one key, and a table may be wrong: what is
+// guessed by it costs time at most.
+struct DraftEntry {
+  uint32_t key = 0;           // DraftKey() of the context
+  uint32_t id_and_share = 0;  // the share in the upper byte: how often of 255 times it followed, rounded down
+
+  TokenId id() const { return id_and_share & 0xffffff; }
+  uint32_t share() const { return id_and_share >> 24; }
+};
+inline constexpr uint32_t kDraftOrder = 4;
+// XXH32 of the context's ids, 3 bytes each, the latest last.
+uint32_t DraftKey(std::span<const TokenId> context);
 
 // What choosing a token took, as measured on the model's own text when the index was made.
 struct ScreenUse {
@@ -108,6 +126,18 @@ struct ScreenUse {
 };
 // The samplers that were measured.
 enum class MeasuredSampler : uint8_t { kGreedy, kDefault };
+
+// A part of the first stage: a run of the words, of 4 bytes, of every row's record. The rows' records of one part lie
+// one after the other, then those of the next part: so the tables of one part at a time are all that a sweep needs.
+struct FirstPart {
+  uint32_t first_word = 0;
+  uint32_t num_words = 0;
+  bool has_norm = true;  // the last one: its last byte is the norm's
+
+  uint32_t record_bytes() const { return 4 * num_words; }  // of a row
+  uint32_t first_group() const { return 4 * first_word; }
+  uint32_t end_group() const { return first_group() + record_bytes() - (has_norm ? 1 : 0); }
+};
 
 struct ScreenInfo {
   std::array<uint32_t, kNumStages> record_bytes = {};  // of a row; of the first stage a multiple of 4. 0: no screen
@@ -121,10 +151,27 @@ struct ScreenInfo {
   float leak = 0;                      // the norm of what both stages leave, as a state meets it
   float transform_norm = 0;            // the Frobenius norm of the matrix
   std::array<ScreenUse, 2> uses = {};  // indexed by MeasuredSampler
+  uint32_t num_parts = 1;              // of the first stage; at most its words
+
+  FirstPart part(uint32_t p) const {
+    const uint32_t words = record_bytes[0] / 4;
+    const auto first = [&](uint32_t i) { return static_cast<uint32_t>(uint64_t{i} * words / num_parts); };
+    return {.first_word = first(p), .num_words = first(p + 1) - first(p), .has_norm = p + 1 == num_parts};
+  }
+  // Bytes of a row in the largest part, the last among them.
+  uint32_t most_part_bytes() const { return 4 * ((record_bytes[0] / 4 + num_parts - 1) / num_parts); }
+  // Rows of a group of the first stage, the same in all parts; groups of a part.
+  uint32_t group_rows() const { return GroupRows(most_part_bytes()); }
+  uint32_t num_groups(uint32_t vocab_size) const { return (vocab_size + group_rows() - 1) / group_rows(); }
 };
 
+// What guesses by the table of drafts came to, as measured on texts of the model's own that it was not made of: tokens
+// a pass over the weights, of up to 1, 2, ... guesses; 0: not measured.
+using DraftUse = std::array<float, 8>;
+
 // Where a board keeps the records of a stage: rows [0, psram_rows) in PSRAM, the next flash_rows in flash, the rest in
-// the index on the card. Of the first stage what is in memory ends with a group, or with the last row.
+// the index on the card. Of the first stage what is in memory ends with a group, or with the last row; rows are the
+// same in all of its parts.
 struct StagePlace {
   uint32_t psram_rows = 0;
   uint32_t flash_rows = 0;
@@ -134,9 +181,14 @@ struct StagePlace {
 struct Index {
   std::array<SectionRef, kNumSections> sections = {};
   ScreenInfo screen;
+  DraftUse draft_use = {};
 
   const SectionRef& section(Section id) const { return sections[static_cast<size_t>(id)]; }
   const SectionRef& stage(uint32_t i) const { return sections[static_cast<size_t>(Section::kFirstStage) + i]; }
+  // Where the records of a part of the first stage begin in the index.
+  uint64_t part_offset(uint32_t p, uint32_t vocab_size) const {
+    return stage(0).offset + uint64_t{vocab_size} * 4 * screen.part(p).first_word;
+  }
   bool has_screen() const { return screen.record_bytes[0] != 0; }
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "engine/base/exact.h"
 #include "engine/base/text_buffer.h"
 #include "engine/formats/flat_json.h"
 
@@ -42,9 +43,19 @@ constexpr std::string_view FileStem(TensorKind kind) {
       return "final_norm.bin";
     case TensorKind::kLmHead:
       return "lm_head.bin";
+    case TensorKind::kAttnQBias:  // not of Llama
+    case TensorKind::kAttnKBias:
+    case TensorKind::kAttnVBias:
+    case TensorKind::kAttnQNorm:
+    case TensorKind::kAttnKNorm:
+    case TensorKind::kRopeFactors:
+      break;
   }
   return "";
 }
+
+// The tensor of a file, by its number less kFolderTensors.
+TensorId IdOfFile(uint32_t index) { return TensorIdAt(index, ModelShape{.architecture = Architecture::kLlama}); }
 
 uint64_t RoundUp(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -78,6 +89,7 @@ enum class Key : uint8_t {
   kTieWordEmbeddings,
   kAddBosToken,
   kAddPrefixSpace,
+  kRemoveExtraWhitespaces,
   kUseQuantization,
   kAttentionBias,
   kMlpBias,
@@ -88,7 +100,7 @@ enum class Key : uint8_t {
   kRopeParameters,
   kQuantizationConfig,
 };
-constexpr size_t kNumKeys = 25;
+constexpr size_t kNumKeys = 26;
 
 struct KnownKey {
   enum class Type : uint8_t { kInteger, kNumber, kFlag, kMustBeFalse, kMustBeText, kMustBeNull };
@@ -114,6 +126,7 @@ constexpr std::array<KnownKey, kNumKeys> kKnownKeys = {{
     {"tie_word_embeddings", KnownKey::Type::kFlag},
     {"add_bos_token", KnownKey::Type::kFlag},
     {"add_prefix_space", KnownKey::Type::kFlag},
+    {"remove_extra_whitespaces", KnownKey::Type::kFlag},
     {"use_quantization", KnownKey::Type::kMustBeFalse},
     {"attention_bias", KnownKey::Type::kMustBeFalse},
     {"mlp_bias", KnownKey::Type::kMustBeFalse},
@@ -302,7 +315,7 @@ Result<void> CheckFileSize(uint32_t number, const ModelShape& shape, const Folde
 }
 
 TensorRef MakeTensorRef(uint32_t index, const ModelShape& shape, uint64_t offset) {
-  const TensorId id = TensorIdAt(index);
+  const TensorId id = IdOfFile(index);
   const TensorDims dims = DimsOf(id.kind, shape);
   return {.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id};
 }
@@ -369,7 +382,7 @@ std::optional<uint32_t> FolderFileNumber(std::string_view name) {
   if (storage::SameName(name, kFolderTokenizerName)) return kFolderTokenizer;
   uint32_t layer = 0;
   uint32_t first = 0;
-  uint32_t end = kTensorsOutsideLayers + kTensorsPerLayer;
+  uint32_t end = kTensorsOutsideLayers + kFolderTensorsPerLayer;
   if (name.size() > kLayerPrefix.size() && storage::SameName(name.substr(0, kLayerPrefix.size()), kLayerPrefix)) {
     name.remove_prefix(kLayerPrefix.size());
     const size_t digits = name.find('_');
@@ -383,7 +396,7 @@ std::optional<uint32_t> FolderFileNumber(std::string_view name) {
     first = kTensorsOutsideLayers;
   }
   for (uint32_t i = first; i < end; ++i) {
-    if (storage::SameName(name, FileStem(TensorIdAt(i).kind))) return kFolderTensors + i + layer * kTensorsPerLayer;
+    if (storage::SameName(name, FileStem(IdOfFile(i).kind))) return kFolderTensors + i + layer * kFolderTensorsPerLayer;
   }
   return {};
 }
@@ -395,7 +408,7 @@ size_t FormatFolderFileName(uint32_t number, uint32_t num_hidden_layers, std::sp
   } else if (number == kFolderTokenizer) {
     text.Append(kFolderTokenizerName);
   } else {
-    const TensorId id = TensorIdAt(number - kFolderTensors);
+    const TensorId id = IdOfFile(number - kFolderTensors);
     if (number >= kFolderTensors + kTensorsOutsideLayers && num_hidden_layers > 1) {
       text.Append(kLayerPrefix);
       text.Append(uint64_t{id.layer});
@@ -411,7 +424,7 @@ ModelFolder::ModelFolder(std::span<FolderFile> files) : files_(files) { std::ran
 Result<void> ModelFolder::Add(uint32_t number, uint64_t file_bytes, uint32_t unit_bytes) {
   if (number >= files_.size()) {
     const uint64_t layers =
-        files_.size() < FolderFileCount(0) ? 0 : (files_.size() - FolderFileCount(0)) / kTensorsPerLayer;
+        files_.size() < FolderFileCount(0) ? 0 : (files_.size() - FolderFileCount(0)) / kFolderTensorsPerLayer;
     return FailFile(Code::kUnsupported,
                     "{name} is of a layer beyond the {have} that a folder can have here; use a GGUF", number,
                     std::numeric_limits<uint32_t>::max(), layers);
@@ -488,6 +501,7 @@ Result<ModelFile> OpenFolder(storage::ByteReader& reader, const ModelFolder& fil
   THIMBLE_ASSIGN(tokenizer.eos, config.SpecialToken(Key::kEosTokenId, 2, model.shape.vocab_size));
   tokenizer.add_bos = config.Flag(Key::kAddBosToken, true);
   tokenizer.add_space_prefix = config.Flag(Key::kAddPrefixSpace, true);
+  tokenizer.remove_extra_whitespaces = config.Flag(Key::kRemoveExtraWhitespaces, false);
   if (const FolderFile file = files.file(kFolderTokenizer); file.is_there()) {
     const TokenizerRef special = tokenizer;
     const Result<void> read = ReadTokenizer(reader, file, model.shape.vocab_size, tokenizer);
@@ -501,8 +515,8 @@ Result<ModelFile> OpenFolder(storage::ByteReader& reader, const ModelFolder& fil
 
   THIMBLE_ASSIGN(const std::span<TensorRef> tensors, arena.Take<TensorRef>(TensorCount(model.shape)));
   for (uint32_t i = 0; i < tensors.size(); ++i) {
-    const bool is_embedding_too = model.tied && TensorIdAt(i).kind == TensorKind::kLmHead;
-    const uint32_t from = is_embedding_too ? TensorIndex({TensorKind::kTokenEmbd, 0}) : i;
+    const bool is_embedding_too = model.tied && IdOfFile(i).kind == TensorKind::kLmHead;
+    const uint32_t from = is_embedding_too ? TensorIndex({TensorKind::kTokenEmbd, 0}, model.shape) : i;
     tensors[i] = MakeTensorRef(i, model.shape, files.file(kFolderTensors + from).offset_bytes);
   }
   model.tensors = tensors;

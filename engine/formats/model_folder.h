@@ -1,4 +1,4 @@
-// Reading a tensor folder: a model as one file for each tensor, with a model_config.json.
+// Reading a tensor folder: a Llama as one file for each tensor, with a model_config.json.
 //
 // Names, keys, defaults and limits: docs/formats/tensor_folder.md of this product. The numbers are little-endian
 // float32, row-major [out, in], q and k in Hugging Face's order of rows.
@@ -42,8 +42,9 @@ inline constexpr uint64_t kMaxFolderConfigBytes = 64 * 1024;
 inline constexpr uint32_t kFolderConfig = 0;
 inline constexpr uint32_t kFolderTokenizer = 1;
 inline constexpr uint32_t kFolderTensors = 2;
+inline constexpr uint32_t kFolderTensorsPerLayer = kTensorsPerLayerOfLlama;
 constexpr uint32_t FolderFileCount(uint32_t num_hidden_layers) {
-  return kFolderTensors + kTensorsOutsideLayers + num_hidden_layers * kTensorsPerLayer;
+  return kFolderTensors + kTensorsOutsideLayers + num_hidden_layers * kFolderTensorsPerLayer;
 }
 
 // The number of the file of this name, in capitals or small letters; none for a file that is no part of the format.

@@ -67,7 +67,7 @@ struct Folder {
                      {"rope_theta", "500000.0"},
                      {"use_quantization", "false"}};
     for (uint32_t i = 0; i < TensorCount(shape); ++i) {
-      const TensorDims dims = DimsOf(TensorIdAt(i).kind, shape);
+      const TensorDims dims = DimsOf(TensorIdAt(i, shape).kind, shape);
       std::array<char, 40> name;
       const size_t size = FormatFolderFileName(kFolderTensors + i, shape.num_hidden_layers, name);
       folder.files[std::string(name.data(), size)] =
@@ -188,7 +188,7 @@ TEST(ModelFolder, ReadsEveryFileWhereItLies) {
       ASSERT_EQ(model.tensors.size(), TensorCount(shape));
       for (uint32_t i = 0; i < model.tensors.size(); ++i) {
         const TensorRef& tensor = model.tensors[i];
-        EXPECT_EQ(tensor.id, TensorIdAt(i));
+        EXPECT_EQ(tensor.id, TensorIdAt(i, shape));
         EXPECT_EQ(tensor.type, DType::kF32);
         EXPECT_EQ(tensor.order, RowOrder::kHalfSplit);
         EXPECT_EQ(tensor.offset % unit, 0u);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/base/exact.h"
+#include "engine/head/sampler-inl.h"
 #include "engine/math/numerics.h"
 
 namespace thimble::head {
@@ -165,7 +167,7 @@ Contest::Answer Contest::KeepsByMinP(size_t w) {
 }
 
 template <class Take>
-float Contest::SumOfLargest(size_t n, float Bounded::* bound, float reference, Take take, float* filler) {
+float Contest::SumOfLargest(size_t n, float Bounded::* bound, float reference, Take take, float least) {
   const auto less = [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; };
   size_t kept = 0;
   for (const Bounded& row : rows_) {
@@ -181,14 +183,15 @@ float Contest::SumOfLargest(size_t n, float Bounded::* bound, float reference, T
     }
   }
   float sum = 0;
-  for (size_t i = 0; i < kept; ++i) sum += N::Exp(room_[i].logit - reference);
-  if (filler != nullptr && floor_ > -std::numeric_limits<float>::infinity())
-    *filler = static_cast<float>(n - kept) * N::Exp(floor_ - reference);
+  for (size_t i = 0; i < kept; ++i) sum += N::Exp(std::max(room_[i].logit, least) - reference);
+  if (kept < n && least > -std::numeric_limits<float>::infinity()) {
+    sum += static_cast<float>(n - kept) * N::Exp(least - reference);
+  }
   return sum;
 }
 
 // With A the sum of e^logit of those that come before w, and B that of w and those after it, of the top k: w is kept
-// if A < top_p (A + B). `slack` covers all roundings, the reference's own included (docs/screen.md).
+// if A < top_p (A + B). `slack` covers all roundings, the reference's own included (docs/screen-details.md).
 Contest::Answer Contest::KeepsByTopP(size_t w, size_t num_may, size_t num_sure) {
   looks_ += 5 * rows_.size();
   const Bounded& row = rows_[w];
@@ -202,14 +205,13 @@ Contest::Answer Contest::KeepsByTopP(size_t w, size_t num_may, size_t num_sure) 
     before_at_most += N::Exp(u.high - reference);
     if (Precedes(u, row)) before_at_least += N::Exp(u.low - reference);
   }
-  float filler = 0;
   const float rest_at_least = SumOfLargest(
       rules_.top_k - num_may, &Bounded::low, reference,
-      [&](const Bounded& u) { return &u == &row || !MayPrecede(u, row); }, nullptr);
-  float rest_at_most = SumOfLargest(
-      rules_.top_k - num_sure, &Bounded::high, reference,
-      [&](const Bounded& u) { return &u == &row || !Precedes(u, row); }, &filler);
-  rest_at_most += filler + tiny;
+      [&](const Bounded& u) { return &u == &row || !MayPrecede(u, row); }, -std::numeric_limits<float>::infinity());
+  // Rows that are missing may lie just below the floor: above those that are there and were bounded more closely.
+  const float rest_at_most = tiny + SumOfLargest(
+                                        rules_.top_k - num_sure, &Bounded::high, reference,
+                                        [&](const Bounded& u) { return &u == &row || !Precedes(u, row); }, floor_);
   const float p = rules_.top_p;
   const float slack = 0x1p-14f + static_cast<float>(rules_.top_k + 2) * 0x1p-20f;
   if (before_at_most * ((1.0f - p) + slack) < rest_at_least * (p * (1.0f - slack))) return Answer::kIn;

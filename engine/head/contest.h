@@ -3,7 +3,7 @@
 //
 // The choice is the argmax of a score over the tokens that top-k, top-p and min-p keep (engine/head/sampler.h). So the
 // logits of the kept are not needed, only that the best is one of them, and one look at the bounds usually shows it.
-// The rules, and why they hold: docs/screen.md, "Certified lazily".
+// The rules, and why they hold: docs/screen-details.md, "Certified lazily".
 #ifndef THIMBLE_ENGINE_HEAD_CONTEST_H_
 #define THIMBLE_ENGINE_HEAD_CONTEST_H_
 
@@ -69,9 +69,10 @@ class Contest {
   Answer Keeps(size_t w);
   Answer KeepsByMinP(size_t w);
   Answer KeepsByTopP(size_t w, size_t num_may, size_t num_sure);
-  // The sum of e^(bound - reference) over the n largest bounds of the rows that `take` takes.
+  // The sum of e^(bound - reference) over the n largest bounds of the rows that `take` takes. None counts for less than
+  // `least`, nor do places that no row takes.
   template <class Take>
-  float SumOfLargest(size_t n, float Bounded::* bound, float reference, Take take, float* filler);
+  float SumOfLargest(size_t n, float Bounded::* bound, float reference, Take take, float least);
 
   TokenChoice::Rules rules_;
   std::span<Bounded> rows_;

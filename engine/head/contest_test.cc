@@ -204,6 +204,30 @@ TEST(Contest, MassesAtTheEdgeOfTheNucleus) {
   EXPECT_LT(counts.undecided * 2, counts.tokens);
 }
 
+// Of the top k some are less than min-p allows, and missing; rows that come after them are there, as their first bounds
+// are wide. The share of all k counts.
+TEST(Contest, RowsThatAreMissingCountBeforeThoseThatAreNot) {
+  Counts counts;
+  for (uint32_t position = 0; position < 600; ++position) {
+    std::mt19937 random(position);
+    std::vector<float> logits(200);
+    const uint32_t allowed = 20 + Below(18, random);
+    for (uint32_t i = 0; i < logits.size(); ++i) {
+      const float lot = static_cast<float>(Below(1000, random)) / 1000;
+      // Min-p's edge is at 2.
+      logits[(i * 37) % 200] = i < allowed ? 5 - 2.9f * static_cast<float>(i) / static_cast<float>(allowed)
+                               : i < 40    ? 2 - 0.2f * lot
+                                           : 1.7f - 1.5f * lot;
+    }
+    for (const float top_p : {0.9f, 0.95f, 0.97f}) {
+      const SamplerOptions mode = Options(40, top_p, 0.05f, 2);
+      ASSERT_NO_FATAL_FAILURE(Compare(logits, mode, position, counts, {2.0f, 0.2f}));
+      ASSERT_NO_FATAL_FAILURE(Compare(logits, mode, position, counts, {1.0f}));
+    }
+  }
+  EXPECT_LT(counts.undecided * 2, counts.tokens);
+}
+
 TEST(Contest, OneUnitAroundTheEdgeOfMinP) {
   Counts counts;
   for (uint32_t position = 0; position < 300; ++position) {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/base/exact.h"
 #include "engine/head/contest.h"
 #include "engine/head/sweep.h"
 
@@ -30,24 +31,29 @@ Head::Head(const HeadParts& parts, const HeadMemory& memory) : parts_(parts), me
   if (!has_screen()) return;
   query_ = Query(parts_.index->screen, parts_.tensor->cols, *parts_.kernels, memory_.query);
   room_ = {reinterpret_cast<Survivor*>(memory_.candidates.data()), memory_.candidates.size() / sizeof(Survivor)};
-  std::span<std::byte> psram = memory_.psram;
-  std::span<std::byte> flash = memory_.flash;
-  for (uint32_t s = 0; s < formats::kNumStages; ++s) {
-    const formats::StagePlace& place = memory_.places[s];
-    const auto take = [&](std::span<std::byte>& from, uint32_t rows) {
-      const std::span<std::byte> taken = from.first(size_t{rows} * record_bytes(s));
-      from = from.subspan(taken.size());
-      return taken;
-    };
-    const uint32_t in_memory = place.psram_rows + place.flash_rows;
-    stages_[s].parts = {{{0, place.psram_rows, take(psram, place.psram_rows), Region::kPsram},
-                         {place.psram_rows, in_memory, take(flash, place.flash_rows), Region::kFlash},
-                         {in_memory, parts_.tensor->rows, {}, Region::kPsram}}};
-  }
 }
 
-stream::RowsRef Head::RowsOf(uint32_t stage) const {
-  return {parts_.index->stage(stage).offset, record_bytes(stage), parts_.tensor->rows, parts_.tensor->id};
+stream::RowsRef Head::RowsOfPart(uint32_t p) const {
+  const TensorRef& tensor = *parts_.tensor;
+  return {parts_.index->part_offset(p, tensor.rows), part(p).record_bytes(), tensor.rows, tensor.id};
+}
+
+stream::RowsRef Head::RowsOfSecond() const {
+  return {parts_.index->stage(1).offset, record_bytes(1), parts_.tensor->rows, parts_.tensor->id};
+}
+
+// Of `record_bytes` of each row's record in this stage, from `first_byte` on.
+Head::Places Head::PlacesOf(uint32_t stage, uint64_t first_byte, uint32_t record_bytes) const {
+  const auto [psram_rows, flash_rows] = memory_.places[stage];
+  const formats::StagePlace before = stage == 0 ? formats::StagePlace{} : memory_.places[0];
+  const auto records = [&](std::span<std::byte> region, uint32_t rows, uint32_t rows_before) {
+    const uint64_t at = uint64_t{rows_before} * this->record_bytes(0) + rows * first_byte;
+    return region.subspan(static_cast<size_t>(at), size_t{rows} * record_bytes);
+  };
+  const uint32_t in_memory = psram_rows + flash_rows;
+  return {{{0, psram_rows, records(memory_.psram, psram_rows, before.psram_rows), Region::kPsram},
+           {psram_rows, in_memory, records(memory_.flash, flash_rows, before.flash_rows), Region::kFlash},
+           {in_memory, parts_.tensor->rows, {}, Region::kPsram}}};
 }
 
 Result<void> Head::Load(storage::FlashWriter& flash) {
@@ -57,34 +63,65 @@ Result<void> Head::Load(storage::FlashWriter& flash) {
                                 parts_.kernels->xxh32_stripes);
   };
   THIMBLE_TRY(load(formats::Section::kMean, std::as_writable_bytes(memory_.mean)));
-  if (memory_.transform_region != Region::kFlash) {
-    THIMBLE_TRY(load(formats::Section::kTransform, memory_.transform));
-  } else {
-    const formats::SectionRef& section = parts_.index->section(formats::Section::kTransform);
-    THIMBLE_TRY(flash.Copy(*parts_.index_reader, section.offset, memory_.transform, memory_.tiles.first));
-    THIMBLE_TRY(formats::CheckSectionBytes(section, memory_.transform, parts_.kernels->xxh32_stripes));
-  }
+  THIMBLE_TRY(LoadTransform(flash));
   THIMBLE_TRY(load(formats::Section::kGroupChecks, std::as_writable_bytes(memory_.group_checks)));
-  for (uint32_t s = 0; s < formats::kNumStages; ++s) {
-    for (const Part& part : stages_[s].parts) {
-      if (!part.records.empty()) THIMBLE_TRY(LoadPart(s, part, flash));
+  for (uint32_t p = 0; p < parts_.index->screen.num_parts; ++p) {
+    for (const Place& place : PlacesOfPart(p)) {
+      THIMBLE_TRY(LoadPlace(RowsOfPart(p), place, flash));
+      THIMBLE_TRY(CheckGroups(p, place.first_row, place.records));
+    }
+  }
+  const stream::RowsRef rows = RowsOfSecond();
+  for (const Place& place : PlacesOfSecond()) {
+    THIMBLE_TRY(LoadPlace(rows, place, flash));
+    const auto bytes = static_cast<size_t>(rows.row_bytes);
+    for (size_t at = 0; at < place.records.size(); at += bytes) {
+      THIMBLE_TRY(CheckRecord(place.records.subspan(at, bytes), rows.offset + place.first_row * rows.row_bytes + at));
     }
   }
   return {};
 }
 
-Result<void> Head::LoadPart(uint32_t stage, const Part& part, storage::FlashWriter& flash) {
-  const stream::RowsRef rows = RowsOf(stage);
-  const uint64_t offset = rows.offset + part.first_row * rows.row_bytes;
+// What is kept of it, and checks all of it.
+Result<void> Head::LoadTransform(storage::FlashWriter& flash) {
+  const formats::SectionRef& section = parts_.index->section(formats::Section::kTransform);
+  const formats::TransformLayout layout = {parts_.tensor->cols};
   const std::span<std::byte> buffer = memory_.tiles.first;
-  THIMBLE_TRY(part.region == Region::kFlash ? flash.Copy(*parts_.index_reader, offset, part.records, buffer)
-                                            : storage::ReadBytes(*parts_.index_reader, offset, part.records, buffer));
-  if (stage == 0) return CheckGroups(part.first_row, part.records);
-  const auto record_bytes = static_cast<size_t>(rows.row_bytes);
-  for (size_t at = 0; at < part.records.size(); at += record_bytes) {
-    THIMBLE_TRY(CheckRecord(part.records.subspan(at, record_bytes), offset + at));
+  const auto load = [&](uint64_t offset, std::span<std::byte> out) {
+    return memory_.transform_region == Region::kFlash
+               ? flash.Copy(*parts_.index_reader, section.offset + offset, out, buffer)
+               : storage::ReadBytes(*parts_.index_reader, section.offset + offset, out, buffer);
+  };
+  const auto xxh32 = parts_.kernels->xxh32_stripes;
+  if (query_.keeps_matrix()) {
+    THIMBLE_TRY(load(0, memory_.transform));
+    return formats::CheckSectionBytes(section, memory_.transform, xxh32);
   }
+  const auto before = memory_.transform.first(static_cast<size_t>(layout.matrix_at()));
+  const auto behind = memory_.transform.subspan(before.size());
+  THIMBLE_TRY(load(0, before));
+  THIMBLE_TRY(load(layout.centroids_at(), behind));
+  Xxh32 all(xxh32);
+  Xxh32 matrix(xxh32);
+  all.Update(before);
+  THIMBLE_TRY(storage::ForBytes(*parts_.index_reader, section.offset + layout.matrix_at(), layout.matrix_bytes(),
+                                buffer, [&](uint64_t, std::span<const std::byte> bytes) -> Result<void> {
+                                  all.Update(bytes);
+                                  matrix.Update(bytes);
+                                  return {};
+                                }));
+  all.Update(behind);
+  if (all.Digest() != section.checksum) return formats::DamagedIndex(section.offset);
+  matrix_checksum_ = matrix.Digest();
   return {};
+}
+
+Result<void> Head::LoadPlace(const stream::RowsRef& rows, const Place& place, storage::FlashWriter& flash) {
+  if (place.records.empty()) return {};
+  const uint64_t offset = rows.offset + place.first_row * rows.row_bytes;
+  const std::span<std::byte> buffer = memory_.tiles.first;
+  if (place.region == Region::kFlash) return flash.Copy(*parts_.index_reader, offset, place.records, buffer);
+  return storage::ReadBytes(*parts_.index_reader, offset, place.records, buffer);
 }
 
 // `offset`: of the record in the index.
@@ -96,11 +133,15 @@ Result<void> Head::CheckRecord(std::span<const std::byte> record, uint64_t offse
   return {};
 }
 
-// Whole groups of the first stage, which begin at `first_row`.
-Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> records) {
-  const size_t row_bytes = record_bytes(0);
-  const uint32_t group_rows = formats::GroupRows(record_bytes(0));
+// Whole groups of a part of the first stage, which begin at `first_row`.
+Result<void> Head::CheckGroups(uint32_t p, uint32_t first_row, std::span<const std::byte> records) {
+  if (records.empty()) return {};
+  const formats::ScreenInfo& screen = parts_.index->screen;
+  const size_t row_bytes = part(p).record_bytes();
+  const uint32_t group_rows = screen.group_rows();
   const uint32_t first_group = first_row / group_rows;
+  const std::span<const uint32_t> checksums =
+      memory_.group_checks.subspan(size_t{p} * screen.num_groups(parts_.tensor->rows) + first_group);
   const size_t group_bytes = group_rows * row_bytes;
   const auto groups = static_cast<uint32_t>((records.size() + group_bytes - 1) / group_bytes);
   parts_.ledger->Count({.kernel = Kernel::kXxh32, .units = records.size(), .parts = records.size()});
@@ -109,7 +150,7 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
     for (uint32_t g = begin; g < end; ++g) {
       const std::span<const std::byte> rest = records.subspan(g * group_bytes);
       const uint32_t checksum = parts_.kernels->xxh32(0, rest.data(), std::min(group_bytes, rest.size()));
-      if (checksum == memory_.group_checks[first_group + g]) continue;
+      if (checksum == checksums[g]) continue;
       uint32_t earliest = damaged.load();
       while (g < earliest && !damaged.compare_exchange_weak(earliest, g)) {
       }
@@ -117,18 +158,22 @@ Result<void> Head::CheckGroups(uint32_t first_row, std::span<const std::byte> re
     }
   });
   if (damaged == groups) return {};
-  return formats::DamagedIndex(parts_.index->stage(0).offset + (first_group + damaged) * group_bytes);
+  return formats::DamagedIndex(RowsOfPart(p).offset + (first_group + damaged) * group_bytes);
 }
 
-// The record of a later stage; from the card it is valid until the next read.
-Result<std::span<const std::byte>> Head::Record(uint32_t stage, uint32_t row) {
-  const size_t bytes = record_bytes(stage);
-  for (const Part& part : stages_[stage].parts) {
-    if (row < part.first_row || row >= part.end_row || part.records.empty()) continue;
-    parts_.ledger->Count({.kernel = Kernel::kScreen, .region = part.region, .bytes = bytes});
-    return part.records.subspan((row - part.first_row) * bytes, bytes);
+// The record of the second stage; from the card it is valid until the next read.
+Result<std::span<const std::byte>> Head::SecondRecord(uint32_t row) {
+  const size_t bytes = record_bytes(1);
+  if (row < first_on_card()) {
+    const auto& [first, second] = memory_.places;
+    const bool in_psram = row < second.psram_rows;
+    const size_t before = in_psram ? first.psram_rows : first.flash_rows;  // rows of the first stage
+    const size_t at = before * record_bytes(0) + (in_psram ? row : row - second.psram_rows) * bytes;
+    parts_.ledger->Count(
+        {.kernel = Kernel::kScreen, .region = in_psram ? Region::kPsram : Region::kFlash, .bytes = bytes});
+    return (in_psram ? memory_.psram : memory_.flash).subspan(at, bytes);
   }
-  const uint64_t offset = RowsOf(stage).offset + row * uint64_t{bytes};
+  const uint64_t offset = RowsOfSecond().offset + row * uint64_t{bytes};
   THIMBLE_TRY(parts_.index_reader->Start(offset, bytes, memory_.tiles.first));
   THIMBLE_ASSIGN(const std::span<const std::byte> record, parts_.index_reader->Wait());
   THIMBLE_TRY(CheckRecord(record, offset));
@@ -160,20 +205,10 @@ Result<TokenId> Head::Choose(const float* hidden, TokenChoice& choice) {
   if (!has_screen() || !memory_.logits.empty()) return Scan(x, choice);
   ScreenCounts& counts = parts_.ledger->screen;
   ++counts.tokens;
-  const uint64_t cols = parts_.tensor->cols;
-  const formats::TransformLayout layout = {cols};
-  parts_.ledger->Count({.kernel = Kernel::kMatvecF32, .units = cols});
-  parts_.ledger->Count({.kernel = Kernel::kMatvecF16,
-                        .units = cols * cols,
-                        .parts = cols,
-                        .region = memory_.transform_region,
-                        .bytes = layout.centroids_at() - layout.matrix_at()});
-  parts_.ledger->Count({.kernel = Kernel::kCodeTables,
-                        .units = cols * formats::kNumCentroids,
-                        .parts = formats::NumGroups(record_bytes(0)),
-                        .region = memory_.transform_region,
-                        .bytes = layout.bytes() - layout.centroids_at()});
-  if (query_.Set(StateOf(x), parts_.workers)) {
+  summed_parts_ = 0;
+  tables_of_ = kNoPart;
+  THIMBLE_ASSIGN(const bool can_ask, SetQuery(StateOf(x)));
+  if (can_ask) {
     THIMBLE_ASSIGN(const TokenId token, Screen(x, choice));
     if (token != kNoToken) return token;
   }
@@ -182,17 +217,62 @@ Result<TokenId> Head::Choose(const float* hidden, TokenChoice& choice) {
   return Scan(x, choice);
 }
 
+// False where nothing may be asked.
+Result<bool> Head::SetQuery(const float* x) {
+  const uint64_t cols = parts_.tensor->cols;
+  parts_.ledger->Count({.kernel = Kernel::kMatvecF32, .units = cols});
+  if (!query_.keeps_matrix()) {
+    if (!query_.Begin(x)) return false;
+    THIMBLE_TRY(StreamMatrix());
+    return query_.Finish();
+  }
+  parts_.ledger->Count({.kernel = Kernel::kMatvecF16,
+                        .units = cols * cols,
+                        .parts = cols,
+                        .region = memory_.transform_region,
+                        .bytes = formats::TransformLayout{cols}.matrix_bytes()});
+  return query_.Set(x, parts_.workers);
+}
+
+Result<void> Head::StreamMatrix() {
+  const formats::TransformLayout layout = {parts_.tensor->cols};
+  const uint64_t offset = parts_.index->section(formats::Section::kTransform).offset + layout.matrix_at();
+  const stream::RowsRef rows = {offset, 2 * layout.hidden_size, parts_.tensor->cols, parts_.tensor->id};
+  const uint32_t tile_rows =
+      stream::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
+  stream::TileStream stream(*parts_.index_reader);
+  THIMBLE_TRY(stream.Begin(rows, 0, rows.rows, tile_rows, memory_.tiles));
+  Xxh32 checksum(parts_.kernels->xxh32_stripes);
+  while (!stream.done()) {
+    THIMBLE_ASSIGN(const stream::Tile tile, stream.Next());
+    query_.SetRows(tile.first_row, tile.num_rows, tile.rows.data(), parts_.workers);
+    checksum.Update(tile.rows);
+    parts_.ledger->Count({.kernel = Kernel::kMatvecF16,
+                          .units = tile.num_rows * layout.hidden_size,
+                          .parts = tile.num_rows,
+                          .region = tile.region,
+                          .bytes = tile.rows.size()});
+    parts_.ledger->Count({.kernel = Kernel::kXxh32, .units = tile.rows.size()});
+  }
+  if (checksum.Digest() != matrix_checksum_) return formats::DamagedIndex(offset);
+  return {};
+}
+
 Result<void> Head::ComputeLogits(const float* x) {
   parts_.ledger->zone = Zone::kHead;
   return ForRows(InputOf(x), [](uint32_t, std::span<const float>) -> Result<void> { return {}; });
 }
 
+Result<void> Head::Offer(uint32_t first_row, std::span<const float> logits, TokenChoice& choice) {
+  THIMBLE_TRY(CheckFinite(first_row, logits));
+  choice.OfferAll(first_row, logits);
+  parts_.ledger->Count({.kernel = Kernel::kChoose, .units = logits.size()});
+  return {};
+}
+
 Result<TokenId> Head::Scan(const math::Activation& x, TokenChoice& choice) {
-  const auto offer = [&](uint32_t first_row, std::span<const float> logits) -> Result<void> {
-    THIMBLE_TRY(CheckFinite(first_row, logits));
-    choice.OfferAll(first_row, logits);
-    parts_.ledger->Count({.kernel = Kernel::kChoose, .units = logits.size()});
-    return {};
+  const auto offer = [&](uint32_t first_row, std::span<const float> logits) {
+    return Offer(first_row, logits, choice);
   };
   do {
     if (memory_.logits.empty()) {
@@ -204,9 +284,35 @@ Result<TokenId> Head::Scan(const math::Activation& x, TokenChoice& choice) {
   return choice.Chosen();
 }
 
-// Calls use(first_row, logits) for blocks of rows, in order.
+Result<void> Head::ScanEach(std::span<const float* const> states, std::span<TokenChoice* const> choices,
+                            std::span<TokenId> tokens) {
+  parts_.ledger->zone = Zone::kHead;
+  std::array<bool, kMostAtOnce> is_offered;
+  is_offered.fill(true);
+  const auto offer_all = [&](uint32_t first_row, uint32_t num_rows, const std::byte* rows) -> Result<void> {
+    const std::span<float> logits = memory_.rows.first(num_rows);
+    for (size_t i = 0; i < states.size(); ++i) {
+      if (!is_offered[i]) continue;
+      Multiply(InputOf(states[i]), rows, logits);
+      THIMBLE_TRY(Offer(first_row, logits, *choices[i]));
+    }
+    return {};
+  };
+  for (bool again = true; again;) {
+    THIMBLE_TRY(ForBlocks(offer_all));
+    again = false;
+    for (size_t i = 0; i < states.size(); ++i) {
+      is_offered[i] = is_offered[i] && choices[i]->NeedsAnotherPass();
+      again |= is_offered[i];
+    }
+  }
+  for (size_t i = 0; i < states.size(); ++i) tokens[i] = choices[i]->Chosen();
+  return {};
+}
+
+// Calls use(first_row, num_rows, rows) for blocks of rows, as stored, in order.
 template <class Use>
-Result<void> Head::ForRows(const math::Activation& x, Use use) {
+Result<void> Head::ForBlocks(Use use) {
   const TensorRef& tensor = *parts_.tensor;
   const auto buffer_bytes = static_cast<uint32_t>(memory_.tiles.first.size());
   const uint32_t tile_rows = stream::TileRows(tensor, buffer_bytes, parts_.block_bytes, memory_.chunks);
@@ -214,21 +320,9 @@ Result<void> Head::ForRows(const math::Activation& x, Use use) {
   while (!parts_.stream->done()) {
     THIMBLE_ASSIGN(const stream::Tile tile, parts_.stream->Next());
     for (uint32_t done = 0; done < tile.num_rows;) {
-      const uint32_t first_row = tile.first_row + done;
       const uint32_t rows = std::min(tile.num_rows - done, kBlockRows);
-      const std::span<float> logits =
-          memory_.logits.empty() ? memory_.rows.first(rows) : memory_.logits.subspan(first_row, rows);
-      const uint64_t macs = uint64_t{rows} * tensor.cols;
-      ShareRows(parts_.workers, rows, macs, [&](uint32_t begin, uint32_t end) {
-        math::Matvec(*parts_.kernels, tensor.type, &logits[begin],
-                     tile.rows.data() + (done + begin) * tensor.row_bytes(), x, end - begin, tensor.cols);
-      });
-      parts_.ledger->Count({.kernel = math::MatvecKernel(tensor.type),
-                            .units = macs,
-                            .parts = rows,
-                            .region = memory_.tiles.region,
-                            .bytes = rows * tensor.row_bytes()});
-      if (const Result<void> used = use(first_row, logits); !used) {
+      if (const Result<void> used = use(tile.first_row + done, rows, tile.rows.data() + done * tensor.row_bytes());
+          !used) {
         parts_.stream->Abandon();
         return used;
       }
@@ -236,6 +330,32 @@ Result<void> Head::ForRows(const math::Activation& x, Use use) {
     }
   }
   return {};
+}
+
+// Calls use(first_row, logits) for blocks of rows, in order.
+template <class Use>
+Result<void> Head::ForRows(const math::Activation& x, Use use) {
+  return ForBlocks([&](uint32_t first_row, uint32_t num_rows, const std::byte* rows) {
+    const std::span<float> logits =
+        memory_.logits.empty() ? memory_.rows.first(num_rows) : memory_.logits.subspan(first_row, num_rows);
+    Multiply(x, rows, logits);
+    return use(first_row, logits);
+  });
+}
+
+// A block's rows with x.
+void Head::Multiply(const math::Activation& x, const std::byte* rows, std::span<float> logits) {
+  const TensorRef& tensor = *parts_.tensor;
+  const uint64_t macs = logits.size() * uint64_t{tensor.cols};
+  ShareRows(parts_.workers, static_cast<uint32_t>(logits.size()), macs, [&](uint32_t begin, uint32_t end) {
+    math::Matvec(*parts_.kernels, tensor.type, &logits[begin], rows + begin * tensor.row_bytes(), x, end - begin,
+                 tensor.cols);
+  });
+  parts_.ledger->Count({.kernel = math::MatvecKernel(tensor.type),
+                        .units = macs,
+                        .parts = logits.size(),
+                        .region = memory_.tiles.region,
+                        .bytes = logits.size() * tensor.row_bytes()});
 }
 
 Result<void> Head::CheckFinite(uint32_t first_row, std::span<const float> logits) const {
@@ -294,7 +414,8 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
     if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
   }
-  Contest contest(choice, candidates_, choice.floor(), choice.room(), {.asks = formats::kNumStages, .below = on_card});
+  const auto floor = [&] { return std::max(choice.floor(), dropped_below_); };
+  Contest contest(choice, candidates_, floor(), choice.room(), {.asks = formats::kNumStages, .below = on_card});
   uint32_t asked = 0;  // since rows were dropped last
   while (true) {
     if (asked >= kAsksOfPrune && candidates_.size() > kMinPruned) {
@@ -302,7 +423,7 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
       looks += candidates_.size();
       candidates_ = candidates_.first(choice.Prune(candidates_, true));
       if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
-      contest.Continue(candidates_, choice.floor());
+      contest.Continue(candidates_, floor());
     }
     choice.ForgetBounds();
     const Contest::Step step = contest.Next();
@@ -336,40 +457,116 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
   }
 }
 
+// The sums of all parts but the last are kept: to sweep again is to go through the last part again.
 Result<bool> Head::Sweep(TokenChoice& choice, bool again) {
   num_survivors_ = 0;
   num_squeezed_ = 0;
   overflowed_ = false;
   narrow_at_ = std::min(kMinNarrowed, room_.size() / 2);
   asked_likeliest_ = kNoToken;
-  stream::RowsRef rows = RowsOf(0);
-  // While the card is read, what lies in memory is asked.
-  rows.psram = stages_[0].parts[0].records;
-  rows.flash = stages_[0].parts[1].records;
-  const uint32_t group_rows = formats::GroupRows(record_bytes(0));
-  const uint32_t fits = stream::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
+  const uint32_t last = parts_.index->screen.num_parts - 1;
   stream::TileStream stream(*parts_.index_reader);
-  THIMBLE_TRY(stream.Begin(rows, 0, rows.rows, fits / group_rows * group_rows, memory_.tiles));
-  while (!stream.done()) {
-    THIMBLE_ASSIGN(const stream::Tile tile, stream.Next());
-    if (tile.region == Region::kSramDma) {
-      if (const Result<void> checked = CheckGroups(tile.first_row, tile.rows); !checked) {
-        stream.Abandon();
-        return std::unexpected(checked.error());
-      }
-    }
-    if (const Result<void> asked = AskRows(tile.first_row, tile.rows, tile.region, choice, again); !asked) {
-      stream.Abandon();
-      return std::unexpected(asked.error());
-    }
+  for (uint32_t p = summed_parts_; p <= last; ++p) {
+    THIMBLE_TRY(SweepPart(p, stream, [&](const stream::Tile& tile) -> Result<void> {
+      if (p == last) return AskRows(tile.first_row, tile.rows, tile.region, choice, again);
+      AddCodes(p, tile);
+      return {};
+    }));
+    if (p != last) summed_parts_ = p + 1;
   }
   return !overflowed_;
 }
 
-// What cannot matter is told by one comparison of integers; what penalties change is bounded row by row.
+stream::TileRequest Head::RequestOf(uint32_t p) const {
+  stream::RowsRef rows = RowsOfPart(p);
+  // While the card is read, what lies in memory is asked.
+  const Places places = PlacesOfPart(p);
+  rows.psram = places[0].records;
+  rows.flash = places[1].records;
+  const uint32_t group_rows = parts_.index->screen.group_rows();
+  const uint32_t fits = stream::TileRows(rows, static_cast<uint32_t>(memory_.tiles.first.size()), parts_.block_bytes);
+  return {.rows = rows, .num_rows = rows.rows, .tile_rows = fits / group_rows * group_rows, .buffers = memory_.tiles};
+}
+
+void Head::SetTables(uint32_t p) {
+  if (tables_of_ == p) return;
+  tables_of_ = p;
+  const formats::FirstPart swept = part(p);
+  const uint64_t macs = query_.TableMacs(swept);
+  parts_.ledger->Count({.kernel = Kernel::kCodeTables,
+                        .units = macs,
+                        .parts = swept.end_group() - swept.first_group(),
+                        .region = memory_.transform_region,
+                        .bytes = macs});  // a byte each
+  query_.SetTables(swept, parts_.workers);
+}
+
+// Calls use(tile) for all rows of a part of the first stage. The next part's first read starts as soon as it can, while
+// the last tile is used and the next tables are made.
+template <class Use>
+Result<void> Head::SweepPart(uint32_t p, stream::TileStream& stream, Use use) {
+  SetTables(p);
+  THIMBLE_TRY(stream.Begin(RequestOf(p)));
+  const bool is_last = p + 1 == parts_.index->screen.num_parts;
+  if (!is_last) THIMBLE_TRY(stream.Follow(RequestOf(p + 1)));
+  while (!stream.done()) {
+    THIMBLE_ASSIGN(const stream::Tile tile, stream.Next());
+    Result<void> used;
+    if (tile.region == Region::kSramDma) used = CheckGroups(p, tile.first_row, tile.rows);
+    if (used) used = use(tile);
+    if (!used) {
+      stream.Abandon();
+      return used;
+    }
+  }
+  return {};
+}
+
+// Adds what the codes of a part that is not the last are worth to the rows' sums.
+void Head::AddCodes(uint32_t p, const stream::Tile& tile) {
+  const size_t row_bytes = part(p).record_bytes();
+  const math::CodeTables tables = query_.tables();
+  for (uint32_t done = 0; done < tile.num_rows; done += kSweepRows) {
+    const uint32_t rows = std::min(tile.num_rows - done, kSweepRows);
+    const uint32_t units = (rows + kSweepUnit - 1) / kSweepUnit;
+    const std::byte* const block = tile.rows.data() + done * row_bytes;
+    int32_t* const sums = &memory_.sums[tile.first_row + done];
+    const uint64_t bytes = rows * row_bytes;
+    ShareRows(parts_.workers, units, bytes, [&](uint32_t begin, uint32_t end) {
+      const uint32_t from = begin * kSweepUnit;
+      const uint32_t to = std::min(end * kSweepUnit, rows);
+      parts_.kernels->sum_codes(&sums[from], block + from * row_bytes, to - from, tables, /*adds=*/p != 0);
+    });
+    CountCodes(rows, bytes, tile.region, /*adds=*/p != 0, /*keeps=*/true);
+  }
+}
+
+// What it takes to sum `bytes` bytes of records that lie in `region`, of so many rows; whether to sums that are kept,
+// which are kept again.
+void Head::CountCodes(uint32_t rows, uint64_t bytes, Region region, bool adds, bool keeps) {
+  const uint32_t units = (rows + kSweepUnit - 1) / kSweepUnit;
+  const uint64_t sums_bytes = rows * sizeof(int32_t);
+  parts_.ledger->Count({.kernel = Kernel::kSumCodes,
+                        .units = bytes,
+                        .parts = units,
+                        .region = region,
+                        .bytes = bytes,
+                        .look_ups = bytes,
+                        .table_region = memory_.tables_region,
+                        .table_bytes = std::as_bytes(memory_.query.tables).size(),
+                        .written_region = memory_.sums_region,
+                        .written_bytes = keeps ? sums_bytes : 0});
+  if (!adds) return;
+  parts_.ledger->Count(
+      {.kernel = Kernel::kSumCodes, .parts = units, .region = memory_.sums_region, .bytes = sums_bytes});
+}
+
+// In the last part. What cannot matter is told by one comparison of integers; what penalties change is bounded row by
+// row.
 Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
                            bool again) {
-  const size_t row_bytes = record_bytes(0);
+  const uint32_t last = parts_.index->screen.num_parts - 1;
+  const size_t row_bytes = part(last).record_bytes();
   const auto num_rows = static_cast<uint32_t>(records.size() / row_bytes);
   static_assert(kSweepRows % kSweepUnit == 0);
   const std::span<int32_t> reach = {reinterpret_cast<int32_t*>(memory_.rows.data()), kSweepRows};
@@ -387,7 +584,8 @@ Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
       NoiseBits bits = choice.noise_bits();
       const uint32_t from = begin * kSweepUnit;
       const uint32_t to = std::min(end * kSweepUnit, rows);
-      parts_.kernels->sum_codes(&reach[from], block + from * row_bytes, to - from, tables, /*adds=*/false);
+      if (last != 0) std::copy_n(&memory_.sums[first + from], to - from, &reach[from]);
+      parts_.kernels->sum_codes(&reach[from], block + from * row_bytes, to - from, tables, /*adds=*/last != 0);
       for (uint32_t unit = begin; unit < end; ++unit) {
         const uint32_t at = unit * kSweepUnit;
         const std::span<const int32_t> sums = reach.subspan(at, std::min(kSweepUnit, rows - at));
@@ -395,8 +593,7 @@ Result<void> Head::AskRows(uint32_t first_row, std::span<const std::byte> record
             draws ? RowsThatReach(sums, needed, noise_steps_, first + at, bits) : RowsThatReach(sums, needed);
       }
     });
-    parts_.ledger->Count(
-        {.kernel = Kernel::kSumCodes, .units = bytes, .parts = units, .region = region, .bytes = bytes});
+    CountCodes(rows, bytes, region, /*adds=*/last != 0, /*keeps=*/false);
     parts_.ledger->Count({.kernel = Kernel::kSweep, .units = rows, .parts = units});
     if (draws) parts_.ledger->Count({.kernel = Kernel::kNoise, .units = rows, .parts = units});
     const std::span<const TokenId> penalised = choice.penalised();
@@ -554,13 +751,15 @@ Result<bool> Head::ExpandSurvivors(TokenChoice& choice, uint64_t& spent) {
     expanded[i] = Expanded(s, choice);
   }
   candidates_ = {expanded, num_survivors_};
+  // Pruning begins anew, with the first stage's bounds: what was asked of the likeliest raised the floor further.
+  dropped_below_ = choice.floor();
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
   return !candidates_.empty();
 }
 
 // Tightens a candidate's bounds by its record of the next stage.
 Result<void> Head::AskRecord(Bounded& c, TokenChoice& choice) {
-  THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(c.asked, c.id));
+  THIMBLE_ASSIGN(const std::span<const std::byte> record, SecondRecord(c.id));
   float center = 0;
   float radius = 0;
   parts_.kernels->screen_rows(&center, &radius, record.data(), 1, query_.second());
@@ -629,7 +828,7 @@ Result<void> Head::FetchRun(const math::Activation& x, std::span<Bounded> run, T
   // The checksums come first: they may lie on the card, too, and share the buffer.
   const std::span<float> checksums = memory_.rows.last(kBlockRows);  // bits of uint32
   for (size_t i = 0; i < run.size(); ++i) {
-    THIMBLE_ASSIGN(const std::span<const std::byte> record, Record(formats::kNumStages - 1, run[i].id));
+    THIMBLE_ASSIGN(const std::span<const std::byte> record, SecondRecord(run[i].id));
     const uint32_t checksum = TailOf(record).row_checksum;
     std::memcpy(&checksums[i], &checksum, sizeof(checksum));  // a float register could change the bits
   }

@@ -37,14 +37,18 @@ struct HeadMemory {
   std::span<math::Q8Block> quantized;  // [hidden_size / 32], for rows of Q8_0
 
   QueryMemory query;
+  Region tables_region = Region::kSram;
   // What Load() fills of it.
   std::span<float> mean;
-  std::span<std::byte> transform;
+  std::span<std::byte> transform;  // section kTransform, or all of it but the matrix: that is read for each token
   Region transform_region = Region::kPsram;
   std::span<uint32_t> group_checks;  // section kGroupChecks
+  std::span<int32_t> sums;           // [vocab_size] for a first stage in several parts
+  Region sums_region = Region::kPsram;
   std::span<float> quantized_state;  // [hidden_size], for rows of Q8_0
   std::span<std::byte> candidates;   // aligned to 4 bytes
-  std::span<std::byte> psram;        // records of both stages: the first's rows of this region, then the second's
+  // Records of both stages: the first's rows of this region, part after part, then the second's.
+  std::span<std::byte> psram;
   std::span<std::byte> flash;
   std::array<formats::StagePlace, formats::kNumStages> places = {};
 };
@@ -79,17 +83,21 @@ class Head {
   // does not fit, or a logit is not a finite number. `choice` is used up.
   Result<TokenId> Choose(const float* x, TokenChoice& choice);
 
+  // The same of several states at once, at most kMostAtOnce, in one scan that reads each row once for all of them: of
+  // states[i] by choices[i] tokens[i]. Where logits are not kept.
+  static constexpr size_t kMostAtOnce = 64;
+  Result<void> ScanEach(std::span<const float* const> states, std::span<TokenChoice* const> choices,
+                        std::span<TokenId> tokens);
+
  private:
-  // Rows of a stage that are in one place.
-  struct Part {
+  // Records of a stage, or of a part of the first, of rows that are in one place.
+  struct Place {
     uint32_t first_row = 0;
     uint32_t end_row = 0;
     std::span<std::byte> records;  // empty: on the card
     Region region = Region::kPsram;
   };
-  struct Stage {
-    std::array<Part, 3> parts = {};
-  };
+  using Places = std::array<Place, 3>;
   // A row that survived the first stage.
   struct Survivor {
     uint32_t id_and_norm;  // the norm's code in the upper byte
@@ -108,24 +116,43 @@ class Head {
   bool has_screen() const { return parts_.index != nullptr && parts_.index->has_screen(); }
   uint32_t record_bytes(uint32_t stage) const { return parts_.index->screen.record_bytes[stage]; }
   static constexpr uint32_t kAskedAll = formats::kNumStages + 1;  // Bounded::asked of a row that was read
-  stream::RowsRef RowsOf(uint32_t stage) const;
+  static constexpr uint32_t kNoPart = ~uint32_t{0};
+  formats::FirstPart part(uint32_t p) const { return parts_.index->screen.part(p); }
+  stream::RowsRef RowsOfPart(uint32_t p) const;
+  stream::RowsRef RowsOfSecond() const;
+  Places PlacesOf(uint32_t stage, uint64_t first_byte, uint32_t record_bytes) const;
+  Places PlacesOfPart(uint32_t p) const { return PlacesOf(0, 4 * part(p).first_word, part(p).record_bytes()); }
+  Places PlacesOfSecond() const { return PlacesOf(1, 0, record_bytes(1)); }
   // Of rows from this one on the second stage's records lie on the card.
-  TokenId first_on_card() const { return stages_.back().parts.back().first_row; }
+  TokenId first_on_card() const { return memory_.places[1].psram_rows + memory_.places[1].flash_rows; }
   float CenterOf(const Survivor& survivor) const { return query_.First(survivor.reach, survivor.norm()).center; }
   math::Activation InputOf(const float* x);
   const float* StateOf(const math::Activation& x);
-  Result<void> LoadPart(uint32_t stage, const Part& part, storage::FlashWriter& flash);
-  Result<void> CheckGroups(uint32_t first_row, std::span<const std::byte> records);
+  Result<void> LoadTransform(storage::FlashWriter& flash);
+  Result<bool> SetQuery(const float* x);
+  Result<void> StreamMatrix();
+  Result<void> LoadPlace(const stream::RowsRef& rows, const Place& place, storage::FlashWriter& flash);
+  Result<void> CheckGroups(uint32_t part, uint32_t first_row, std::span<const std::byte> records);
   Result<void> CheckRecord(std::span<const std::byte> record, uint64_t offset) const;
-  Result<std::span<const std::byte>> Record(uint32_t stage, uint32_t row);
+  Result<std::span<const std::byte>> SecondRecord(uint32_t row);
 
   Result<TokenId> Scan(const math::Activation& x, TokenChoice& choice);
   template <class Use>
+  Result<void> ForBlocks(Use use);
+  template <class Use>
   Result<void> ForRows(const math::Activation& x, Use use);
+  void Multiply(const math::Activation& x, const std::byte* rows, std::span<float> logits);
+  Result<void> Offer(uint32_t first_row, std::span<const float> logits, TokenChoice& choice);
   Result<void> CheckFinite(uint32_t first_row, std::span<const float> logits) const;
 
   // The first stage, of all rows: false if more survive than there is room for.
   Result<bool> Sweep(TokenChoice& choice, bool again);
+  template <class Use>
+  Result<void> SweepPart(uint32_t p, stream::TileStream& stream, Use use);
+  void SetTables(uint32_t p);
+  stream::TileRequest RequestOf(uint32_t p) const;
+  void AddCodes(uint32_t p, const stream::Tile& tile);
+  void CountCodes(uint32_t rows, uint64_t bytes, Region region, bool adds, bool keeps);
   Result<void> AskRows(uint32_t first_row, std::span<const std::byte> records, Region region, TokenChoice& choice,
                        bool again);
   Result<void> AskRow(uint32_t row, int32_t reach, uint8_t norm, TokenChoice& choice, bool again);
@@ -149,7 +176,10 @@ class Head {
   HeadParts parts_;
   HeadMemory memory_;
   Query query_;
-  std::array<Stage, formats::kNumStages> stages_ = {};
+  uint32_t matrix_checksum_ = 0;  // of a matrix that is not kept
+  // Of the token being chosen: HeadMemory::sums is over so many parts, and these are tables of this one.
+  uint32_t summed_parts_ = 0;
+  uint32_t tables_of_ = kNoPart;
   // Of the token being chosen; both in the same memory, one after the other.
   std::span<Survivor> room_;
   size_t num_survivors_ = 0;
@@ -157,6 +187,7 @@ class Head {
   size_t narrow_at_ = 0;     // survivors at which the likeliest is asked
   TokenId asked_likeliest_ = kNoToken;
   bool overflowed_ = false;
+  float dropped_below_ = 0;  // logits of rows that did not survive lie below this, after the penalty
   std::span<Bounded> candidates_;
   NoiseSteps noise_steps_ = {};
 };

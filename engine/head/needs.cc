@@ -2,19 +2,21 @@
 
 #include <algorithm>
 
+#include "engine/base/exact.h"
 #include "engine/head/head.h"
 #include "engine/head/query.h"
 #include "engine/head/sampler.h"
 
 namespace thimble::head {
 
-std::array<Need, 8> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits) {
+std::array<Need, 9> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits) {
   const ModelShape& s = model.shape;
   const bool is_q8 = model.tensor({TensorKind::kLmHead, 0}).type == DType::kQ8_0;
   const auto section = [&](formats::Section id) { return screen != nullptr ? screen->section(id).bytes : 0; };
   const uint64_t query =
       screen == nullptr ? 0 : QueryStateBytes(s.hidden_size) + (is_q8 ? uint64_t{s.hidden_size} * sizeof(float) : 0);
-  const uint64_t tables = screen == nullptr ? 0 : QueryTableBytes(screen->screen.record_bytes[0]);
+  const uint64_t tables = screen == nullptr ? 0 : QueryTableBytes(screen->screen.most_part_bytes());
+  const bool is_in_parts = screen != nullptr && screen->screen.num_parts > 1;
   constexpr Regions kFlashLast = {{Region::kPsram, Region::kFlash, Region::kSram}, 3};
   using enum BufferId;
   return {
@@ -25,6 +27,7 @@ std::array<Need, 8> Needs(const formats::ModelFile& model, const formats::Index*
         .regions = kInternalFirst,
         .is_hot = true,
         .bytes = section(formats::Section::kMean) + section(formats::Section::kGroupChecks)},
+       {.id = kScreenSums, .regions = kPsramFirst, .bytes = is_in_parts ? uint64_t{s.vocab_size} * sizeof(int32_t) : 0},
        {.id = kScreenTransform, .regions = kFlashLast, .bytes = section(formats::Section::kTransform)},
        {.id = kLogits, .regions = kPsramFirst, .bytes = keep_logits ? uint64_t{s.vocab_size} * sizeof(float) : 0},
        {.id = kScreenFlash, .regions = Only(Region::kFlash), .bytes = 0},

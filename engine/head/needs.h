@@ -13,7 +13,7 @@ namespace thimble::head {
 
 // For a session; `screen`: the index whose screen is used, or null. The records that the screen keeps in memory are the
 // plan's to choose: 0 bytes here.
-std::array<Need, 8> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits);
+std::array<Need, 9> Needs(const formats::ModelFile& model, const formats::Index* screen, bool keep_logits);
 
 // For a sampler's workspace, as CandidatesNeeded() and PenalisedNeeded() say.
 std::array<Need, 2> SamplerNeeds(uint64_t candidate_bytes, uint64_t penalised_ids);

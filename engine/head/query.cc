@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "engine/base/exact.h"
 #include "engine/math/numerics.h"
 
 namespace thimble::head {
@@ -98,11 +99,13 @@ Query::Query(const formats::ScreenInfo& screen, uint32_t hidden_size, const math
     : screen_(&screen), kernels_(&kernels), hidden_size_(hidden_size), memory_(memory) {}
 
 math::CodeTables Query::tables() const {
-  const uint32_t words = screen_->record_bytes[0] / 4;
-  return {.tables = memory_.tables.data(), .radii = memory_.radii.data(), .num_words = words, .record_words = words};
+  return {.tables = memory_.tables.data(),
+          .radii = part_.has_norm ? memory_.radii.data() : nullptr,
+          .num_words = part_.num_words,
+          .record_words = part_.num_words};
 }
 
-bool Query::Set(const float* x, Workers* workers) {
+bool Query::Begin(const float* x) {
   float largest = 0.0f;
   float square = 0.0f;
   for (uint32_t i = 0; i < hidden_size_; ++i) {
@@ -112,16 +115,22 @@ bool Query::Set(const float* x, Workers* workers) {
     square += x[i] * x[i];
   }
   if (largest < 1.0f / kLargest) return false;
-  const double slack_of_sum = SlackOfSum(hidden_size_);
-  const double x_norm = RootAtLeast(static_cast<double>(square) * slack_of_sum);
-
-  const formats::TransformLayout layout = {hidden_size_};
-  const auto* const matrix = At<uint16_t>(memory_.transform, layout.matrix_at());
-  ShareRows(workers, hidden_size_, uint64_t{hidden_size_} * hidden_size_, [&](uint32_t begin, uint32_t end) {
-    kernels_->matvec_f16(&memory_.z[begin], matrix + size_t{begin} * hidden_size_, x, end - begin, hidden_size_);
-  });
+  x_ = x;
+  x_norm_ = RootAtLeast(static_cast<double>(square) * SlackOfSum(hidden_size_));
   kernels_->matvec_f32(&base_, memory_.mean.data(), x, 1, hidden_size_);
+  return true;
+}
 
+void Query::SetRows(uint32_t first, uint32_t num_rows, const std::byte* rows, Workers* workers) {
+  const auto* const halves = reinterpret_cast<const uint16_t*>(rows);
+  ShareRows(workers, num_rows, uint64_t{num_rows} * hidden_size_, [&](uint32_t begin, uint32_t end) {
+    kernels_->matvec_f16(&memory_.z[first + begin], halves + size_t{begin} * hidden_size_, x_, end - begin,
+                         hidden_size_);
+  });
+}
+
+bool Query::Finish() {
+  const double x_norm = x_norm_;
   // Of a dot product in the contract's order, relative to the product of the norms: the operations that one element's
   // product goes through.
   const double operations = (hidden_size_ + 7) / 8 + 4;
@@ -129,7 +138,7 @@ bool Query::Set(const float* x, Workers* workers) {
   float z_square = 0.0f;
   for (const float element : memory_.z) z_square += element * element;
   if (!(z_square < 0x1p118f)) return false;
-  z_norm_ = RootAtLeast(static_cast<double>(z_square) * slack_of_sum + 0x1p-100) + z_error_;
+  z_norm_ = RootAtLeast(static_cast<double>(z_square) * SlackOfSum(hidden_size_) + 0x1p-100) + z_error_;
   if (!SetSteps()) return false;
 
   const auto max_norm = static_cast<double>(screen_->max_norm);
@@ -141,7 +150,7 @@ bool Query::Set(const float* x, Workers* workers) {
                        operations * kUnitRoundoff * kSlack * x_norm * max_norm + rounding + 0x1p-100;
   error_ = AtLeast(error);
   // Norms to steps of the reach, rounded up.
-  const float* const norms = At<float>(memory_.transform, layout.norms_at());
+  const float* const norms = At<float>(memory_.transform, layout().norms_at());
   const float steps_of_norm = AtLeast(z_norm_ * inverse_step_);
   for (uint32_t i = 0; i < formats::kNumCentroids; ++i) {
     const float steps = norms[i] * steps_of_norm;
@@ -150,13 +159,12 @@ bool Query::Set(const float* x, Workers* workers) {
   }
   const double most = static_cast<double>(step_) * memory_.radii[formats::kNumCentroids - 1];
   if (!(static_cast<double>(error_) + most < kLargestLogit)) return false;
-  SetTables(workers);
   return SetCodes();
 }
 
 // z in the axes' scales, to the nearest multiple of a unit; and how many units are a step of the reach.
 bool Query::SetSteps() {
-  const float* const scales = At<float>(memory_.transform, formats::TransformLayout{hidden_size_}.axis_scales_at());
+  const float* const scales = At<float>(memory_.transform, layout().axis_scales_at());
   float largest = 0.0f;
   for (uint32_t i = 0; i < hidden_size_; ++i) largest = std::max(largest, Absolute(memory_.z[i] * scales[i]));
   if (!(largest > 0x1p-60f && largest < 0x1p60f)) return false;
@@ -192,20 +200,24 @@ bool Query::SetSteps() {
   return true;
 }
 
-// Entries of the codes of all groups. Of the last byte of a record, which is no code, entries are not used.
-void Query::SetTables(Workers* workers) {
+// Entries of the codes of all groups of the part. Of the last byte of a record, which is no code, entries are not used.
+void Query::SetTables(const formats::FirstPart& part, Workers* workers) {
+  part_ = part;
   const uint32_t num_groups = formats::NumGroups(screen_->record_bytes[0]);
-  const auto* const centroids = At<uint8_t>(memory_.transform, formats::TransformLayout{hidden_size_}.centroids_at());
+  const uint32_t first_group = part.first_group();
   const int32_t half = shift_ == 0 ? 0 : int32_t{1} << (shift_ - 1);
-  ShareRows(workers, num_groups, uint64_t{hidden_size_} * formats::kNumCentroids, [&](uint32_t begin, uint32_t end) {
-    for (uint32_t g = begin; g < end; ++g) {
-      const uint32_t first = formats::FirstAxis(g, num_groups, hidden_size_);
-      const uint32_t axes = formats::FirstAxis(g + 1, num_groups, hidden_size_) - first;
-      const GroupTable table = {.centroids = centroids + size_t{first} * formats::kNumCentroids,
-                                .steps = &memory_.steps[first],
-                                .half = half,
-                                .shift = shift_,
-                                .out = &memory_.tables[size_t{g / 4} * formats::kNumCentroids * 4 + g % 4]};
+  ShareRows(workers, part.end_group() - first_group, TableMacs(part), [&](uint32_t begin, uint32_t end) {
+    uint32_t next = formats::FirstAxis(first_group + begin, num_groups, hidden_size_);
+    for (uint32_t g = first_group + begin; g < first_group + end; ++g) {
+      const uint32_t first = next;
+      next = formats::FirstAxis(g + 1, num_groups, hidden_size_);
+      const uint32_t axes = next - first;
+      const GroupTable table = {
+          .centroids = centroids() + size_t{first} * formats::kNumCentroids,
+          .steps = &memory_.steps[first],
+          .half = half,
+          .shift = shift_,
+          .out = &memory_.tables[size_t{g / 4 - part.first_word} * formats::kNumCentroids * 4 + g % 4]};
       switch (axes) {
         case 1:
           FillTable<1>(table);
@@ -230,6 +242,13 @@ void Query::SetTables(Workers* workers) {
       }
     }
   });
+}
+
+uint64_t Query::TableMacs(const formats::FirstPart& part) const {
+  const uint32_t num_groups = formats::NumGroups(screen_->record_bytes[0]);
+  const uint32_t axes = formats::FirstAxis(part.end_group(), num_groups, hidden_size_) -
+                        formats::FirstAxis(part.first_group(), num_groups, hidden_size_);
+  return uint64_t{axes} * formats::kNumCentroids;
 }
 
 // z[i] to the nearest multiple of code_scale_, with as many steps as the kernel's 32 bits allow; and what the second

@@ -16,10 +16,10 @@
 
 namespace thimble::head {
 
-// Memory of a Query, the caller's. Sizes in elements; `words` is record_bytes[0] / 4.
+// Memory of a Query, the caller's. Sizes in elements; `words` is most_part_bytes() / 4 of the screen.
 struct QueryMemory {
   std::span<const float> mean;           // [hidden_size], section kMean
-  std::span<const std::byte> transform;  // section kTransform, aligned to 4 bytes
+  std::span<const std::byte> transform;  // section kTransform, or all of it but the matrix; aligned to 4 bytes
   std::span<int16_t> tables;             // [words, 256, 4]
   std::span<int32_t> radii;              // [256]
   std::span<float> z;                    // [hidden_size]
@@ -29,8 +29,8 @@ struct QueryMemory {
 constexpr uint64_t QueryCodeBytes(uint32_t hidden_size) {
   return uint64_t{formats::ScreenUnits(hidden_size)} * formats::kScreenUnit * 2;
 }
-constexpr uint64_t QueryTableBytes(uint32_t first_record_bytes) {
-  return uint64_t{first_record_bytes} * formats::kNumCentroids * sizeof(int16_t) +
+constexpr uint64_t QueryTableBytes(uint32_t most_part_bytes) {
+  return uint64_t{most_part_bytes} * formats::kNumCentroids * sizeof(int16_t) +
          formats::kNumCentroids * sizeof(int32_t);
 }
 // z, steps and codes.
@@ -51,10 +51,26 @@ class Query {
         const QueryMemory& memory);
 
   // Makes this the query for the hidden state x [hidden_size], shared among `workers` (null: none). False if x or the
-  // head has numbers so large, or x so small, that the bounds would not be certain; nothing may be asked then.
-  bool Set(const float* x, Workers* workers);
+  // head has numbers so large, or x so small, that the bounds would not be certain; nothing may be asked then. The
+  // tables are made afterwards.
+  bool Set(const float* x, Workers* workers) {
+    if (!Begin(x)) return false;
+    SetRows(0, hidden_size_, matrix(), workers);
+    return Finish();
+  }
+  // The same in steps, for a matrix that is not kept. Between the two z is made of all of its rows: `rows` are the
+  // `num_rows` of them from `first` on.
+  bool Begin(const float* x);
+  void SetRows(uint32_t first, uint32_t num_rows, const std::byte* rows, Workers* workers);
+  bool Finish();
+  bool keeps_matrix() const { return memory_.transform.size() == layout().bytes(); }
 
-  // For math::Kernels::sum_codes(): the sum of a row of the first stage is called its reach.
+  // Makes the tables of a part of the first stage, in the memory of the part before. All parts have one step.
+  void SetTables(const formats::FirstPart& part, Workers* workers);
+  // Multiply-accumulates of that, each with another byte of the centroids.
+  uint64_t TableMacs(const formats::FirstPart& part) const;
+  // Those tables, for math::Kernels::sum_codes() of the part's records: the sum of a row over all parts of the first
+  // stage is called its reach.
   math::CodeTables tables() const;
   // Rows whose reach is less than this have logits less than `floor`, if penalties do not change them.
   int32_t ReachOf(float floor) const;
@@ -67,8 +83,13 @@ class Query {
   const math::ScreenQuery& second() const { return second_; }
 
  private:
+  formats::TransformLayout layout() const { return {hidden_size_}; }
+  const std::byte* matrix() const { return memory_.transform.data() + layout().matrix_at(); }
+  const uint8_t* centroids() const {
+    return reinterpret_cast<const uint8_t*>(memory_.transform.data() +
+                                            (keeps_matrix() ? layout().centroids_at() : layout().matrix_at()));
+  }
   bool SetSteps();
-  void SetTables(Workers* workers);
   bool SetCodes();
 
   const formats::ScreenInfo* screen_ = nullptr;
@@ -76,12 +97,15 @@ class Query {
   uint32_t hidden_size_ = 0;
   QueryMemory memory_;
   math::ScreenQuery second_;
-  float base_ = 0;   // of all centers: the mean row's logit
-  float step_ = 0;   // of the reach
-  float error_ = 0;  // of all bounds beside the radius
+  formats::FirstPart part_;  // whose tables there are
+  float base_ = 0;           // of all centers: the mean row's logit
+  float step_ = 0;           // of the reach
+  float error_ = 0;          // of all bounds beside the radius
   uint32_t shift_ = 0;
   int32_t code_sum_ = 0;
   double inverse_step_ = 0;
+  const float* x_ = nullptr;
+  double x_norm_ = 0;      // at least that of x
   double z_norm_ = 0;      // at least that of the true z
   double z_error_ = 0;     // at least the norm of z as computed less the true z
   double step_error_ = 0;  // at least the sum of |z[i] * scale[i] - its steps|

@@ -4,6 +4,8 @@
 #include <array>
 #include <limits>
 
+#include "engine/base/exact.h"
+#include "engine/head/sampler-inl.h"
 #include "engine/math/numerics.h"
 
 namespace thimble::head {

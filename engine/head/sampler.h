@@ -22,6 +22,8 @@ struct SamplerOptions {
   float min_p = 0.05f;          // keep those at least min_p times as likely as the likeliest; 0: all
   float temperature = 0.8f;     // 0: the largest logit, whatever else is set but the penalty
   uint64_t seed = 0;
+
+  friend bool operator==(const SamplerOptions&, const SamplerOptions&) = default;
 };
 
 // kInvalidArgument names the first option that is out of range: repeat_penalty in [0.01, 100], repeat_last_n at least
@@ -122,7 +124,7 @@ class TokenChoice {
     float distance = 0;  // below the largest logit at which min_p cuts; infinite: it does not
 
     // What the largest of is drawn, of a logit or of one of its bounds: rises with `logit`, as rounded.
-    float Score(float logit, float noise) const { return logit * inverse_temperature + noise; }
+    float Score(float logit, float noise) const;  // sampler-inl.h
   };
   Rules rules() const;
   const SamplerOptions& options() const { return options_; }
@@ -222,6 +224,10 @@ class TokenChoice {
   float best_low_;
   float best_low_score_;
 };
+
+// Bytes reserved for a TokenChoice, the same on every target.
+inline constexpr uint64_t kChoiceBytes = 640;
+static_assert(sizeof(TokenChoice) <= kChoiceBytes && kChoiceBytes % alignof(TokenChoice) == 0);
 
 }  // namespace thimble::head
 

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/exact.h"
 #include "engine/base/tensor.h"
 
 namespace thimble::math {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/exact.h"
 #include "engine/math/block_types-inl.h"
 #include "engine/math/kernels.h"
 #include "engine/math/numerics.h"

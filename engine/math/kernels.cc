@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "engine/base/exact.h"
 #include "engine/math/kernels-inl.h"
 
 namespace thimble::math {

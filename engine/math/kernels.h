@@ -16,7 +16,7 @@
 
 namespace thimble::math {
 
-// What one token asks of a stage of the screen (docs/screen.md): the query and the constants of the bound.
+// What one token asks of a stage of the screen (docs/screen-details.md): the query and the constants of the bound.
 struct ScreenQuery {
   // [units, 2, 32]: element 32*u + j is q = 128 * codes[u][0][j] + codes[u][1][j], both in [-64, 64].
   const int8_t* codes = nullptr;

@@ -2,6 +2,7 @@
 // processor that has all five.
 #include <immintrin.h>
 
+#include "engine/base/exact.h"
 #include "engine/math/kernels-inl.h"
 
 namespace thimble::math {

@@ -1,4 +1,5 @@
 // For Xtensa processors with single-precision floating point and MAC16. The inner loops are in xtensa_loops.S.
+#include "engine/base/exact.h"
 #include "engine/math/kernels-inl.h"
 
 #ifndef ESP_PLATFORM

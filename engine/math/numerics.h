@@ -9,6 +9,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "engine/base/exact.h"
+
 namespace thimble::math {
 
 // Correctly rounded float32 a*b+c without an FMA instruction. The product is exact in double; the sum is rounded to odd

@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "engine/base/exact.h"
+
 namespace thimble::math {
 namespace {
 
@@ -46,6 +48,17 @@ void RotaryInverseFrequencies(float* inv_freq, uint32_t head_dim, float theta) {
     const float exponent = static_cast<float>(2.0 * i / head_dim);
     const float power = static_cast<float>(Exp(static_cast<double>(exponent) * log_theta));
     inv_freq[i] = static_cast<float>(1.0 / static_cast<double>(power));
+  }
+}
+
+void DivideFrequencies(float* inv_freq, uint32_t n, float by) {
+  for (uint32_t i = 0; i < n; ++i) DivideFrequencies(&inv_freq[i], 1, &by);
+}
+
+// Of two float32, the double quotient rounded to float32 is the quotient rounded once.
+void DivideFrequencies(float* inv_freq, uint32_t n, const float* by) {
+  for (uint32_t i = 0; i < n; ++i) {
+    inv_freq[i] = static_cast<float>(static_cast<double>(inv_freq[i]) / static_cast<double>(by[i]));
   }
 }
 

@@ -12,6 +12,10 @@ namespace thimble::math {
 // inv_freq[i] = 1 / theta^(2i / head_dim) for i in [0, head_dim / 2). theta > 0, finite; head_dim even.
 void RotaryInverseFrequencies(float* inv_freq, uint32_t head_dim, float theta);
 
+// Divides n frequencies by what scales them, each rounded to float32 once. The factors are at least about 1.
+void DivideFrequencies(float* inv_freq, uint32_t n, float by);
+void DivideFrequencies(float* inv_freq, uint32_t n, const float* by);
+
 // Positions that RotaryAngles() is made for.
 inline constexpr uint64_t kMaxPositions = uint64_t{1} << 20;
 

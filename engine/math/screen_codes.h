@@ -1,4 +1,4 @@
-// How 32 unsigned codes of a few bits lie in a record of a screen (docs/screen.md).
+// How 32 unsigned codes of a few bits lie in a record of a screen (docs/screen-details.md).
 //
 // A code of b bits is cut into planes by the binary digits of b, widest first: 7 bits are a plane of the top 4, one of
 // the next 2 and one of the last bit; 5 bits are 4 and 1. The planes lie one after the other. A plane of w bits takes

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/base/exact.h"
 #include "engine/math/kernels.h"
 
 namespace thimble::model {
@@ -20,12 +21,13 @@ uint64_t QuantizedBlocks(const formats::ModelFile& model, bool is_whole) {
   return (is_whole ? widest : s.hidden_size) / math::Q8Block::kElements;
 }
 
-// Calls floats(member, how many) for each part of Activations, then blocks(how many). In a model of one layer only the
-// last position goes through all of it.
+// Calls floats(member, how many) for each part of Activations, then blocks(how many). In a model of one layer only
+// positions whose hidden states are wanted go through all of it.
 template <class Floats, class Blocks>
-void ForActivations(const formats::ModelFile& model, uint64_t positions, Floats floats, Blocks blocks) {
+void ForActivations(const formats::ModelFile& model, uint64_t positions, uint64_t hidden, Floats floats,
+                    Blocks blocks) {
   const ModelShape& s = model.shape;
-  const uint64_t whole = s.num_hidden_layers == 1 ? 1 : positions;
+  const uint64_t whole = s.num_hidden_layers == 1 ? std::min(hidden, positions) : positions;
   floats(&Activations::x, positions * s.hidden_size);
   floats(&Activations::normed, positions * s.hidden_size);
   floats(&Activations::k, positions * s.kv_dim());
@@ -39,29 +41,29 @@ void ForActivations(const formats::ModelFile& model, uint64_t positions, Floats 
   blocks(whole * QuantizedBlocks(model, true) + (positions - whole) * QuantizedBlocks(model, false));
 }
 
-uint64_t ActivationBytes(const formats::ModelFile& model, uint64_t positions) {
+uint64_t ActivationBytes(const formats::ModelFile& model, uint64_t positions, uint64_t hidden) {
   static_assert(alignof(math::Q8Block) == kFloat && sizeof(math::Q8Block) % kFloat == 0);
   uint64_t bytes = 0;
   ForActivations(
-      model, positions, [&](std::span<float> Activations::*, uint64_t n) { bytes += n * kFloat; },
+      model, positions, hidden, [&](std::span<float> Activations::*, uint64_t n) { bytes += n * kFloat; },
       [&](uint64_t n) { bytes += n * sizeof(math::Q8Block); });
   return bytes;
 }
 
 }  // namespace
 
-std::array<Need, 9> Needs(const formats::ModelFile& model, uint32_t n_ctx, const stream::ResidentShares& resident,
-                          const formats::Index* index) {
+std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, uint32_t draft_max,
+                           const stream::ResidentShares& resident, const formats::Index* index) {
   const ModelShape& s = model.shape;
   const auto section = [&](formats::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
-  const uint64_t norms = (2 * uint64_t{s.num_hidden_layers} + 1) * s.hidden_size;
   const uint64_t scores = s.num_attention_heads / s.num_key_value_heads * uint64_t{n_ctx};
   const uint64_t keys_and_values = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * n_ctx;
   const stream::ResidentBytes rows = stream::ResidentBytesOf(model, resident);
   using enum BufferId;
-  return {{{.id = kActivations, .regions = kInternalFirst, .is_hot = true, .bytes = ActivationBytes(model, 1)},
+  return {{{.id = kActivations, .regions = kInternalFirst, .is_hot = true, .bytes = ActivationBytes(model, 1, 1)},
+           {.id = kDraftStates, .regions = kPsramFirst, .bytes = uint64_t{draft_max} * s.hidden_size * kFloat},
            {.id = kRotary, .regions = kInternalFirst, .is_hot = true, .bytes = s.head_dim / 2 * kFloat},
-           {.id = kNorms, .regions = kInternalFirst, .is_hot = true, .bytes = norms * kFloat},
+           {.id = kNorms, .regions = kInternalFirst, .is_hot = true, .bytes = Vectors(s).all * kFloat},
            {.id = kScores, .regions = kInternalFirst, .is_hot = true, .bytes = scores * kFloat},
            {.id = kBlockChecks, .regions = kInternalFirst, .bytes = section(formats::Section::kBlockChecks)},
            {.id = kRowChecks, .regions = kPsramFirst, .bytes = section(formats::Section::kRowChecks)},
@@ -70,14 +72,15 @@ std::array<Need, 9> Needs(const formats::ModelFile& model, uint32_t n_ctx, const
            {.id = kWeightsFlash, .regions = Only(Region::kFlash), .bytes = rows.flash}}};
 }
 
-Need BatchNeed(const formats::ModelFile& model, uint32_t positions) {
+Need BatchNeed(const formats::ModelFile& model, uint32_t positions, uint32_t hidden) {
   return {.id = BufferId::kScratch,
           .regions = kPsramFirst,
           .lifetime = Lifetime::kStep,
-          .bytes = positions < 2 ? 0 : ActivationBytes(model, positions)};
+          .bytes = positions < 2 ? 0 : ActivationBytes(model, positions, hidden)};
 }
 
-Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, uint32_t positions) {
+Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, uint32_t positions,
+                           uint32_t hidden) {
   Activations cut;
   const auto take = [&](size_t n) {
     const std::span<float> piece = memory.first(n);
@@ -85,7 +88,7 @@ Activations CutActivations(const formats::ModelFile& model, std::span<float> mem
     return piece;
   };
   ForActivations(
-      model, positions,
+      model, positions, hidden,
       [&](std::span<float> Activations::* part, uint64_t n) { cut.*part = take(static_cast<size_t>(n)); },
       [&](uint64_t n) {
         const auto blocks = static_cast<size_t>(n);

@@ -14,15 +14,18 @@
 
 namespace thimble::model {
 
-// For a session with a context of n_ctx positions; `index` may be null.
-std::array<Need, 9> Needs(const formats::ModelFile& model, uint32_t n_ctx, const stream::ResidentShares& resident,
-                          const formats::Index* index);
+// For a session with a context of n_ctx positions, that runs at most draft_max guessed tokens with the one that is due;
+// `index` may be null.
+std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, uint32_t draft_max,
+                           const stream::ResidentShares& resident, const formats::Index* index);
 
-// For a prompt that goes through the model so many positions at a time; none for one, which has the session's.
-Need BatchNeed(const formats::ModelFile& model, uint32_t positions);
+// For so many positions that go through the model at a time, hidden states wanted of `hidden` of them at most; none for
+// one, which has the session's.
+Need BatchNeed(const formats::ModelFile& model, uint32_t positions, uint32_t hidden);
 
-// The activations of so many positions, from memory of the size that Needs() or BatchNeed() says.
-Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, uint32_t positions);
+// The activations of so many positions, from memory of the size that Needs() (one position) or BatchNeed() says.
+Activations CutActivations(const formats::ModelFile& model, std::span<float> memory, uint32_t positions,
+                           uint32_t hidden);
 
 }  // namespace thimble::model
 

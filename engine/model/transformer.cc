@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/base/exact.h"
 #include "engine/math/numerics.h"
 #include "engine/math/rotary.h"
 
@@ -13,6 +14,13 @@ namespace {
 constexpr uint32_t kAttentionBlockBytes = 8192;
 
 }  // namespace
+
+Vectors::Vectors(const ModelShape& shape) : norms((2 * uint64_t{shape.num_hidden_layers} + 1) * shape.hidden_size) {
+  for (uint32_t i = kTensorsPerLayerOfLlama; i < TensorsPerLayer(shape.architecture); ++i) {
+    of_layer += DimsOf(TensorIdAt(kTensorsOutsideLayers + i, shape).kind, shape).cols;
+  }
+  all = norms + shape.num_hidden_layers * of_layer;
+}
 
 Transformer::Transformer(const formats::ModelFile& model, const math::Kernels& kernels, Workers* workers,
                          stream::TileStream& stream, Ledger& ledger, const Memory& memory, uint32_t n_ctx,
@@ -30,27 +38,92 @@ Transformer::Transformer(const formats::ModelFile& model, const math::Kernels& k
       row_checks_(row_checks) {}
 
 Result<void> Transformer::Load() {
-  math::RotaryInverseFrequencies(memory_.inv_freq.data(), shape_.head_dim, shape_.rope_theta);
-  float* norm = memory_.norms.data();
+  THIMBLE_TRY(ScaleFrequencies());
+  float* out = memory_.vectors.data();
   const auto load = [&](TensorId id) -> Result<void> {
-    const TensorRef& tensor = model_->tensor(id);
-    THIMBLE_TRY(BeginRow(tensor, 0));
-    THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
-    math::Expand(tensor.type, norm, tile.rows.data(), tensor.cols);
-    ledger_->Count({.kernel = Kernel::kExpand, .units = tensor.cols});
-    norm += shape_.hidden_size;
+    THIMBLE_TRY(LoadVector(id, out));
+    out += model_->tensor(id).cols;
     return {};
   };
   for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
     THIMBLE_TRY(load({TensorKind::kAttnNorm, static_cast<uint16_t>(layer)}));
     THIMBLE_TRY(load({TensorKind::kFfnNorm, static_cast<uint16_t>(layer)}));
   }
-  return load({TensorKind::kFinalNorm, 0});
+  THIMBLE_TRY(load({TensorKind::kFinalNorm, 0}));
+  const uint32_t per_layer = TensorsPerLayer(shape_.architecture);
+  for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
+    for (uint32_t i = kTensorsPerLayerOfLlama; i < per_layer; ++i) {
+      THIMBLE_TRY(load(TensorIdAt(kTensorsOutsideLayers + layer * per_layer + i, shape_)));
+    }
+  }
+  return {};
 }
 
-Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden,
+Result<void> Transformer::LoadVector(TensorId id, float* out) {
+  const TensorRef& tensor = model_->tensor(id);
+  THIMBLE_TRY(BeginRow(tensor, 0));
+  THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
+  math::Expand(tensor.type, out, tile.rows.data(), tensor.cols);
+  ledger_->Count({.kernel = Kernel::kExpand, .units = tensor.cols});
+  return {};
+}
+
+Result<void> Transformer::ScaleFrequencies() {
+  float* const inv_freq = memory_.inv_freq.data();
+  const uint32_t n = shape_.head_dim / 2;
+  math::RotaryInverseFrequencies(inv_freq, shape_.head_dim, shape_.rope_theta);
+  if (shape_.rope_linear_factor != 1) math::DivideFrequencies(inv_freq, n, shape_.rope_linear_factor);
+  if (!shape_.has_rope_factors) return {};
+  const TensorId id = {TensorKind::kRopeFactors, 0};
+  float* const factors = memory_.one.q.data();  // which nobody uses yet, and which has a head at least
+  THIMBLE_TRY(LoadVector(id, factors));
+  constexpr float kLeast = 1.0f - 0x1p-10f;
+  for (uint32_t i = 0; i < n; ++i) {
+    if (factors[i] >= kLeast && factors[i] <= static_cast<float>(formats::kMaxRopeFactor)) continue;
+    return Fail({.code = Code::kCorrupt,
+                 .what =
+                     "element {have} of {tensor} does not lie between 1 and {need}: the model is damaged, or scales "
+                     "its rotary positions in a way that is not supported",
+                 .tensor = id,
+                 .have = i,
+                 .need = formats::kMaxRopeFactor});
+  }
+  math::DivideFrequencies(inv_freq, n, factors);
+  return {};
+}
+
+// A vector that the architecture adds to a layer.
+const float* Transformer::VectorOf(TensorId id) const {
+  const Vectors vectors(shape_);
+  uint64_t at = vectors.norms + id.layer * vectors.of_layer;
+  for (uint32_t i = TensorIndex({id.kind, 0}, shape_); --i >= kTensorsOutsideLayers + kTensorsPerLayerOfLlama;) {
+    at += DimsOf(TensorIdAt(i, shape_).kind, shape_).cols;
+  }
+  return memory_.vectors.data() + at;
+}
+
+// y[i] += bias for y [positions, cols].
+void Transformer::AddBias(TensorId id, float* y, uint32_t positions) {
+  const uint32_t n = DimsOf(id.kind, shape_).cols;
+  const float* const bias = VectorOf(id);
+  for (size_t i = 0; i < positions; ++i) kernels_->add(y + i * n, bias, n);
+  ledger_->Count({.kernel = Kernel::kAdd, .units = uint64_t{positions} * n, .parts = uint64_t{positions} * n});
+}
+
+// Each head of y [positions, heads, head_dim] becomes its norm.
+void Transformer::NormHeads(TensorId id, float* y, uint32_t positions, uint32_t heads) {
+  const float* const weight = VectorOf(id);
+  const size_t n = size_t{positions} * heads;
+  for (size_t i = 0; i < n; ++i) {
+    float* const head = y + i * shape_.head_dim;
+    kernels_->rmsnorm(head, head, weight, shape_.head_dim, shape_.rms_norm_eps);
+  }
+  ledger_->Count({.kernel = Kernel::kRmsNorm, .units = uint64_t{n} * shape_.head_dim, .parts = n});
+}
+
+Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_position, uint32_t num_hidden,
                               bool scan_follows) {
-  want_hidden_ = want_hidden;
+  num_hidden_ = num_hidden;
   scan_follows_ = scan_follows;
   const Activations& a = tokens.size() == 1 ? memory_.one : memory_.batch;
   quantized_ = a.quantized;
@@ -66,7 +139,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   ledger_->Count({.kernel = Kernel::kRotaryAngles, .units = uint64_t{n} * half, .parts = n});
   for (uint32_t layer = 0; layer < shape_.num_hidden_layers; ++layer) {
     const bool is_last = layer + 1 == shape_.num_hidden_layers;
-    const Rows whole = {is_last ? n - (want_hidden ? 1 : 0) : 0, n};
+    const Rows whole = {is_last ? n - num_hidden : 0, n};
     Norm(2 * layer, {0, n}, a);
     THIMBLE_TRY(Attention(static_cast<uint16_t>(layer), first_position, n, whole, a));
     if (whole.begin == n) return {};
@@ -76,12 +149,19 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
     AddToResidual(whole, a);
   }
   ledger_->zone = Zone::kHead;
-  Norm(2 * shape_.num_hidden_layers, {n - 1, n}, a);
-  // The batch's memory is another's after this.
-  const float* const last = &a.normed[size_t{n - 1} * shape_.hidden_size];
-  if (last != memory_.one.normed.data()) std::copy_n(last, shape_.hidden_size, memory_.one.normed.data());
+  Norm(2 * shape_.num_hidden_layers, {n - num_hidden, n}, a);
   hidden_ = memory_.one.normed.data();
+  if (n == 1) return {};
+  // The batch's memory is another's after this.
+  const auto first = a.normed.begin() + static_cast<ptrdiff_t>(size_t{n - num_hidden} * shape_.hidden_size);
+  const auto second = first + shape_.hidden_size;
+  std::copy(first, second, memory_.one.normed.begin());
+  std::copy(second, a.normed.begin() + static_cast<ptrdiff_t>(size_t{n} * shape_.hidden_size), memory_.states.begin());
   return {};
+}
+
+void Transformer::UseHidden(uint32_t i) {
+  std::copy_n(&memory_.states[size_t{i - 1} * shape_.hidden_size], shape_.hidden_size, memory_.one.normed.data());
 }
 
 Result<void> Transformer::CheckRow(const TensorRef& table, TokenId token, std::span<const std::byte> row) {
@@ -151,6 +231,14 @@ Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uin
   if (num_whole != 0) THIMBLE_TRY(StreamHeads({TensorKind::kAttnQ, layer}, outputs, a.q.data(), num_whole));
   THIMBLE_TRY(StreamHeads({TensorKind::kAttnK, layer}, a.normed.data(), a.k.data(), positions));
   THIMBLE_TRY(Stream({TensorKind::kAttnV, layer}, a.normed.data(), a.v.data(), positions));
+  if (shape_.architecture == Architecture::kQwen2) {
+    AddBias({TensorKind::kAttnQBias, layer}, a.q.data(), num_whole);
+    AddBias({TensorKind::kAttnKBias, layer}, a.k.data(), positions);
+    AddBias({TensorKind::kAttnVBias, layer}, a.v.data(), positions);
+  } else if (shape_.architecture == Architecture::kQwen3) {
+    NormHeads({TensorKind::kAttnQNorm, layer}, a.q.data(), num_whole, shape_.num_attention_heads);
+    NormHeads({TensorKind::kAttnKNorm, layer}, a.k.data(), positions, shape_.num_key_value_heads);
+  }
   Store(layer, first_position, positions, a);
   if (num_whole == 0) return {};
   for (size_t i = 0; i < num_whole; ++i) {
@@ -264,7 +352,7 @@ TensorId Transformer::After(TensorId id) const {
   using enum TensorKind;
   const auto is_last = [&](uint16_t layer) { return layer + 1u == shape_.num_hidden_layers; };
   const auto first_of = [&](uint16_t layer) {
-    return TensorId{is_last(layer) && !want_hidden_ ? kAttnK : kAttnQ, layer};
+    return TensorId{is_last(layer) && num_hidden_ == 0 ? kAttnK : kAttnQ, layer};
   };
   switch (id.kind) {
     case kTokenEmbd:
@@ -274,7 +362,7 @@ TensorId Transformer::After(TensorId id) const {
     case kAttnK:
       return {kAttnV, id.layer};
     case kAttnV:
-      return is_last(id.layer) && !want_hidden_ ? TensorId{} : TensorId{kAttnO, id.layer};
+      return is_last(id.layer) && num_hidden_ == 0 ? TensorId{} : TensorId{kAttnO, id.layer};
     case kAttnO:
       return {kFfnGate, id.layer};
     case kFfnGate:

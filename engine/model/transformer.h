@@ -1,4 +1,4 @@
-// Positions through a Llama-family decoder, every matrix streamed from the card once for all of them.
+// Positions through a decoder of Llama's family, every matrix streamed from the card once for all of them.
 //
 // H. Touvron et al., "LLaMA", arXiv:2302.13971; grouped-query attention: J. Ainslie et al., arXiv:2305.13245. Rounding
 // and order of every sum: docs/numbers.md.
@@ -23,7 +23,7 @@ namespace thimble::model {
 
 // What some positions of a run need while it lasts; rows are positions. All of them have a row of x, normed, k, v, cos
 // and sin. The others have a row for each position that goes through a whole layer: all, but in a model of one layer
-// only the last.
+// only the last ones, whose hidden states are wanted.
 struct Activations {
   std::span<float> x;         // [positions, hidden_size], the residual stream
   std::span<float> normed;    // [positions, hidden_size]
@@ -39,11 +39,22 @@ struct Activations {
   std::span<math::Q8Block> quantized;
 };
 
+// The vectors of a model that stay in memory, one after the other, in floats: norms first, [2 * num_hidden_layers + 1,
+// hidden_size], then of each layer those that its architecture adds, in the order of the table of tensors.
+struct Vectors {
+  uint64_t norms = 0;
+  uint64_t of_layer = 0;  // what each layer adds
+  uint64_t all = 0;
+
+  explicit Vectors(const ModelShape& shape);
+};
+
 // Working memory of a Transformer: the caller's, sized as said. The spans may lie in any region.
 struct Memory {
   Activations one;            // of one position
-  Activations batch;          // of as many as a prompt is run at once; may be empty
-  std::span<float> norms;     // [2 * num_hidden_layers + 1, hidden_size]
+  Activations batch;          // of as many as are run at once; may be empty
+  std::span<float> states;    // [positions, hidden_size], beside the first whose hidden state is wanted; may be empty
+  std::span<float> vectors;   // as Vectors says
   std::span<float> inv_freq;  // [head_dim / 2]
   std::span<float> scores;    // [num_attention_heads / num_key_value_heads, n_ctx]
   std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
@@ -75,20 +86,25 @@ class Transformer {
               stream::TileStream& stream, Ledger& ledger, const Memory& memory, uint32_t n_ctx, uint32_t block_bytes,
               const RowChecks& row_checks);
 
-  // Reads the norm weights and computes the rotary frequencies. Fails by I/O only.
+  // Reads the vectors and computes the rotary frequencies. Fails by I/O, and with kCorrupt for a rotary factor that is
+  // none.
   Result<void> Load();
 
-  // Runs `tokens` at the positions from `first_position` on (positions come in order from 0, all below n_ctx; tokens
-  // below vocab_size; one of them, or at most as many as Memory::batch has rows), and leaves their keys and values in
-  // the cache. With `want_hidden` hidden() is then the last one's. Every tensor is read at most once; of the last layer
-  // only k and v, if no hidden state is wanted. Fails by I/O or cancellation, and with kCorrupt when a checksum does
-  // not fit; the same positions can be run again then.
+  // Runs `tokens` at the positions from `first_position` on (at most the first that was not run yet, all below n_ctx;
+  // tokens below vocab_size; one of them, or at most as many as Memory::batch has rows), and leaves their keys and
+  // values in the cache, in place of what positions from there on had. Of the last `num_hidden` of them, at most one
+  // more than Memory::states has rows, the hidden states are made: hidden() is then the first of these. Every tensor is
+  // read at most once; of the last layer only k and v, if no hidden state is wanted. Fails by I/O or cancellation, and
+  // with kCorrupt when a checksum does not fit; the same positions can be run again then.
   // `scan_follows`: the LM head is streamed next, whole, and nothing else is read before.
-  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, bool want_hidden,
+  Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, uint32_t num_hidden,
                    bool scan_follows = false);
 
-  // The state [hidden_size] that the LM head multiplies: after the final norm. Valid until the next Run().
+  // The state [hidden_size] that the LM head multiplies: after the final norm. Valid until the next Run() or
+  // UseHidden().
   const float* hidden() const { return hidden_; }
+  // Makes hidden() the state of the i-th of the last run's num_hidden positions, the first being 0; i is not 0.
+  void UseHidden(uint32_t i);
 
  private:
   // Rows [begin, end) of the positions of a run.
@@ -109,6 +125,11 @@ class Transformer {
   Result<void> Attention(uint16_t layer, uint32_t first_position, uint32_t positions, Rows whole, const Activations& a);
   Result<void> FeedForward(uint16_t layer, Rows whole, const Activations& a);
   void Norm(uint32_t index, Rows rows, const Activations& a);
+  const float* VectorOf(TensorId id) const;
+  void AddBias(TensorId id, float* y, uint32_t positions);
+  void NormHeads(TensorId id, float* y, uint32_t positions, uint32_t heads);
+  Result<void> LoadVector(TensorId id, float* out);
+  Result<void> ScaleFrequencies();
   void AddToResidual(Rows rows, const Activations& a);
   void Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
   void CountRope(uint64_t heads);
@@ -117,7 +138,7 @@ class Transformer {
     return ((size_t{layer} * shape_.num_key_value_heads + kv_head) * n_ctx_ + position) * shape_.head_dim;
   }
 
-  const float* NormOf(uint32_t index) const { return memory_.norms.data() + size_t{index} * shape_.hidden_size; }
+  const float* NormOf(uint32_t index) const { return memory_.vectors.data() + size_t{index} * shape_.hidden_size; }
   const Memory::Tiles& TilesOf(const TensorRef& t) const {
     return memory_.tiles[static_cast<size_t>(ZoneOf(t.id.kind))];
   }
@@ -135,7 +156,7 @@ class Transformer {
   RowChecks row_checks_;
   const float* hidden_ = nullptr;
   // Of the present run.
-  bool want_hidden_ = false;
+  uint32_t num_hidden_ = 0;
   bool scan_follows_ = false;
   std::span<math::Q8Block> quantized_;
 };

@@ -7,8 +7,11 @@
 #include <optional>
 #include <string_view>
 
+#include "engine/base/exact.h"
 #include "engine/base/text_buffer.h"
+#include "engine/draft/needs.h"
 #include "engine/head/needs.h"
+#include "engine/head/sampler.h"
 #include "engine/math/rotary.h"
 #include "engine/model/needs.h"
 #include "engine/storage/bouncing_device.h"
@@ -19,7 +22,8 @@ namespace thimble::plan {
 namespace {
 
 constexpr uint64_t kFloat = sizeof(float);
-constexpr uint32_t kMinPromptBatch = 64;  // before the screen takes what is left
+constexpr uint64_t kMostCandidateBytes = 8192;  // of a sampler, to choose several tokens at once
+constexpr uint32_t kMinPromptBatch = 64;        // before the screen takes what is left
 
 // What MakePlan() was given.
 struct Request {
@@ -84,11 +88,11 @@ Result<void> PlanZones(const formats::ModelFile& model, Plan& plan) {
 }
 
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
-uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uint32_t most) {
+uint32_t LargestPromptBatch(const formats::ModelFile& model, uint32_t draft_max, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
   for (uint32_t fails = most + 1; fits + 1 < fails;) {
     const uint32_t tried = fits + (fails - fits) / 2;
-    (ArenaBytes(model::BatchNeed(model, tried).bytes) <= bytes ? fits : fails) = tried;
+    (ArenaBytes(model::BatchNeed(model, tried, draft_max + 1).bytes) <= bytes ? fits : fails) = tried;
   }
   return fits;
 }
@@ -97,7 +101,8 @@ uint32_t LargestPromptBatch(const formats::ModelFile& model, uint64_t bytes, uin
 // screen.
 uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_batch, uint32_t num_candidates) {
   const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
-  uint64_t bytes = model::BatchNeed(request.model, prompt_batch).bytes;
+  const uint32_t hidden = plan.draft_max + 1;
+  uint64_t bytes = model::BatchNeed(request.model, std::max(prompt_batch, hidden), hidden).bytes;
   if (has_texts) {
     const uint64_t text_bytes = text::StretchBytes(request.model.tokenizer, plan.n_ctx);
     bytes = std::max(bytes, text::EncodingNeed(request.text.work_bytes(text_bytes)).bytes);
@@ -107,16 +112,19 @@ uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
-constexpr std::array kOrder = {
-    BufferId::kTiles,           BufferId::kBounce,        BufferId::kTokenizerCache, BufferId::kTensorTable,
-    BufferId::kSession,         BufferId::kActivations,   BufferId::kRotary,         BufferId::kNorms,
-    BufferId::kScores,          BufferId::kCandidates,    BufferId::kHeadRows,       BufferId::kScreenTables,
-    BufferId::kScreenQuery,     BufferId::kScreenVectors, BufferId::kText,           BufferId::kPenalised,
-    BufferId::kBlockChecks,     BufferId::kTokens,        BufferId::kHistory,        BufferId::kLogits,
-    BufferId::kTokenizer,       BufferId::kEmbeddingTile, BufferId::kAttentionTile,  BufferId::kFfnTile,
-    BufferId::kHeadTile,        BufferId::kKvCache,       BufferId::kWeightsPsram,   BufferId::kWeightsFlash,
-    BufferId::kScreenTransform, BufferId::kScreenFlash,   BufferId::kScreenPsram,    BufferId::kRowChecks,
-    BufferId::kScratch};
+constexpr std::array kOrder = {BufferId::kTiles,         BufferId::kBounce,       BufferId::kTokenizerCache,
+                               BufferId::kTensorTable,   BufferId::kSession,      BufferId::kActivations,
+                               BufferId::kDraftStates,   BufferId::kRotary,       BufferId::kNorms,
+                               BufferId::kScores,        BufferId::kDraftChoices, BufferId::kCandidates,
+                               BufferId::kHeadRows,      BufferId::kScreenTables, BufferId::kScreenQuery,
+                               BufferId::kScreenVectors, BufferId::kText,         BufferId::kPenalised,
+                               BufferId::kBlockChecks,   BufferId::kTokens,       BufferId::kHistory,
+                               BufferId::kLogits,        BufferId::kTokenizer,    BufferId::kEmbeddingTile,
+                               BufferId::kAttentionTile, BufferId::kFfnTile,      BufferId::kHeadTile,
+                               BufferId::kKvCache,       BufferId::kWeightsPsram, BufferId::kWeightsFlash,
+                               BufferId::kDraftTable,    BufferId::kScreenSums,   BufferId::kScreenTransform,
+                               BufferId::kScreenFlash,   BufferId::kScreenPsram,  BufferId::kRowChecks,
+                               BufferId::kScratch};
 static_assert(kOrder.size() == kNumBuffers);
 constexpr auto kPlaceInOrder = [] {
   std::array<uint8_t, kNumBuffers> places = {};
@@ -136,20 +144,23 @@ std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   const auto add = [&](std::span<const Need> needs) {
     for (const Need& need : needs) all[kPlaceInOrder[static_cast<size_t>(need.id)]] = need;
   };
-  add(model::Needs(request.model, plan.n_ctx, plan.options.resident(), request.index));
+  add(model::Needs(request.model, plan.n_ctx, plan.draft_max, plan.options.resident(), request.index));
   add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
-  add(head::SamplerNeeds(text.candidate_bytes, std::min(text.penalised, uint64_t{plan.n_ctx})));
+  const uint64_t at_once = plan.scans_at_once ? plan.draft_max + 1 : 1;
+  add(head::SamplerNeeds(at_once * text.candidate_bytes, at_once * std::min(text.penalised, uint64_t{plan.n_ctx})));
   add(text::Needs(in_memory ? text.table_bytes : 0, on_card ? text.cache_bytes : 0,
                   in_memory || on_card ? text.held_bytes : 0));
+  add(std::array{draft::TableNeed(plan.options.draft == DraftMode::kNgram ? request.index : nullptr)});
   using enum BufferId;
   const auto bounced_tile = [&](BufferId id, Zone zone) {
     return Need{.id = id, .regions = kPsramFirst, .bytes = bounced ? uint64_t{plan.zone(zone).buffer_bytes} : 0};
   };
-  const std::array<Need, 10> own = {{
+  const std::array<Need, 11> own = {{
       {.id = kTiles, .regions = Only(Region::kSramDma), .bytes = bounced ? 0 : 2 * uint64_t{plan.tile_buffer_bytes}},
       {.id = kBounce, .regions = Only(Region::kSramDma), .bytes = bounced ? kHeaderBufferBytes : uint64_t{0}},
       {.id = kTensorTable, .regions = Only(Region::kSram), .bytes = TensorCount(s) * sizeof(TensorRef)},
       {.id = kSession, .regions = kInternal, .bytes = kSessionBytes},
+      {.id = kDraftChoices, .regions = kInternalFirst, .bytes = at_once > 1 ? at_once * head::kChoiceBytes : 0},
       {.id = kTokens, .regions = kInternalFirst, .bytes = uint64_t{plan.n_ctx} * sizeof(TokenId)},
       {.id = kHistory, .regions = kInternalFirst, .bytes = uint64_t{plan.n_ctx} * sizeof(TokenId)},
       bounced_tile(kEmbeddingTile, Zone::kEmbedding),
@@ -197,7 +208,7 @@ void PlaceScreen(const formats::ScreenInfo& screen, uint32_t rows, uint64_t flas
   };
   const auto place_first_stage = [&] {
     const uint32_t record_bytes = screen.record_bytes[0];
-    const uint32_t unit = formats::GroupRows(record_bytes);
+    const uint32_t unit = screen.group_rows();
     const auto on_card = static_cast<uint32_t>(uint64_t{rows} * plan.options.screen_card_percent / 100);
     const uint32_t wanted = on_card == 0 ? rows : (rows - on_card) / unit * unit;
     plan.places[0].psram_rows = place(psram_left, wanted, record_bytes, unit);
@@ -221,7 +232,12 @@ TokenCost ScreenCost(const TensorRef& head, const formats::Index& index, bool ke
   const formats::ScreenUse& use = screen.uses[static_cast<size_t>(keeps_several ? formats::MeasuredSampler::kDefault
                                                                                 : formats::MeasuredSampler::kGreedy)];
   TokenCost cost;
-  cost.screen_bytes = index.section(formats::Section::kTransform).bytes;
+  cost.screen_bytes = plan.buffer(BufferId::kScreenTransform).bytes;
+  // Of a matrix that is not kept.
+  const uint64_t streamed = index.section(formats::Section::kTransform).bytes - cost.screen_bytes;
+  const uint64_t matrix_rows = std::max<uint64_t>(plan.tile_buffer_bytes / (2 * uint64_t{head.cols}), 1);
+  cost.payload_bytes = cost.card_bytes = streamed;
+  cost.reads = streamed == 0 ? 0 : (head.cols + matrix_rows - 1) / matrix_rows;
   double reached = head.rows;  // rows whose record of the stage is read
   for (uint32_t s = 0; s < formats::kNumStages; ++s) {
     const formats::StagePlace& place = plan.places[s];
@@ -230,10 +246,13 @@ TokenCost ScreenCost(const TensorRef& head, const formats::Index& index, bool ke
     const double share = static_cast<double>(on_card) / head.rows;
     cost.screen_bytes += static_cast<uint64_t>(reached * (1 - share) * static_cast<double>(record_bytes));
     if (s == 0) {
-      const uint64_t tile_rows = std::max<uint64_t>(plan.tile_buffer_bytes / record_bytes, 1);
       cost.payload_bytes += on_card * record_bytes;
       cost.card_bytes += on_card * record_bytes;
-      cost.reads += (on_card + tile_rows - 1) / tile_rows;
+      for (uint32_t p = 0; p < screen.num_parts; ++p) {
+        const uint64_t tile_rows = std::max<uint64_t>(plan.tile_buffer_bytes / screen.part(p).record_bytes(), 1);
+        cost.reads += (on_card + tile_rows - 1) / tile_rows;
+      }
+      cost.screen_bytes += (screen.num_parts - 1) * uint64_t{head.rows} * sizeof(int32_t);
     } else {
       const auto reads = static_cast<uint64_t>(reached * share + 0.5);
       cost.payload_bytes += reads * record_bytes;
@@ -270,6 +289,7 @@ std::unexpected<Error> RefuseBuffer(const Need& need, Region region, uint64_t le
   const bool is_batch = need.id == kScratch && plan.options.prompt_batch != 0;
   const bool grows_with_context = need.id == kKvCache || need.id == kScores || need.id == kTokens ||
                                   need.id == kHistory || (need.id == kScratch && !is_batch);
+  const bool is_drafts = need.id == kDraftTable || need.id == kDraftStates;
   const bool is_weights = need.id == kWeightsPsram || need.id == kWeightsFlash;
   const bool is_tile = need.id == kTiles || need.id == kAttentionTile || need.id == kFfnTile || need.id == kHeadTile;
   return Fail(Error{
@@ -278,6 +298,7 @@ std::unexpected<Error> RefuseBuffer(const Need& need, Region region, uint64_t le
           grows_with_context ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: lower ctx-size"
           : is_batch   ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
                          "prompt_batch"
+          : is_drafts  ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan without drafts"
           : is_tile    ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with smaller "
                          "tiles or more chunks"
           : is_weights ? "{name}: {need} bytes are needed, {have} are left, {short} are missing: plan with a smaller "
@@ -293,6 +314,20 @@ std::unexpected<Error> RefuseBuffer(const Need& need, Region region, uint64_t le
 }
 
 }  // namespace
+
+const char* DraftModeName(DraftMode mode) {
+  switch (mode) {
+    case DraftMode::kNone:
+      return "none";
+    case DraftMode::kLookup:
+      return "lookup";
+    case DraftMode::kNgram:
+      return "ngram";
+    case DraftMode::kGiven:
+      return "given";
+  }
+  return "";
+}
 
 const char* TokenizerPlaceName(TokenizerPlace place) {
   switch (place) {
@@ -395,9 +430,15 @@ namespace {
 
 // Whether groups of the screen's first stage fit a tile buffer.
 bool GroupFits(const Request& request, const Plan& plan) {
-  const uint32_t record_bytes = request.index->screen.record_bytes[0];
-  return stream::TileRows({0, record_bytes, request.model.shape.vocab_size, {}}, plan.tile_buffer_bytes,
-                          request.block_bytes) >= formats::GroupRows(record_bytes);
+  const formats::ScreenInfo& screen = request.index->screen;
+  const uint32_t rows = request.model.shape.vocab_size;
+  for (uint32_t p = 0; p < screen.num_parts; ++p) {
+    const stream::RowsRef part = {request.index->part_offset(p, rows), screen.part(p).record_bytes(), rows, {}};
+    if (stream::TileRows(part, plan.tile_buffer_bytes, request.block_bytes) < screen.group_rows()) {
+      return false;
+    }
+  }
+  return true;
 }
 
 // A first stage that is mostly read from the card may cost more than what it saves.
@@ -442,6 +483,30 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
          .what = "a prompt_batch of {need} positions is more than the context of {have}: plan with a smaller one",
          .have = plan.n_ctx,
          .need = options.prompt_batch});
+  }
+  if (options.draft_max > kMostDrafts) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "draft_max is {have}: it can be {need} at most",
+                 .have = options.draft_max,
+                 .need = kMostDrafts});
+  }
+  if (options.draft_worth_percent > 100) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "draft_worth_percent is {have}: it can be {need} at most",
+                 .have = options.draft_worth_percent,
+                 .need = 100});
+  }
+  if (options.draft == DraftMode::kNgram &&
+      (index == nullptr || index->section(formats::Section::kDrafts).bytes == 0)) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "drafts by ngram need a table in an index beside the model: make it with 'thimble prepare "
+                         "--draft-tokens 60000'"});
+  }
+  if (options.draft != DraftMode::kNone) {
+    const uint32_t most = options.draft_max != 0 ? options.draft_max : kDefaultDraftMax;
+    plan.draft_max = std::min(most, plan.n_ctx - 1);
+    plan.scans_at_once =
+        plan.draft_max != 0 && !plan.screened && !options.keep_logits && text.candidate_bytes <= kMostCandidateBytes;
   }
   if (options.psram_weights_percent > 100 || options.flash_weights_percent > 100 - options.psram_weights_percent) {
     return Fail({.code = Code::kInvalidArgument,
@@ -504,7 +569,14 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
       need.bytes = 0;  // read from the card one by one
     }
     if (need.id == BufferId::kScreenTransform && ArenaBytes(need.bytes) > psram_left()) {
-      need.regions = {{Region::kFlash, Region::kSram, Region::kSramDma}, 3};
+      const Regions with_psram = need.regions;
+      constexpr Regions kWithout = {{Region::kFlash, Region::kSram, Region::kSramDma}, 3};
+      need.regions = kWithout;
+      const auto has_room = [&](Region region) { return ArenaBytes(need.bytes) <= left_in(region); };
+      if (std::ranges::none_of(kWithout.span(), has_room)) {  // its matrix is read for each token
+        need.bytes -= formats::TransformLayout{model.shape.hidden_size}.matrix_bytes();
+        if (ArenaBytes(need.bytes) <= psram_left()) need.regions = with_psram;
+      }
     }
     if (need.id == BufferId::kScreenFlash && plan.screened) {
       const auto cost_of = [&](bool first_stage_first) {
@@ -524,7 +596,7 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
       uint64_t room = 0;
       for (Region region : need.regions.span()) room = std::max(room, left_in(region) / kArenaAlign * kArenaAlign);
       if (plan.prompt_batch == 0) {
-        plan.prompt_batch = LargestPromptBatch(model, room, std::min(plan.n_ctx, kMaxPromptBatch));
+        plan.prompt_batch = LargestPromptBatch(model, plan.draft_max, room, std::min(plan.n_ctx, kMaxPromptBatch));
       }
       const uint32_t least = plan.screened ? head::MinCandidates(text.candidate_bytes != 0, index->screen) : 0;
       need.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),

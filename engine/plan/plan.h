@@ -5,6 +5,7 @@
 #ifndef THIMBLE_ENGINE_PLAN_PLAN_H_
 #define THIMBLE_ENGINE_PLAN_PLAN_H_
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +35,16 @@ enum class HeadMode : uint8_t {
   kFull,    // by a scan of all rows
   kScreen,  // with the screen; refused without one
 };
+
+// Who guesses tokens, to be run together with the one that is due: weights are read once for all of them, and the text
+// is the same (engine/draft/drafter.h).
+enum class DraftMode : uint8_t {
+  kNone,    // nobody
+  kLookup,  // what followed in the context when the text last went as it goes now
+  kNgram,   // the index's table of what the model writes; refused without one
+  kGiven,   // SessionParts::drafter
+};
+const char* DraftModeName(DraftMode mode);  // "none", "lookup", "ngram", "given"; static lifetime
 
 // Where the tokenizer is. The first that is possible.
 enum class TokenizerPlace : uint8_t {
@@ -66,6 +77,11 @@ struct PlanOptions {
   // the card gives them while the others are asked.
   uint32_t screen_card_percent = 0;
   HeadMode head = HeadMode::kAuto;
+  // Who guesses, and the most tokens that are run with the one that is due; 0: kDefaultDraftMax.
+  DraftMode draft = DraftMode::kNone;
+  uint32_t draft_max = 0;
+  // Guesses that come less often than this are not run: about what one costs, in percent of what it saves if it comes.
+  uint32_t draft_worth_percent = 0;
   bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
 
   stream::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
@@ -127,11 +143,13 @@ struct Plan {
   uint32_t n_ctx = 0;
   uint32_t tile_buffer_bytes = 0;                // what the options' came to
   uint32_t prompt_batch = 1;                     // positions of a prompt that are run together
+  uint32_t draft_max = 0;                        // guessed tokens that are run with the one that is due
   uint32_t block_bytes = 0;                      // of the card
   std::array<Buffer, kNumBuffers> buffers = {};  // indexed by BufferId
   std::array<ZoneTiles, kNumZones> zones = {};   // indexed by Zone; kOpen: what the norms are read through
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
-  bool screened = false;                                             // the next token is found with the screen
+  bool screened = false;       // the next token is found with the screen
+  bool scans_at_once = false;  // tokens of drafts are chosen in one scan of the LM head
   std::array<formats::StagePlace, formats::kNumStages> places = {};  // of its records
   TokenCost head_cost;  // of the screen: as much as it took, on average, when the index was made
   TokenCost token_cost;
@@ -139,6 +157,8 @@ struct Plan {
   const Buffer& buffer(BufferId id) const { return buffers[static_cast<size_t>(id)]; }
   const ZoneTiles& zone(Zone zone) const { return zones[static_cast<size_t>(zone)]; }
   uint64_t region_bytes(Region region) const;
+  // The most positions that go through the model together: of a prompt, or of a token with drafts.
+  uint32_t batch_positions() const { return std::max(prompt_batch, draft_max + 1); }
 
   // Bytes that reads into tile buffers are multiples of: the card's blocks, unless they are bounced.
   uint32_t tile_block_bytes() const;
@@ -151,6 +171,10 @@ struct Plan {
 
 // More positions than these save few reads.
 inline constexpr uint32_t kMaxPromptBatch = 256;
+
+// Drafts: as many where nobody says, and the most.
+inline constexpr uint32_t kDefaultDraftMax = 3;
+inline constexpr uint32_t kMostDrafts = 32;
 
 // Bytes reserved for the session object: the same on every target.
 inline constexpr uint64_t kSessionBytes = 4096;

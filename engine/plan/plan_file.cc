@@ -26,6 +26,8 @@ constexpr std::array kNumberKeys = {
     NumberKey{"ffn_chunks", &PlanOptions::ffn_chunks, "pieces of gate, up, down each; 0: as few as fit"},
     NumberKey{"head_chunks", &PlanOptions::head_chunks, "pieces of the LM head; 0: as few as fit"},
     NumberKey{"prompt_batch", &PlanOptions::prompt_batch, "positions of a prompt at once; 0: as memory allows"},
+    NumberKey{"draft_max", &PlanOptions::draft_max, "tokens guessed at once; 0: 3"},
+    NumberKey{"draft_worth_percent", &PlanOptions::draft_worth_percent, "guesses that come less often are not run"},
     NumberKey{"psram_weights_percent", &PlanOptions::psram_weights_percent, "of the layers' rows, kept in PSRAM"},
     NumberKey{"flash_weights_percent", &PlanOptions::flash_weights_percent, "of the layers' rows, kept in flash"},
     NumberKey{"screen_card_percent", &PlanOptions::screen_card_percent,
@@ -33,6 +35,7 @@ constexpr std::array kNumberKeys = {
 };
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";
+constexpr std::string_view kDraftKey = "draft";
 
 std::optional<uint32_t> ParseNumber(std::string_view digits) {
   if (digits.empty() || digits.size() > 10) return std::nullopt;
@@ -52,6 +55,13 @@ std::optional<TileMode> ParseTileMode(std::string_view name) {
   return std::nullopt;
 }
 
+std::optional<DraftMode> ParseDraftMode(std::string_view name) {
+  for (DraftMode mode : {DraftMode::kNone, DraftMode::kLookup, DraftMode::kNgram}) {
+    if (name == DraftModeName(mode)) return mode;
+  }
+  return std::nullopt;
+}
+
 // Stores the value of one key; false if it is none that the key can have.
 bool SetValue(std::string_view key, std::string_view value, PlanFile& file) {
   if (key == kBoardKey) {
@@ -63,19 +73,27 @@ bool SetValue(std::string_view key, std::string_view value, PlanFile& file) {
     file.options.tiles = mode.value_or(file.options.tiles);
     return mode.has_value();
   }
+  if (key == kDraftKey) {
+    const std::optional<DraftMode> mode = ParseDraftMode(value);
+    file.options.draft = mode.value_or(file.options.draft);
+    return mode.has_value();
+  }
   const auto number_key = std::ranges::find(kNumberKeys, key, &NumberKey::name);
   const std::optional<uint32_t> number = ParseNumber(value);
   file.options.*number_key->member = number.value_or(0);
   return number.has_value();
 }
 
+constexpr size_t kWordKeys = 3;  // whose values are words
+
 // Index of a key among all there are, or nothing.
 std::optional<size_t> IndexOf(std::string_view key) {
   if (key == kBoardKey) return 0;
   if (key == kTilesKey) return 1;
+  if (key == kDraftKey) return 2;
   const auto number_key = std::ranges::find(kNumberKeys, key, &NumberKey::name);
   if (number_key == kNumberKeys.end()) return std::nullopt;
-  return 2 + static_cast<size_t>(number_key - kNumberKeys.begin());
+  return kWordKeys + static_cast<size_t>(number_key - kNumberKeys.begin());
 }
 
 std::unexpected<Error> FailAt(uint64_t line, const char* what, std::string_view name) {
@@ -96,7 +114,7 @@ Result<PlanFile> ParsePlanFile(std::string_view text) {
                  .need = kMaxPlanFileBytes});
   }
   PlanFile file;
-  std::array<bool, 2 + kNumberKeys.size()> seen = {};
+  std::array<bool, kWordKeys + kNumberKeys.size()> seen = {};
   KeyValues lines(text);
   for (KeyValueLine line; lines.Next(line);) {
     if (!line.has_key) {
@@ -131,6 +149,7 @@ size_t FormatPlanFile(const PlanFile& file, std::span<char> out) {
   };
   line(kBoardKey, file.board, "");
   line(kTilesKey, std::string_view(TileModeName(file.options.tiles)), "streamed or bounced");
+  line(kDraftKey, std::string_view(DraftModeName(file.options.draft)), "who guesses tokens: none, lookup or ngram");
   for (const NumberKey& key : kNumberKeys) line(key.name, uint64_t{file.options.*key.member}, key.comment);
   return text.size();
 }

@@ -27,13 +27,17 @@ TEST(PlanFile, WhatIsWrittenIsReadBack) {
     return random() % 2 == 0 ? static_cast<uint32_t>(random()) : static_cast<uint32_t>(random() % 100);
   };
   for (int round = 0; round < 500; ++round) {
-    const PlanOptions options = {.n_ctx = number(),
-                                 .tiles = random() % 2 == 0 ? TileMode::kStreamed : TileMode::kBounced,
-                                 .tile_buffer_bytes = number(),
-                                 .attention_chunks = number(),
-                                 .ffn_chunks = number(),
-                                 .head_chunks = number(),
-                                 .prompt_batch = number()};
+    const PlanOptions options = {
+        .n_ctx = number(),
+        .tiles = random() % 2 == 0 ? TileMode::kStreamed : TileMode::kBounced,
+        .tile_buffer_bytes = number(),
+        .attention_chunks = number(),
+        .ffn_chunks = number(),
+        .head_chunks = number(),
+        .prompt_batch = number(),
+        .draft = std::array{DraftMode::kNone, DraftMode::kLookup, DraftMode::kNgram}[random() % 3],
+        .draft_max = number(),
+        .draft_worth_percent = number()};
     const std::string text = Format({.board = "esp32-cam", .options = options});
     const auto file = ParsePlanFile(text);
     ASSERT_TRUE(file) << text;

@@ -22,7 +22,7 @@ class Model {
   explicit Model(const ModelShape& shape, uint64_t start = 4096, uint64_t alignment = 4096) {
     uint64_t offset = start;
     for (uint32_t i = 0; i < TensorCount(shape); ++i) {
-      const TensorId id = TensorIdAt(i);
+      const TensorId id = TensorIdAt(i, shape);
       const TensorDims dims = DimsOf(id.kind, shape);
       tensors_.push_back({.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id});
       offset += (tensors_.back().size_bytes() + alignment - 1) / alignment * alignment;
@@ -212,18 +212,21 @@ formats::Index IndexOf(const formats::ModelFile& model) {
 }
 
 // With a screen of 48 bytes and 3 bits and room for this many candidates, as many as the default sampler left.
-formats::Index ScreenedIndexOf(const formats::ModelFile& model, uint32_t num_candidates) {
+formats::Index ScreenedIndexOf(const formats::ModelFile& model, uint32_t num_candidates, uint32_t first_bytes = 48,
+                               uint32_t num_parts = 1) {
   formats::Index index = IndexOf(model);
   const formats::ScreenUse greedy = {.second_mean = 100, .rows_mean = 2, .survivors_most = 150};
   const formats::ScreenUse several = {.second_mean = 100, .rows_mean = 2, .survivors_most = num_candidates};
-  index.screen = {.record_bytes = {48, formats::SecondRecordBytes(model.shape.hidden_size, 3)},
+  index.screen = {.record_bytes = {first_bytes, formats::SecondRecordBytes(model.shape.hidden_size, 3)},
                   .second_bits = 3,
                   .num_candidates = num_candidates,
-                  .uses = {greedy, several}};
+                  .uses = {greedy, several},
+                  .num_parts = num_parts};
   const auto bytes = [&](formats::Section id) -> uint64_t& { return index.sections[static_cast<size_t>(id)].bytes; };
   bytes(formats::Section::kMean) = model.shape.hidden_size * sizeof(float);
   bytes(formats::Section::kTransform) = formats::TransformLayout{model.shape.hidden_size}.bytes();
-  bytes(formats::Section::kGroupChecks) = 250 * sizeof(uint32_t);
+  bytes(formats::Section::kGroupChecks) =
+      num_parts * uint64_t{index.screen.num_groups(model.shape.vocab_size)} * sizeof(uint32_t);
   return index;
 }
 
@@ -353,6 +356,77 @@ TEST(Plan, AScreenThatDoesNotFitIsDoneWithout) {
   }
   EXPECT_GT(screened, 0u);
   EXPECT_LT(screened, 29u);
+}
+
+// A first stage in parts has small tables, one sum of each row, and as many bytes on the card.
+TEST(Plan, PartsOfAScreenTakeTurnsInInternalMemory) {
+  ModelShape wide = kTinyLlm;
+  wide.hidden_size = 768;
+  const Model model(wide);
+  constexpr uint32_t kFirstBytes = 204;
+  constexpr uint64_t kRows = 32'000;
+  const PlanOptions options = {.n_ctx = 64, .prompt_batch = 1, .head = HeadMode::kScreen};
+  TokenCost one;
+  for (const uint32_t parts : {1u, 2u, 3u, 5u, 51u}) {
+    SCOPED_TRACE(parts);
+    const formats::Index index = ScreenedIndexOf(model.file(), 1024, kFirstBytes, parts);
+    const auto plan = MakePlan(model.file(), {}, kEsp32Cam, 512, options, &index);
+    ASSERT_TRUE(plan) << Text(plan.error());
+    ASSERT_TRUE(plan->screened);
+    const uint64_t words = (kFirstBytes / 4 + parts - 1) / parts;
+    EXPECT_EQ(plan->buffer(BufferId::kScreenTables).bytes, words * 4 * 512 + 1024);
+    EXPECT_EQ(plan->buffer(BufferId::kScreenTables).region == Region::kPsram, parts == 1);
+    const Buffer& sums = plan->buffer(BufferId::kScreenSums);
+    EXPECT_EQ(sums.bytes, parts == 1 ? 0 : kRows * 4);
+    EXPECT_EQ(sums.region, Region::kPsram);
+    const auto& [psram_rows, flash_rows] = plan->places[0];
+    const uint64_t in_memory = psram_rows + flash_rows;
+    EXPECT_EQ(in_memory == kRows ? 0 : in_memory % index.screen.group_rows(), 0u);
+    EXPECT_EQ(plan->buffer(BufferId::kScreenPsram).bytes + plan->buffer(BufferId::kScreenFlash).bytes,
+              in_memory * kFirstBytes +
+                  uint64_t{plan->places[1].psram_rows + plan->places[1].flash_rows} * index.screen.record_bytes[1]);
+    for (size_t i = 0; i < kNumRegions; ++i) {
+      EXPECT_LE(plan->region_bytes(static_cast<Region>(i)), kEsp32Cam.capacity(static_cast<Region>(i)));
+    }
+    const uint64_t sums_read = (parts - 1) * kRows * 4;
+    const uint64_t records = plan->head_cost.screen_bytes - sums_read + plan->head_cost.payload_bytes;
+    if (parts == 1) {
+      one = plan->head_cost;
+    } else {
+      EXPECT_NEAR(static_cast<double>(records), static_cast<double>(one.screen_bytes + one.payload_bytes), 1000);
+      EXPECT_GE(plan->head_cost.reads, parts);
+    }
+  }
+}
+
+// It is read for each token where no memory has room for it.
+TEST(Plan, TheMatrixOfAWideScreenIsOnTheCard) {
+  ModelShape wide = kTinyLlm;
+  wide.hidden_size = 2048;
+  const Model model(wide);
+  const formats::Index index = ScreenedIndexOf(model.file(), 1024, 384, 16);
+  const formats::TransformLayout layout = {2048};
+  const auto plan_on = [&](uint64_t psram) {
+    Board board = kEsp32S3;
+    board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = psram;
+    return MakePlan(model.file(), {}, board, 512, {.n_ctx = 16, .prompt_batch = 1}, &index);
+  };
+  const auto on_card = plan_on(8'000'000);
+  ASSERT_TRUE(on_card) << Text(on_card.error());
+  EXPECT_TRUE(on_card->screened);
+  EXPECT_EQ(on_card->buffer(BufferId::kScreenTransform).bytes, layout.bytes() - layout.matrix_bytes());
+  EXPECT_NE(on_card->buffer(BufferId::kScreenTables).region, Region::kPsram);
+  const auto kept = plan_on(20'000'000);
+  ASSERT_TRUE(kept) << Text(kept.error());
+  EXPECT_EQ(kept->buffer(BufferId::kScreenTransform).bytes, layout.bytes());
+  // Everything else that a token reads of the screen lies in memory, or on the card.
+  const auto first_stage_on_card = [](const Plan& plan) {
+    return uint64_t{32'000 - plan.places[0].psram_rows - plan.places[0].flash_rows} * 384;
+  };
+  EXPECT_NEAR(static_cast<double>(on_card->head_cost.payload_bytes),
+              static_cast<double>(first_stage_on_card(*on_card) + layout.matrix_bytes()), 600'000);
+  EXPECT_NEAR(static_cast<double>(kept->head_cost.payload_bytes), static_cast<double>(first_stage_on_card(*kept)),
+              600'000);
 }
 
 TEST(Plan, RefusesWhatNoBoardHasRoomFor) {

@@ -43,7 +43,7 @@ RowsRef RowsIn(const ResidentMemory& memory, const formats::ModelFile& model, co
   RowsRef found = tensor;
   const ResidentRows rows = ResidentRowsOf(tensor, memory.shares);
   if (rows.psram == 0 && rows.flash == 0) return found;
-  const ResidentBytes& before = memory.before.At(model.tensors, TensorIndex(tensor.id),
+  const ResidentBytes& before = memory.before.At(model.tensors, TensorIndex(tensor.id, model.shape),
                                                  [&](const TensorRef& other) { return BytesOf(other, memory.shares); });
   const auto part = [&](std::span<std::byte> all, uint64_t offset, uint32_t n) {
     return all.subspan(static_cast<size_t>(offset), static_cast<size_t>(n * tensor.row_bytes()));

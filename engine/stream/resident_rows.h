@@ -28,7 +28,7 @@ struct ResidentRows {
   uint32_t flash = 0;
 };
 
-// Of one tensor; none of those that belong to no layer, and of norms.
+// Of one tensor; none of those that belong to no layer, and of vectors.
 ResidentRows ResidentRowsOf(const TensorRef& tensor, const ResidentShares& shares);
 
 // Bytes of all of them, each tensor's rounded up to kArenaAlign.

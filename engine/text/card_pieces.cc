@@ -21,21 +21,21 @@ uint64_t SlotBytes(uint32_t block_bytes) { return std::max(kImagePageBytes, bloc
 struct Record {
   TokenId id = 0;
   uint32_t rank = 0;
-  bool is_unused = false;
+  bool has_flag = false;  // kRecordUnused or kRecordGoesOn
   uint32_t piece_bytes = 0;
   std::string_view text;  // empty where the piece is not in the record
   uint32_t bytes = 0;     // of the record
 };
 
 // What `rest` of a page begins with; nothing if that is no whole record.
-std::optional<Record> RecordAt(std::span<const std::byte> rest, uint32_t id_width) {
-  const uint32_t head_bytes = RecordHeadBytes(id_width);
+std::optional<Record> RecordAt(std::span<const std::byte> rest, const TableLayout& layout) {
+  const uint32_t head_bytes = RecordHeadBytes(layout);
   if (rest.size() < head_bytes) return {};
   const uint32_t head = GetNumber(rest.data(), 1);
   const uint32_t length = head & kRecordLong;
-  Record record = {.id = GetNumber(rest.data() + 1, id_width),
-                   .rank = GetNumber(rest.data() + 1 + id_width, id_width),
-                   .is_unused = (head & kRecordUnused) != 0,
+  Record record = {.id = GetNumber(rest.data() + 1, layout.id_width),
+                   .rank = GetNumber(rest.data() + 1 + layout.id_width, layout.rank_width),
+                   .has_flag = (head & kRecordUnused) != 0,
                    .piece_bytes = length,
                    .text = {},
                    .bytes = head_bytes + (length == kRecordLong ? uint32_t{sizeof(uint16_t)} : length)};
@@ -103,7 +103,8 @@ CardPieces::CardPieces(const formats::TokenizerRef& ref, storage::FileReader& fi
       layout_(ref),
       slot_bytes_(static_cast<uint32_t>(SlotBytes(file.block_bytes()))),
       num_tokens_(ref.num_tokens),
-      longest_token_bytes_(ref.longest_token_bytes) {}
+      longest_token_bytes_(ref.longest_token_bytes),
+      is_unigram_(ref.is_unigram) {}
 
 void CardPieces::UseMemory(std::span<Slot> slots, std::byte* pages, char* piece) {
   slots_ = slots.data();
@@ -126,6 +127,7 @@ void CardPieces::UseHeader(const ImageHeader& header) {
   num_hash_pages_ = header.num_hash_pages;
   offsets_page_ = image.offsets_page;
   hash_page_ = image.hash_page;
+  charsmap_page_ = image.charsmap_page;
 }
 
 Result<void> CardPieces::TakeStatus() const {
@@ -186,22 +188,31 @@ uint32_t CardPieces::Number(uint64_t first_page, uint64_t offset, uint32_t width
   return payload == nullptr ? 0 : GetNumber(payload + offset % kImagePayloadBytes, width);
 }
 
-// A number of a table that must be an id.
-TokenId CardPieces::Id(uint64_t table, uint32_t i) const {
+// A number of a table that must be an id, or `other`.
+TokenId CardPieces::Id(uint64_t table, uint32_t i, TokenId other) const {
   const uint64_t offset = table + uint64_t{i} * layout_.id_width;
   const TokenId id = Number(ImageLayout::kTablesPage, offset, layout_.id_width);
-  if (id < num_tokens_) return id;
+  if (id < num_tokens_ || id == other) return id;
   Damaged(ImageLayout::kTablesPage + offset / kImagePayloadBytes);
   return 0;
 }
 
-TokenId CardPieces::ByteToken(uint8_t byte) const { return Id(layout_.bytes, byte); }
-TokenId CardPieces::UserDefined(uint32_t i) const { return Id(layout_.index, num_hashed_ + i); }
+TokenId CardPieces::ByteToken(uint8_t byte) const {
+  const TokenId id = Id(layout_.bytes, byte, layout_.no_id());
+  return id == layout_.no_id() ? kNoToken : id;
+}
+
+TokenId CardPieces::UserDefined(uint32_t i) const { return Id(layout_.index, num_hashed_ + i, 0); }
+
+uint32_t CardPieces::CharsmapNumber(uint32_t offset, uint32_t width) const {
+  return Number(charsmap_page_, offset, width);
+}
 
 TokenType CardPieces::Type(TokenId id) const {
   const auto kinds = static_cast<std::byte>(Number(ImageLayout::kTablesPage, layout_.kinds + id / 4, 1));
-  return TypeOf(KindIn(kinds, id),
-                [&] { return Number(ImageLayout::kTablesPage, uint64_t{id} * layout_.id_width, layout_.id_width); });
+  return TypeOf(KindIn(kinds, id), [&] {
+    return Number(ImageLayout::kTablesPage, uint64_t{id} * layout_.rank_width, layout_.rank_width);
+  });
 }
 
 CardPieces::Text CardPieces::TextOf(TokenId id) const {
@@ -253,14 +264,15 @@ bool CardPieces::IsText(Text text, std::string_view piece) const {
          });
 }
 
-FoundPiece CardPieces::Find(std::string_view piece) const {
-  uint32_t home = Bucket(piece, num_hash_pages_);
+FoundPiece CardPieces::Find(std::string_view piece, PieceHash hash) const {
+  uint32_t home = hash.Bucket(num_hash_pages_);
   for (uint32_t n = 0; n < num_hash_pages_; ++n) {
-    FoundPiece found;
+    // Beginnings that are longer than a record's have none.
+    FoundPiece found = {.may_go_on = is_unigram_ && piece.size() > kLongestInRecord};
     if (!FindOnPage(hash_page_ + home, piece, &found)) return found;
     home = home + 1 == num_hash_pages_ ? 0 : home + 1;
   }
-  return {};
+  return {.may_go_on = false};
 }
 
 // Whether the next page is to be looked at.
@@ -272,14 +284,18 @@ bool CardPieces::FindOnPage(uint64_t page, std::string_view piece, FoundPiece* f
   uint32_t at = kHashHeadBytes;
   while (at != end) {
     const std::optional<Record> record =
-        end <= kImagePayloadBytes ? RecordAt({payload + at, end - at}, layout_.id_width) : std::nullopt;
-    if (!record || record->id >= num_tokens_ || record->rank > kMaxRank) {
+        end <= kImagePayloadBytes ? RecordAt({payload + at, end - at}, layout_) : std::nullopt;
+    const bool is_piece = record && record->id < num_tokens_;
+    const bool is_sound =
+        is_unigram_ ? record && (is_piece || record->id == layout_.no_id()) : is_piece && record->rank <= kMaxRank;
+    if (!is_sound) {
       Damaged(page);
       return false;
     }
     at += record->bytes;
     if (record->piece_bytes != piece.size()) continue;
     const bool is_long = record->text.empty();
+    if (is_long && !is_piece) continue;
     if (is_long) {
       const bool same = IsText(TextOf(record->id), piece);
       payload = Page(page);  // may have been in the way
@@ -288,7 +304,12 @@ bool CardPieces::FindOnPage(uint64_t page, std::string_view piece, FoundPiece* f
     } else if (record->text != piece) {
       continue;
     }
-    *found = {record->id, record->rank, record->is_unused};
+    *found = {.id = is_piece ? record->id : kNoToken, .rank = record->rank};
+    if (is_unigram_) {
+      found->may_go_on = record->has_flag || is_long;
+    } else {
+      found->is_unused = record->has_flag;
+    }
     return false;
   }
   return (head & kHashGoesOn) != 0;

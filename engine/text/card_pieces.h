@@ -33,13 +33,14 @@ class CardPieces final : public Pieces {
                                   const formats::SectionRef& image, Xxh32::TakeStripes xxh32,
                                   std::span<std::byte> cache, VocabularyFacts& facts);
 
-  FoundPiece Find(std::string_view piece) const override;
+  FoundPiece Find(std::string_view piece, PieceHash hash) const override;
   TokenType Type(TokenId id) const override;
   TokenId ByteToken(uint8_t byte) const override;
   TokenId UserDefined(uint32_t i) const override;
   uint32_t PieceBytes(TokenId id) const override { return TextOf(id).bytes; }
   int PieceByte(TokenId id, uint32_t i) const override;
   std::string_view Piece(TokenId id) const override;
+  uint32_t CharsmapNumber(uint32_t offset, uint32_t width) const override;
   Result<void> TakeStatus() const override;
 
  private:
@@ -65,7 +66,7 @@ class CardPieces final : public Pieces {
   const std::byte* Page(uint64_t page) const;
   Result<void> ReadPage(uint64_t page, std::byte* slot) const;
   uint32_t Number(uint64_t first_page, uint64_t offset, uint32_t width) const;
-  TokenId Id(uint64_t table, uint32_t i) const;
+  TokenId Id(uint64_t table, uint32_t i, TokenId other) const;
   template <class Use>
   bool ForStretches(Text text, Use use) const;
   bool FindOnPage(uint64_t page, std::string_view piece, FoundPiece* found) const;
@@ -87,10 +88,12 @@ class CardPieces final : public Pieces {
   uint32_t num_tokens_;
   uint32_t num_hashed_ = 0;
   uint32_t longest_token_bytes_;
+  bool is_unigram_;
   uint32_t text_bytes_ = 0;
   uint32_t num_hash_pages_ = 0;
   uint64_t offsets_page_ = 0;
   uint64_t hash_page_ = 0;
+  uint64_t charsmap_page_ = 0;
   mutable std::optional<Error> failure_;
 };
 

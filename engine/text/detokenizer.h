@@ -23,7 +23,8 @@ class Detokenizer {
   static uint64_t MemoryBytes(const formats::TokenizerRef& ref) { return (uint64_t{ref.longest_token_bytes} + 1) * 3; }
 
   // `at_start`: the first space of the text is the dummy prefix, dropped as SentencePiece's decoder drops it, if the
-  // vocabulary's encoder puts one there (Tokenizer::add_space_prefix()). `tokenizer` and `memory`, at least
+  // vocabulary's encoder puts one there (Tokenizer::add_space_prefix()) or removes extra ones; all spaces that come
+  // before a text then. `tokenizer` and `memory`, at least
   // MemoryBytes() of the tokenizer's reference, must outlive this.
   Detokenizer(const Tokenizer& tokenizer, bool at_start, std::span<char> memory);
 

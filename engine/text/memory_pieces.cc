@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 
+#include "engine/base/exact.h"
 #include "engine/text/byte_alphabet.h"
+#include "engine/text/charsmap.h"
 #include "engine/text/unicode_classes.h"
 #include "engine/text/utf8.h"
 
@@ -40,7 +43,7 @@ bool ShorterOrBefore(std::string_view a, std::string_view b) {
 
 MemoryPieces::MemoryPieces(const TableLayout& layout, std::byte* memory, uint32_t num_hashed)
     : num_hashed_(num_hashed) {
-  ranks_ = {memory, layout.id_width};
+  ranks_ = {memory, layout.rank_width};
   index_ = {memory + layout.index, layout.id_width};
   bases_ = {memory + layout.bases, sizeof(uint32_t)};
   buckets_ = {memory + layout.buckets, layout.id_width};
@@ -48,6 +51,8 @@ MemoryPieces::MemoryPieces(const TableLayout& layout, std::byte* memory, uint32_
   lengths_ = {memory + layout.lengths, layout.length_width};
   kinds_ = memory + layout.kinds;
   text_ = reinterpret_cast<char*>(memory + layout.text);
+  charsmap_ = memory + layout.charsmap;
+  no_id_ = layout.no_id();
   num_buckets_ = layout.num_buckets;
 }
 
@@ -64,7 +69,7 @@ class MemoryPieces::Loader {
     p_ = MemoryPieces(layout_, memory.data(), 0);
     if (ref_.is_byte_level()) {
       merging_ = memory.subspan(static_cast<size_t>(layout_.merging));
-      THIMBLE_TRY(ReadTypes());
+      THIMBLE_TRY(FindTypes());
       THIMBLE_TRY(ReadTokens());
       BuildIndex();
       THIMBLE_TRY(RankMerges());
@@ -72,8 +77,10 @@ class MemoryPieces::Loader {
     }
     THIMBLE_TRY(ReadScores(reinterpret_cast<float*>(memory.data() + layout_.scores)));
     std::fill(memory.begin() + static_cast<ptrdiff_t>(layout_.scores), memory.end(), std::byte{0});
-    THIMBLE_TRY(is_llama2c() ? InferTypes() : ReadTypes());
+    THIMBLE_TRY(FindTypes());
+    if (ref_.is_unigram) FindExtremes();
     THIMBLE_TRY(ReadTokens());
+    THIMBLE_TRY(ReadCharsmap());
     if (!facts_.byte_fallback && facts_.ref.unk == kNoToken) {
       return Fail({.code = Code::kUnsupported,
                    .what = "the tokenizer has neither all 256 byte tokens nor an unknown token, so that not every text "
@@ -106,14 +113,19 @@ class MemoryPieces::Loader {
     return uint64_t{length};
   }
 
-  // Scores become ranks: their order is all that merging needs.
+  // Scores become ranks: their order is all that merging needs. Of Unigram they stay what they are.
   Result<void> ReadScores(float* scores) {
     const uint32_t n = ref_.num_tokens;
-    THIMBLE_TRY(reader_.Seek(is_llama2c() ? ref_.tokens_offset : ref_.scores_offset));
+    const bool has_scores = is_llama2c() || ref_.scores_offset != 0;
+    if (has_scores) THIMBLE_TRY(reader_.Seek(is_llama2c() ? ref_.tokens_offset : ref_.scores_offset));
     for (uint32_t id = 0; id < n; ++id) {
       const uint64_t offset = reader_.offset_bytes();
-      THIMBLE_ASSIGN(scores[id], reader_.ReadLittleEndian<float>());
-      if (scores[id] != scores[id]) {
+      scores[id] = 0;
+      if (has_scores) {
+        THIMBLE_ASSIGN(scores[id], reader_.ReadLittleEndian<float>());
+      }
+      const bool is_infinite = ref_.is_unigram && scores[id] - scores[id] != 0;
+      if (scores[id] != scores[id] || is_infinite) {
         return Fail({.code = Code::kCorrupt,
                      .what = "the score of token {have} at byte {offset} is not a number",
                      .offset = offset,
@@ -124,7 +136,9 @@ class MemoryPieces::Loader {
         THIMBLE_TRY(reader_.Skip(length));
       }
       p_.index_.Set(id, id);
+      if (ref_.is_unigram) p_.ranks_.Set(id, std::bit_cast<uint32_t>(scores[id]));
     }
+    if (ref_.is_unigram) return {};
     SortIndex(0, n, [&](uint32_t a, uint32_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
     uint32_t rank = 0;
     for (uint32_t i = 0; i < n; ++i) {
@@ -145,6 +159,55 @@ class MemoryPieces::Loader {
   void SetOther(TokenId id, uint32_t rank) {
     SetKind(id, PieceKind::kOther);
     p_.ranks_.Set(id, rank);
+  }
+
+  Result<void> FindTypes() {
+    if (is_llama2c()) return InferTypes();
+    return ref_.types_offset != 0 ? ReadTypes() : InferTypesByName();
+  }
+
+  // A GGUF file without types: bytes are what is spelt so.
+  Result<void> InferTypesByName() {
+    for (const auto& [id, rank] :
+         {std::pair(ref_.unk, kUnknownRank), std::pair(ref_.bos, kControlRank), std::pair(ref_.eos, kControlRank)}) {
+      if (id < ref_.num_tokens) SetOther(id, rank);
+    }
+    if (ref_.is_byte_level()) return {};
+    THIMBLE_TRY(reader_.Seek(ref_.tokens_offset));
+    for (TokenId id = 0; id < ref_.num_tokens; ++id) {
+      THIMBLE_ASSIGN(const uint64_t length, ReadLength());
+      std::array<char, kByteTokenBytes> spelling = {};
+      if (length != spelling.size() || p_.Kind(id) == PieceKind::kOther) {
+        THIMBLE_TRY(reader_.Skip(length));
+        continue;
+      }
+      THIMBLE_TRY(reader_.Read(std::as_writable_bytes(std::span(spelling))));
+      if (ByteOf({spelling.data(), spelling.size()}) >= 0) SetOther(id, kByteRank);
+    }
+    return {};
+  }
+
+  void FindExtremes() {
+    for (TokenId id = 0; id < ref_.num_tokens; ++id) {
+      if (p_.Kind(id) != PieceKind::kNormal) continue;
+      const float score = std::bit_cast<float>(p_.ranks_.Get(id));
+      facts_.min_score = std::min(facts_.min_score, score);
+      facts_.max_score = std::max(facts_.max_score, score);
+    }
+  }
+
+  // Its double array is checked a step at a time when it is used.
+  Result<void> ReadCharsmap() {
+    if (ref_.charsmap_bytes == 0) return {};
+    const std::span<std::byte> map(p_.charsmap_, ref_.charsmap_bytes);
+    THIMBLE_TRY(reader_.Seek(ref_.charsmap_offset));
+    THIMBLE_TRY(reader_.Read(map));
+    if (IsCharsmap(map)) return {};
+    return Fail({.code = Code::kCorrupt,
+                 .what = "the tokenizer's map of characters at byte {offset} is damaged: its trie does not lie inside "
+                         "of it, or a string is too long",
+                 .offset = ref_.charsmap_offset,
+                 .have = ref_.charsmap_bytes});
   }
 
   // llama2.c keeps no types: they follow from the ids and, for bytes, the spelling.
@@ -217,7 +280,7 @@ class MemoryPieces::Loader {
     uint32_t used = 0;       // of text_
     uint64_t file_used = 0;  // the same with tokens as the file spells them
     uint32_t num_bytes = 0;
-    for (uint32_t byte = 0; byte < 256; ++byte) p_.bytes_.Set(byte, layout_.no_rank());
+    for (uint32_t byte = 0; byte < 256; ++byte) p_.bytes_.Set(byte, layout_.no_id());
     for (TokenId id = 0; id < ref_.num_tokens; ++id) {
       const uint64_t offset = reader_.offset_bytes();
       THIMBLE_ASSIGN(const uint64_t length, ReadLength());
@@ -239,7 +302,7 @@ class MemoryPieces::Loader {
         THIMBLE_ASSIGN(const uint8_t byte, ReadByteToken(id, offset, length, piece));
         p_.text_[used] = static_cast<char>(byte);
         piece_bytes = 1;
-        if (p_.bytes_.Get(byte) == layout_.no_rank()) {
+        if (p_.bytes_.Get(byte) == layout_.no_id()) {
           p_.bytes_.Set(byte, id);
           ++num_bytes;
         }
@@ -266,7 +329,8 @@ class MemoryPieces::Loader {
       p_.ranks_.Set(id, layout_.no_rank());
       return static_cast<uint32_t>(piece.size());
     }
-    return static_cast<uint32_t>(Compact({piece.data(), piece.size()}, piece.data(), &well_formed));
+    return static_cast<uint32_t>(
+        Compact({piece.data(), piece.size()}, piece.data(), &well_formed, ref_.escape_whitespaces));
   }
 
   // Of byte-level BPE: a piece's bytes, from their letters; a user-defined piece's text stays as it is. What can never
@@ -325,7 +389,7 @@ class MemoryPieces::Loader {
         facts_.user_defined_starts[first / 32] |= uint32_t{1} << (first % 32);
         continue;
       }
-      const uint32_t bucket = Bucket(piece, p_.num_buckets_);
+      const uint32_t bucket = PieceHash(piece).Bucket(p_.num_buckets_);
       p_.buckets_.Set(bucket, p_.buckets_.Get(bucket) + 1);
       facts_.longest_piece_bytes = std::max(facts_.longest_piece_bytes, static_cast<uint32_t>(piece.size()));
       if (ref_.is_byte_level()) continue;
@@ -345,7 +409,7 @@ class MemoryPieces::Loader {
         p_.index_.Set(user_defined++, id);
         continue;
       }
-      const uint32_t bucket = Bucket(p_.Piece(id), p_.num_buckets_);
+      const uint32_t bucket = PieceHash(p_.Piece(id)).Bucket(p_.num_buckets_);
       const uint32_t at = p_.buckets_.Get(bucket) - 1;
       p_.buckets_.Set(bucket, at);
       p_.index_.Set(at, id);
@@ -425,7 +489,7 @@ class MemoryPieces::Loader {
                        offset, number);
     }
     const std::string_view piece(bytes.data(), n);
-    merge.result = p_.Find(piece).id;
+    merge.result = p_.Find(piece, PieceHash(piece)).id;
     // No word holds a user-defined piece: it was found in the text before.
     if (merge.result == kNoToken && !(is_ascii && IsUserDefined(piece))) {
       return FailMerge(Code::kUnsupported,
@@ -447,7 +511,8 @@ class MemoryPieces::Loader {
     const auto rank_at = [&](uint32_t left) {
       const uint32_t right = left + lengths[left];
       if (right == size) return kNever;
-      const FoundPiece found = p_.Find(piece.substr(left, lengths[left] + uint32_t{lengths[right]}));
+      const std::string_view both = piece.substr(left, lengths[left] + uint32_t{lengths[right]});
+      const FoundPiece found = p_.Find(both, PieceHash(both));
       return found.id == kNoToken || found.is_unused ? kNever : found.rank;
     };
     std::fill_n(lengths, size, uint16_t{1});
@@ -550,7 +615,8 @@ bool MemoryPieces::TablesAgree(const VocabularyFacts& facts, uint32_t text_bytes
   uint64_t text = 0;
   for (TokenId id = 0; id < n; ++id) {
     if (id % kPiecesPerBase == 0 && bases_.Get(id / kPiecesPerBase) != text) return false;
-    if (lengths_.Get(id) > facts.ref.longest_token_bytes || ranks_.Get(id) > kMaxRank) return false;
+    if (lengths_.Get(id) > facts.ref.longest_token_bytes) return false;
+    if (!facts.ref.is_unigram && ranks_.Get(id) > kMaxRank) return false;
     text += lengths_.Get(id);
   }
   if (text != text_bytes) return false;
@@ -560,8 +626,9 @@ bool MemoryPieces::TablesAgree(const VocabularyFacts& facts, uint32_t text_bytes
   for (uint32_t b = 0; b < num_buckets_; ++b) {
     if (buckets_.Get(b) > buckets_.Get(b + 1)) return false;
   }
-  for (uint32_t byte = 0; facts.byte_fallback && byte < 256; ++byte) {
-    if (bytes_.Get(byte) >= n) return false;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const TokenId id = bytes_.Get(byte);
+    if (id >= n && (facts.byte_fallback || id != no_id_)) return false;
   }
   return buckets_.Get(num_buckets_) == num_hashed_;
 }
@@ -587,8 +654,8 @@ int MemoryPieces::PieceByte(TokenId id, uint32_t i) const {
   return i < piece.size() ? static_cast<uint8_t>(piece[i]) : -1;
 }
 
-FoundPiece MemoryPieces::Find(std::string_view piece) const {
-  const uint32_t bucket = Bucket(piece, num_buckets_);
+FoundPiece MemoryPieces::Find(std::string_view piece, PieceHash hash) const {
+  const uint32_t bucket = hash.Bucket(num_buckets_);
   uint32_t first = buckets_.Get(bucket);
   const uint32_t end = buckets_.Get(bucket + 1);
   uint32_t last = end;

@@ -29,22 +29,30 @@ inline constexpr uint32_t kMaxMergedBytes = 512;
 struct TableLayout {
   explicit TableLayout(const formats::TokenizerRef& ref) {
     const uint64_t n = ref.num_tokens;
-    id_width = n <= 0xFFFF ? 2 : 4;  // ids, counts and ranks are below n, and all ones stays free for no_rank()
+    id_width = n <= 0xFFFF ? 2 : 4;  // ids, counts and ranks are below n, and all ones stays free for no_id()
+    rank_width = ref.is_unigram ? 4 : id_width;
     length_width = ref.longest_token_bytes <= 0xFF ? 1 : 2;
     num_buckets = static_cast<uint32_t>(std::max<uint64_t>(1, n / kPiecesPerBucket));
-    index = n * id_width;
-    bases = scores = index + n * id_width;
+    index = n * rank_width;
+    bases = scores = Aligned(index + n * id_width);
     buckets = bases + (n + kPiecesPerBase - 1) / kPiecesPerBase * sizeof(uint32_t);
     bytes = buckets + (uint64_t{num_buckets} + 1) * id_width;
     lengths = bytes + 256 * id_width;
     kinds = lengths + n * length_width;
     text = kinds + (n + 3) / 4;
     size = std::max(text + ref.tokens_bytes, scores + n * sizeof(float));
-    merging = (size + alignof(uint32_t) - 1) / alignof(uint32_t) * alignof(uint32_t);
+    merging = charsmap = Aligned(size);
     if (ref.is_byte_level()) size = merging + kMaxMergedBytes * (sizeof(uint32_t) + sizeof(uint16_t));
+    if (ref.charsmap_bytes != 0) size = charsmap + ref.charsmap_bytes;
   }
 
-  uint32_t no_rank() const { return id_width == 2 ? 0xFFFF : kMaxRank; }
+  static uint64_t Aligned(uint64_t bytes) {
+    return (bytes + alignof(uint32_t) - 1) / alignof(uint32_t) * alignof(uint32_t);
+  }
+
+  uint32_t no_id() const { return id_width == 2 ? 0xFFFF : 0x7FFFFFFF; }
+  // As a score, not a number.
+  uint32_t no_rank() const { return rank_width == 2 ? 0xFFFF : kMaxRank; }
 
   // The block, all zeros.
   Result<std::span<std::byte>> Take(Arena& arena) const {
@@ -56,10 +64,11 @@ struct TableLayout {
     return arena.Take<std::byte>(size);
   }
 
-  uint32_t id_width, length_width, num_buckets;
+  uint32_t id_width, rank_width, length_width, num_buckets;
   uint64_t index, bases, buckets, bytes, lengths, kinds, text, size;
   uint64_t scores;   // while loading: over bases and what follows
   uint64_t merging;  // while loading byte-level BPE: for each byte of a piece a rank and a length
+  uint64_t charsmap;
 };
 
 // Numbers of `width` bytes, 2 or 4 (1 or 2 for lengths), in the arena.
@@ -100,20 +109,26 @@ class MemoryPieces final : public Pieces {
   // Whether no number in the tables leads out of them.
   bool TablesAgree(const VocabularyFacts& facts, uint32_t text_bytes) const;
 
-  FoundPiece Find(std::string_view piece) const override;
+  FoundPiece Find(std::string_view piece, PieceHash hash) const override;
   TokenType Type(TokenId id) const override;
-  TokenId ByteToken(uint8_t byte) const override { return bytes_.Get(byte); }
+  TokenId ByteToken(uint8_t byte) const override {
+    const TokenId id = bytes_.Get(byte);
+    return id == no_id_ ? kNoToken : id;
+  }
   TokenId UserDefined(uint32_t i) const override { return index_.Get(num_hashed_ + i); }
   uint32_t PieceBytes(TokenId id) const override { return lengths_.Get(id); }
   int PieceByte(TokenId id, uint32_t i) const override;
   std::string_view Piece(TokenId id) const override;
+  uint32_t CharsmapNumber(uint32_t offset, uint32_t width) const override {
+    return Table{charsmap_ + offset, width}.Get(0);
+  }
   Result<void> TakeStatus() const override { return {}; }
 
   // For whoever writes an image.
   const std::byte* tables() const { return ranks_.data; }  // all of them, one block
   const char* text() const { return text_; }
+  const std::byte* charsmap() const { return charsmap_; }
   uint32_t num_hashed() const { return num_hashed_; }
-  uint32_t rank_width() const { return ranks_.width; }
   TokenId Index(uint32_t i) const { return index_.Get(i); }
   uint32_t Rank(TokenId id) const { return ranks_.Get(id); }
   PieceKind Kind(TokenId id) const { return KindIn(kinds_[id / 4], id); }
@@ -121,7 +136,8 @@ class MemoryPieces final : public Pieces {
  private:
   class Loader;
 
-  Table ranks_;    // [num_tokens] 0 for the highest score; what cannot be merged has none
+  // [num_tokens] 0 for the highest score; what cannot be merged has none. Of Unigram, the bits of the score.
+  Table ranks_;
   Table index_;    // [num_tokens] ids by bucket, within one by (length, bytes, id); then user-defined by bytes
   Table buckets_;  // [num_buckets_ + 1] where each bucket begins in index_
   Table bytes_;    // [256] ids of the byte tokens
@@ -129,6 +145,8 @@ class MemoryPieces final : public Pieces {
   Table lengths_;  // [num_tokens]
   std::byte* kinds_ = nullptr;
   char* text_ = nullptr;  // the pieces, one after the other
+  std::byte* charsmap_ = nullptr;
+  TokenId no_id_ = 0;
   uint32_t num_buckets_ = 0;
   uint32_t num_hashed_ = 0;  // entries of index_ that are in buckets; the user-defined ones follow
 };

@@ -7,20 +7,20 @@
 
 namespace thimble::text {
 
-CompactCharacter FirstCompact(std::string_view text) {
+CompactCharacter FirstCompact(std::string_view text, bool escapes) {
   const Utf8Step step = NextUtf8(text);
   if (step.kind != Utf8::kWhole) return {.text_bytes = 1, .bytes = {&kBadCharacter, 1}, .well_formed = false};
   const std::string_view character = text.substr(0, step.bytes);
-  if (character == kSpaceSymbol) return {.text_bytes = step.bytes, .bytes = " "};
+  if (escapes && character == kSpaceSymbol) return {.text_bytes = step.bytes, .bytes = " "};
   if (character == kReplacementCharacter) return {.text_bytes = step.bytes, .bytes = {&kBadCharacter, 1}};
   return {.text_bytes = step.bytes, .bytes = character};
 }
 
-size_t Compact(std::string_view text, char* out, bool* well_formed) {
+size_t Compact(std::string_view text, char* out, bool* well_formed, bool escapes) {
   size_t n = 0;
   *well_formed = true;
   while (!text.empty()) {
-    const CompactCharacter character = FirstCompact(text);
+    const CompactCharacter character = FirstCompact(text, escapes);
     *well_formed &= character.well_formed;
     std::memmove(out + n, character.bytes.data(), character.bytes.size());
     n += character.bytes.size();
@@ -55,13 +55,19 @@ Result<void> CheckRef(const formats::TokenizerRef& ref) {
                  .have = ref.tokens_bytes,
                  .need = 0xFFFFFFFF});
   }
+  if (ref.charsmap_bytes > formats::kMaxCharsmapBytes || (ref.is_byte_level() && ref.charsmap_bytes != 0)) {
+    return Fail(
+        {.code = Code::kUnsupported,
+         .what = "the tokenizer's map of characters has {have} bytes, but this engine knows maps of at most {need}",
+         .offset = ref.charsmap_offset,
+         .have = ref.charsmap_bytes,
+         .need = ref.is_byte_level() ? 0 : formats::kMaxCharsmapBytes});
+  }
   return {};
 }
 
-uint32_t Bucket(std::string_view piece, uint32_t num_buckets) {
-  uint32_t hash = 2166136261u;  // FNV-1a
-  for (char c : piece) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
-  hash = (hash ^ hash >> 16) * 0x85EBCA6Bu;
+uint32_t PieceHash::Bucket(uint32_t num_buckets) const {
+  const uint32_t hash = (hash_ ^ hash_ >> 16) * 0x85EBCA6Bu;
   return static_cast<uint32_t>(uint64_t{hash ^ hash >> 13} * num_buckets >> 32);
 }
 

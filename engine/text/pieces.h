@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 
 #include "engine/base/error.h"
@@ -33,17 +34,17 @@ inline constexpr uint32_t kMaxRank = 0x7FFFFFFF;
 // which no other UTF-8 text has.
 inline constexpr char kBadCharacter = '\xFF';
 
-// The character that a text begins with, like that.
+// The character that a text begins with, like that; U+2581 as it is, unless `escapes`.
 struct CompactCharacter {
   uint32_t text_bytes = 0;  // of the text
   std::string_view bytes;   // 1 to 4; of the text or of static lifetime
   bool well_formed = true;  // false: a byte that is no part of a character, which counts as U+FFFD
 };
-CompactCharacter FirstCompact(std::string_view text);  // which must not be empty
+CompactCharacter FirstCompact(std::string_view text, bool escapes = true);  // which must not be empty
 
 // Writes `text` like that to `out`, which may be where `text` is. Returns the size. `well_formed` says
 // whether all of its characters are.
-size_t Compact(std::string_view text, char* out, bool* well_formed);
+size_t Compact(std::string_view text, char* out, bool* well_formed, bool escapes = true);
 
 // Spaces belong to the word after them.
 inline bool BeginsWord(char before, char c) { return c == ' ' && before != ' '; }
@@ -56,6 +57,10 @@ struct VocabularyFacts {
   bool byte_fallback = false;                        // all 256 byte tokens are there
   bool crosses_words = false;                        // a piece has a space after something else
   std::array<uint32_t, 8> user_defined_starts = {};  // one bit for each first byte
+  bool StartsUserDefined(uint8_t byte) const { return (user_defined_starts[byte / 32] >> (byte % 32) & 1) != 0; }
+  // Of Unigram: the least and the greatest score of normal pieces, as SentencePiece begins with them.
+  float min_score = std::numeric_limits<float>::max();
+  float max_score = std::numeric_limits<float>::min();
 };
 
 // Fails as Tokenizer::Load() does of what can be seen without reading the vocabulary.
@@ -64,17 +69,33 @@ Result<void> CheckRef(const formats::TokenizerRef& ref);
 // A piece that is not user-defined, found by its spelling; id kNoToken if there is none.
 struct FoundPiece {
   TokenId id = kNoToken;
-  uint32_t rank = 0;
+  uint32_t rank = 0;  // of Unigram, the bits of its score
   bool is_unused = false;
+  bool may_go_on = true;  // false: no longer piece begins with it; of Unigram, on the card
+};
+
+// Of a piece's bytes, one after the other: FNV-1a.
+class PieceHash {
+ public:
+  PieceHash() = default;
+  explicit PieceHash(std::string_view piece) { Add(piece); }
+  void Add(std::string_view bytes) {
+    for (const char c : bytes) hash_ = (hash_ ^ static_cast<uint8_t>(c)) * 16777619u;
+  }
+  // Among so many.
+  uint32_t Bucket(uint32_t num_buckets) const;
+
+ private:
+  uint32_t hash_ = 2166136261u;
 };
 
 // Ids are below the vocabulary's size.
 class Pieces {
  public:
   // Of pieces that are spelled the same, the lowest id.
-  virtual FoundPiece Find(std::string_view piece) const = 0;
+  virtual FoundPiece Find(std::string_view piece, PieceHash hash) const = 0;
   virtual TokenType Type(TokenId id) const = 0;
-  // If the vocabulary has all of them.
+  // kNoToken if the vocabulary does not have it.
   virtual TokenId ByteToken(uint8_t byte) const = 0;
   // User-defined pieces, sorted by their bytes.
   virtual TokenId UserDefined(uint32_t i) const = 0;
@@ -83,6 +104,8 @@ class Pieces {
   virtual int PieceByte(TokenId id, uint32_t i) const = 0;
   // Valid until the next call, if the pieces are not in memory.
   virtual std::string_view Piece(TokenId id) const = 0;
+  // `width` bytes of the map of characters, 1 or 4, which lie inside of it; 4 on a multiple of 4.
+  virtual uint32_t CharsmapNumber(uint32_t offset, uint32_t width) const = 0;
   // The first failure since the last call. After one all numbers are 0 and all pieces empty.
   virtual Result<void> TakeStatus() const = 0;
 
@@ -117,9 +140,6 @@ TokenType TypeOf(PieceKind kind, RankOf rank_of) {
   const uint32_t rank = rank_of();
   return rank == kByteRank ? TokenType::kByte : rank == kControlRank ? TokenType::kControl : TokenType::kUnknown;
 }
-
-// Where `piece` belongs among this many buckets.
-uint32_t Bucket(std::string_view piece, uint32_t num_buckets);
 
 }  // namespace thimble::text
 

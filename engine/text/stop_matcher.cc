@@ -47,12 +47,10 @@ std::string_view StopMatcher::Show(bool at_end) {
   for (; begin_ < end_; ++begin_) {
     const std::string_view rest(memory_.data() + begin_, end_ - begin_);
     bool undecided = false;
-    for (std::string_view stop : stops_) {
-      if (rest.starts_with(stop)) {
-        stopped_ = true;
-        break;
-      }
-      undecided = undecided || stop.starts_with(rest);
+    for (size_t i = 0; i < stops_.size() && !stopped_; ++i) {
+      stopped_ = rest.starts_with(stops_[i]);
+      if (stopped_) stop_ = i;
+      undecided = undecided || stops_[i].starts_with(rest);
     }
     if (stopped_ || (undecided && !at_end)) break;
   }

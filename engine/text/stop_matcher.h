@@ -34,6 +34,8 @@ class StopMatcher {
   std::string_view Flush();
 
   bool stopped() const { return stopped_; }
+  // Then: which of the stop texts; one that begins there, where several do.
+  size_t stop() const { return stop_; }
 
  private:
   StopMatcher(std::span<const std::string_view> stops, std::span<char> memory) : stops_(stops), memory_(memory) {}
@@ -45,6 +47,7 @@ class StopMatcher {
   size_t begin_ = 0;  // memory_[begin_, end_) is held back
   size_t end_ = 0;
   bool stopped_ = false;
+  size_t stop_ = 0;
 };
 
 }  // namespace thimble::text

@@ -15,6 +15,7 @@ namespace {
 struct Shown {
   std::string text;
   bool stopped = false;
+  size_t stop = 0;
   size_t most_held = 0;
 };
 
@@ -39,6 +40,7 @@ Shown Feed(const std::vector<std::string_view>& stops, std::string_view text, co
   shown.text += matcher->Flush();
   EXPECT_EQ(matcher->Flush(), "");
   shown.stopped = matcher->stopped();
+  shown.stop = matcher->stop();
   return shown;
 }
 
@@ -125,6 +127,7 @@ TEST(StopMatcherTest, EqualsASearchOfTheWholeText) {
     const Shown shown = Feed(stops, text, cuts);
     ASSERT_EQ(shown.text, text.substr(0, first)) << text;
     ASSERT_EQ(shown.stopped, first != text.npos) << text;
+    ASSERT_TRUE(!shown.stopped || text.substr(first).starts_with(words[shown.stop])) << text;
     ASSERT_LT(shown.most_held, longest) << text;
     num_stopped += shown.stopped;
   }

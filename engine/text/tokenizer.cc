@@ -1,9 +1,14 @@
 #include "engine/text/tokenizer.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <limits>
 
+#include "engine/base/exact.h"
+#include "engine/text/normalized_text.h"
 #include "engine/text/unicode_classes.h"
+#include "engine/text/user_defined.h"
 #include "engine/text/utf8.h"
 #include "engine/text/word_splitter.h"
 
@@ -25,6 +30,29 @@ uint32_t CharacterBytes(char lead) {
   return byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
+// What encoding is done in: room for so many bytes of text, each with two numbers and a length.
+struct Workspace {
+  Workspace(const formats::TokenizerRef& ref, size_t text_bytes, std::span<std::byte> memory) {
+    const uint64_t room = (memory.size() - (alignof(uint32_t) - 1)) / kBytesPerPosition;
+    // As little memory is touched as is needed; what a map makes of a text may be longer.
+    const bool may_grow = ref.is_unigram || ref.charsmap_bytes != 0;
+    const uint64_t wanted = may_grow ? room : uint64_t{text_bytes} * (ref.is_byte_level() ? 3 : 1) + 1;
+    capacity = static_cast<uint32_t>(std::min<uint64_t>({room, wanted, kMaxTextBytes}));
+    std::byte* data = memory.data();
+    data += (0 - reinterpret_cast<uintptr_t>(data)) % alignof(uint32_t);
+    first = reinterpret_cast<uint32_t*>(data);
+    second = first + capacity;
+    links = reinterpret_cast<uint16_t*>(second + capacity);
+    text = reinterpret_cast<char*>(links + capacity);
+  }
+
+  uint32_t capacity;
+  uint32_t* first;
+  uint32_t* second;
+  uint16_t* links;
+  char* text;
+};
+
 }  // namespace
 
 uint64_t Tokenizer::TableBytes(const formats::TokenizerRef& ref) {
@@ -38,15 +66,14 @@ uint64_t Tokenizer::WorkspaceBytes(uint64_t text_bytes) {
 }
 
 uint64_t Tokenizer::TextBytes(std::string_view text) const {
-  uint64_t bytes = text.size();
-  if (!facts_.ref.is_byte_level()) return bytes;
-  while (!text.empty()) {
-    const Utf8Step step = NextUtf8(text);
-    const bool is_whole = step.kind == Utf8::kWhole;
-    if (!is_whole) bytes += kReplacementCharacter.size() - 1;
-    text.remove_prefix(is_whole ? step.bytes : 1);
-  }
-  return bytes;
+  const formats::TokenizerRef& ref = facts_.ref;
+  if (!ref.is_byte_level() && !ref.is_unigram && ref.charsmap_bytes == 0 && !ref.remove_extra_whitespaces)
+    return text.size();
+  const NormalizedText normalized(facts_, pieces(), text);
+  NormalizedText::Cursor at = normalized.Begin();
+  uint64_t bytes = 0;
+  while (const size_t size = normalized.Next(at).size()) bytes += size;
+  return std::max<uint64_t>(text.size(), bytes);
 }
 
 Result<Tokenizer> Tokenizer::Load(const formats::TokenizerRef& ref, storage::ByteReader& reader, Arena& arena) {
@@ -100,45 +127,65 @@ TokenType Tokenizer::Type(TokenId id) const {
 Result<void> Tokenizer::TakeStatus() const { return pieces().TakeStatus(); }
 
 FoundPiece Tokenizer::Find(std::string_view piece) const {
-  return piece.size() > facts_.longest_piece_bytes ? FoundPiece() : pieces().Find(piece);
+  return piece.size() > facts_.longest_piece_bytes ? FoundPiece() : pieces().Find(piece, PieceHash(piece));
 }
 
 uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id, bool* may_go_on) const {
-  const Pieces& all = pieces();
   uint32_t matched = 0;
-  // Pieces [first, last) are those that begin with the first `depth` bytes of the text.
-  uint32_t first = 0;
-  uint32_t last = facts_.num_user_defined;
-  uint32_t depth = 0;
-  for (; depth < text.size() && first < last; ++depth) {
-    const auto byte_at = [&](uint32_t i) { return all.PieceByte(all.UserDefined(i), depth); };
-    // The first piece in [first, last) whose byte at `depth` is `limit` or more; a piece that ends there has -1.
-    const auto bound = [&](int limit) {
-      uint32_t low = first;
-      uint32_t high = last;
-      while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        if (byte_at(middle) < limit) {
-          low = middle + 1;
-        } else {
-          high = middle;
-        }
-      }
-      return low;
-    };
-    const int byte = static_cast<uint8_t>(text[depth]);
-    if (byte_at(first) != byte) first = bound(byte);
-    if (first < last && byte_at(last - 1) != byte) last = bound(byte + 1);
-    if (first >= last) break;
-    const TokenId shortest = all.UserDefined(first);
-    if (all.PieceBytes(shortest) == depth + 1) {
-      matched = depth + 1;
-      *id = shortest;
-    }
-  }
-  *may_go_on = depth == text.size() && last - first > (matched == depth ? 1u : 0u);
+  *may_go_on = ForEachUserDefined(
+      facts_, pieces(), [&](uint32_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : -1; },
+      [&](TokenId found, uint32_t bytes) {
+        matched = bytes;
+        *id = found;
+      });
   return matched;
 }
+
+// Ids of symbols: those that are no token become their bytes or the unknown token.
+class Tokenizer::Namer {
+ public:
+  explicit Namer(const Tokenizer& tokenizer) : t_(&tokenizer) {}
+
+  // Calls emit(id) for each token. An unknown character waits until it is known whether it is fused with another.
+  template <class Emit>
+  void Name(std::string_view symbol, TokenId id, Emit emit) {
+    if (id == kNoToken && t_->is_byte_level()) return;
+    if (id != kNoToken) {
+      End(emit);
+      emit(id);
+    } else if (!NameBytes(symbol, emit)) {
+      if (!t_->facts_.ref.fuse_unknown) End(emit);
+      waits_ = true;
+    }
+  }
+
+  // After the last symbol.
+  template <class Emit>
+  void End(Emit emit) {
+    if (waits_) emit(t_->facts_.ref.unk);
+    waits_ = false;
+  }
+
+ private:
+  // All bytes of a character or none, as Hugging Face's tokenizers does.
+  template <class Emit>
+  bool NameBytes(std::string_view symbol, Emit emit) const {
+    const std::string_view bytes = symbol[0] == kBadCharacter                           ? kReplacementCharacter
+                                   : symbol == " " && t_->facts_.ref.escape_whitespaces ? kSpaceSymbol
+                                                                                        : symbol;
+    std::array<TokenId, 4> ids;  // a symbol without a token is one character
+    if (bytes.size() > ids.size()) return false;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      ids[i] = t_->pieces().ByteToken(static_cast<uint8_t>(bytes[i]));
+      if (ids[i] == kNoToken) return false;
+    }
+    for (size_t i = 0; i < bytes.size(); ++i) emit(ids[i]);
+    return true;
+  }
+
+  const Tokenizer* t_;
+  bool waits_ = false;
+};
 
 // The text as symbols that merge. A symbol is known by the position of its first byte.
 //
@@ -155,24 +202,20 @@ uint32_t Tokenizer::MatchUserDefined(std::string_view text, TokenId* id, bool* m
 class Tokenizer::Merger {
  public:
   Merger(const Tokenizer& tokenizer, std::string_view text, std::span<std::byte> workspace)
-      : t_(tokenizer), all_(text) {
-    const uint64_t room = (workspace.size() - (alignof(uint32_t) - 1)) / kBytesPerPosition;
-    const auto positions = static_cast<size_t>(std::min<uint64_t>(room, tokenizer.TextBytes(text) + 1));
-    capacity_ = static_cast<uint32_t>(positions);
-    std::byte* memory = workspace.data();
-    memory += (0 - reinterpret_cast<uintptr_t>(memory)) % alignof(uint32_t);
-    keys_ = reinterpret_cast<uint32_t*>(memory);
-    winners_ = keys_ + positions;
-    links_ = reinterpret_cast<uint16_t*>(winners_ + positions);
-    text_ = reinterpret_cast<char*>(links_ + positions);
+      : t_(tokenizer), all_(tokenizer.facts_, tokenizer.pieces(), text) {
+    const Workspace positions(tokenizer.facts_.ref, text.size(), workspace);
+    capacity_ = positions.capacity;
+    keys_ = positions.first;
+    winners_ = positions.second;
+    links_ = positions.links;
+    text_ = positions.text;
   }
 
   // Calls emit(id) for each token. rewind(n): those after the first n are emitted once more.
   template <class Emit, class Rewind>
   Result<void> Encode(Emit emit, Rewind rewind) {
     if (IgnoresMerges()) {
-      Stretch all;
-      const bool is_whole = SetText(all);
+      const bool is_whole = SetText(all_.Begin());
       const TokenId id = is_whole ? t_.Find({text_, size_}).id : kNoToken;
       THIMBLE_TRY(t_.TakeStatus());
       if (id != kNoToken) {
@@ -181,9 +224,10 @@ class Tokenizer::Merger {
       }
     }
     const uint32_t least_margin = std::max<uint32_t>(1, std::min(t_.facts_.longest_piece_bytes, capacity_ / 4));
-    Stretch now = {.has_prefix = t_.facts_.ref.add_space_prefix, .margin = least_margin};
+    Stretch now = {.begin = all_.Begin(), .margin = least_margin, .namer = Namer(t_)};
     for (Stretch before = now;;) {
-      const bool is_last = SetText(now);
+      const bool is_last = SetText(now.begin);
+      if (size_ == 0 && is_last) return {};  // nothing but spaces that go
       Split(is_last);
       uint32_t end = is_last ? size_ : LastWord();
       const bool is_sure = end != 0;
@@ -201,7 +245,7 @@ class Tokenizer::Merger {
         return Fail({.code = Code::kInvalidArgument,
                      .what = "the text from byte {offset} on is too long to be taken apart in {have} bytes: put a "
                              "space there, or give a larger ctx-size",
-                     .offset = now.begin,
+                     .offset = now.begin.text_offset(),
                      .have = capacity_});
       }
       before = now;
@@ -209,50 +253,30 @@ class Tokenizer::Merger {
         now = Next(now, end, is_sure);
         now.margin = least_margin;
       }
-      now.after_unknown = ForEachToken(before.known_bytes, end, before.after_unknown, [&](TokenId id) {
+      const auto count = [&](TokenId id) {
         ++num_ids_;
         emit(id);
-      });
+      };
+      now.namer = before.namer;
+      ForEachToken(before.known_bytes, end, now.namer, count);
       now.num_ids = num_ids_;
-      if (is_last) return {};
+      if (!is_last) continue;
+      now.namer.End(emit);
+      return {};
     }
   }
 
  private:
   struct Stretch {
-    size_t begin = 0;          // in all_
-    uint32_t skip = 0;         // bytes of the character there that belong to the stretch before; of byte-level BPE
-    bool has_prefix = false;   // a space stands before it
+    NormalizedText::Cursor begin;
     uint32_t known_bytes = 0;  // of its first symbol, if that was emitted with the stretch before
     uint32_t margin = 0;       // bytes at its end that are left to the next one
     size_t num_ids = 0;        // emitted before it
-    bool after_unknown = false;
+    Namer namer;
   };
 
   // As much as there is room for. Whether that is the rest.
-  bool SetText(const Stretch& stretch) {
-    std::string_view rest = all_.substr(stretch.begin);
-    size_t skip = stretch.skip;
-    size_ = 0;
-    if (stretch.has_prefix) text_[size_++] = ' ';
-    while (!rest.empty()) {
-      const CompactCharacter character = FirstCharacter(rest);
-      const std::string_view bytes = character.bytes.substr(skip);
-      if (capacity_ - size_ < bytes.size()) return false;
-      for (const char byte : bytes) text_[size_++] = byte;
-      rest.remove_prefix(character.text_bytes);
-      skip = 0;
-    }
-    return true;
-  }
-
-  // As it stands in text_.
-  CompactCharacter FirstCharacter(std::string_view text) const {
-    if (!is_byte_level()) return FirstCompact(text);
-    const Utf8Step step = NextUtf8(text);
-    if (step.kind == Utf8::kWhole) return {.text_bytes = step.bytes, .bytes = text.substr(0, step.bytes)};
-    return {.text_bytes = 1, .bytes = kReplacementCharacter, .well_formed = false};
-  }
+  bool SetText(NormalizedText::Cursor at) { return all_.Copy(at, {text_, capacity_}, size_); }
 
   bool is_byte_level() const { return t_.facts_.ref.is_byte_level(); }
   bool IgnoresMerges() const { return formats::IgnoresMerges(t_.facts_.ref.pre); }
@@ -267,21 +291,7 @@ class Tokenizer::Merger {
       next.known_bytes = end - last_symbol;
       end = last_symbol;
     }
-    if (end == 0) return next;
-    next.has_prefix = false;
-    next.skip = 0;
-    uint32_t skip = now.skip;
-    for (uint32_t at = now.has_prefix ? 1 : 0; at < end;) {
-      const CompactCharacter character = FirstCharacter(all_.substr(next.begin));
-      const uint32_t bytes = static_cast<uint32_t>(character.bytes.size());
-      if (bytes - skip > end - at) {
-        next.skip = skip + end - at;
-        break;
-      }
-      at += bytes - skip;
-      next.begin += character.text_bytes;
-      skip = 0;
-    }
+    all_.Skip(next.begin, end);
     return next;
   }
 
@@ -296,8 +306,7 @@ class Tokenizer::Merger {
     uint32_t length = 0;
     for (uint32_t begin = 0; begin < size_; begin += length) {
       bool may_go_on = false;
-      length =
-          t_.StartsUserDefined(text_[begin]) ? t_.MatchUserDefined({text_ + begin, size_ - begin}, &id, &may_go_on) : 0;
+      length = t_.MatchUserDefined({text_ + begin, size_ - begin}, &id, &may_go_on);
       if (may_go_on && !is_last) {
         size_ = begin;
         return;
@@ -340,10 +349,9 @@ class Tokenizer::Merger {
     }
   }
 
-  // Calls emit(id) for each token in [begin, end). Destroys the symbols. `after_unknown`: what came before is a
-  // character without a token; returns the same of the last one.
+  // Calls emit(id) for each token in [begin, end). Destroys the symbols.
   template <class Emit>
-  bool ForEachToken(uint32_t begin, uint32_t end, bool after_unknown, Emit emit) {
+  void ForEachToken(uint32_t begin, uint32_t end, Namer& namer, Emit emit) {
     while (begin < end) {
       const std::string_view symbol(text_ + begin, links_[begin]);
       TokenId id = kNoToken;
@@ -356,19 +364,8 @@ class Tokenizer::Merger {
         id = found.id;
       }
       begin = End(begin);
-      if (id != kNoToken) {
-        emit(id);
-      } else if (t_.facts_.byte_fallback) {
-        const std::string_view bytes = symbol[0] == ' '             ? kSpaceSymbol
-                                       : symbol[0] == kBadCharacter ? kReplacementCharacter
-                                                                    : symbol;
-        for (char byte : bytes) emit(t_.pieces().ByteToken(static_cast<uint8_t>(byte)));
-      } else if (!is_byte_level() && !after_unknown) {
-        emit(t_.facts_.ref.unk);
-      }
-      after_unknown = id == kNoToken;
+      namer.Name(symbol, id, emit);
     }
-    return after_unknown;
   }
 
   uint32_t End(uint32_t symbol) const { return symbol + links_[symbol]; }
@@ -435,7 +432,7 @@ class Tokenizer::Merger {
   }
 
   const Tokenizer& t_;
-  std::string_view all_;
+  const NormalizedText all_;
   size_t num_ids_ = 0;     // emitted
   uint32_t capacity_ = 0;  // bytes of text_ that there is room for
   uint32_t size_ = 0;      // bytes of text_
@@ -448,6 +445,162 @@ class Tokenizer::Merger {
   char* text_ = nullptr;         // [size_] compacted
 };
 
+// Unigram: of all paths through the text, whose symbols are pieces or unknown characters, the one with the highest sum
+// of scores, and of equal ones the one whose last symbol is longest. Sums are rounded where SentencePiece rounds them
+// (google/sentencepiece, src/unigram_model.cc, EncodeOptimized()).
+//
+// What is longer than the workspace is gone through a stretch at a time. All paths that can still be the best one begin
+// alike, up to a place behind which the next stretch goes on with the sum as it was.
+class Tokenizer::Lattice {
+ public:
+  Lattice(const Tokenizer& tokenizer, std::string_view text, std::span<std::byte> workspace)
+      : t_(tokenizer), all_(tokenizer.facts_, tokenizer.pieces(), text) {
+    const Workspace positions(tokenizer.facts_.ref, text.size(), workspace);
+    capacity_ = positions.capacity - 1;  // the end is a place, too
+    sums_ = reinterpret_cast<float*>(positions.first);
+    marks_ = positions.second;
+    lengths_ = positions.links;
+    text_ = positions.text;
+  }
+
+  // Calls emit(id) for each token.
+  template <class Emit>
+  Result<void> Encode(Emit emit) {
+    NormalizedText::Cursor begin = all_.Begin();
+    Namer namer(t_);
+    float sum = 0;
+    for (;;) {
+      const bool is_last = SetText(begin);
+      std::fill(lengths_, lengths_ + size_ + 1, uint16_t{0});
+      sums_[0] = sum;
+      uint32_t reached = 0;
+      while (reached < size_ && GoOn(reached, is_last)) reached += CharacterBytes(text_[reached]);
+      THIMBLE_TRY(t_.TakeStatus());
+      const uint32_t end = is_last ? size_ : LastCommon(reached);
+      if (end == 0 && !is_last) {
+        return Fail({.code = Code::kInvalidArgument,
+                     .what = "the text from byte {offset} on is too long to be taken apart in {have} bytes: give a "
+                             "larger ctx-size",
+                     .offset = begin.text_offset(),
+                     .have = capacity_});
+      }
+      NameSymbols(end, namer, emit);
+      if (is_last) break;
+      sum = sums_[end];
+      all_.Skip(begin, end);
+    }
+    namer.End(emit);
+    return {};
+  }
+
+ private:
+  static constexpr float kUnknownPenalty = 10;
+  static constexpr double kUserDefinedPenalty = 0.1;
+
+  // As much as there is room for. Whether that is the rest.
+  bool SetText(NormalizedText::Cursor at) { return all_.Copy(at, {text_, capacity_}, size_); }
+
+  // With all symbols that begin at `begin`. False, with nothing done, if there may be some that end behind the text.
+  bool GoOn(uint32_t begin, bool is_last) {
+    const VocabularyFacts& facts = t_.facts_;
+    if (!is_last && size_ - begin < facts.longest_piece_bytes) return false;
+    const uint32_t character_bytes = CharacterBytes(text_[begin]);
+    bool has_character = false;
+    const auto take = [&](uint32_t length, float score) {
+      const uint32_t end = begin + length;
+      const float sum = score + sums_[begin];
+      if (lengths_[end] == 0 || sum > sums_[end]) {
+        sums_[end] = sum;
+        lengths_[end] = static_cast<uint16_t>(length);
+      }
+      has_character |= length == character_bytes;
+    };
+    if (!is_last && MatchUserDefined(begin, [](uint32_t) {})) return false;
+    MatchUserDefined(begin, [&](uint32_t length) {
+      const float bonus = static_cast<float>(SpelledBytes({text_ + begin, length})) * facts.max_score;
+      take(length, static_cast<float>(double{bonus} - kUserDefinedPenalty));
+    });
+    PieceHash hash;
+    for (uint32_t end = begin; end < size_;) {
+      const uint32_t bytes = CharacterBytes(text_[end]);
+      hash.Add({text_ + end, bytes});
+      end += bytes;
+      if (end - begin > facts.longest_piece_bytes) break;
+      const FoundPiece found = t_.pieces().Find({text_ + begin, end - begin}, hash);
+      if (found.id != kNoToken && !found.is_unused) {
+        take(end - begin, std::bit_cast<float>(found.rank));
+      }
+      if (!found.may_go_on) break;
+    }
+    if (!has_character) take(character_bytes, facts.min_score - kUnknownPenalty);
+    return true;
+  }
+
+  // Calls use(length) for each. Whether more text might make more.
+  template <class Use>
+  bool MatchUserDefined(uint32_t begin, Use use) const {
+    return ForEachUserDefined(
+        t_.facts_, t_.pieces(),
+        [&](uint32_t i) { return begin + i < size_ ? static_cast<uint8_t>(text_[begin + i]) : -1; },
+        [&](TokenId, uint32_t length) { use(length); });
+  }
+
+  // As SentencePiece spells it.
+  uint32_t SpelledBytes(std::string_view symbol) const {
+    uint32_t bytes = static_cast<uint32_t>(symbol.size());
+    for (const char c : symbol) {
+      if (c == kBadCharacter || (c == ' ' && t_.facts_.ref.escape_whitespaces)) bytes += 2;
+    }
+    return bytes;
+  }
+
+  // The last place, `reached` at most, that all paths go through which can be the best one's beginning.
+  uint32_t LastCommon(uint32_t reached) {
+    std::fill(marks_, marks_ + reached + 1, 0u);
+    uint32_t num_marks = 0;
+    const auto mark = [&](uint32_t place) {
+      num_marks += 1 - marks_[place];
+      marks_[place] = 1;
+    };
+    mark(reached);
+    for (uint32_t end = reached + 1; end <= size_; ++end) {
+      if (lengths_[end] != 0) mark(end - lengths_[end]);
+    }
+    uint32_t place = reached;
+    for (; num_marks > 1; --place) {
+      if (marks_[place] == 0) continue;
+      --num_marks;
+      mark(place - lengths_[place]);
+    }
+    while (marks_[place] == 0) --place;
+    return place;
+  }
+
+  template <class Emit>
+  void NameSymbols(uint32_t end, Namer& namer, Emit emit) {
+    for (uint32_t at = end; at != 0; at -= lengths_[at]) marks_[at - lengths_[at]] = lengths_[at];
+    for (uint32_t begin = 0; begin < end; begin += marks_[begin]) {
+      const std::string_view symbol(text_ + begin, marks_[begin]);
+      TokenId id = kNoToken;
+      bool may_go_on = false;
+      if (t_.MatchUserDefined(symbol, &id, &may_go_on) != symbol.size()) {
+        const FoundPiece found = t_.Find(symbol);
+        id = found.is_unused ? kNoToken : found.id;
+      }
+      namer.Name(symbol, id, emit);
+    }
+  }
+
+  const Tokenizer& t_;
+  const NormalizedText all_;
+  uint32_t capacity_ = 0;        // bytes of text_ that there is room for
+  uint32_t size_ = 0;            // bytes of text_
+  float* sums_ = nullptr;        // [size_ + 1] of the best path to each place
+  uint32_t* marks_ = nullptr;    // [size_ + 1]
+  uint16_t* lengths_ = nullptr;  // [size_ + 1] of its last symbol; 0: none ends there
+  char* text_ = nullptr;         // [size_] compacted
+};
+
 template <class Emit, class Merge>
 Result<void> Tokenizer::ForEachWord(std::string_view text, Emit emit, Merge merge) const {
   while (!text.empty()) {
@@ -456,7 +609,7 @@ Result<void> Tokenizer::ForEachWord(std::string_view text, Emit emit, Merge merg
     size_t end = 0;
     for (; end < text.size(); end += FirstCodePoint(text.substr(end)).bytes) {
       bool may_go_on = false;
-      matched = StartsUserDefined(text[end]) ? MatchUserDefined(text.substr(end), &id, &may_go_on) : 0;
+      matched = MatchUserDefined(text.substr(end), &id, &may_go_on);
       if (matched != 0) break;
     }
     WordSplitter words(facts_.ref.pre, text.substr(0, end));
@@ -496,6 +649,8 @@ Result<size_t> Tokenizer::Encode(std::string_view text, bool add_bos, std::span<
   };
   if (facts_.ref.is_byte_level()) {
     THIMBLE_TRY(ForEachWord(text, emit, merge));
+  } else if (facts_.ref.is_unigram) {
+    THIMBLE_TRY(Lattice(*this, text, workspace).Encode(emit));
   } else if (!text.empty()) {
     THIMBLE_TRY(merge(text));
   }

@@ -1,11 +1,13 @@
-// BPE tokenizer, SentencePiece's or byte-level: an encoder over the pieces of a vocabulary.
+// A tokenizer, SentencePiece's BPE or Unigram or byte-level BPE: an encoder over the pieces of a vocabulary.
 //
 // Gives the ids that SentencePiece's BPE model gives (T. Kudo, J. Richardson, "SentencePiece", EMNLP 2018; the merge
 // loop is that of R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", ACL 2016, with the
-// highest score first and, among equal scores, the leftmost pair). Identity normalisation, whitespace escaped as
-// U+2581, dummy prefix, byte fallback. Of byte-level BPE (A. Radford et al., "Language Models are Unsupervised
-// Multitask Learners", 2019) it gives the ids of llama.cpp and of Hugging Face's tokenizers. docs/tokenizer.md has the
-// tables, byte by byte, and why the ids are the same.
+// highest score first and, among equal scores, the leftmost pair) or its Unigram model (T. Kudo, "Subword
+// Regularization", ACL 2018; the path with the highest sum of scores, by Viterbi), with its normaliser: map of
+// characters, extra spaces removed or not, whitespace escaped as U+2581 or not, dummy prefix, byte fallback. Of
+// byte-level BPE (A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019) it gives the ids of
+// llama.cpp and of Hugging Face's tokenizers. docs/tokenizer.md has the tables, byte by byte, and why the ids are the
+// same.
 #ifndef THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 #define THIMBLE_ENGINE_TEXT_TOKENIZER_H_
 
@@ -38,7 +40,8 @@ class Tokenizer {
 
   // Bytes of workspace in which Encode() has a text of so many TextBytes() whole: 11 for each, and 14 more.
   static uint64_t WorkspaceBytes(uint64_t text_bytes);
-  // The size of a text; of byte-level BPE with three bytes, U+FFFD's, for each that is no part of a UTF-8 character.
+  // The size of a text, at least; where a normaliser changes it, and in byte-level BPE with three bytes, U+FFFD's, for
+  // each that is no part of a UTF-8 character, the size of what is encoded.
   uint64_t TextBytes(std::string_view text) const;
   static constexpr uint32_t kLeastStretchBytes = 16;  // of text: four characters
 
@@ -119,6 +122,8 @@ class Tokenizer {
   TokenId unk() const { return facts_.ref.unk; }
   bool add_bos() const { return facts_.ref.add_bos; }
   bool add_space_prefix() const { return facts_.ref.add_space_prefix; }
+  bool remove_extra_whitespaces() const { return facts_.ref.remove_extra_whitespaces; }
+  bool escape_whitespaces() const { return facts_.ref.escape_whitespaces; }
   // Whether pieces are bytes, of which several may make a character.
   bool is_byte_level() const { return facts_.ref.is_byte_level(); }
 
@@ -127,7 +132,9 @@ class Tokenizer {
   const MemoryPieces& memory_pieces() const { return memory_; }
 
  private:
+  class Namer;
   class Merger;
+  class Lattice;
 
   const Pieces& pieces() const { return card_ == nullptr ? static_cast<const Pieces&>(memory_) : *card_; }
   FoundPiece Find(std::string_view piece) const;
@@ -137,10 +144,6 @@ class Tokenizer {
   // Byte-level BPE: calls emit(id) for user-defined pieces and merge(word) for each word between them.
   template <class Emit, class Merge>
   Result<void> ForEachWord(std::string_view text, Emit emit, Merge merge) const;
-  bool StartsUserDefined(char c) const {
-    const uint8_t byte = static_cast<uint8_t>(c);
-    return (facts_.user_defined_starts[byte / 32] >> (byte % 32) & 1) != 0;
-  }
 
   VocabularyFacts facts_;
   MemoryPieces memory_;

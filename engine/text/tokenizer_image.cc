@@ -62,10 +62,14 @@ ImageHeader HeaderOf(const formats::TokenizerRef& ref) {
   header.eos = ref.eos;
   header.ref_flags = (ref.add_bos ? kAddBos : 0) | (ref.add_space_prefix ? kAddSpacePrefix : 0) |
                      (ref.layout == formats::TokenizerLayout::kLlama2c ? kIsLlama2c : 0) |
-                     (ref.is_byte_level() ? kIsByteLevel : 0) | static_cast<uint32_t>(ref.pre) * kPreTokenizerUnit;
+                     (ref.is_byte_level() ? kIsByteLevel : 0) | (ref.is_unigram ? kIsUnigram : 0) |
+                     (ref.remove_extra_whitespaces ? kRemoveExtraWhitespaces : 0) |
+                     (ref.escape_whitespaces ? 0 : kKeepWhitespaces) | (ref.fuse_unknown ? 0 : kSeparateUnknown) |
+                     static_cast<uint32_t>(ref.pre) * kPreTokenizerUnit;
   header.id_width = layout.id_width;
   header.length_width = layout.length_width;
   header.num_buckets = layout.num_buckets;
+  header.charsmap_bytes = ref.charsmap_bytes;
   return header;
 }
 
@@ -80,6 +84,10 @@ Result<void> CheckHeader(const ImageHeader& header, const formats::TokenizerRef&
   expected.num_hash_pages = header.num_hash_pages;
   expected.flags = header.flags;
   expected.user_defined_starts = header.user_defined_starts;
+  if (ref.is_unigram) {
+    expected.min_score = header.min_score;
+    expected.max_score = header.max_score;
+  }
   if (std::memcmp(&expected, &header, sizeof(header)) != 0) {
     return Fail({.code = Code::kCorrupt,
                  .what = "the index holds another model's tokenizer, or another version of thimble made it: make it "
@@ -90,7 +98,8 @@ Result<void> CheckHeader(const ImageHeader& header, const formats::TokenizerRef&
   const bool has_unk = header.unk < n;
   const bool unk_is_of_ref = ref.unk == kNoToken || header.unk == ref.unk;
   const bool encodes_all = has_unk || (header.flags & kByteFallback) != 0 || ref.is_byte_level();
-  const uint64_t most_hash_pages = HashPages(n * uint64_t{RecordBytes(header.id_width, kLongestInRecord)});
+  const uint64_t most_records = ref.is_unigram ? ref.tokens_bytes : n;
+  const uint64_t most_hash_pages = HashPages(most_records * RecordBytes(TableLayout(ref), kLongestInRecord));
   if (!(has_unk || header.unk == kNoToken) || !unk_is_of_ref || !encodes_all ||
       header.text_bytes > header.tokens_bytes || header.longest_piece_bytes > header.longest_token_bytes ||
       uint64_t{header.num_hashed} + header.num_user_defined > n || header.flags > (kByteFallback | kCrossesWords) ||
@@ -109,6 +118,8 @@ VocabularyFacts FactsOf(const ImageHeader& header, const formats::TokenizerRef& 
   facts.byte_fallback = (header.flags & kByteFallback) != 0;
   facts.crosses_words = (header.flags & kCrossesWords) != 0;
   facts.user_defined_starts = header.user_defined_starts;
+  facts.min_score = header.min_score;
+  facts.max_score = header.max_score;
   return facts;
 }
 
@@ -130,8 +141,14 @@ Result<MemoryPieces> LoadImage(const formats::TokenizerRef& ref, storage::ByteRe
   THIMBLE_ASSIGN(const std::span<std::byte> memory, layout.Take(arena));
   facts = FactsOf(header, ref);
   const MemoryPieces pieces(layout, memory.data(), header.num_hashed);
-  THIMBLE_TRY(payload.Read(memory.first(static_cast<size_t>(ImageLayout(layout, header).tables_bytes))));
+  const ImageLayout parts(layout, header);
+  THIMBLE_TRY(payload.Read(memory.first(static_cast<size_t>(parts.tables_bytes))));
   THIMBLE_TRY(payload.Finish());
+  if (ref.charsmap_bytes != 0) {
+    THIMBLE_TRY(reader.Seek(image.offset + parts.charsmap_page * kImagePageBytes));
+    THIMBLE_TRY(payload.Read(memory.subspan(static_cast<size_t>(layout.charsmap), ref.charsmap_bytes)));
+    THIMBLE_TRY(payload.Finish());
+  }
   if (!pieces.TablesAgree(facts, header.text_bytes)) return formats::DamagedIndex(image.offset);
   return pieces;
 }

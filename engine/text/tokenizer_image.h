@@ -33,7 +33,7 @@ struct ImageHeader {
   uint32_t longest_token_bytes = 0;
   uint32_t bos = 0;
   uint32_t eos = 0;
-  uint32_t ref_flags = 0;  // 1 add_bos, 2 add_space_prefix, 4 llama2.c's layout, 8 byte-level; pre-tokenizer times 256
+  uint32_t ref_flags = 0;  // kAddBos and those after it; pre-tokenizer times 256
   uint32_t id_width = 0;
   uint32_t length_width = 0;
   uint32_t num_buckets = 0;
@@ -46,6 +46,10 @@ struct ImageHeader {
   uint32_t num_hash_pages = 0;
   uint32_t flags = 0;  // 1 byte_fallback, 2 crosses_words
   std::array<uint32_t, 8> user_defined_starts = {};
+  // 0 where there is nothing to say, as in images that were made before there were these fields.
+  uint32_t charsmap_bytes = 0;  // the reference's
+  float min_score = 0;          // of Unigram
+  float max_score = 0;
 };
 
 // Where each part of an image begins, in pages.
@@ -54,14 +58,16 @@ struct ImageLayout {
       : tables_bytes(layout.text + header.text_bytes),
         offsets_page(kTablesPage + Pages(tables_bytes)),
         hash_page(offsets_page + Pages((uint64_t{header.num_tokens} + 1) * sizeof(uint32_t))),
-        num_pages(hash_page + header.num_hash_pages) {}
+        charsmap_page(hash_page + header.num_hash_pages),
+        num_pages(charsmap_page + Pages(header.charsmap_bytes)) {}
 
   static uint64_t Pages(uint64_t bytes) { return (bytes + kImagePayloadBytes - 1) / kImagePayloadBytes; }
 
   static constexpr uint64_t kTablesPage = 1;  // as in memory, up to the end of the text
   uint64_t tables_bytes;
   uint64_t offsets_page;  // [num_tokens + 1] where each piece begins in the text
-  uint64_t hash_page;     // [num_hash_pages] pieces by Bucket()
+  uint64_t hash_page;     // [num_hash_pages] pieces by PieceHash
+  uint64_t charsmap_page;
   uint64_t num_pages;
 };
 
@@ -72,6 +78,7 @@ inline constexpr uint32_t kHashHeadBytes = sizeof(uint16_t);
 inline constexpr uint32_t kHashRecordsBytes = kImagePayloadBytes - kHashHeadBytes;
 inline constexpr uint16_t kHashGoesOn = 0x8000;
 inline constexpr uint8_t kRecordUnused = 0x80;
+inline constexpr uint8_t kRecordGoesOn = 0x80;
 inline constexpr uint8_t kRecordLong = 0x7F;
 inline constexpr uint32_t kLongestInRecord = kRecordLong - 1;
 
@@ -81,11 +88,11 @@ inline constexpr uint64_t kFilledBytesPerHashPage = 360;
 constexpr uint64_t HashPages(uint64_t records_bytes) { return records_bytes / kFilledBytesPerHashPage + 1; }
 
 // Bytes of a record on a hash page.
-constexpr uint32_t RecordHeadBytes(uint32_t id_width) { return 1 + 2 * id_width; }
+constexpr uint32_t RecordHeadBytes(const TableLayout& layout) { return 1 + layout.id_width + layout.rank_width; }
 
-constexpr uint32_t RecordBytes(uint32_t id_width, size_t piece_bytes) {
+constexpr uint32_t RecordBytes(const TableLayout& layout, size_t piece_bytes) {
   const size_t text = piece_bytes > kLongestInRecord ? sizeof(uint16_t) : piece_bytes;
-  return RecordHeadBytes(id_width) + static_cast<uint32_t>(text);
+  return RecordHeadBytes(layout) + static_cast<uint32_t>(text);
 }
 
 // `width` bytes, 1, 2 or 4.
@@ -96,7 +103,9 @@ inline uint32_t GetNumber(const std::byte* data, uint32_t width) {
 }
 
 // ImageHeader::ref_flags and flags.
-inline constexpr uint32_t kAddBos = 1, kAddSpacePrefix = 2, kIsLlama2c = 4, kIsByteLevel = 8, kPreTokenizerUnit = 256;
+inline constexpr uint32_t kAddBos = 1, kAddSpacePrefix = 2, kIsLlama2c = 4, kIsByteLevel = 8, kIsUnigram = 16,
+                          kRemoveExtraWhitespaces = 32, kKeepWhitespaces = 64, kSeparateUnknown = 128,
+                          kPreTokenizerUnit = 256;
 inline constexpr uint32_t kByteFallback = 1, kCrossesWords = 2;
 
 // The part of a header that follows from the reference.

@@ -163,13 +163,26 @@ TEST(TokenizerTest, UnknownCharactersInARunAreOneTokenWithoutByteTokens) {
   vocabulary.AddSpecial(false);
   vocabulary.add_space_prefix = false;
   vocabulary.Add("a", -1);
-  // 255 byte tokens are not a byte fallback.
-  TestVocabulary bytes;
-  bytes.AddSpecial(true);
-  for (size_t i = 0; i < 255; ++i) vocabulary.pieces.push_back(bytes.pieces[3 + i]);
   const LoadedTokenizer t(vocabulary);
   ASSERT_TRUE(t.result().has_value());
   EXPECT_THAT(t.Encode("xyazx"), ElementsAre(kUnk, 3, kUnk));
+}
+
+// As Hugging Face's tokenizers does it: all bytes of a character or none; an unknown token that may yet be fused comes
+// when a piece does, after bytes that were behind it.
+TEST(TokenizerTest, SomeByteTokensAreForTheCharactersThatHaveAll) {
+  TestVocabulary vocabulary;
+  vocabulary.AddSpecial(false);
+  vocabulary.add_space_prefix = false;
+  vocabulary.Add("a", -1);                        // 3
+  vocabulary.Add("<0x78>", 0, TokenType::kByte);  // 4, x
+  vocabulary.Add("<0xC3>", 0, TokenType::kByte);  // 5
+  vocabulary.Add("<0xA9>", 0, TokenType::kByte);  // 6, with 5 U+00E9
+  const LoadedTokenizer t(vocabulary);
+  ASSERT_TRUE(t.result().has_value());
+  EXPECT_THAT(t.Encode("xya"), ElementsAre(4, kUnk, 3));
+  EXPECT_THAT(t.Encode("\u00E9\u00E8a"), ElementsAre(5, 6, kUnk, 3));
+  EXPECT_THAT(t.Encode("yxza"), ElementsAre(4, kUnk, 3));
 }
 
 TEST(TokenizerTest, NamesOfSpecialTokensAreText) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <span>
 
+#include "engine/base/exact.h"
 #include "engine/math/numerics.h"
 #include "engine/math/rotary.h"
 

@@ -11,8 +11,15 @@ bool IsCardFailure(Code code) { return code == Code::kIo || code == Code::kTimeo
 }  // namespace
 
 Result<void> CardModel::MountVolume() {
-  if (machine_->card() == nullptr) THIMBLE_TRY(machine_->MountCard());
-  return volume_.Mount(*machine_->card());
+  const Result<void> found = machine_->card() == nullptr ? machine_->MountCard() : Result<void>();
+  is_in_flash_ = !found && found.error().code == Code::kNotFound && machine_->model_partition() != nullptr;
+  if (!found && !is_in_flash_) return found;
+  device_ = is_in_flash_ ? machine_->model_partition() : machine_->card();
+  const Result<void> mounted = volume_.Mount(*device_);
+  if (mounted || !is_in_flash_) return mounted;
+  // Nobody wrote the partition: what is missing is a card.
+  is_in_flash_ = false;
+  return found;
 }
 
 // Leaves the model's name and entry.
@@ -28,6 +35,11 @@ Result<void> CardModel::FindModel(std::string_view name) {
     return !found;
   }));
   if (found) return {};
+  if (is_in_flash_) {
+    return Fail(Error{.code = Code::kNotFound,
+                      .what = "there is no card, and flash has no model '{name}'; 'ls' shows what it has"}
+                    .Named(name));
+  }
   if (name.empty()) {
     return Fail({.code = Code::kNotFound,
                  .what = "the card has no model in its root folder: copy a .gguf file or a tensor folder there"});
@@ -88,7 +100,7 @@ Result<void> CardModel::ReadPlanFile() {
 }
 
 Result<void> CardModel::OpenFiles() {
-  observed_.emplace(*machine_->card(), ledger_);
+  observed_.emplace(*device_, ledger_);
   if (name_.is_folder) {
     THIMBLE_TRY(MapFolder());
   } else {
@@ -104,7 +116,7 @@ Result<void> CardModel::Open(std::string_view name) {
   Close();
   // Perhaps another card is in the slot now.
   Result<void> opened = FindModel(name);
-  if (!opened && opened.error().code != Code::kUnsupported) {
+  if (!opened && opened.error().code != Code::kUnsupported && !is_in_flash_) {
     THIMBLE_TRY(machine_->MountCard());
     opened = FindModel(name);
   }
@@ -145,13 +157,23 @@ Result<plan::Plan> CardModel::MakePlan(const StartOptions& options) {
 
 Result<void> CardModel::Start(const StartOptions& options) {
   if (!is_open()) return Fail({.code = Code::kInvalidArgument, .what = "no model is open: choose one with 'use'"});
-  session_ = nullptr;
-  opening_->EndSession();
+  EndSession();
   THIMBLE_ASSIGN(plan_, MakePlan(options));
+  return StartPlanned();
+}
+
+Result<void> CardModel::StartBy(const plan::Plan& plan) {
+  EndSession();
+  plan_ = plan;
+  return StartPlanned();
+}
+
+Result<void> CardModel::StartPlanned() {
   SessionParts parts = opening_->PartsFor(plan_);
   parts.workers = workers_;
   parts.flash = machine_->flash();
   THIMBLE_ASSIGN(session_, opening_->Start(parts));
+  ++starts_;
   return {};
 }
 

@@ -1,4 +1,5 @@
-// A model on the card, from its name to a session: what the console's commands and the automatic run begin with.
+// A model on the card, or without a card in flash, from its name to a session: what the console's commands and the
+// automatic run begin with.
 #ifndef THIMBLE_FIRMWARE_APP_CARD_MODEL_H_
 #define THIMBLE_FIRMWARE_APP_CARD_MODEL_H_
 
@@ -8,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "engine/base/board.h"
 #include "engine/base/error.h"
@@ -61,6 +63,10 @@ class CardModel {
     });
   }
 
+  // Where there is no card, the card's place is taken by the partition for a model (Machine::model_partition()), if
+  // there is a volume in it. A card that is put in later is found by the next Open().
+  bool is_in_flash() const { return is_in_flash_; }
+
   // Opens the model of this name (the case of the letters A to Z does not matter), or, when it is empty, the only one
   // or the first; Close()s the one that is open. Mounts the card if it was not, and anew if the model cannot be found.
   // Reads the header, the index's beside it and the plan file's. kNotFound: no card, or no model on it.
@@ -71,6 +77,9 @@ class CardModel {
   // not fit this board is left aside (plan_note()). If n_ctx is 0 and the model's context does not fit, it becomes the
   // largest that does.
   Result<void> Start(const StartOptions& options);
+  // Its plan; and a session by a plan that was so made.
+  Result<plan::Plan> MakePlan(const StartOptions& options);
+  Result<void> StartBy(const plan::Plan& plan);
 
   // Gives all memory back. Nothing of the model or the session may be used afterwards.
   void Close();
@@ -83,8 +92,10 @@ class CardModel {
   const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
   const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
   bool has_plan_file() const { return plan_file_.has_value(); }
+  uint64_t file_bytes() const { return map_.size_bytes; }
   size_t pieces() const { return map_.extents.size(); }  // of the file on the card
-  const Board& board() const { return board_; }          // what is left of the machine's for it
+  uint32_t block_bytes() const { return device_->geometry().block_bytes; }
+  const Board& board() const { return board_; }  // what is left of the machine's for it
   Ledger& ledger() { return ledger_; }
 
   // A file of the card's root folder beside the models. Mounts the card if it was not.
@@ -104,6 +115,23 @@ class CardModel {
   // The first sector of the open model's file, raw, into memory that the card can be read into, of one sector.
   Result<void> ReadSector(std::span<std::byte> out);
 
+  // Calls visit(bytes) with the bytes of the open model's file, a storage::ByteReader, and returns what it does. Ends
+  // the session, if there is one: the reader's buffer lies where its tiles were.
+  template <class Visit>
+  auto ReadFile(Visit&& visit) -> decltype(visit(std::declval<storage::ByteReader&>())) {
+    EndSession();
+    Arena& arena = ArenaOf(machine_->arenas(), Region::kSramDma);
+    const uint64_t mark = arena.used_bytes();
+    THIMBLE_ASSIGN(const std::span<std::byte> buffer, arena.Take<std::byte>(kReadBytes));
+    storage::ByteReader bytes(opening_->reader(), buffer);
+    auto result = visit(bytes);
+    arena.Release(mark);
+    return result;
+  }
+
+  // How many sessions were started: whoever has one knows by it whether that is still the one that there is.
+  uint32_t starts() const { return starts_; }
+
   // After Start().
   bool is_started() const { return session_ != nullptr; }
   const plan::Plan& plan() const { return plan_; }
@@ -113,6 +141,8 @@ class CardModel {
   const char* hint() const;
 
  private:
+  static constexpr size_t kReadBytes = 8192;
+
   template <class Visit>
   Result<void> ForEntries(Visit visit) {
     bool goes_on = true;
@@ -134,7 +164,11 @@ class CardModel {
   Result<void> OpenIndex();
   Result<void> ReadPlanFile();
   Result<plan::Plan> Plan(const plan::PlanOptions& wanted, const StartOptions& options);
-  Result<plan::Plan> MakePlan(const StartOptions& options);
+  Result<void> StartPlanned();
+  void EndSession() {
+    session_ = nullptr;
+    opening_->EndSession();
+  }
   Arena& roomy() {
     return ArenaOf(machine_->arenas(), board_.capacity(Region::kPsram) != 0 ? Region::kPsram : Region::kSram);
   }
@@ -142,6 +176,8 @@ class CardModel {
   Machine* machine_;
   Workers* workers_;
   MountedVolume volume_;
+  storage::BlockDevice* device_ = nullptr;  // the card, or the partition for a model
+  bool is_in_flash_ = false;
   Board board_;
   ModelName name_;
   storage::DirEntry entry_;  // of it
@@ -150,12 +186,13 @@ class CardModel {
   std::array<storage::Extent, storage::kUsualExtents> index_extents_;
   formats::ModelFolder folder_;
   storage::FileMap map_, index_map_;
-  std::optional<stream::ObservedDevice> observed_;  // around the card
+  std::optional<stream::ObservedDevice> observed_;  // around the device
   std::optional<Opening> opening_;
   std::optional<Error> index_note_, plan_note_;
   std::optional<plan::PlanOptions> plan_file_;
   plan::Plan plan_;
   Session* session_ = nullptr;
+  uint32_t starts_ = 0;
 };
 
 }  // namespace thimble::firmware

@@ -15,8 +15,10 @@ namespace {
 
 constexpr uint32_t kBenchTokens = 8;
 
+}  // namespace
+
 // The text as it is made.
-class Output final : public TextSink {
+class Console::Output final : public TextSink {
  public:
   Output(Machine& machine, bool has_tokenizer) : machine_(&machine), has_tokenizer_(has_tokenizer) {}
 
@@ -48,6 +50,8 @@ class Output final : public TextSink {
   uint64_t first_us_ = 0;
   uint64_t last_us_ = 0;
 };
+
+namespace {
 
 std::string_view ReasonText(StopReason reason) {
   switch (reason) {
@@ -87,7 +91,7 @@ head::SamplerOptions PlannedSampler(const head::SamplerOptions& wanted, uint32_t
 }  // namespace
 
 std::span<const Console::Command> Console::commands() {
-  static constexpr std::array<Command, 11> kCommands = {
+  static constexpr std::array<Command, 13> kCommands = {
       {{"run", "[TEXT]", "continue a text; without TEXT line by line, until /bye. Ctrl-C ends it", &Console::RunText},
        {"ls", "", "the models on the card", &Console::List},
        {"use", "MODEL", "take this model from now on", &Console::Use},
@@ -101,6 +105,9 @@ std::span<const Console::Command> Console::commands() {
         &Console::Bench},
        {"events", "[on|off]", "what happened when in the last run, once it is on, for ui.perfetto.dev",
         &Console::Events},
+       {"wifi", "[NETWORK]", "which network the board is in, or join one; --password, --key, --forget", &Console::Wifi},
+       {"server", "[URL [MODE]]",
+        "which server makes texts, or take one; --key, --model NAME, --wait SECONDS, --forget", &Console::Server},
        {"help", "", "this", &Console::Help},
        {"?", "", "this", &Console::Help}}};
   return kCommands;
@@ -109,6 +116,7 @@ std::span<const Console::Command> Console::commands() {
 void Console::Start() {
   model_->Close();
   LoadSettings(*machine_, settings_);
+  if (help_ != nullptr) help_->Load();
   const MachineInfo info = machine_->info();
   Print(*machine_, "Thimble on ", machine_->board().name, ", ", info.chip, " revision ", info.revision / 100, ".",
         info.revision % 100, ". 'help' lists what can be typed.\n");
@@ -116,8 +124,34 @@ void Console::Start() {
   ExamineArithmetic(*machine_, /*is_brief=*/true);
 }
 
+const char* Console::prompt() const {
+  switch (question_) {
+    case Question::kNetworkPassword:
+      return "password (Enter alone: none): ";
+    case Question::kServiceKey:
+    case Question::kServerKey:
+      return "key (Enter alone: none): ";
+    case Question::kNone:
+      break;
+  }
+  return is_chatting_ ? ">>> " : "thimble> ";
+}
+
+void Console::TellStoryWithoutCard() {
+  if (machine_->card() != nullptr) return;
+  machine_->interrupted().store(false);
+  Result<void> done = model_->Open("");
+  if (!done || !model_->is_in_flash()) return model_->Close();
+  Print(*machine_, "There is no card, so this is the model in flash; 'run Once upon a time' tells another.\n");
+  TellOfModel();
+  done = OpenSession();
+  if (done) done = Continue("");
+  if (!done) Tell(done.error());
+}
+
 void Console::Execute(std::string_view line) {
   machine_->interrupted().store(false);
+  if (asks_secret()) return TakeSecret(line);
   if (is_chatting_) return ExecuteChat(line);
   if (const Result<void> parsed = line_.Parse(line); !parsed) return Tell(parsed.error());
   if (line_.size() == 0) return;
@@ -170,7 +204,12 @@ Result<void> Console::OpenModel() {
 void Console::TellOfModel() {
   Print(*machine_, "model ", Clean{model_->name().text.data()}, ", ", model_->model().shape.num_hidden_layers,
         model_->model().shape.num_hidden_layers == 1 ? " layer" : " layers", ", vocabulary ",
-        model_->model().shape.vocab_size, ", card ", machine_->card_info().mode, "\n");
+        model_->model().shape.vocab_size, ", ");
+  if (model_->is_in_flash()) {
+    Print(*machine_, "in flash\n");
+  } else {
+    Print(*machine_, "card ", machine_->card_info().mode, "\n");
+  }
   if (model_->index_note() != nullptr) Print(*machine_, "note: ", *model_->index_note(), "\n");
   if (model_->hint() != nullptr) Print(*machine_, "hint: ", model_->hint(), "\n");
 }
@@ -198,7 +237,7 @@ Result<void> Console::OpenSession() {
     const Result<void> opened = model_->Start(start);
     if (!opened) {
       if (opened.error().code == Code::kOutOfMemory && start.n_ctx != 0) {
-        const uint32_t fits = LargestContext(model_->model(), model_->board(), machine_->card()->geometry().block_bytes,
+        const uint32_t fits = LargestContext(model_->model(), model_->board(), model_->block_bytes(),
                                              {.head = start.head}, start.sampler, model_->index());
         if (fits != 0) Print(*machine_, "hint: 'set ctx-size ", fits, "' fits, 'set ctx-size 0' takes what fits\n");
       }
@@ -257,6 +296,7 @@ void Console::Set() {
   if (line_.size() == 2 && name == "reset") {
     settings_ = {};
     done = machine_->ClearSettings();
+    if (help_ != nullptr) help_->Load();
   } else if (line_.size() == 2) {
     Print(*machine_, "so: set NAME VALUE\n");
   } else {
@@ -271,13 +311,13 @@ void Console::Set() {
 void Console::RunText() {
   if (line_.size() == 1) {
     if (const Result<void> opened = OpenSession(); !opened) return Tell(opened.error());
-    model_->session().Clear();
+    BeginText();
     is_chatting_ = true;
     Print(*machine_, "Type how a text begins. Enter alone goes on; /clear begins anew, /bye ends, /? helps.\n");
     return;
   }
   Result<void> done = OpenSession();
-  if (done) model_->session().Clear();
+  if (done) BeginText();
   if (done) done = Continue(line_.RestFrom(1));
   if (!done) Tell(done.error());
 }
@@ -288,7 +328,7 @@ void Console::ExecuteChat(std::string_view line) {
     is_chatting_ = false;
   } else if (line == "/clear") {
     done = OpenSession();
-    if (done) model_->session().Clear();
+    if (done) BeginText();
   } else if (line.starts_with("/set")) {
     done = line_.Parse(line.substr(1));
     if (done) Set();
@@ -306,11 +346,17 @@ void Console::ExecuteChat(std::string_view line) {
   is_chatting_ = model_->is_started();
 }
 
+void Console::BeginText() {
+  model_->session().Clear();
+  if (help_ != nullptr) help_->Begin();
+}
+
 // What follows `text`, which is put behind what there is.
 Result<void> Console::Continue(std::string_view text) {
   Session& session = model_->session();
   trace_.Clear();
-  const uint64_t retries = model_->ledger().retries;
+  if (IsHelped()) return ContinueHelped(text);
+  const CountsBefore before = Counts();
   if (!text.empty() || session.n_past() == 0) {
     std::span<const TokenId> ids;
     if (session.tokenizer().size() == 0 && session.tokenizer_ref().bos != kNoToken && text.empty()) {
@@ -322,10 +368,14 @@ Result<void> Console::Continue(std::string_view text) {
     if (session.has_text() && !ids.empty() && ids.front() == session.tokenizer_ref().bos) ids = ids.subspan(1);
     if (!ids.empty()) THIMBLE_TRY(session.Prefill(ids));
   }
-  return Generate(retries);
+  return Generate(before);
 }
 
-Result<void> Console::Generate(uint64_t retries_before) {
+Console::CountsBefore Console::Counts() const {
+  return {.retries = model_->ledger().retries, .draft = model_->ledger().draft};
+}
+
+Result<void> Console::Generate(const CountsBefore& before) {
   Session& session = model_->session();
   const head::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
   Output output(*machine_, session.tokenizer().size() != 0);
@@ -335,14 +385,35 @@ Result<void> Console::Generate(uint64_t retries_before) {
     if (output.is_mid_line()) Print(*machine_, "\n");
     return std::unexpected(made.error());
   }
-  Print(*machine_, "\n[", made->n_predicted, made->n_predicted == 1 ? " token" : " tokens");
+  Print(*machine_, "\n");
+  TellOfText(output, *made, sampler, before);
+  return {};
+}
+
+Result<void> Console::ContinueHelped(std::string_view text) {
+  const head::SamplerOptions sampler = SamplerFor(settings_.run, machine_->NowUs());
+  const CountsBefore before = Counts();
+  Output output(*machine_, /*has_tokenizer=*/true);
+  const auto made = help_->Continue(model_->session(), text, sampler, settings_.run.n, output);
+  if (!made) return std::unexpected(made.error());
+  if (*made) TellOfText(output, **made, sampler, before);
+  return {};
+}
+
+void Console::TellOfText(const Output& output, const GenerateResult& made, const head::SamplerOptions& sampler,
+                         const CountsBefore& before) {
+  Print(*machine_, "[", made.n_predicted, made.n_predicted == 1 ? " token" : " tokens");
   if (output.us() != 0) Print(*machine_, ", ", Fixed{(output.n() - 1) * 100'000'000 / output.us(), 2}, " a second");
-  Print(*machine_, "; ", ReasonText(made->reason));
+  Print(*machine_, "; ", ReasonText(made.reason));
   if (sampler.temperature != 0) Print(*machine_, "; seed ", sampler.seed);
-  const uint64_t retries = model_->ledger().retries - retries_before;
+  const DraftCounts drafts = model_->ledger().draft.Since(before.draft);
+  if (drafts.drafted != 0) {
+    Print(*machine_, "; ", drafts.accepted, " of ", drafts.drafted, " guesses came, ",
+          Fixed{(drafts.passes + drafts.accepted) * 100 / drafts.passes, 2}, " tokens a pass");
+  }
+  const uint64_t retries = model_->ledger().retries - before.retries;
   if (retries != 0) Print(*machine_, "; ", retries, retries == 1 ? " read" : " reads", " of the card made again");
   Print(*machine_, "]\n");
-  return {};
 }
 
 // -- What is there
@@ -377,7 +448,7 @@ void Console::Info() {
   if (model_->is_open()) {
     TellOfModel();
     Print(*machine_, "           in ", model_->pieces(), model_->pieces() == 1 ? " piece" : " pieces",
-          " on the card\n");
+          model_->is_in_flash() ? " in flash\n" : " on the card\n");
   }
 }
 
@@ -386,7 +457,9 @@ void Console::Plan() {
   if (const Result<void> opened = OpenSession(); !opened) return Tell(opened.error());
   const plan::Plan& p = model_->plan();
   Print(*machine_, "context ", p.n_ctx, ", prompts in pieces of ", p.prompt_batch, ", next token by ",
-        p.screened ? "the screen" : "a scan of all rows", model_->has_plan_file() ? ", by the plan file" : "", "\n");
+        p.screened ? "the screen" : "a scan of all rows", p.draft_max == 0 ? "" : ", guesses by ",
+        p.draft_max == 0 ? "" : plan::DraftModeName(p.options.draft),
+        model_->has_plan_file() ? ", by the plan file" : "", "\n");
   for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;
@@ -398,7 +471,8 @@ void Console::Plan() {
     Print(*machine_, Padded{RegionName(region), 9}, Padded{"all", 22}, p.region_bytes(region), " of ",
           model_->board().capacity(region), " bytes\n");
   }
-  Print(*machine_, "a token reads ", p.token_cost.card_bytes, " bytes of the card in ", p.token_cost.reads, " reads\n");
+  Print(*machine_, "a token reads ", p.token_cost.card_bytes,
+        model_->is_in_flash() ? " bytes of flash in " : " bytes of the card in ", p.token_cost.reads, " reads\n");
 }
 
 void Console::Events() {
@@ -413,6 +487,78 @@ void Console::Events() {
   } else {
     Print(*machine_, "so: events [on|off]\n");
   }
+}
+
+bool Console::HasNetwork() {
+  if (network_ != nullptr || help_ != nullptr) return true;
+  Print(*machine_, "this firmware was built without a network: menuconfig, Thimble, has it\n");
+  return false;
+}
+
+void Console::Wifi() {
+  if (!HasWords(0, 1) || !HasNetwork()) return;
+  if (network_ == nullptr) {
+    Print(*machine_, "this board has the network of the computer that plays it\n");
+    return;
+  }
+  const std::string_view what = line_.word(1);
+  if (what.empty() || what == "--password") return network_->Tell(what == "--password");
+  if (what == "--key") {
+    question_ = Question::kServiceKey;
+    return;
+  }
+  if (what == "--forget") {
+    if (const Result<void> left = network_->Leave(); !left) Tell(left.error());
+    return;
+  }
+  if (what.size() > ssid_.size()) {
+    Print(*machine_, "a network's name has 1 to 32 bytes\n");
+    return;
+  }
+  ssid_bytes_ = what.copy(ssid_.data(), ssid_.size());
+  question_ = Question::kNetworkPassword;
+}
+
+void Console::JoinNetwork(std::string_view password) {
+  const std::string_view ssid(ssid_.data(), ssid_bytes_);
+  if (const Result<void> joined = network_->Join(ssid, password); !joined)
+    Print(*machine_, "error: ", joined.error(), "\n");
+}
+
+void Console::Server() {
+  if (!HasWords(0, 2) || !HasNetwork()) return;
+  if (help_ == nullptr) {
+    Print(*machine_, "this board asks no server\n");
+    return;
+  }
+  const std::string_view what = line_.word(1);
+  const std::string_view value = line_.word(2);
+  if (what == "--key" && value.empty()) {
+    question_ = Question::kServerKey;
+    return;
+  }
+  if (what == "--forget" && value.empty()) {
+    help_->Forget();
+  } else if (what == "--model" || what == "--wait") {
+    if (!help_->Set(what.substr(2), value)) return;
+  } else if (what.starts_with('-')) {
+    Print(*machine_, "so: server [URL [remote|remote-else-local]], --key, --model NAME, --wait SECONDS, --forget\n");
+    return;
+  } else if (!what.empty()) {
+    if (!help_->Choose(what, value)) return;
+  }
+  help_->Tell();
+}
+
+void Console::TakeSecret(std::string_view line) {
+  const Question question = question_;
+  ForgetQuestion();
+  if (question == Question::kNetworkPassword) return JoinNetwork(line);
+  if (question == Question::kServiceKey) {
+    if (const Result<void> set = network_->SetKey(line); !set) Tell(set.error());
+    return;
+  }
+  if (help_->Set("key", line)) help_->Tell();
 }
 
 // -- Measurements

@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -334,6 +335,65 @@ TEST_F(ConsoleTest, ACardThatIsPutInAfterTheStartIsRead) {
   slot_->Insert(faulty_.get(), 1);
   EXPECT_THAT(Type("ls"), HasSubstr("stories.gguf"));
   EXPECT_THAT(Type(std::string("run ") + kStory), HasSubstr(" tokens, "));
+}
+
+TEST_F(ConsoleTest, WithoutACardTheModelInFlashTellsAStory) {
+  TemporaryFolder folder;
+  const std::string gguf = folder / "flash.gguf";
+  ASSERT_NO_FATAL_FAILURE(MakeFlashModel(folder));
+  ASSERT_EQ(RunTool({"flash-image", gguf, "--whole", "-o", folder / "model.img"}).exit_code, 0);
+  std::string image = ReadFile(folder / "model.img");
+  image.resize(static_cast<size_t>(kEsp32Cam.model_partition_bytes), '\xff');
+  Type("set temp 0");
+  Type("set predict 6");
+  storage::BlockDevice* const card = slot_->contents();
+  slot_->Insert(nullptr, 2);
+  Start();
+  board_->FlashModel(std::as_bytes(std::span(image)));
+  console_->TellStoryWithoutCard();
+  EXPECT_THAT(board_->output(), AllOf(HasSubstr("There is no card"), HasSubstr("model flash.gguf"),
+                                      HasSubstr("in flash\n"), HasSubstr("[6 tokens")));
+  Type("run");
+  EXPECT_THAT(Type("/bye"), "");
+  EXPECT_THAT(Type("ls"), HasSubstr("* flash.gguf"));
+  EXPECT_THAT(Type("info"), AllOf(HasSubstr("not looked for yet"), HasSubstr("in 1 piece in flash")));
+  EXPECT_THAT(Type("use other.gguf"), HasSubstr("there is no card, and flash has no model 'other.gguf'"));
+  // The text is the tool's.
+  const ToolRun tool = RunTool({"run", "-m", gguf, "-p", kStory, "-n", "6", "--temp", "0", "--json"});
+  ASSERT_EQ(tool.exit_code, 0) << tool.error;
+  EXPECT_THAT(Made(Type(std::string("run ") + kStory)), EndsWith(std::string(nlohmann::json::parse(tool.out)["text"])));
+  // A card that is put in is taken.
+  slot_->Insert(card, 1);
+  EXPECT_THAT(Type("use stories.gguf"), HasSubstr("model stories.gguf, 1 layer, vocabulary 2240, card 4bit-40"));
+}
+
+TEST_F(ConsoleTest, FlashWithoutAModelIsNoCard) {
+  slot_->Insert(nullptr, 2);
+  for (const char fill : {'\xff', '\0', '\x55'}) {
+    const std::string partition(static_cast<size_t>(kEsp32Cam.model_partition_bytes), fill);
+    Start();
+    const std::string before = Type("run a");
+    EXPECT_THAT(before, HasSubstr("error: "));
+    board_->FlashModel(std::as_bytes(std::span(partition)));
+    board_->ClearOutput();
+    console_->TellStoryWithoutCard();
+    EXPECT_EQ(board_->output(), "");
+    EXPECT_EQ(Type("run a"), before);
+  }
+}
+
+TEST_F(ConsoleTest, ADamagedModelInFlashIsToldOf) {
+  TemporaryFolder folder;
+  ASSERT_NO_FATAL_FAILURE(MakeFlashModel(folder));
+  ASSERT_EQ(RunTool({"flash-image", folder / "flash.gguf", "--whole", "-o", folder / "model.img"}).exit_code, 0);
+  std::string image = ReadFile(folder / "model.img");
+  const size_t magic = image.find("GGUF", image.find("GGUF") == image.rfind("GGUF") ? 0 : 8192);
+  ASSERT_NE(magic, image.npos);
+  image[magic] = 'g';
+  slot_->Insert(nullptr, 2);
+  Start();
+  board_->FlashModel(std::as_bytes(std::span(image)));
+  EXPECT_THAT(Type("run a"), AllOf(HasSubstr("error: "), Not(HasSubstr("no card"))));
 }
 
 TEST_F(ConsoleTest, ListsAndChoosesModels) {

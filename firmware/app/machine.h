@@ -94,6 +94,10 @@ class Machine {
   // was left out, as the slot does not have it, or it would make the others fail; kCancelled: interrupted() was set.
   virtual bool TryCard(uint32_t rung, CardTrial& trial) = 0;
 
+  // -- The flash partition for a model that needs no card; null: there is none. What is in it, if anything, is up to
+  // whoever flashed the board.
+  virtual storage::BlockDevice* model_partition() = 0;
+
   // -- The partition for weights; null: there is none.
   virtual storage::Flash* flash() = 0;
 

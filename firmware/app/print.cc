@@ -3,7 +3,7 @@
 namespace thimble::firmware {
 
 void Printer::Flush() {
-  if (size_ != 0) machine_->Write({text_.data(), size_});
+  if (size_ != 0 && machine_ != nullptr) machine_->Write({text_.data(), size_});
   size_ = 0;
 }
 

@@ -61,11 +61,12 @@ class Printer {
   Printer& Add(Padded text);
   Printer& Add(const Error& error);
   void Flush();
+  void Mute() { machine_ = nullptr; }  // what is added appears nowhere
 
  private:
   Printer& Digits(uint64_t value, uint32_t base, size_t least);
 
-  Machine* machine_;
+  Machine* machine_;  // null: muted
   std::array<char, 120> text_;
   size_t size_ = 0;
 };

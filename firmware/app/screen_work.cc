@@ -66,7 +66,9 @@ Result<ScreenWork> ScreenWork::Make(Arena& arena, const math::Kernels& kernels, 
 
 bool ScreenWork::CodeTables() {
   head::Query query(screen_, static_cast<uint32_t>(x_.size()), kernels_, memory_);
-  return query.Set(x_.data(), nullptr);
+  if (!query.Set(x_.data(), nullptr)) return false;
+  query.SetTables(screen_.part(0), nullptr);
+  return true;
 }
 
 // As Head::AskRows() goes through rows.

@@ -65,15 +65,22 @@ void Terminal::Ask() {
 bool Terminal::HasLine() {
   while (!has_line_) {
     Ask();
-    Printer shown(*machine_);
+    const bool is_secret = console_->asks_secret();
+    Printer typed(*machine_);
+    if (is_secret) typed.Mute();
     LineEditor::Outcome outcome = LineEditor::Outcome::kMore;
     while (outcome == LineEditor::Outcome::kMore && size_ != 0) {
-      outcome = editor_.Type(TakeKept(), !console_->is_chatting(), shown);
+      outcome = editor_.Type(TakeKept(), !console_->is_chatting() && !is_secret, typed);
     }
+    typed.Flush();
     if (outcome == LineEditor::Outcome::kMore) return false;
+    Printer shown(*machine_);
     shown.Add(outcome == LineEditor::Outcome::kLine ? "\n" : "^C\n");
     is_asking_ = false;
-    if (outcome == LineEditor::Outcome::kInterrupted) continue;
+    if (outcome == LineEditor::Outcome::kInterrupted) {
+      console_->ForgetQuestion();
+      continue;
+    }
     has_line_ = editor_.typed_bytes() <= kMaxLineBytes;
     if (has_line_) break;
     shown.Add("error: ").Add(LineTooLong(editor_.typed_bytes())).Add("\n");
@@ -83,7 +90,7 @@ bool Terminal::HasLine() {
 
 void Terminal::ExecuteLine() {
   has_line_ = false;
-  editor_.Remember(editor_.text());
+  if (!console_->asks_secret()) editor_.Remember(editor_.text());
   console_->Execute(editor_.text());
 }
 

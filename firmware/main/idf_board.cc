@@ -39,8 +39,12 @@ uint64_t PsramBytes() {
 
 // With which a computer plans for this board.
 const Board& Profile() {
-#if CONFIG_IDF_TARGET_ESP32S3
+#if CONFIG_IDF_TARGET_ESP32S3 && CONFIG_THIMBLE_NETWORK
+  return kEsp32S3Wifi;
+#elif CONFIG_IDF_TARGET_ESP32S3
   return kEsp32S3;
+#elif CONFIG_THIMBLE_NETWORK
+  return PsramBytes() != 0 ? kEsp32CamWifi : kEsp32;
 #else
   return PsramBytes() != 0 ? kEsp32Cam : kEsp32;
 #endif
@@ -96,18 +100,25 @@ constexpr std::span<const CardRung> kRungs = std::span(kCardRungs).first(kCardRu
 
 EspBoard::EspBoard() : card_(slot_, kRungs, probe_, Profile().dma_align, math::BestKernels().crc32c), flash_(*this) {}
 
-void EspBoard::TakeFirst() {
-  const Board& profile = Profile();
-  const std::span<std::byte> dma = Take(kDmaCaps, DmaBytesToTake(profile, heap_caps_get_largest_free_block(kDmaCaps)));
+void EspBoard::TakePsram() {
   const std::span<std::byte> psram =
-      Take(kPsramCaps, PsramBytesToTake(profile, heap_caps_get_largest_free_block(kPsramCaps)));
-  arenas_[static_cast<size_t>(Region::kSramDma)] = Arena(Region::kSramDma, dma);
+      Take(kPsramCaps, PsramBytesToTake(Profile(), heap_caps_get_largest_free_block(kPsramCaps)));
   arenas_[static_cast<size_t>(Region::kPsram)] = Arena(Region::kPsram, psram);
+}
+
+void EspBoard::TakeDma() {
+  const std::span<std::byte> dma =
+      Take(kDmaCaps, DmaBytesToTake(Profile(), heap_caps_get_largest_free_block(kDmaCaps)));
+  arenas_[static_cast<size_t>(Region::kSramDma)] = Arena(Region::kSramDma, dma);
 }
 
 bool EspBoard::TakeRest() {
   const Board& profile = Profile();
   if (!slot_.Start()) return false;
+  // Before the partition for weights, which makes do with fewer addresses.
+  const std::span<const std::byte> model = MapModelPartition();
+  has_model_ = !model.empty();
+  model_ = MemoryDevice(model);
   has_flash_ = flash_.Open();
   const std::span<std::byte> sram =
       Take(kSramCaps,

@@ -13,6 +13,7 @@
 #include "engine/base/board.h"
 #include "firmware/app/ladder_card.h"
 #include "firmware/app/machine.h"
+#include "firmware/app/memory_device.h"
 #include "idf_card.h"
 #include "idf_flash.h"
 
@@ -23,8 +24,10 @@ class EspBoard final : public Machine {
  public:
   EspBoard();
 
-  // Takes what the card's DMA needs and what the profile says of PSRAM. Before anything else takes memory.
-  void TakeFirst();
+  // Takes what the profile says of PSRAM. Before anything else takes any.
+  void TakePsram();
+  // Takes what the card's DMA needs. Before anything else takes memory, but a network.
+  void TakeDma();
   // Starts the card's task and takes of the internal memory what the system need not have. Once all that stays has what
   // it needs. False if there is no memory for the card's task.
   bool TakeRest();
@@ -47,6 +50,7 @@ class EspBoard final : public Machine {
   storage::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
+  storage::BlockDevice* model_partition() override { return has_model_ ? &model_ : nullptr; }
   storage::Flash* flash() override { return has_flash_ ? &flash_ : nullptr; }
   Result<size_t> LoadSetting(const char* key, std::span<char> out) override;
   Result<void> SaveSetting(const char* key, std::string_view text) override;
@@ -57,6 +61,8 @@ class EspBoard final : public Machine {
   alignas(64) std::array<std::byte, 4096> probe_ = {};
   LadderCard card_;
   bool was_mounted_ = false;
+  MemoryDevice model_;
+  bool has_model_ = false;
   PartitionFlash flash_;
   bool has_flash_ = false;
   Board board_ = {};

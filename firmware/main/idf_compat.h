@@ -15,6 +15,15 @@
 #include "esp_vfs_dev.h"
 #endif
 
+#if CONFIG_THIMBLE_NETWORK
+#include "esp_http_server.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/task.h"
+#endif
+#if CONFIG_THIMBLE_NETWORK_ETHERNET
+#include "esp_eth.h"
+#endif
+
 #if ESP_IDF_VERSION < ESP_IDF_VERSION_VAL(5, 1, 0)
 #error "This firmware needs ESP-IDF 5.1 or later"
 #endif
@@ -55,6 +64,61 @@ inline void UseSerialPort(int port) {
   esp_vfs_dev_uart_use_driver(port);
 #endif
 }
+
+#if CONFIG_THIMBLE_NETWORK
+// A request that is answered by another task than the server's: what to answer, which must be given back by
+// EndElsewhere(). Before 5.2 the server has nothing for that: its task waits meanwhile, and with it all other requests.
+inline httpd_req_t* BeginElsewhere(httpd_req_t* request) {
+#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 2, 0)
+  httpd_req_t* kept = nullptr;
+  return httpd_req_async_handler_begin(request, &kept) == ESP_OK ? kept : nullptr;
+#else
+  return request;
+#endif
+}
+// Of the server's task, after the request was handed over.
+inline void WaitElsewhere() {
+#if ESP_IDF_VERSION < ESP_IDF_VERSION_VAL(5, 2, 0)
+  ulTaskNotifyTake(pdTRUE, portMAX_DELAY);
+#endif
+}
+// Of the other task; `server`: the server's task.
+inline void EndElsewhere(httpd_req_t* kept, TaskHandle_t server) {
+#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 2, 0)
+  (void)server;
+  (void)httpd_req_async_handler_complete(kept);
+#else
+  (void)kept;
+  xTaskNotifyGive(server);
+#endif
+}
+
+// Of a method that the firmware takes; ESP-IDF's own function for it moved with its parser.
+inline const char* MethodName(httpd_method_t method) {
+  switch (method) {
+    case HTTP_GET:
+      return "GET";
+    case HTTP_HEAD:
+      return "HEAD";
+    case HTTP_POST:
+      return "POST";
+    default:
+      return "OPTIONS";
+  }
+}
+#endif
+
+#if CONFIG_THIMBLE_NETWORK_ETHERNET
+// The transceiver behind OpenCores' Ethernet in emulators answers as any does. ESP-IDF 6 has the generic one only,
+// those before 5.4 not yet.
+inline esp_eth_phy_t* NewEmulatedPhy(const eth_phy_config_t& config) {
+#if ESP_IDF_VERSION >= ESP_IDF_VERSION_VAL(5, 4, 0)
+  return esp_eth_phy_new_generic(&config);
+#else
+  return esp_eth_phy_new_dp83848(&config);
+#endif
+}
+#endif
 
 }  // namespace thimble::firmware::idf
 

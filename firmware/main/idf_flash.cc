@@ -19,10 +19,14 @@ Result<void> Check(esp_err_t result, uint32_t offset_bytes) {
                .have = static_cast<uint64_t>(result)});
 }
 
+const esp_partition_t* Find(const char* label) {
+  return esp_partition_find_first(ESP_PARTITION_TYPE_DATA, ESP_PARTITION_SUBTYPE_ANY, label);
+}
+
 }  // namespace
 
 bool PartitionFlash::Open() {
-  partition_ = esp_partition_find_first(ESP_PARTITION_TYPE_DATA, ESP_PARTITION_SUBTYPE_ANY, kLabel);
+  partition_ = Find(kLabel);
   if (partition_ == nullptr) return false;
   for (size_t bytes = partition_->size; bytes > kPageBytes; bytes -= kPageBytes) {
     const void* begin = nullptr;
@@ -49,6 +53,15 @@ Result<void> PartitionFlash::Program(uint32_t offset_bytes, std::span<const std:
 
 void PartitionFlash::OnProgress(uint64_t done_bytes, uint64_t all_bytes) {
   progress_.Show(*machine_, done_bytes, all_bytes);
+}
+
+std::span<const std::byte> MapModelPartition() {
+  const esp_partition_t* const partition = Find("model");
+  if (partition == nullptr) return {};
+  const void* begin = nullptr;
+  esp_partition_mmap_handle_t handle = 0;
+  if (esp_partition_mmap(partition, 0, partition->size, ESP_PARTITION_MMAP_DATA, &begin, &handle) != ESP_OK) return {};
+  return {static_cast<const std::byte*>(begin), partition->size};
 }
 
 }  // namespace thimble::firmware::idf

@@ -1,4 +1,4 @@
-// The partition for weights.
+// The partitions for weights and for a model that needs no card.
 #ifndef THIMBLE_FIRMWARE_MAIN_IDF_FLASH_H_
 #define THIMBLE_FIRMWARE_MAIN_IDF_FLASH_H_
 
@@ -35,6 +35,10 @@ class PartitionFlash final : public storage::Flash {
   std::span<const std::byte> memory_;
   FlashProgress progress_;
 };
+
+// The data partition named "model", in the processor's addresses; empty: there is none, or no room for it. Nobody
+// writes it, and it is not read while the partition for weights is written: the same task does both.
+std::span<const std::byte> MapModelPartition();
 
 }  // namespace thimble::firmware::idf
 

@@ -20,6 +20,7 @@ namespace {
 constexpr uart_port_t kPort = static_cast<uart_port_t>(CONFIG_ESP_CONSOLE_UART_NUM);
 constexpr int kReceiveBytes = 1024;  // what comes while neither task reads
 constexpr size_t kAtOnceBytes = 64;
+constexpr size_t kMoreBytes = 6;             // that a guest may add
 constexpr uint32_t kWatchStackBytes = 2304;  // a run used 704 of it
 constexpr TickType_t kLook = pdMS_TO_TICKS(20);
 
@@ -64,7 +65,7 @@ void WriteTerminal(std::string_view text) {
   std::fflush(stdout);
 }
 
-[[noreturn]] void RunTerminal(Terminal& terminal) {
+[[noreturn]] void RunTerminal(Terminal& terminal, TerminalGuest* guest) {
   static Watch watch;
   watch.typed = &terminal;
   watch.terminal = xTaskGetCurrentTaskHandle();
@@ -72,7 +73,13 @@ void WriteTerminal(std::string_view text) {
                                       uxTaskPriorityGet(nullptr) + 1, &watch.task) == pdPASS;
   if (!is_watched) WriteTerminal("no memory is left to watch for Ctrl-C\n");
   while (true) {
-    for (Typed memory; !terminal.HasLine();) terminal.OnTyped(ReadTyped(memory, terminal.room()));
+    for (Typed memory; !terminal.HasLine();) {
+      std::string_view typed = ReadTyped(memory, terminal.room());
+      std::array<char, kAtOnceBytes + kMoreBytes> own;
+      if (guest != nullptr) typed = guest->OnTyped(typed, own);
+      terminal.OnTyped(typed);
+      if (guest != nullptr && typed.empty()) guest->Look();
+    }
     if (is_watched) {
       watch.is_running.store(true);
       xTaskNotifyGive(watch.task);

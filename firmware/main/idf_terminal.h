@@ -2,6 +2,7 @@
 #ifndef THIMBLE_FIRMWARE_MAIN_IDF_TERMINAL_H_
 #define THIMBLE_FIRMWARE_MAIN_IDF_TERMINAL_H_
 
+#include <span>
 #include <string_view>
 
 #include "firmware/app/terminal.h"
@@ -14,8 +15,21 @@ void OpenTerminal();
 // Shows `text`; what Machine::Write() does. From any task.
 void WriteTerminal(std::string_view text);
 
-// Has `terminal` do one line after the other. Of the task whose stack is said in Console.
-[[noreturn]] void RunTerminal(Terminal& terminal);
+// Somebody else at the serial port, and with work for the terminal's task; all of it is called by that task, at the
+// prompt.
+class TerminalGuest {
+ public:
+  // Of what was typed, what is the terminal's; at most 6 bytes more, in `out`.
+  virtual std::string_view OnTyped(std::string_view typed, std::span<char> out) = 0;
+  // Some 50 times a second, while nothing is typed.
+  virtual void Look() = 0;
+
+ protected:
+  ~TerminalGuest() = default;
+};
+
+// Has `terminal` do one line after the other. Of the task whose stack is said in Console. `guest`: null: none.
+[[noreturn]] void RunTerminal(Terminal& terminal, TerminalGuest* guest);
 
 }  // namespace thimble::firmware::idf
 

@@ -25,6 +25,7 @@
 #include "firmware/app/flash_progress.h"
 #include "firmware/app/ladder_card.h"
 #include "firmware/app/machine.h"
+#include "firmware/app/memory_device.h"
 #include "host/devices/nor_flash.h"
 
 namespace thimble::firmware {
@@ -132,6 +133,9 @@ class SimulatedBoard final : public Machine {
   // thread can touch it or PSRAM, as on an ESP32.
   SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows = false, host::NorFlash* flash = nullptr);
 
+  // What is in the partition for a model, which outlives this; empty: there is no such partition.
+  void FlashModel(std::span<const std::byte> partition) { model_partition_.emplace(partition); }
+
   const SimulatedCores* cores = nullptr;   // which must be idle while flash is written
   std::function<void()> on_flash_writing;  // called while it is
 
@@ -170,6 +174,7 @@ class SimulatedBoard final : public Machine {
   storage::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
+  storage::BlockDevice* model_partition() override { return model_partition_ ? &*model_partition_ : nullptr; }
   storage::Flash* flash() override { return flash_ ? &*flash_ : nullptr; }
   Result<size_t> LoadSetting(const char* key, std::span<char> out) override;
   Result<void> SaveSetting(const char* key, std::string_view text) override;
@@ -214,6 +219,7 @@ class SimulatedBoard final : public Machine {
   std::array<Block, 64> probe_;
   LadderCard card_;
   bool was_mounted_ = false;
+  std::optional<MemoryDevice> model_partition_;
   bool shows_;
   std::optional<MappedFlash> flash_;
   std::string output_;

@@ -6,8 +6,11 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <vector>
+
+#include "host/support/numbers.h"
 
 namespace thimble::host {
 namespace {
@@ -36,11 +39,16 @@ double Percentile(Samples samples, double percent) {
   return samples[static_cast<size_t>(std::lround(at))];
 }
 
-template <class T>
-bool Parse(const std::string& text, T& value) {
+bool Parse(const std::string& text, uint64_t& value) {
   const char* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   return error == std::errc() && stop == end;
+}
+
+bool Parse(const std::string& text, double& value) {
+  const std::optional<double> number = NumberOf(text);
+  value = number.value_or(0);
+  return number.has_value();
 }
 
 class LogParser {
@@ -71,6 +79,11 @@ class LogParser {
 
   Status TakeLine(const std::vector<std::string>& words) {
     if (words.size() == 2 && (words[0] == "name" || words[0] == "like" || words[0] == "card_mode")) {
+      constexpr std::string_view kOfModes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+      if (words[0] == "card_mode" && words[1].find_first_not_of(kOfModes) != std::string::npos) {
+        return Refuse(
+            fmt::format("{} is no mode of a card: it has other than letters, digits and hyphens", Quote(words[1])));
+      }
       (words[0] == "name" ? log_.name : words[0] == "like" ? log_.like : log_.card_mode) = words[1];
       return {};
     }

@@ -1,16 +1,14 @@
 #include "host/boards/board_memory.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include "host/support/pages.h"
 
 namespace thimble::host {
 namespace {
 
 std::vector<Board> Boards() {
-  const auto pages = static_cast<uint64_t>(std::max(sysconf(_SC_PHYS_PAGES), 1L));
-  const auto page_bytes = static_cast<uint64_t>(std::max(sysconf(_SC_PAGESIZE), 4096L));
-  return {kEsp32Cam, kEsp32, kEsp32S3, HostBoard(pages * page_bytes)};
+  return {kEsp32Cam, kEsp32CamWifi, kEsp32, kEsp32S3, kEsp32S3Wifi, HostBoard(MemoryBytes())};
 }
 
 }  // namespace
@@ -27,8 +25,6 @@ std::optional<Board> FindMemory(std::string_view name) {
   }
   return std::nullopt;
 }
-
-void BoardMemory::Unmap::operator()(std::byte* memory) const { munmap(memory, bytes); }
 
 Expected<BoardMemory> BoardMemory::Create(const Board& board) {
   BoardMemory memory;
@@ -49,15 +45,13 @@ Expected<Arenas> BoardMemory::Reserve(std::span<const uint64_t, kNumRegions> byt
     if (bytes[i] <= arena.capacity_bytes()) continue;
     arena = Arena(arena.region(), {});
     blocks_[i].reset();
-    void* const mapped =
-        mmap(nullptr, bytes[i], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapped == MAP_FAILED) {
+    if (bytes[i] <= SIZE_MAX) blocks_[i] = TakePages(static_cast<size_t>(bytes[i]));
+    if (blocks_[i] == nullptr) {
       return Sentence(fmt::format(
           "this computer has no {} bytes left for {} of {}: close other programs, or raise the limit (ulimit -v)",
           bytes[i], RegionName(arena.region()), board_name_));
     }
-    blocks_[i] = {static_cast<std::byte*>(mapped), Unmap{bytes[i]}};
-    arena = Arena(arena.region(), {blocks_[i].get(), bytes[i]});
+    arena = Arena(arena.region(), {blocks_[i].get(), static_cast<size_t>(bytes[i])});
   }
   return arenas();
 }

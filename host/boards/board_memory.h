@@ -13,6 +13,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/board.h"
 #include "host/support/errors.h"
+#include "host/support/pages.h"
 
 namespace thimble::host {
 
@@ -37,13 +38,8 @@ class BoardMemory {
   const Arena& arena(Region region) const { return (*arenas_)[static_cast<size_t>(region)]; }
 
  private:
-  struct Unmap {
-    size_t bytes;
-    void operator()(std::byte* memory) const;
-  };
-
   const char* board_name_ = "";
-  std::array<std::unique_ptr<std::byte, Unmap>, kNumRegions> blocks_;
+  std::array<Pages, kNumRegions> blocks_;
   std::unique_ptr<std::array<Arena, kNumRegions>> arenas_;
 };
 

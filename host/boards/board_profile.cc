@@ -13,7 +13,10 @@
 #include "host/boards/board_memory.h"
 #include "host/support/input_file.h"
 #include "host/support/json_text.h"
+#include "host/support/numbers.h"
 #include "host/support/paths.h"
+#include "host/support/suggestion.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -236,6 +239,20 @@ const char* CornerName(Corner corner) {
   return "";
 }
 
+std::string DurationText(const Range& seconds) {
+  struct Unit {
+    const char* name;
+    double seconds;
+  };
+  const double typical = seconds[kTypical];
+  const Unit unit = typical < 120         ? Unit{"s", 1}
+                    : typical < 7200      ? Unit{"min", 60}
+                    : typical < 2 * 86400 ? Unit{"h", 3600}
+                                          : Unit{"days", 86400};
+  const auto in = [&](double value) { return Fixed(value / unit.seconds, value / unit.seconds < 10 ? 1 : 0); };
+  return fmt::format("{} {} ({} to {})", in(typical), unit.name, in(seconds[0]), in(seconds[2]));
+}
+
 std::string RangeText(const Range& range) {
   return fmt::format("{:.2f} ({:.2f} to {:.2f})", range[kTypical], range[0], range[2]);
 }
@@ -326,9 +343,11 @@ Expected<FoundBoard> FindBoard(const std::string& name_or_file) {
   if (const std::optional<Board> memory = FindMemory(name_or_file)) {
     return FoundBoard{*memory, BuiltInProfile(name_or_file)};
   }
+  if (name_or_file == "esp32-wifi") return Sentence(kNoWifiWithoutPsram);
   if (name_or_file != kStandardInput && (!Exists(name_or_file) || IsFolder(name_or_file))) {
-    return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file",
-                                Quote(name_or_file), fmt::join(BoardNames(), ", ")));
+    const std::vector<std::string> names = BoardNames();
+    return Sentence(fmt::format("there is no board named {}: choose one of {}, or give a board file{}",
+                                Quote(name_or_file), fmt::join(names, ", "), DidYouMean(name_or_file, names)));
   }
   const std::string name = NameOfGiven(name_or_file);
   THIMBLE_ASSIGN(const std::string text, ReadGiven(name_or_file, kMaxCaptureBytes));
@@ -357,9 +376,14 @@ std::unique_ptr<BoardProfile> BuiltInProfile(std::string_view name) {
   return nullptr;
 }
 
+std::string PlaceText(const std::string& card_mode) {
+  return card_mode == kFlashMode ? "no card, the model in flash" : fmt::format("card {}", Visible(card_mode));
+}
+
 Expected<ClockConstants> ConstantsOf(const BoardProfile& profile, const std::string& card_mode, Corner corner) {
   const std::string& mode = card_mode.empty() ? profile.card_mode : card_mode;
-  const std::vector<std::string> modes = profile.card_modes();
+  std::vector<std::string> modes = profile.card_modes();
+  if (profile.memory.model_partition_bytes != 0) modes.emplace_back(kFlashMode);
   if (std::find(modes.begin(), modes.end(), mode) == modes.end()) {
     return Sentence(fmt::format("the board {} has no card mode {}: choose one of {}", profile.name, Quote(mode),
                                 fmt::join(modes, ", ")));
@@ -383,6 +407,13 @@ Expected<ClockConstants> ConstantsOf(const BoardProfile& profile, const std::str
                               .psram_write_ns = ns(kPsramWrite),
                               .flash_line_ns = ns(kFlashLine)};
   for (size_t i = 0; i < kNumKernels; ++i) constants.cycles[i] = value(KernelKey(static_cast<Kernel>(i)));
+  if (mode == kFlashMode) {
+    constants.reads_by_core = true;
+    constants.command_ns = constants.random_ns = 0;
+    const double bytes = static_cast<double>(kSectorBytes);
+    constants.sector_ns = bytes / profile.line_bytes * constants.flash_line_ns +
+                          bytes * constants.cycles[static_cast<size_t>(Kernel::kCopy)] * 1000.0 / profile.cpu_mhz;
+  }
   return constants;
 }
 

@@ -42,7 +42,8 @@ const char* CornerName(Corner corner);  // "low", "typical", "high"; static life
 // A figure at the three corners, in the order of kCorners. Rises.
 using Range = std::array<double, 3>;
 inline constexpr size_t kTypical = 1;
-std::string RangeText(const Range& range);  // "6.08 (3.90 to 7.91)": typical, low to high
+std::string DurationText(const Range& seconds);  // "21 s (16 to 33)", in minutes, hours or days where that is long
+std::string RangeText(const Range& range);       // "6.08 (3.90 to 7.91)": typical, low to high
 
 struct BoardProfile {
   std::string name;
@@ -92,6 +93,13 @@ std::vector<std::string> ProfileNames();
 
 // The built-in profile of this name, or null: a board may have none, as "host".
 std::unique_ptr<BoardProfile> BuiltInProfile(std::string_view name);
+
+// The card mode that means: no card; the model is in the board's flash (Board::model_partition_bytes), which a core
+// reads like memory and copies.
+inline constexpr char kFlashMode[] = "flash";
+
+// For a person: "card 4bit-40", "no card, the model in flash".
+std::string PlaceText(const std::string& card_mode);
 
 // The constants of one corner. `card_mode` empty: the profile's. Fails for a mode that the board does not have.
 Expected<ClockConstants> ConstantsOf(const BoardProfile& profile, const std::string& card_mode, Corner corner);

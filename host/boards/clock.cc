@@ -75,6 +75,17 @@ void BoardClock::OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes)
   const double seek_ns = offset_bytes == next_offset_ ? 0 : constants_.random_ns;
   const int64_t duration =
       Nanoseconds(constants_.command_ns + seek_ns + static_cast<double>(sectors) * constants_.sector_ns);
+  if (constants_.reads_by_core) {
+    const TraceSlice slice = {.is_read = true, .start_ns = now_ns_, .duration_ns = duration, .amount = bytes};
+    Occupy(zone, Lane::kCore0, slice);
+    Occupy(zone, Lane::kBus, slice);
+    of(zone).elapsed_ns += duration;
+    of(zone).stalled_ns += duration;
+    now_ns_ += duration;
+    read_done_ns_ = now_ns_;
+    next_offset_ = offset_bytes + bytes;
+    return;
+  }
   const int64_t start = std::max(now_ns_, read_done_ns_);
   read_done_ns_ = start + duration;
   next_offset_ = offset_bytes + bytes;
@@ -102,6 +113,14 @@ BoardClock::Cost BoardClock::CostOf(const Work& work, double share) const {
     const uint64_t lines = Covering(bytes, constants_.line_bytes) * passes;
     cost.lines += lines;
     cost.bus_ns += static_cast<double>(lines) * line_ns;
+  }
+  if (work.look_ups != 0 && work.table_region == Region::kPsram) {
+    // Of a table that the cache cannot hold, it has as large a share as fits.
+    const double table_bytes = static_cast<double>(work.table_bytes);
+    const double missed = table_bytes > constants_.cache_bytes ? 1.0 - constants_.cache_bytes / table_bytes : 0.0;
+    const auto lines = static_cast<uint64_t>(static_cast<double>(work.look_ups) * share * missed);
+    cost.lines += lines;
+    cost.bus_ns += static_cast<double>(lines) * constants_.psram_line_ns;
   }
   if (work.written_region == Region::kPsram) {
     const uint64_t lines = Covering(static_cast<double>(work.written_bytes) * share, constants_.line_bytes);

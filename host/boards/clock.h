@@ -24,6 +24,7 @@ struct ClockConstants {
   double command_ns = 0;                        // of a read, before its first sector
   double random_ns = 0;                         // more for a read that does not begin where the last one ended
   double sector_ns = 0;                         // of 512 bytes
+  bool reads_by_core = false;                   // a read is a copy that core 0 makes, over the bus, when it is started
   double psram_line_ns = 0;                     // a cache line from PSRAM
   double psram_write_ns = 0;                    // a cache line to PSRAM, its fetch included
   double flash_line_ns = 0;                     // a cache line from flash

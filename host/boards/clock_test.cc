@@ -57,6 +57,21 @@ TEST(ClockTest, AReadThatGoesOnNeedsNoSeek) {
   EXPECT_EQ(clock.now_ns() - first, 501'000 + 531'000);
 }
 
+TEST(ClockTest, AReadThatACoreMakesHidesNothing) {
+  ClockConstants constants = RoundNumbers(2);
+  constants.reads_by_core = true;
+  BoardClock clock(constants);
+  clock.OnReadStarted(Zone::kHead, 4096, kTile);
+  EXPECT_EQ(clock.now_ns(), 500'000 + 30'000 + 128 * 1000);  // the thread has made it
+  clock.OnReadAwaited(Zone::kHead);
+  EXPECT_EQ(clock.now_ns(), 658'000);
+  EXPECT_EQ(BusyOf(clock, Lane::kCard), 0);
+  EXPECT_EQ(BusyOf(clock, Lane::kCore0), 658'000);
+  EXPECT_EQ(BusyOf(clock, Lane::kBus), 658'000);
+  EXPECT_EQ(clock.times().total().waited_ns, 0);
+  EXPECT_EQ(clock.times().total().elapsed_ns, 658'000);
+}
+
 // The sum of all reads, when computing hides behind them; the last tile's computing comes on top.
 TEST(ClockTest, AFullScanTakesItsReads) {
   BoardClock clock(RoundNumbers(1));
@@ -114,6 +129,23 @@ TEST(ClockTest, ALineFromPsramStallsItsCore) {
   EXPECT_EQ(clock.now_ns(), 30'000 + 2 * 200);
   clock.OnWork(Zone::kHead, {.kernel = Kernel::kCopy, .written_region = Region::kPsram, .written_bytes = 64});
   EXPECT_EQ(clock.now_ns(), 30'400 + 2 * 300);
+}
+
+// Of a table of twice the cache's size every second entry is a line.
+TEST(ClockTest, LookUpsThatMissTheCacheAreLines) {
+  const auto elapsed = [](uint32_t cores, Region region, uint64_t table_bytes) {
+    BoardClock clock(RoundNumbers(cores));
+    clock.OnWork(
+        Zone::kHead,
+        {.kernel = Kernel::kSumCodes, .parts = 4, .look_ups = 400, .table_region = region, .table_bytes = table_bytes});
+    return clock.now_ns();
+  };
+  EXPECT_EQ(elapsed(1, Region::kPsram, 2048), 200 * 100);
+  EXPECT_EQ(elapsed(1, Region::kPsram, 4096), 300 * 100);
+  EXPECT_EQ(elapsed(1, Region::kPsram, 1024), 0);
+  EXPECT_EQ(elapsed(1, Region::kPsram, 0), 0);
+  EXPECT_EQ(elapsed(1, Region::kSram, 4096), 0);
+  EXPECT_EQ(elapsed(2, Region::kPsram, 2048), 200 * 100);  // two cores share a bus
 }
 
 TEST(ClockTest, WhatFitsTheCacheIsFetchedOnce) {

@@ -93,6 +93,17 @@ CardLayout PlanCard(uint64_t file_bytes, bool superfloppy) {
   return layout;
 }
 
+Expected<size_t> ReadBack(const ModelForCard& model, const std::string& path, const std::string& out) {
+  THIMBLE_ASSIGN(const OpenedModel copy, OpenModelFile(path, ""));
+  if (copy.name_on_card != model.name_on_card) {
+    return Sentence(
+        fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(model.name_on_card)));
+  }
+  for (const FileForCard& file : model.files) THIMBLE_TRY(CompareOnCard(*copy.device, file, out));
+  THIMBLE_TRY(CheckVolume(*copy.device, out));
+  return copy.extents.size();
+}
+
 Expected<CardImage> WriteCardImage(const CardOptions& options) {
   const std::string folders = options.tool_folders.empty() ? UsualProgramFolders() : options.tool_folders;
   THIMBLE_TRY(FindTool(folders, "mkfs.fat"));
@@ -149,14 +160,7 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
     THIMBLE_TRY(WriteCardName(image, start * kSectorBytes, file.name_on_card));
   }
 
-  THIMBLE_ASSIGN(const OpenedModel copy, OpenModelFile(path, ""));
-  if (copy.name_on_card != card.name_on_card) {
-    return Sentence(
-        fmt::format("\"{}\" is no name for a file on FAT32: give another one with --name", Quote(card.name_on_card)));
-  }
-  for (const FileForCard& file : model.files) THIMBLE_TRY(CompareOnCard(*copy.device, file, options.out));
-  THIMBLE_TRY(CheckVolume(*copy.device, options.out));
-  card.pieces = copy.extents.size();
+  THIMBLE_ASSIGN(card.pieces, ReadBack(model, path, options.out));
   THIMBLE_TRY(image.Commit());
   return card;
 }

@@ -43,6 +43,10 @@ struct CardImage {
   std::vector<std::string> notes;   // what a user should know, a sentence each
 };
 
+// Reads the image at `path` back through the engine: that all files of the model are on it, as they are, under their
+// names, and the volume's tables. `out` stands in sentences. The pieces that the model lies in.
+Expected<size_t> ReadBack(const ModelForCard& model, const std::string& path, const std::string& out);
+
 // Writes a FAT32 image that holds the model and what goes with it (OpenModelForCard()), which appears whole or not at
 // all, and reads all of it back through the engine. Runs mkfs.fat of dosfstools and mcopy of mtools, with a progress
 // line. Fails with one sentence: the model cannot be read as GGUF or is larger than a FAT32 file may be (4 GiB less one

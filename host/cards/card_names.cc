@@ -47,23 +47,6 @@ const char* Objection(const std::string& name) {
   return nullptr;
 }
 
-std::u16string Utf16(const std::string& utf8) {
-  std::u16string units;
-  for (size_t i = 0; i < utf8.size();) {
-    const auto lead = static_cast<uint8_t>(utf8[i]);
-    const size_t bytes = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    uint32_t c = bytes == 1 ? lead : lead & (0x7Fu >> bytes);
-    for (size_t j = 1; j < bytes; ++j) c = c << 6 | (static_cast<uint8_t>(utf8[i + j]) & 0x3F);
-    i += bytes;
-    if (c >= 0x10000) {
-      units.push_back(static_cast<char16_t>(0xD800 + ((c - 0x10000) >> 10)));
-      c = 0xDC00 + ((c - 0x10000) & 0x3FF);
-    }
-    units.push_back(static_cast<char16_t>(c));
-  }
-  return units;
-}
-
 // An image, to be read and changed in place.
 class Image {
  public:
@@ -109,6 +92,23 @@ Status CheckCardName(const std::string& name) {
   if (objection == nullptr) return {};
   return Sentence(
       fmt::format("\"{}\" is no name for a file on FAT32: {}; give another one with --name", Quote(name), objection));
+}
+
+std::u16string Utf16(const std::string& utf8) {
+  std::u16string units;
+  for (size_t i = 0; i < utf8.size();) {
+    const auto lead = static_cast<uint8_t>(utf8[i]);
+    const size_t bytes = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    uint32_t c = bytes == 1 ? lead : lead & (0x7Fu >> bytes);
+    for (size_t j = 1; j < bytes; ++j) c = c << 6 | (static_cast<uint8_t>(utf8[i + j]) & 0x3F);
+    i += bytes;
+    if (c >= 0x10000) {
+      units.push_back(static_cast<char16_t>(0xD800 + ((c - 0x10000) >> 10)));
+      c = 0xDC00 + ((c - 0x10000) & 0x3FF);
+    }
+    units.push_back(static_cast<char16_t>(c));
+  }
+  return units;
 }
 
 std::string NameForMtools(const std::string& name) {

@@ -16,6 +16,9 @@ namespace thimble::host {
 // (formats::IsModelName()). Fails with one sentence that says which of these it is not.
 Status CheckCardName(const std::string& name);
 
+// A name in the units that FAT32 has. `utf8` is valid.
+std::u16string Utf16(const std::string& utf8);
+
 // mtools writes no character beyond U+FFFF. This is the name with two letters x for each, as many units of UTF-16 as
 // the name itself has.
 std::string NameForMtools(const std::string& name);

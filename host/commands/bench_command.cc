@@ -22,6 +22,7 @@
 #include "host/commands/plan_options.h"
 #include "host/commands/result_json.h"
 #include "host/models/loaded_model.h"
+#include "host/models/run_request.h"
 #include "host/support/messages.h"
 
 namespace thimble::host {
@@ -45,7 +46,7 @@ struct BenchArguments {
   std::vector<uint32_t> n_gen;
   uint32_t reps = 5;
   bool no_warmup = false;
-  std::string output = "md";
+  std::string format = "md";
 };
 
 // What is timed: one of the two, as in llama-bench. A prompt: reading it and choosing the token that follows. A text:
@@ -79,12 +80,14 @@ struct CardCounts {
 struct Sample {
   uint64_t ns = 0;
   CardCounts counts;
+  DraftCounts draft;
 };
 
 struct Measured {
   Test test;
   std::vector<uint64_t> samples_ns;
   CardCounts counts;  // of one repetition; all of them count the same
+  DraftCounts draft;  // likewise
 };
 
 double MeanOf(const std::vector<double>& values) {
@@ -106,12 +109,13 @@ class Bench {
   Bench(LoadedModel& loaded, const plan::Plan& plan) : loaded_(&loaded), plan_(&plan) {}
 
   Expected<Measured> Measure(const Test& test, uint32_t reps, bool warm_up) {
-    Measured measured = {.test = test, .samples_ns = {}, .counts = {}};
+    Measured measured = {.test = test, .samples_ns = {}, .counts = {}, .draft = {}};
     if (warm_up) THIMBLE_TRY(Run({.n_prompt = test.n_prompt, .n_gen = std::min(test.n_gen, 1u)}));
     for (uint32_t i = 0; i < reps; ++i) {
       THIMBLE_ASSIGN(const Sample sample, Run(test));
       measured.samples_ns.push_back(std::max<uint64_t>(sample.ns, 1));
       measured.counts = sample.counts;
+      measured.draft = sample.draft;
     }
     return measured;
   }
@@ -131,13 +135,16 @@ class Bench {
     THIMBLE_ASSIGN(Session* const session, loaded_->OpenSession(*plan_));
     const std::vector<TokenId> prompt = Prompt(std::max(test.n_prompt, 1u));
     const CardCounts before = CardCounts::Of(loaded_->ledger());
+    const DraftCounts drafts_before = loaded_->ledger().draft;
     const auto start = std::chrono::steady_clock::now();
     if (const auto prefilled = session->Prefill(prompt); !prefilled) return loaded_->Failure(prefilled.error());
     for (uint32_t i = 0; i < std::max(test.n_gen, 1u); ++i) {
       if (const auto next = session->Next(kGreedy); !next) return loaded_->Failure(next.error());
     }
     const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start);
-    return Sample{.ns = static_cast<uint64_t>(ns.count()), .counts = CardCounts::Of(loaded_->ledger()).Since(before)};
+    return Sample{.ns = static_cast<uint64_t>(ns.count()),
+                  .counts = CardCounts::Of(loaded_->ledger()).Since(before),
+                  .draft = loaded_->ledger().draft.Since(drafts_before)};
   }
 
   LoadedModel* loaded_;
@@ -153,6 +160,7 @@ struct Row {
   uint32_t n_ctx = 0;
   Test test;
   CardCounts counts;  // of one repetition
+  DraftCounts draft;  // likewise
   std::vector<uint64_t> samples_ns;
   std::vector<double> samples_ts;  // tokens a second
 
@@ -167,6 +175,7 @@ Row RowOf(const BenchArguments& arguments, const LoadedModel& loaded, const plan
              .n_ctx = plan.n_ctx,
              .test = m.test,
              .counts = m.counts,
+             .draft = m.draft,
              .samples_ns = m.samples_ns,
              .samples_ts = {}};
   for (const uint64_t ns : m.samples_ns) row.samples_ts.push_back(m.test.tokens() * 1e9 / static_cast<double>(ns));
@@ -190,6 +199,9 @@ nlohmann::ordered_json RowJson(const Row& row) {
           {"bytes_per_token", row.per_token(row.counts.card_bytes)},
           {"payload_bytes_per_token", row.per_token(row.counts.payload_bytes)},
           {"reads_per_token", row.per_token(row.counts.reads)},
+          {"drafted", row.draft.drafted},
+          {"accepted", row.draft.accepted},
+          {"passes", row.draft.passes},
           {"avg_ns", MeanOf(ns)},
           {"stddev_ns", DeviationOf(ns)},
           {"avg_ts", MeanOf(row.samples_ts)},
@@ -240,10 +252,13 @@ class MarkdownRows final : public Rows {
     std::string line = "|";
     for (size_t i = 0; i < cells.size(); ++i) line += cell(cells[i], widths_[i], IsNumber(i));
     Print(line + "\n");
+    if (row.draft.drafted == 0) return;
+    drafts_ += fmt::format("{}: {} of {} guesses came, {:.2f} tokens a pass over the weights.\n", row.test.name(),
+                           row.draft.accepted, row.draft.drafted, TokensAPass(row.draft));
   }
 
   void End() override {
-    Print(fmt::format("\nt/s: of {}. Bytes (whole blocks) and reads: as on the board.\n", kMeasuredOn));
+    Print(fmt::format("\nt/s: of {}. Bytes (whole blocks) and reads: as on the board.\n{}", kMeasuredOn, drafts_));
   }
 
  private:
@@ -257,6 +272,7 @@ class MarkdownRows final : public Rows {
   }
 
   std::vector<size_t> widths_;
+  std::string drafts_;
 };
 
 // RFC 4180; lists, which a cell cannot hold, are left out.
@@ -326,7 +342,7 @@ Status RunBench(const BenchArguments& arguments) {
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, kGreedy));
   THIMBLE_ASSIGN(const std::vector<Test> tests, TestsOf(arguments, plan.n_ctx));
   Bench bench(*loaded, plan);
-  const std::unique_ptr<Rows> rows = MakeRows(arguments.output);
+  const std::unique_ptr<Rows> rows = MakeRows(arguments.format);
   for (const Test& test : tests) {
     THIMBLE_ASSIGN(const Measured measured, bench.Measure(test, arguments.reps, !arguments.no_warmup));
     rows->Add(RowOf(arguments, *loaded, plan, measured));
@@ -339,9 +355,8 @@ Status RunBench(const BenchArguments& arguments) {
 
 void AddBenchCommand(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<BenchArguments>();
-  CLI::App* command =
-      app.add_subcommand("bench", "Measure how fast prompts and texts go on this computer, and what a token reads");
-  AddModelOptions(*command, ModelArgument::kFlag, arguments->model);
+  CLI::App* command = app.add_subcommand("bench", "Measure the speed on this computer, and count what a token reads");
+  AddModelOptions(*command, arguments->model);
   const auto add_counts = [&](const char* name, std::vector<uint32_t>& counts, const char* what, uint32_t otherwise) {
     command->add_option(name, counts, what)
         ->delimiter(',')
@@ -353,11 +368,11 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   add_counts("-p,--n-prompt", arguments->n_prompt, "tokens of the prompts, or a list: 16,256; 0: no prompt",
              kDefaultPrompt);
   add_counts("-n,--n-gen", arguments->n_gen, "tokens of the texts, or a list: 32,128; 0: no text", kDefaultGen);
-  command->add_option("-r,--repetitions", arguments->reps, "how often each is measured, each time in a fresh session")
+  command->add_option("-r,--repetitions", arguments->reps, "How often each is measured, each time in a fresh session")
       ->capture_default_str()
       ->check(CLI::Range(uint32_t{1}, kMaxReps));
-  command->add_flag("--no-warmup", arguments->no_warmup, "measure from the first time on");
-  command->add_option("-o,--output", arguments->output, "md: a table; csv; json: all figures and each repetition's")
+  command->add_flag("--no-warmup", arguments->no_warmup, "Measure from the first time on");
+  command->add_option("--format", arguments->format, "md: a table; csv; json: all figures and each repetition's")
       ->transform(Choice({"md", "csv", "json"}))
       ->capture_default_str();
   AddPlanOptions(*command, arguments->plan);
@@ -367,7 +382,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "Examples:\n"
       "  thimble bench -m tiny-llm.gguf\n"
       "  thimble bench -m card.img -p 16,256 -n 64 -r 10\n"
-      "  thimble bench -m tiny-llm.gguf --plan original -o json > original.json");
+      "  thimble bench -m tiny-llm.gguf --plan original --format json > original.json");
   command->callback([arguments, &exit_code] {
     const Status result = RunBench(*arguments);
     exit_code = result ? 0 : ReportFailure(result.error());

@@ -41,7 +41,7 @@ class BenchTest : public testing::Test {
     return RunTool(arguments);
   }
   json BenchJson(std::vector<std::string> arguments) const {
-    arguments.insert(arguments.end(), {"-o", "json"});
+    arguments.insert(arguments.end(), {"--format", "json"});
     return Json(Bench(arguments));
   }
   json PlanJson(std::vector<std::string> arguments) const {
@@ -116,11 +116,12 @@ TEST_F(BenchTest, JsonHasEachRepetition) {
 }
 
 TEST_F(BenchTest, CsvHasTheFiguresOfJson) {
-  const ToolRun run = Bench({"-p", "5", "-n", "2,3", "-r", "1", "--no-warmup", "-o", "csv"});
+  const ToolRun run = Bench({"-p", "5", "-n", "2,3", "-r", "1", "--no-warmup", "--format", "csv"});
   ASSERT_EQ(run.exit_code, 0) << run.error;
   const std::vector<std::string> lines = LinesOf(run.out);
   ASSERT_THAT(lines, SizeIs(4));
-  const auto rows = nlohmann::ordered_json::parse(Bench({"-p", "5", "-n", "2,3", "-o", "json"}).out, nullptr, false);
+  const auto rows =
+      nlohmann::ordered_json::parse(Bench({"-p", "5", "-n", "2,3", "--format", "json"}).out, nullptr, false);
   ASSERT_THAT(rows, SizeIs(3));
   std::string head;
   for (const auto& [key, value] : rows[0].items()) {
@@ -169,7 +170,7 @@ TEST_F(BenchTest, RefusesWhatCannotBeMeasured) {
   expect_sentence({"-p", "1,x"}, kExitUsage, "--n-prompt");
   expect_sentence({"-n", "-1"}, kExitUsage, "--n-gen");
   expect_sentence({"-r", "0"}, kExitUsage, "--repetitions");
-  expect_sentence({"-o", "xml"}, kExitUsage, "xml");
+  expect_sentence({"--format", "xml"}, kExitUsage, "xml");
   expect_sentence({"--plan", "no-such"}, kExitFailed, "no-such");
 }
 

@@ -9,6 +9,7 @@
 #include "host/cards/card_folder.h"
 #include "host/cards/card_image.h"
 #include "host/commands/command.h"
+#include "host/commands/model_options.h"
 #include "host/support/messages.h"
 #include "host/support/numbers.h"
 #include "host/support/visible_text.h"
@@ -54,7 +55,7 @@ void AddCardCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<CardCommandOptions>();
   CLI::App* command =
       app.add_subcommand("card", "Put a model on a card: as the image of a FAT32 card, or onto a card that is mounted");
-  command->add_option("MODEL", options->image.contents.model, "GGUF file, or whatever convert reads")->required();
+  AddModelOption(*command, options->image.contents.model, "A GGUF file, or anything 'thimble convert' reads");
   CLI::Option_group* where = command->add_option_group("Where");
   where->add_option("-o,--output", options->image.out, "The image to write; replaced if it is there")
       ->type_name("card.img");

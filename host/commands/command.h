@@ -1,8 +1,10 @@
 // The subcommands of the tool. Each one lives in host/commands/NAME_command.cc, declares its options and does its work
-// in the callback that it hands to CLI11. A new one adds a line here, in main.cc and in host/CMakeLists.txt.
+// in the callback that it hands to CLI11. A new one adds a line here, in commands.cc and in host/CMakeLists.txt.
 #ifndef THIMBLE_HOST_COMMANDS_COMMAND_H_
 #define THIMBLE_HOST_COMMANDS_COMMAND_H_
 
+#include <exception>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -25,6 +27,27 @@ int ReportFailure(std::string_view sentence);
 // makes the nearest that there is of one out of range.
 std::string WholeNumberProblem(const std::string& number, bool may_be_negative);
 
+// The answer to an exception that ends main(), of CLI11 most of all: prints it and returns the exit code.
+int AnswerThrown(const std::exception& error);
+
+// What this program was started with, its name included.
+std::span<char* const> CommandLine();
+
+// Where the list of commands has one.
+inline constexpr char kUse[] = "Use a model";
+inline constexpr char kKnow[] = "Know beforehand";
+inline constexpr char kMake[] = "Make models and cards";
+inline constexpr char kJudge[] = "Judge quality";
+
+struct Command {
+  std::string_view name;
+  const char* heading;
+  void (*add)(CLI::App& app, int& exit_code);
+};
+
+// All that this program has, in the order in which they are listed.
+std::span<const Command> Commands();
+
 // Each adds one subcommand to `app`. Its callback runs while main() parses and stores the exit code in `exit_code`,
 // which must outlive `app`.
 void AddRunCommand(CLI::App& app, int& exit_code);
@@ -40,6 +63,7 @@ void AddTokenizeCommand(CLI::App& app, int& exit_code);
 void AddPerplexityCommand(CLI::App& app, int& exit_code);
 void AddPrepareCommand(CLI::App& app, int& exit_code);
 void AddPlanCommand(CLI::App& app, int& exit_code);
+void AddServeCommand(CLI::App& app, int& exit_code);
 void AddSimulateCommand(CLI::App& app, int& exit_code);
 void AddVerifyCommand(CLI::App& app, int& exit_code);
 void AddSynthCommand(CLI::App& app, int& exit_code);

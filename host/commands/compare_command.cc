@@ -90,10 +90,9 @@ Status Run(const CompareArguments& arguments) {
 void AddCompareCommand(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<CompareArguments>();
   ComparisonRequest& request = arguments->request;
-  CLI::App* command = app.add_subcommand("compare",
-                                         "Store a model in float32, in 16 bits, partly and wholly in 8 bits, and "
-                                         "compare size, speed on a board and quality");
-  AddModelOptions(*command, ModelArgument::kPositional, request.model);
+  CLI::App* command =
+      app.add_subcommand("compare", "Compare a model in float32, 16 bits and 8 bits: size, modelled speed, quality");
+  AddModelOptions(*command, request.model);
   command->add_option("--card", request.card_mode, "How the card is connected, of the board's modes (default: its own)")
       ->type_name("MODE");
   command

@@ -12,11 +12,13 @@
 
 #include "host/commands/choice.h"
 #include "host/commands/command.h"
+#include "host/commands/model_options.h"
 #include "host/formats/tensor_name.h"
 #include "host/models/convert.h"
 #include "host/studies/quant_search.h"
 #include "host/support/messages.h"
 #include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 
 namespace thimble::host {
 namespace {
@@ -40,6 +42,7 @@ WrittenType TypeNamed(std::string_view name) {
   return name == "keep"   ? WrittenType::kKeep
          : name == "f32"  ? WrittenType::kF32
          : name == "q8_0" ? WrittenType::kQ8_0
+         : name == "q4_k" ? WrittenType::kQ4_K
          : name == "q5_1" ? WrittenType::kQ5_1
          : name == "q5_0" ? WrittenType::kQ5_0
          : name == "q4_1" ? WrittenType::kQ4_1
@@ -94,10 +97,10 @@ Expected<ConvertRequest> RequestOf(const ConvertArguments& arguments) {
   for (const std::string& text : arguments.rules) {
     const std::optional<TypeRule> rule = ParseRule(text);
     if (!rule) {
-      return Sentence(
-          fmt::format("--quant-tensor {}: give a pattern of names, =, and q8_0, q5_1, q5_0, q4_1, q4_0, f32 or auto: "
-                      "'blk.*.ffn_*=q8_0'",
-                      Quote(text)));
+      return Sentence(fmt::format(
+          "--quant-tensor {}: give a pattern of names, =, and q8_0, q5_1, q5_0, q4_k, q4_1, q4_0, f32 or auto: "
+          "'blk.*.ffn_*=q8_0'",
+          Quote(text)));
     }
     convert.types.rules.push_back(*rule);
   }
@@ -118,19 +121,20 @@ Expected<ConvertRequest> RequestOf(const ConvertArguments& arguments) {
   return request;
 }
 
-void Print(const Converted& converted, const std::string& found_text) {
+void Print(const ConvertOptions& asked, const Converted& converted, const std::string& found_text) {
   for (const std::string& note : converted.notes) ReportNote(note);
-  WriteResult(TypesText(converted.types) + found_text);
+  const std::string what = asked.to_folder ? "a tensor folder" : Megabytes(converted.bytes);
+  WriteResult(fmt::format("{}: {}\n{}{}", Visible(asked.out), what, TypesText(converted.types), found_text));
 }
 
 Status Run(const ConvertArguments& arguments) {
   THIMBLE_ASSIGN(const ConvertRequest request, RequestOf(arguments));
   if (request.limit) {
     THIMBLE_ASSIGN(const SearchedConversion searched, ConvertWithin(request.convert, *request.limit));
-    Print(searched.converted, QuantFoundText(searched.found, *request.limit));
+    Print(request.convert, searched.converted, QuantFoundText(searched.found, *request.limit));
   } else {
     THIMBLE_ASSIGN(const Converted converted, Convert(request.convert));
-    Print(converted, "");
+    Print(request.convert, converted, "");
   }
   return {};
 }
@@ -140,13 +144,9 @@ Status Run(const ConvertArguments& arguments) {
 void AddConvertCommand(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<ConvertArguments>();
   CLI::App* command = app.add_subcommand(
-      "convert",
-      "Write a model as one GGUF file, or as a tensor folder, every number exactly as it was stored unless "
-      "--quant is given");
-  command
-      ->add_option("SRC", arguments->convert.source,
-                   "Hugging Face folder, GGUF file, card with one, or llama2.c .bin file")
-      ->required();
+      "convert", "Write a model as one GGUF file or as a tensor folder; no number changes unless --quant is given");
+  AddModelOption(*command, arguments->convert.source,
+                 "A Hugging Face folder, a GGUF file, a card with one, or llama2.c's .bin file");
   command->add_option("-o,--output", arguments->convert.out, "The file or folder to write; replaced if it is there")
       ->required()
       ->type_name("OUT");
@@ -171,10 +171,11 @@ void AddConvertCommand(CLI::App& app, int& exit_code) {
       ->add_option(
           "--quant", arguments->quant,
           "Smaller, not exact: q8_0: every matrix in 8 bits, 32 numbers to a scale; q5_1, q5_0, q4_1, q4_0: in 5 or "
-          "4 bits; hybrid: the large ones only, in 8; auto: those that save most bytes of a token within the "
+          "4 bits; q4_k: in 4 by blocks of 256, or in 5 where rows have none; hybrid: the large ones only, in 8; auto: "
+          "those that save most bytes of a token within the "
           "divergence that --kld allows. "
           "Matrices whose rows do not divide by 32 stay as --dtype says")
-      ->transform(Choice({"none", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "hybrid", "auto"}))
+      ->transform(Choice({"none", "q8_0", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0", "hybrid", "auto"}))
       ->capture_default_str();
   command
       ->add_option("--kld", arguments->kld,

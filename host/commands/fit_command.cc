@@ -36,7 +36,7 @@ namespace {
 
 constexpr uint32_t kAnswerTokens = 200;
 constexpr uint64_t kMaxConfigBytes = 16 << 20;
-constexpr char kFitLine[] = "{:11} {:5} {:16} {:28} {}";
+constexpr char kFitLine[] = "{:14} {:5} {:16} {:28} {}";
 
 struct FitArguments {
   ModelRequest model;
@@ -236,22 +236,6 @@ Expected<FitAnswer> Answer(const FitArguments& arguments) {
   return answer;
 }
 
-// "95 s", "2.7 min", "3.4 h", "12 days", in the unit of `of`.
-struct Unit {
-  const char* name;
-  double seconds;
-};
-Unit UnitFor(double seconds) {
-  if (seconds < 120) return {"s", 1};
-  if (seconds < 7200) return {"min", 60};
-  return seconds < 2 * 86400 ? Unit{"h", 3600} : Unit{"days", 86400};
-}
-std::string DurationText(const Range& seconds) {
-  const Unit unit = UnitFor(seconds[kTypical]);
-  const auto in = [&](double value) { return Fixed(value / unit.seconds, value / unit.seconds < 10 ? 1 : 0); };
-  return fmt::format("{} {} ({} to {})", in(seconds[kTypical]), unit.name, in(seconds[0]), in(seconds[2]));
-}
-
 // As RangeText(), and with something to see of a model of gigabytes.
 std::string SpeedText(const Range& speed) {
   constexpr double kSlow = 0.1;
@@ -339,16 +323,16 @@ Status RunFit(const FitArguments& arguments) {
 void AddFitCommand(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<FitArguments>();
   CLI::App* command =
-      app.add_subcommand("fit", "Which boards run a model, how fast, with how much context, and what to type next");
-  AddModelOptions(*command, ModelArgument::kPositional, arguments->model);
-  command->get_option("model")->description(
+      app.add_subcommand("fit", "Say which boards run a model, how fast, with how much context, and what to type next");
+  AddModelOptions(*command, arguments->model);
+  command->get_option("--model")->description(
       "A GGUF file, a tensor folder, a card's image, anything 'thimble convert' reads (converted on the fly), or a "
       "config.json alone, or a folder with it: then the shape is looked at, with made-up weights");
   command->get_option("--board")
       ->description("Only this one: a name (see 'thimble boards') or a board file")
       ->default_str("all");
   command->add_option("-c,--ctx-size", arguments->n_ctx,
-                      "positions of context; 0: the model's (default: as many as the board has room for)");
+                      "Positions of context; 0: the model's (default: as many as the board has room for)");
   command->add_flag("--json", arguments->json, "Print one JSON object instead");
   command->footer(
       "All speeds are modelled ('thimble simulate' shows where the time goes), from a few tokens of the default "

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -100,6 +101,49 @@ TEST_F(FlashImageTest, SaysHowToWriteItWhereThePartitionIs) {
       const uint64_t bytes = std::stoul(line.substr(line.rfind("0x")), nullptr, 16);
       const Board& board = std::string(table).find("8mb") == std::string::npos ? kEsp32Cam : kEsp32S3;
       EXPECT_EQ(bytes, storage::FlashBytes(board.capacity(Region::kFlash)));
+    }
+    EXPECT_TRUE(found) << table;
+  }
+}
+
+TEST_F(FlashImageTest, AWholeModelIsAVolumeForItsPartition) {
+  const ToolRun made = Make({"--whole"});
+  EXPECT_EQ(made.exit_code, 1);
+  EXPECT_THAT(made.error, HasSubstr("do not fit the 552 960 bytes"));
+  EXPECT_FALSE(std::filesystem::exists(image()));
+  ASSERT_NO_FATAL_FAILURE(MakeFlashModel(own_));
+  WriteFile(own_ / "flash.plan", "board = esp32-cam\n");
+  const ToolRun whole =
+      RunTool({"flash-image", own_ / "flash.gguf", "--whole", "--name", "kurze Fabeln \u00e4.gguf", "-o", image()});
+  ASSERT_EQ(whole.exit_code, 0) << whole.error;
+  EXPECT_THAT(whole.out, AllOf(HasSubstr("partition 'model' of esp32-cam"), HasSubstr("write-flash 0xb8000 ")));
+  EXPECT_EQ(std::filesystem::file_size(image()) % storage::kFlashSectorBytes, 0u);
+  EXPECT_LE(std::filesystem::file_size(image()), kEsp32Cam.model_partition_bytes);
+  // Somebody else's judge of the volume.
+  EXPECT_EQ(
+      std::system(
+          ("PATH=\"$PATH:/usr/sbin:/sbin\" fsck.fat -n '" + image() + "' > '" + (own_ / "said") + "' 2>&1").c_str()),
+      0)
+      << ReadFile(own_ / "said");
+  const ToolRun sound = RunTool({"verify", image()});
+  EXPECT_EQ(sound.exit_code, 0) << sound.error;
+  EXPECT_THAT(sound.out, HasSubstr("kurze Fabeln \u00e4.gguf"));
+  const ToolRun wifi =
+      RunTool({"flash-image", own_ / "flash.gguf", "--whole", "--board", "esp32-cam-wifi", "-o", own_ / "none.img"});
+  EXPECT_EQ(wifi.exit_code, 1);
+  EXPECT_THAT(wifi.error, HasSubstr("has no room in its flash"));
+}
+
+TEST_F(FlashImageTest, TheTablesHaveThePartitionForAModel) {
+  for (const char* table : {"firmware/partitions.csv", "firmware/partitions_8mb.csv"}) {
+    std::ifstream lines(table);
+    bool found = false;
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.starts_with("model,")) continue;
+      found = true;
+      EXPECT_THAT(line, HasSubstr(" 0xb8000,")) << table;
+      EXPECT_EQ(std::stoul(line.substr(line.rfind("0x")), nullptr, 16), kEsp32Cam.model_partition_bytes);
+      EXPECT_EQ(kEsp32S3.model_partition_bytes, kEsp32Cam.model_partition_bytes);
     }
     EXPECT_TRUE(found) << table;
   }

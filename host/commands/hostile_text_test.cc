@@ -65,12 +65,13 @@ class HostileText : public testing::Test {
                   .dump());
   }
 
-  // Nothing in what a terminal got is obeyed by it but line feeds and tabs, and what redraws the line of progress of a
-  // computer that is busy.
+  // Nothing in what a terminal got is obeyed by it but line feeds and tabs, what redraws the line of progress of a
+  // computer that is busy, and the tool's own colours.
   static ToolRun OnTerminal(const std::vector<std::string>& arguments) {
     ToolRun run = RunToolOnTerminal(arguments);
     static const std::regex kProgress("\r[^\r\n\x1b]*\x1b\\[K");
-    run.out = std::regex_replace(run.out, kProgress, "");
+    static const std::regex kColored("\x1b\\[(1|31|33)m([^\x1b]*)\x1b\\[0m");
+    run.out = std::regex_replace(std::regex_replace(run.out, kProgress, ""), kColored, "$2");
     EXPECT_EQ(Visible(run.out, Lines::kMany), run.out) << arguments[0];
     EXPECT_NE(run.out, "") << arguments[0];
     return run;
@@ -85,7 +86,7 @@ TEST_F(HostileText, CannotMoveATerminal) {
   const std::string prompt = folder_ / "prompt";
   WriteFile(prompt, std::string(kHostile) + "\nnext \x9b\xff\n");
   const ToolRun run =
-      OnTerminal({"run", "-m", model_, "-f", prompt, "--board", board_, "-n", "24", "--temp", "1", "-s", "1"});
+      OnTerminal({"run", "-m", model_, "-f", prompt, "--board", board_, "-n", "24", "--temp", "1", "-s", "1", "-v"});
   EXPECT_EQ(run.exit_code, 0) << run.out;
   EXPECT_THAT(run.out, AllOf(HasSubstr("\\x1b[2J\\x1b]0;owned\\x07\\x9b31m\\u202eabc\\x7f\nnext \\x9b\\xff"),
                              HasSubstr("mo\\x0adel\\x1b[2J"), HasSubstr("board     mine: \\x1b[2J")));
@@ -102,7 +103,7 @@ TEST_F(HostileText, CannotMoveATerminal) {
            {"simulate", model_, "--board", board_, "-n", "2", "-p", "a"},
            {"run", "-m", model_, "--ids", "1,270", "--json", "-n", "8"},
            {"bench", "-m", model_, "-p", "4", "-n", "1", "-r", "1"},
-           {"bench", "-m", model_, "-p", "4", "-n", "1", "-r", "1", "-o", "csv"},
+           {"bench", "-m", model_, "-p", "4", "-n", "1", "-r", "1", "--format", "csv"},
            {"convert", model_, "-o", folder_ / (std::string("out") + kHostile)}}) {
     EXPECT_EQ(OnTerminal(arguments).exit_code, 0) << arguments[0];
   }
@@ -112,7 +113,7 @@ TEST_F(HostileText, CannotMoveATerminal) {
                                              {"convert", board_, "-o", folder_ / "x"},
                                              {"boards", kHostile},
                                              {kHostile},
-                                             {"run", "-m", model_, kHostile},
+                                             {"run", "-m", model_, "-p", "a", kHostile},
                                              {"run", "-m", model_, "--head", kHostile},
                                              {"run", "-m", model_, "--plan", board_}}) {
     const ToolRun failed = OnTerminal(arguments);
@@ -154,7 +155,7 @@ TEST_F(HostileText, NamesThatAreNoUtf8GiveJson) {
   WriteFile(log, measured);
   const std::vector<std::vector<std::string>> commands = {
       {"run", "-m", model, "--board", board, "-p", bad, "-n", "2", "--json"},
-      {"bench", "-m", model, "--board", board, "-p", "4", "-n", "1", "-r", "1", "-o", "json"},
+      {"bench", "-m", model, "--board", board, "-p", "4", "-n", "1", "-r", "1", "--format", "json"},
       {"tokenize", "-m", model, "-f", text, "--json"},
       {"inspect", model, "--board", board, "--json"},
       {"verify", model, "--against", model, "--json"},

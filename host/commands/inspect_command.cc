@@ -10,6 +10,7 @@
 
 #include "engine/session.h"
 #include "engine/storage/volume.h"
+#include "engine/text/chat_template.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
 #include "host/commands/result_json.h"
@@ -77,6 +78,21 @@ std::string RatioText(double ratio) {
   return ratio < 0.95 ? fmt::format("{:.2g}", ratio) : fmt::format("{:.1f}", ratio);
 }
 
+// How rotary positions are scaled, if they are.
+std::string ScalingText(const ModelShape& shape) {
+  if (shape.rope_linear_factor != 1) return fmt::format(" scaled by {:g}", shape.rope_linear_factor);
+  return shape.has_rope_factors ? " scaled by rope_freqs.weight" : "";
+}
+
+// The chat template that the model brings: its name, or why there is none; empty if it brings none.
+std::string ChatText(LoadedModel& loaded) {
+  const auto jinja = loaded.ReadChatTemplate();
+  if (!jinja) return jinja.error();
+  if (jinja->empty()) return "";
+  const auto chat = text::ChatTemplate::Recognise(*jinja);
+  return chat ? text::ChatKindName(chat->kind()) : SentenceOf(chat.error());
+}
+
 void PrintText(LoadedModel& loaded) {
   const formats::ModelFile& model = loaded.model();
   const ModelShape& s = model.shape;
@@ -90,18 +106,23 @@ void PrintText(LoadedModel& loaded) {
   }
   out += fmt::format("{:28} {:>15}  {:5} {:>13} {:>10.3f}\n\n", fmt::format("{} tensors", totals.tensors), "", "",
                      Grouped(totals.parameters), static_cast<double>(totals.bytes) / 1e6);
-  out +=
-      fmt::format("shape     {} layer{}, hidden size {}, {} heads on {} key/value heads of {}, intermediate size {}\n",
-                  s.num_hidden_layers, s.num_hidden_layers == 1 ? "" : "s", s.hidden_size, s.num_attention_heads,
-                  s.num_key_value_heads, s.head_dim, s.intermediate_size);
-  out += fmt::format("          vocabulary {}{}, context {}, rope_theta {:g}, rms_norm_eps {:g}\n",
+  out += fmt::format(
+      "shape     {}{} layer{}, hidden size {}, {} heads on {} key/value heads of {}, intermediate size {}\n",
+      s.architecture == Architecture::kLlama ? "" : fmt::format("{}, ", ArchitectureName(s.architecture)),
+      s.num_hidden_layers, s.num_hidden_layers == 1 ? "" : "s", s.hidden_size, s.num_attention_heads,
+      s.num_key_value_heads, s.head_dim, s.intermediate_size);
+  out += fmt::format("          vocabulary {}{}, context {}, rope_theta {:g}{}, rms_norm_eps {:g}\n",
                      Grouped(s.vocab_size), model.tied ? ", LM head and embedding are one" : "",
-                     s.max_position_embeddings, s.rope_theta, s.rms_norm_eps);
+                     s.max_position_embeddings, s.rope_theta, ScalingText(s), s.rms_norm_eps);
   const formats::TokenizerRef& tokenizer = model.tokenizer;
   out += fmt::format("tokenizer {}\n", tokenizer.present
                                            ? fmt::format("{} tokens, begin {}, end {}", Grouped(tokenizer.num_tokens),
                                                          IdText(tokenizer.bos), IdText(tokenizer.eos))
                                            : "none");
+  if (!tokenizer.ends.ids().empty()) {
+    out += fmt::format("          also ends at {}\n", fmt::join(tokenizer.ends.ids(), ", "));
+  }
+  if (const std::string chat = ChatText(loaded); !chat.empty()) out += fmt::format("chat      {}\n", Visible(chat));
   const double float32_bytes = static_cast<double>(totals.parameters) * sizeof(float);
   const bool has_blocks = std::ranges::any_of(model.tensors, [](const auto& t) { return IsOfBlocks(t.type); });
   out += fmt::format("weights   {:.2f} MiB", static_cast<double>(totals.bytes) / (1 << 20));
@@ -155,9 +176,12 @@ nlohmann::ordered_json InspectJson(LoadedModel& loaded) {
           {"tokenizer",
            {{"tokens", tokenizer.present ? tokenizer.num_tokens : 0},
             {"bos", id_or_null(tokenizer.bos)},
-            {"eos", id_or_null(tokenizer.eos)}}},
+            {"eos", id_or_null(tokenizer.eos)},
+            {"ends", std::vector<TokenId>(tokenizer.ends.ids().begin(), tokenizer.ends.ids().end())}}},
+          {"chat", ChatText(loaded)},
           {"shape",
-           {{"vocab_size", s.vocab_size},
+           {{"architecture", ArchitectureName(s.architecture)},
+            {"vocab_size", s.vocab_size},
             {"hidden_size", s.hidden_size},
             {"intermediate_size", s.intermediate_size},
             {"num_hidden_layers", s.num_hidden_layers},
@@ -167,6 +191,8 @@ nlohmann::ordered_json InspectJson(LoadedModel& loaded) {
             {"max_position_embeddings", s.max_position_embeddings},
             {"rms_norm_eps", s.rms_norm_eps},
             {"rope_theta", s.rope_theta},
+            {"rope_linear_factor", s.rope_linear_factor},
+            {"has_rope_factors", s.has_rope_factors},
             {"tie_word_embeddings", model.tied}}},
           {"tensors", tensors},
           {"parameters", totals.parameters},
@@ -187,9 +213,9 @@ Status Inspect(const InspectCommandOptions& options) {
 
 void AddInspectCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<InspectCommandOptions>();
-  CLI::App* inspect = app.add_subcommand(
-      "inspect", "Show every tensor of a model, its size against a board, and what to watch out for");
-  AddModelOptions(*inspect, ModelArgument::kPositional, options->model);
+  CLI::App* inspect =
+      app.add_subcommand("inspect", "Show every tensor of a model and its size beside a board's memory");
+  AddModelOptions(*inspect, options->model);
   inspect->add_flag("--json", options->json, "One JSON object instead of a table");
   inspect->footer(
       "Examples:\n"

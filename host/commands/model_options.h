@@ -2,6 +2,8 @@
 #ifndef THIMBLE_HOST_COMMANDS_MODEL_OPTIONS_H_
 #define THIMBLE_HOST_COMMANDS_MODEL_OPTIONS_H_
 
+#include <string>
+
 #include "host/models/model_request.h"
 
 namespace CLI {
@@ -10,9 +12,11 @@ class App;
 
 namespace thimble::host {
 
-// The model as -m for commands that run it, else as the argument.
-enum class ModelArgument { kFlag, kPositional };
-void AddModelOptions(CLI::App& command, ModelArgument argument, ModelRequest& request);
+// A model as the first word of a command, or as what -m names; required.
+void AddModelOption(CLI::App& command, std::string& model, const std::string& description);
+
+// That, its board, and what a model may lack.
+void AddModelOptions(CLI::App& command, ModelRequest& request);
 
 }  // namespace thimble::host
 

@@ -49,8 +49,8 @@ void AddPerplexityCommand(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<Arguments>();
   PerplexityRequest& request = arguments->request;
   CLI::App* command = app.add_subcommand(
-      "perplexity", "Measure how well a model foretells a text, and how far it is from the model it was made from");
-  AddModelOptions(*command, ModelArgument::kFlag, request.model);
+      "perplexity", "Measure how well a model predicts a text, and how far it is from the model it was made from");
+  AddModelOptions(*command, request.model);
   command->add_option("-f,--file", request.text_file, "The text: a file, a pipe, or - for standard input")->required();
   command->add_option("--kl-divergence", request.base, "Compare with this model, usually the float32 one")
       ->type_name("BASE");
@@ -60,7 +60,7 @@ void AddPerplexityCommand(CLI::App& app, int& exit_code) {
                     "One JSON object: ppl, ppl_error and, with a base, kld_mean, kld_p99, top_match, rms_dp");
   command->footer(
       "As llama.cpp does: the text is cut into chunks of -c tokens (512, or as many as the model has positions), each\n"
-      "beginning with the begin token, and the second half of each is foretold. What is left at the end is not used.\n"
+      "beginning with the begin token, and the second half of each is predicted. What is left at the end is not used.\n"
       "\n"
       "Examples:\n"
       "  thimble perplexity -m tiny-llm.gguf -f text.txt\n"

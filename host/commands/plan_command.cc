@@ -238,6 +238,12 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
   const plan::TokenCost cost = p.PromptCost(loaded.model(), prompt);
   out += fmt::format("A prompt of {} tokens, {} at once, reads {} in {} reads to its first new token.\n", prompt,
                      p.prompt_batch, Megabytes(cost.card_bytes), Grouped(cost.reads));
+  if (p.draft_max != 0) {
+    out += fmt::format(
+        "Up to {} tokens are guessed by {} and run with the one that is due; those are run that come {} of 100 times "
+        "at least.\n",
+        p.draft_max, plan::DraftModeName(p.options.draft), p.options.draft_worth_percent);
+  }
   for (const Limit& limit : limits) out += fmt::format("This board cannot do {}: {}.\n", limit.what, limit.why);
   if (original) out += "\n" + FirstPlanTable(p, shape);
   WriteResult(out);
@@ -292,6 +298,10 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                                  {"prompt_batch", p.prompt_batch},
                                  {"tokenizer", plan::TokenizerPlaceName(p.tokenizer)},
                                  {"head", p.screened ? "screen" : "full"},
+                                 {"draft",
+                                  {{"mode", plan::DraftModeName(p.options.draft)},
+                                   {"max", p.draft_max},
+                                   {"worth_percent", p.options.draft_worth_percent}}},
                                  {"cannot", nlohmann::ordered_json::array()}};
   for (const Limit& limit : limits) json["cannot"].push_back({{"what", limit.what}, {"why", limit.why}});
   const uint32_t prompt = std::min(p.n_ctx, kPromptShown);
@@ -331,11 +341,11 @@ std::string WhyText(const Simulator& simulator, const Optimized& o, const std::v
   std::string out = fmt::format(
       "\nThe best of {} plans tried ({} more do not fit): {} % of the layers' rows in PSRAM, {} % in flash, "
       "{} % of the screen's first stage left on the card.\n"
-      "Modelled with {}, card {}, sampler {}: {} tok/s, first token after {} s.\n"
+      "Modelled with {}, {}, sampler {}: {} tok/s, first token after {} s.\n"
       "Of a token's {:.1f} ms the card is busy {} %, the SPI bus {} %, core 0 {} %, core 1 {} %; core 0 waits {} % and "
       "stalls {} %.\n",
       o.tried, o.refused, p.psram_weights_percent, p.flash_weights_percent, p.screen_card_percent,
-      ConstantsText(simulator.profile()), Visible(simulator.card_mode()), SamplerNameOf(sampler),
+      ConstantsText(simulator.profile()), PlaceText(simulator.card_mode()), SamplerNameOf(sampler),
       RangeText(o.best.tok_per_s), RangeText(o.best.first_token_s), o.best.ms_of_token(), percent(total.busy_ns[0]),
       percent(total.busy_ns[1]), percent(total.busy_ns[2]), percent(total.busy_ns[3]), percent(total.waited_ns),
       percent(total.stalled_ns));
@@ -395,12 +405,17 @@ Status RunPlan(const PlanArguments& arguments) {
   THIMBLE_ASSIGN(const head::SamplerOptions sampler, ResolveSampler(same_each_time));
   if (arguments.optimize || arguments.ladder) return RunSearch(arguments, model, start, sampler);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
+  if (arguments.card_mode == kFlashMode) THIMBLE_TRY(CheckPlace(*loaded, arguments.card_mode));
   loaded->NoteTexts();
   THIMBLE_ASSIGN(const plan::Plan p, MakePlan(*loaded, start, sampler));
   if (!arguments.output.empty()) THIMBLE_TRY(WritePlanFile(arguments.output, arguments, loaded->board(), p));
   const std::vector<Limit> limits = LimitsOf(*loaded, start, p);
   arguments.json ? PrintJson(PlanJson(*loaded, p, limits, start.original))
                  : PrintText(*loaded, p, limits, start.original);
+  if (arguments.card_mode == kFlashMode && !arguments.json) {
+    WriteResult(fmt::format("\nThe card is the board's flash: {} of the {} bytes of its partition for a model.\n",
+                            Grouped(loaded->opened().file.size_bytes), Grouped(loaded->board().model_partition_bytes)));
+  }
   return {};
 }
 
@@ -408,10 +423,9 @@ Status RunPlan(const PlanArguments& arguments) {
 
 void AddPlanCommand(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<PlanArguments>();
-  CLI::App* command = app.add_subcommand(
-      "plan",
-      "Show where every tensor and buffer will be on a board, and what a token will read, before anything runs");
-  AddModelOptions(*command, ModelArgument::kPositional, arguments->model);
+  CLI::App* command =
+      app.add_subcommand("plan", "Show where every tensor and buffer will be on a board, and what a token will read");
+  AddModelOptions(*command, arguments->model);
   AddPlanOptions(*command, arguments->plan);
   command->add_option("-o,--output", arguments->output, "Write the plan's choices to this file, for 'run --plan'")
       ->type_name("FILE");
@@ -423,7 +437,10 @@ void AddPlanCommand(CLI::App& app, int& exit_code) {
       ->add_flag("--ladder", arguments->ladder,
                  "What each improvement is worth, modelled, from the first plan to the best")
       ->excludes(optimize);
-  command->add_option("--card", arguments->card_mode, "For these: how the card is connected, of the board's modes")
+  command
+      ->add_option("--card", arguments->card_mode,
+                   "For these: how the card is connected, of the board's modes; flash: no card, the model is in the "
+                   "board's flash")
       ->type_name("MODE");
   command->add_flag("--json", arguments->json, "One JSON object instead of tables");
   command->footer(

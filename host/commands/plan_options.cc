@@ -7,10 +7,12 @@
 #include "engine/formats/index_file.h"
 #include "host/commands/choice.h"
 #include "host/commands/command.h"
+#include "host/commands/help.h"
 
 namespace thimble::host {
 
 void AddPlanOptions(CLI::App& command, PlanRequest& request) {
+  const OptionGroup group(command, "Plan");
   command.add_option_function<std::string>(
       "--plan",
       [&request](const std::string& plan) {
@@ -18,10 +20,9 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request) {
         request.file = request.original ? "" : plan;
       },
       "'original', the plan this system started from, or what 'thimble plan -o' wrote: a file, a pipe, or - for "
-      "standard "
-      "input");
+      "standard input");
   command.add_option("-c,--ctx-size", request.n_ctx,
-                     "positions of context; 0: the model's (default: the plan's, or 0)");
+                     "Positions of context; 0: the model's (default: the plan's, or 0)");
   command
       .add_option_function<std::string>(
           "--head",
@@ -30,9 +31,25 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request) {
                            : mode == "screen" ? plan::HeadMode::kScreen
                                               : plan::HeadMode::kAuto;
           },
-          "how the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
+          "How the next token is found: by a 'full' scan of the LM head, by the 'screen' of the model's index, "
           "or 'auto', whatever reads less (default: auto); the token is the same")
       ->transform(Choice({"auto", "full", "screen"}));
+  command
+      .add_option_function<std::string>(
+          "--draft",
+          [&request](const std::string& mode) {
+            if (mode == "none") request.draft.mode = plan::DraftMode::kNone;
+            if (mode == "lookup") request.draft.mode = plan::DraftMode::kLookup;
+            if (mode == "ngram") request.draft.mode = plan::DraftMode::kNgram;
+          },
+          "Who guesses tokens, which are run together with the one that is due: 'lookup', by what followed in the "
+          "context; 'ngram', by the index's table of what the model writes; 'none'; 'auto', the table where that is "
+          "faster by the board's clock (default: the plan's, or auto); the text is the same")
+      ->transform(Choice({"auto", "none", "lookup", "ngram"}));
+  command
+      .add_option("--draft-max", request.draft.most,
+                  "Tokens guessed at once (default: the plan's, or 3; auto: as many as are fastest)")
+      ->check(CLI::Range(1u, plan::kMostDrafts));
 }
 
 void AddScreenOption(CLI::App& command, ScreenSize& size) {

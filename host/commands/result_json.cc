@@ -70,7 +70,12 @@ Json ToJson(const RunResult& r) {
             {"psram_bytes", r.card.memory_bytes[static_cast<size_t>(Region::kPsram)]},
             {"flash_bytes", r.card.memory_bytes[static_cast<size_t>(Region::kFlash)]}}},
           {"head", r.screen ? "screen" : "full"},
-          {"screen", ToJson(r.screen)}};
+          {"screen", ToJson(r.screen)},
+          {"draft",
+           {{"mode", plan::DraftModeName(r.draft_mode)},
+            {"drafted", r.draft.drafted},
+            {"accepted", r.draft.accepted},
+            {"passes", r.draft.passes}}}};
 }
 
 Json ToJson(const Range& range) {

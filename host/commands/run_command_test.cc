@@ -21,6 +21,7 @@ namespace {
 using namespace thimble::tests;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 class RunTest : public testing::Test {
@@ -41,6 +42,19 @@ class RunTest : public testing::Test {
   TemporaryFolder folder_;
   const std::string model_ = folder_ / "small.gguf";
 };
+
+TEST_F(RunTest, EndsWithTheBoardsModelledTime) {
+  const ToolRun run = Run({"-p", "a", "--temp", "0"});
+  EXPECT_THAT(run.error, HasSubstr("; esp32-cam, modelled: "));
+  EXPECT_THAT(Run({"-p", "a", "--temp", "0", "--board", "host"}).error, Not(HasSubstr("modelled")));
+  EXPECT_FALSE(RunJson({"-p", "a", "--board", "host"}).contains("modelled"));
+  const ToolRun paced = Run({"-p", "a", "--temp", "0", "--pace", "board"});
+  EXPECT_EQ(paced.exit_code, 0) << paced.error;
+  EXPECT_EQ(paced.out, run.out);
+  const ToolRun refused = Run({"-p", "a", "--pace", "board", "--board", "host"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.error, HasSubstr("nobody knows what work costs on the board host"));
+}
 
 TEST_F(RunTest, TheSameSeedGivesTheSameText) {
   const std::vector<std::vector<std::string>> samplers = {
@@ -82,8 +96,8 @@ TEST_F(RunTest, ShowsTheSamplerInForce) {
                             {"min_p", 0.1},
                             {"temp", 1.25},
                             {"seed", 18446744073709551}}));
-  EXPECT_THAT(Run({"-s", "7"}).error, HasSubstr("top-k 40, top-p 0.95, min-p 0.05, temperature 0.8, seed 7\n"));
-  EXPECT_THAT(Run({"--temp", "0", "--repeat-penalty", "1.1"}).error,
+  EXPECT_THAT(Run({"-s", "7", "-v"}).error, HasSubstr("top-k 40, top-p 0.95, min-p 0.05, temperature 0.8, seed 7\n"));
+  EXPECT_THAT(Run({"--temp", "0", "--repeat-penalty", "1.1", "-v"}).error,
               HasSubstr("repeat-penalty 1.1 over 64 tokens, greedy\n"));
 }
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "host/commands/help.h"
 #include "host/commands/plan_options.h"
 #include "host/support/input_file.h"
 
@@ -41,30 +42,33 @@ Expected<std::string> PromptText(const RunArguments& arguments) {
 
 }  // namespace
 
-void AddRunOptions(CLI::App& command, ModelArgument model, RunArguments& arguments) {
-  AddModelOptions(command, model, arguments.model);
-  auto* prompt =
-      command.add_option("-p,--prompt", arguments.prompt, "the text to continue (default: empty, a new text)");
+void AddRunOptions(CLI::App& command, RunArguments& arguments) {
+  AddModelOptions(command, arguments.model);
+  const OptionGroup group(command, "Text");
+  auto* prompt = command
+                     .add_option("-p,--prompt,PROMPT", arguments.prompt,
+                                 "The text to go on with; -p may be left out (default: none, a new text)")
+                     ->type_name("TEXT");
   auto* file =
       command
           .add_option("-f,--file", arguments.prompt_file,
-                      "read the prompt from this file or pipe, -: standard input; a newline at its end is dropped")
+                      "Read the prompt from this file or pipe, -: standard input; a newline at its end is dropped")
           ->excludes(prompt);
   command.add_flag("--special", arguments.special,
-                   "names of special tokens in the prompt, as <|im_end|>, stand for the tokens");
+                   "Names of special tokens in the prompt, as <|im_end|>, stand for the tokens");
   command
       .add_option("-n,--predict,--n-predict", arguments.n_predict,
-                  "tokens to make; -1: until the text or the context ends")
+                  "Tokens to make; -1: until the text or the context ends")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
   AddPlanOptions(command, arguments.plan);
   AddSamplerOptions(command, arguments.sampler);
-  command.add_option("--stop", arguments.stops, "end before this text; may be given several times")
+  command.add_option("--stop", arguments.stops, "End before this text; may be given several times")
       ->allow_extra_args(false)
       ->take_all();
   command
       .add_option("--ids", arguments.ids,
-                  "show token ids instead of text; with a list (1,57,300) the prompt is these ids, nothing added")
+                  "Show token ids instead of text; with a list (1,57,300) the prompt is these ids, nothing added")
       ->expected(0, 1)
       ->default_str("")
       ->excludes(file);

@@ -30,7 +30,7 @@ struct RunArguments {
   bool by_ids() const { return ids.has_value(); }
 };
 
-void AddRunOptions(CLI::App& command, ModelArgument model, RunArguments& arguments);
+void AddRunOptions(CLI::App& command, RunArguments& arguments);
 
 // The run that they ask for. Reads the file of the prompt.
 Expected<RunRequest> RequestOf(const RunArguments& arguments);

@@ -7,27 +7,30 @@
 #include <limits>
 #include <random>
 
+#include "host/commands/help.h"
+
 namespace thimble::host {
 
 void AddSamplerOptions(CLI::App& command, SamplerArguments& arguments) {
+  const OptionGroup group(command, "Sampling");
   head::SamplerOptions& options = arguments.options;
-  command.add_option("-s,--seed", arguments.seed, "seed of the sampler; -1: a random one, shown")
+  command.add_option("-s,--seed", arguments.seed, "Seed of the sampler; -1: a random one, shown")
       ->capture_default_str();
-  command.add_option("--temp", options.temperature, "temperature; 0: greedy")->capture_default_str();
+  command.add_option("--temp", options.temperature, "Temperature; 0: greedy")->capture_default_str();
   command
       .add_option_function<int64_t>(
           "--top-k", [&options](int64_t k) { options.top_k = static_cast<uint32_t>(std::max<int64_t>(k, 0)); },
-          "keep the k likeliest; 0 or less: all")
+          "Keep the k likeliest; 0 or less: all")
       ->check(CLI::Range(int64_t{-1} << 31, int64_t{1} << 31))
       ->default_str(std::to_string(options.top_k));
-  command.add_option("--top-p", options.top_p, "keep the likeliest that reach p together; 1: all")
+  command.add_option("--top-p", options.top_p, "Keep the likeliest that reach p together; 1: all")
       ->capture_default_str();
-  command.add_option("--min-p", options.min_p, "keep those at least p times as likely as the likeliest; 0: all")
+  command.add_option("--min-p", options.min_p, "Keep those at least p times as likely as the likeliest; 0: all")
       ->capture_default_str();
-  command.add_option("--repeat-penalty", options.repeat_penalty, "make tokens seen lately less likely; 1: off")
+  command.add_option("--repeat-penalty", options.repeat_penalty, "Make tokens seen lately less likely; 1: off")
       ->capture_default_str();
   command
-      .add_option("--repeat-last-n", options.repeat_last_n, "how many tokens back that looks; -1: the context, 0: off")
+      .add_option("--repeat-last-n", options.repeat_last_n, "How many tokens back that looks; -1: the context, 0: off")
       ->capture_default_str();
 }
 

@@ -41,16 +41,22 @@ struct SimulateArguments {
 std::string Text(const std::vector<SampledRun>& all, const SimulationSetup& setup) {
   const BoardProfile& profile = setup.profile();
   std::string out = fmt::format(
-      "model     {}\nboard     {}: {}\nmodelled  with {}; card {}; typical, and in brackets low to high\n\n"
+      "model     {}\nboard     {}: {}\nmodelled  with {}; {}; typical, and in brackets low to high\n\n"
       "{:12} {:28} {:28}\n",
       Visible(setup.model), profile.name, Visible(profile.description), ConstantsText(profile),
-      Visible(setup.card_mode), "sampler", "modelled tok/s", "modelled first token, s");
+      PlaceText(setup.card_mode), "sampler", "modelled tok/s", "modelled first token, s");
   for (const SampledRun& named : all) {
     out += fmt::format("{:12} {:28} {:28}\n", named.sampler, RangeText(named.simulated.tok_per_s),
                        RangeText(named.simulated.first_token_s));
   }
   const Simulated& first = all.front().simulated;
   if (first.tokens() < 2) return out;
+  if (first.plan.draft_max != 0) {
+    const DraftCounts& draft = first.run.draft;
+    out += fmt::format("\ndrafts    by {}, up to {} at once: {} of {} came, {:.2f} tokens a pass over the weights\n",
+                       plan::DraftModeName(first.run.draft_mode), first.plan.draft_max, Grouped(draft.accepted),
+                       Grouped(draft.drafted), TokensAPass(draft));
+  }
   out += fmt::format("\nmodelled ms of a token, {}, typical; {} tokens after a prompt of {}\n", all.front().sampler,
                      first.tokens(), first.prompt_tokens());
   out += fmt::format(kZoneLine, "zone", "time", "waits", "stalls", "card", "spi bus", "core 0", "core 1");
@@ -117,10 +123,12 @@ void AddSimulateCommand(CLI::App& app, int& exit_code) {
   arguments->run.n_predict = kDefaultTokens;
   CLI::App* command = app.add_subcommand(
       "simulate", "Run a model with a board's clock: how fast it will be there, and what it waits for");
-  AddRunOptions(*command, ModelArgument::kPositional, arguments->run);
+  AddRunOptions(*command, arguments->run);
   command
-      ->add_option("--card", arguments->request.card_mode,
-                   "How the card is connected, of the board's modes (default: its own)")
+      ->add_option(
+          "--card", arguments->request.card_mode,
+          "How the card is connected, of the board's modes (default: its own); flash: no card, the model is in the "
+          "board's flash")
       ->type_name("MODE");
   command->add_option("--trace", arguments->trace, "Write what happened when, for chrome://tracing or ui.perfetto.dev")
       ->type_name("FILE");

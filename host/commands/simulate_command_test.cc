@@ -39,10 +39,34 @@ class SimulateTest : public testing::Test {
   const std::string model_ = folder_ / "small.gguf";
 };
 
+TEST_F(SimulateTest, AModelInFlashIsTheSameTextAndNoCardIsBusy) {
+  const std::string model = folder_ / "flash.gguf";
+  ASSERT_EQ(RunTool({"convert", "model/thimble-stories-flash", "-o", model, "--quant", "q8_0"}).exit_code, 0);
+  const json card = Json({"simulate", model, "--board", "esp32-cam", "-p", "Once", "-n", "12"});
+  const json flash = Json({"simulate", model, "--board", "esp32-cam", "-p", "Once", "-n", "12", "--card", "flash"});
+  EXPECT_EQ(card["ids"], flash["ids"]);
+  EXPECT_EQ(flash["modelled"]["card_mode"], "flash");
+  EXPECT_GT(card["modelled"]["busy"]["card"], 0);
+  EXPECT_EQ(flash["modelled"]["busy"]["card"], 0);
+  const ToolRun large = RunTool({"simulate", model_, "--board", "esp32-cam", "--card", "flash"});
+  EXPECT_EQ(large.exit_code, 1);
+  EXPECT_THAT(large.error, HasSubstr("do not fit the 552960 bytes"));
+  const ToolRun none = RunTool({"simulate", model_, "--board", "esp32-cam-wifi", "--card", "flash"});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.error, HasSubstr("has no card mode flash"));
+}
+
 TEST_F(SimulateTest, IsTheSameRunWithTimes) {
   const json simulated = Simulate({"--temp", "0"});
   json run = Json({"run", "-m", model_, "-n", "12", "-p", "a", "--temp", "0", "-s", "0"});
   EXPECT_EQ(run.erase("timings"), 1u);
+  for (const char* key : {"tok_per_s", "first_token_s"}) {
+    EXPECT_EQ(run["modelled"][key], simulated["modelled"][key]) << key;
+  }
+  const double text_s = run["modelled"]["text_s"]["typical"];
+  const double first_s = run["modelled"]["first_token_s"]["typical"];
+  EXPECT_NEAR((text_s - first_s) * double{run["modelled"]["tok_per_s"]["typical"]}, 11, 1e-6);
+  run.erase("modelled");
   for (const auto& [key, value] : run.items()) EXPECT_EQ(simulated[key], value) << key;
   const json& modelled = simulated["modelled"];
   for (const char* key : {"tok_per_s", "first_token_s"}) {

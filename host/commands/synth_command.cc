@@ -7,7 +7,10 @@
 #include "host/commands/command.h"
 #include "host/formats/gguf_writer.h"
 #include "host/support/atomic_file.h"
+#include "host/support/file_system.h"
 #include "host/support/messages.h"
+#include "host/support/numbers.h"
+#include "host/support/visible_text.h"
 #include "host/synth/synth.h"
 
 namespace thimble::host {
@@ -35,7 +38,7 @@ void AddSynthCommand(CLI::App& app, int& exit_code) {
   std::string presets;
   for (const SynthPreset& preset : SynthPresets()) presets += fmt::format("\n{}: {}", preset.name, preset.description);
   CLI::App* command = app.add_subcommand(
-      "synth", "Write a seeded model of a given shape: its text is noise, its sizes and its work are a real model's");
+      "synth", "Write a made-up model of a given shape: noise for text, a real model's sizes and work");
   command->add_option("PRESET", options->preset, "The shape to start from:" + presets)->required();
   command->add_option("-o,--output", options->out, "The file to write; replaced if it is there")
       ->required()
@@ -64,6 +67,7 @@ void AddSynthCommand(CLI::App& app, int& exit_code) {
       return;
     }
     for (const std::string& note : checkpoint->notes) ReportNote(note);
+    WriteResult(fmt::format("{}: {}\n", Visible(options->out), Megabytes(FileBytesOf(options->out))));
   });
 }
 

@@ -146,7 +146,7 @@ TEST_F(TokenizeTest, RefusesWithOneLine) {
   EXPECT_EQ(none.exit_code, kExitFailed);
   EXPECT_THAT(none.error, HasSubstr("has no tokenizer"));
   for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{}, {"-p", "x", "--stdin"}, {"-p", "x", "-f", "y"}, {"x"}}) {
+       std::vector<std::vector<std::string>>{{}, {"-p", "x", "--stdin"}, {"-p", "x", "-f", "y"}, {"x", "y"}}) {
     EXPECT_EQ(Tokenize(arguments).exit_code, kExitUsage);
   }
 }

@@ -129,11 +129,8 @@ Status Verify(const VerifyCommandOptions& options, Findings& findings) {
 void AddVerifyCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<VerifyCommandOptions>();
   options->model.board = "host";
-  CLI::App* verify =
-      app.add_subcommand("verify", "Read a model or a card once from end to end and say whether it is sound");
-  verify
-      ->add_option("model", options->model.model, "A GGUF file, a tensor folder, a card's image, or a card in a reader")
-      ->required();
+  CLI::App* verify = app.add_subcommand("verify", "Read a model or a card from end to end and say whether it is sound");
+  AddModelOption(*verify, options->model.model, "A GGUF file, a tensor folder, a card's image, or a card in a reader");
   verify->add_option("--card-file", options->model.file_on_card, "Which GGUF or tensor folder of a card with several");
   verify->add_option("--against", options->against, "What it must be a copy of, byte by byte: a model or a card")
       ->type_name("FILE");

@@ -24,8 +24,8 @@ class WeightSource {
   virtual DType StoredType(TensorId) const { return DType::kF32; }
 
   // Fills `out`, whole rows of DimsOf(id.kind) from `first_row`, with float32 values that equal the stored ones
-  // exactly. Rows of q and k come interleaved, as GGUF keeps them. Fails when the disk does, and on a value that is NaN
-  // or infinite, naming the tensor as its source does.
+  // exactly. Rows of q and k come in the GgufRowOrder() of the architecture. Fails when the disk does, and on a value
+  // that is NaN or infinite, naming the tensor as its source does.
   virtual Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) = 0;
 
   // The same rows as they are stored: of tensors whose StoredType() is of blocks, which their numbers do not tell.

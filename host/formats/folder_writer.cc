@@ -61,6 +61,7 @@ std::string ConfigText(const Checkpoint& checkpoint) {
   if (!vocabulary.tokens.empty()) {
     add("add_bos_token", vocabulary.add_bos);
     add("add_prefix_space", vocabulary.add_space_prefix);
+    if (vocabulary.remove_extra_whitespaces) add("remove_extra_whitespaces", true);
   }
   return fmt::format("{{\n{}\n}}\n", fmt::join(members, ",\n"));
 }
@@ -94,11 +95,13 @@ class Writer {
   Expected<std::vector<std::string>> Write() {
     std::vector<std::string> notes;
     THIMBLE_TRY(WriteText(FileName(formats::kFolderConfig, shape()), ConfigText(checkpoint_)));
-    if (checkpoint_.vocabulary.is_byte_level()) {
+    if (checkpoint_.vocabulary.is_more_than_llama2c()) {
       notes.push_back(
-          "a folder has no place for byte-level BPE, so that it runs with token ids only; the GGUF file of the same "
-          "model "
-          "has texts");
+          fmt::format("a folder has no place for {}, so that it runs with token ids only; the GGUF file of the same "
+                      "model has texts",
+                      checkpoint_.vocabulary.is_byte_level() ? "byte-level BPE"
+                      : checkpoint_.vocabulary.is_unigram    ? "a Unigram tokenizer"
+                                                             : "what the tokenizer does to a text first"));
     } else if (!checkpoint_.vocabulary.tokens.empty()) {
       const std::string tokenizer = FormatLlama2cTokenizer(checkpoint_.vocabulary);
       notes = LossesOf(checkpoint_.vocabulary, tokenizer);
@@ -119,7 +122,7 @@ class Writer {
   static uint64_t TotalBytes(const Checkpoint& checkpoint) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < TensorCount(checkpoint.shape); ++i) {
-      const TensorDims dims = DimsOf(TensorIdAt(i).kind, checkpoint.shape);
+      const TensorDims dims = DimsOf(TensorIdAt(i, checkpoint.shape).kind, checkpoint.shape);
       bytes += uint64_t{dims.rows} * dims.cols * sizeof(float);
     }
     return bytes;
@@ -139,7 +142,7 @@ class Writer {
   }
 
   Status WriteTensor(uint32_t index) {
-    TensorId id = TensorIdAt(index);
+    TensorId id = TensorIdAt(index, shape());
     THIMBLE_ASSIGN(FileSink * sink, folder_.Begin(FileName(formats::kFolderTensors + index, shape())));
     if (checkpoint_.tied && id.kind == TensorKind::kLmHead) id.kind = TensorKind::kTokenEmbd;
     const TensorDims dims = DimsOf(id.kind, shape());

@@ -24,7 +24,15 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF is written from memory as it lies there");
 
-enum class ValueType : uint32_t { kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7, kString = 8, kArray = 9 };
+enum class ValueType : uint32_t {
+  kUint8 = 0,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9
+};
 
 // llama_ftype by DType: "all F32", "mostly F16", ...; of Q4_K and Q5_K the "medium" mixtures.
 constexpr std::array<uint32_t, kNumDTypes> kFileTypes = {0, 1, 32, 7, 2, 3, 8, 9, 15, 17, 18, 25};
@@ -48,17 +56,26 @@ class Header {
     BeginArray(key, ValueType::kFloat32, values.size());
     for (float value : values) Raw(value);
   }
+  void Key(std::string_view key, std::span<const TokenId> values) {
+    BeginArray(key, ValueType::kUint32, values.size());
+    for (TokenId value : values) Raw(uint32_t{value});
+  }
   void Key(std::string_view key, std::span<const TokenType> values) {
     BeginArray(key, ValueType::kInt32, values.size());
     for (TokenType value : values) Raw(static_cast<int32_t>(value));
   }
 
+  void Bytes(std::string_view key, std::string_view values) {
+    BeginArray(key, ValueType::kUint8, values.size());
+    bytes_ += values;
+  }
+
   void Tensor(const TensorRef& tensor) {
     std::array<char, 64> name;
     Text(std::string_view(name.data(), FormatTensorName(tensor.id, name)));
-    Raw(uint32_t{IsNorm(tensor.id.kind) ? 1u : 2u});
+    Raw(uint32_t{IsVector(tensor.id.kind) ? 1u : 2u});
     Raw(uint64_t{tensor.cols});
-    if (!IsNorm(tensor.id.kind)) Raw(uint64_t{tensor.rows});
+    if (!IsVector(tensor.id.kind)) Raw(uint64_t{tensor.rows});
     Raw(formats::kGgmlTypes[static_cast<size_t>(tensor.type)]);
     Raw(tensor.offset);
     ++tensors_;
@@ -72,7 +89,7 @@ class Header {
     start.Raw(tensors_);
     start.Raw(keys_);
     std::string all = start.bytes_ + bytes_;
-    all.resize(AlignUp(all.size()), '\0');
+    all.resize(static_cast<size_t>(AlignUp(all.size())), '\0');
     return all;
   }
 
@@ -149,9 +166,9 @@ Expected<DType> NarrowestType(const Checkpoint& checkpoint, TensorId id, Progres
 bool IsLarge(const ModelShape& shape, TensorId id) {
   uint64_t sum = 0;
   uint64_t matrices = 0;
-  for (uint32_t i = kTensorsOutsideLayers; i < kTensorsOutsideLayers + kTensorsPerLayer; ++i) {
-    const TensorKind kind = TensorIdAt(i).kind;
-    if (IsNorm(kind)) continue;
+  for (uint32_t i = kTensorsOutsideLayers; i < kTensorsOutsideLayers + TensorsPerLayer(shape.architecture); ++i) {
+    const TensorKind kind = TensorIdAt(i, shape).kind;
+    if (IsVector(kind)) continue;
     const TensorDims dims = DimsOf(kind, shape);
     sum += uint64_t{dims.rows} * dims.cols;
     ++matrices;
@@ -167,7 +184,7 @@ bool Matches(const TypeRule& rule, TensorId id) {
 Status CheckRules(const Checkpoint& checkpoint, const TypeRecipe& recipe) {
   const std::vector<TensorId> ids = GgufTensorOrder(checkpoint.shape, checkpoint.tied);
   for (const TypeRule& rule : recipe.rules) {
-    if (std::ranges::any_of(ids, [&](TensorId id) { return !IsNorm(id.kind) && Matches(rule, id); })) continue;
+    if (std::ranges::any_of(ids, [&](TensorId id) { return !IsVector(id.kind) && Matches(rule, id); })) continue;
     return Sentence(fmt::format(
         "{} is the name of no matrix of this model; they are called blk.0.ffn_up.weight and so on, 'thimble "
         "inspect' lists them",
@@ -190,13 +207,16 @@ WrittenType Wanted(const Checkpoint& checkpoint, const TypeRecipe& recipe, Tenso
 // The tensors as they will lie, offsets from the start of the data.
 std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const ChosenType> types) {
   std::vector<DType> type_of(TensorCount(checkpoint.shape), DType::kF32);
-  for (const ChosenType& chosen : types) type_of[TensorIndex(chosen.id)] = chosen.type;
+  for (const ChosenType& chosen : types) type_of[TensorIndex(chosen.id, checkpoint.shape)] = chosen.type;
   std::vector<TensorRef> tensors;
   uint64_t offset = 0;
   for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
     const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
-    tensors.push_back(
-        {.offset = offset, .rows = dims.rows, .cols = dims.cols, .id = id, .type = type_of[TensorIndex(id)]});
+    tensors.push_back({.offset = offset,
+                       .rows = dims.rows,
+                       .cols = dims.cols,
+                       .id = id,
+                       .type = type_of[TensorIndex(id, checkpoint.shape)]});
     offset += AlignUp(tensors.back().size_bytes());
   }
   return tensors;
@@ -205,7 +225,7 @@ std::vector<TensorRef> LayOut(const Checkpoint& checkpoint, std::span<const Chos
 uint32_t FileType(std::span<const TensorRef> tensors) {
   std::array<uint64_t, kNumDTypes> elements = {};  // by type
   for (const TensorRef& tensor : tensors) {
-    if (!IsNorm(tensor.id.kind)) elements[static_cast<size_t>(tensor.type)] += uint64_t{tensor.rows} * tensor.cols;
+    if (!IsVector(tensor.id.kind)) elements[static_cast<size_t>(tensor.type)] += uint64_t{tensor.rows} * tensor.cols;
   }
   return kFileTypes[static_cast<size_t>(std::ranges::max_element(elements) - elements.begin())];
 }
@@ -220,7 +240,7 @@ void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
     header.Key("tokenizer.ggml.token_type", vocabulary.types);
     header.Key("tokenizer.ggml.merges", vocabulary.merges);
   } else {
-    header.Key("tokenizer.ggml.model", "llama");
+    header.Key("tokenizer.ggml.model", vocabulary.is_unigram ? "t5" : "llama");
     header.Key("tokenizer.ggml.pre", "default");
     header.Key("tokenizer.ggml.tokens", vocabulary.tokens);
     header.Key("tokenizer.ggml.scores", vocabulary.scores);
@@ -236,28 +256,41 @@ void AddVocabulary(const Vocabulary& vocabulary, Header& header) {
   header.Key("tokenizer.ggml.add_bos_token", vocabulary.add_bos);
   header.Key("tokenizer.ggml.add_eos_token", false);
   header.Key("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix);
+  if (vocabulary.remove_extra_whitespaces) header.Key("tokenizer.ggml.remove_extra_whitespaces", true);
+  if (!vocabulary.charsmap.empty()) header.Bytes("tokenizer.ggml.precompiled_charsmap", vocabulary.charsmap);
+  if (!vocabulary.fuse_unknown) header.Key("tokenizer.thimble.fuse_unk", false);
+  if (!vocabulary.escape_whitespaces) header.Key("tokenizer.thimble.escape_whitespaces", false);
+  if (!vocabulary.ends.empty()) header.Key("tokenizer.thimble.end_token_ids", vocabulary.ends);
+  if (!vocabulary.chat_template.empty()) header.Key("tokenizer.chat_template", vocabulary.chat_template);
 }
 
 std::string MakeHeader(const Checkpoint& checkpoint, std::span<const TensorRef> tensors) {
   const ModelShape& shape = checkpoint.shape;
   Header header;
-  header.Key("general.architecture", "llama");
+  header.Key("general.architecture", ArchitectureName(shape.architecture));
   header.Key("general.type", "model");
   header.Key("general.name", IsUtf8(checkpoint.name) ? std::string_view(checkpoint.name) : "model");
   header.Key("general.alignment", static_cast<uint32_t>(kGgufAlignment));
   header.Key("general.file_type", FileType(tensors));
-  header.Key("llama.vocab_size", shape.vocab_size);
-  header.Key("llama.context_length", shape.max_position_embeddings);
-  header.Key("llama.embedding_length", shape.hidden_size);
-  header.Key("llama.block_count", shape.num_hidden_layers);
-  header.Key("llama.feed_forward_length", shape.intermediate_size);
-  header.Key("llama.attention.head_count", shape.num_attention_heads);
-  header.Key("llama.attention.head_count_kv", shape.num_key_value_heads);
-  header.Key("llama.attention.key_length", shape.head_dim);
-  header.Key("llama.attention.value_length", shape.head_dim);
-  header.Key("llama.attention.layer_norm_rms_epsilon", shape.rms_norm_eps);
-  header.Key("llama.rope.dimension_count", shape.head_dim);
-  header.Key("llama.rope.freq_base", shape.rope_theta);
+  const auto own = [&](std::string_view key, auto value) {
+    header.Key(fmt::format("{}{}", ArchitectureName(shape.architecture), key), value);
+  };
+  own(".vocab_size", shape.vocab_size);
+  own(".context_length", shape.max_position_embeddings);
+  own(".embedding_length", shape.hidden_size);
+  own(".block_count", shape.num_hidden_layers);
+  own(".feed_forward_length", shape.intermediate_size);
+  own(".attention.head_count", shape.num_attention_heads);
+  own(".attention.head_count_kv", shape.num_key_value_heads);
+  own(".attention.key_length", shape.head_dim);
+  own(".attention.value_length", shape.head_dim);
+  own(".attention.layer_norm_rms_epsilon", shape.rms_norm_eps);
+  own(".rope.dimension_count", shape.head_dim);
+  own(".rope.freq_base", shape.rope_theta);
+  if (shape.rope_linear_factor != 1) {
+    own(".rope.scaling.type", "linear");
+    own(".rope.scaling.factor", shape.rope_linear_factor);
+  }
   AddVocabulary(checkpoint.vocabulary, header);
   for (const TensorRef& tensor : tensors) header.Tensor(tensor);
   return header.Finish();
@@ -320,7 +353,9 @@ class TensorWriter {
 
 std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied) {
   std::vector<TensorId> order;
-  for (uint32_t i = kTensorsOutsideLayers; i < TensorCount(shape); ++i) order.push_back(TensorIdAt(i));
+  const uint32_t end = TensorCount(shape) - (shape.has_rope_factors ? 1 : 0);
+  if (shape.has_rope_factors) order.push_back({TensorKind::kRopeFactors, 0});
+  for (uint32_t i = kTensorsOutsideLayers; i < end; ++i) order.push_back(TensorIdAt(i, shape));
   order.push_back({TensorKind::kFinalNorm, 0});
   if (!tied) order.push_back({TensorKind::kLmHead, 0});
   order.push_back({TensorKind::kTokenEmbd, 0});
@@ -343,9 +378,25 @@ std::optional<DType> RoundedType(WrittenType written) {
       return DType::kQ5_0;
     case WrittenType::kQ5_1:
       return DType::kQ5_1;
+    case WrittenType::kQ4_K:
+      return DType::kQ4_K;
   }
   return std::nullopt;
 }
+
+namespace {
+
+// The same of rows of `cols`, which may be no whole blocks: then `why` says so.
+std::optional<DType> RoundedTypeOf(WrittenType written, uint32_t cols, std::string& why) {
+  const std::optional<DType> wanted = RoundedType(written);
+  if (!wanted || cols % BlockElements(*wanted) == 0) return wanted;
+  why =
+      fmt::format("no {}, as rows of {} are no whole blocks of {}; ", DTypeName(*wanted), cols, BlockElements(*wanted));
+  if (*wanted == DType::kQ4_K && cols % BlockElements(DType::kQ5_0) == 0) return DType::kQ5_0;
+  return std::nullopt;
+}
+
+}  // namespace
 
 bool IsNamed(const TypeRecipe& recipe, TensorId id) {
   return std::ranges::any_of(recipe.rules, [&](const TypeRule& rule) { return Matches(rule, id); });
@@ -357,22 +408,17 @@ Expected<std::vector<ChosenType>> ChooseTypes(const Checkpoint& checkpoint, cons
   std::vector<size_t> to_narrow;
   uint64_t to_read = 0;
   for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
-    if (IsNorm(id.kind)) continue;
+    if (IsVector(id.kind)) continue;
     const DType stored = checkpoint.weights->StoredType(id);
     const TensorDims dims = DimsOf(id.kind, checkpoint.shape);
     WrittenType written = Wanted(checkpoint, recipe, id);
     std::string why;
-    std::optional<DType> rounded = IsOfBlocks(stored) ? std::nullopt : RoundedType(written);
-    if (rounded && dims.cols % BlockElements(*rounded) != 0) {
-      written = recipe.dtype;
-      why = fmt::format("no {}, as rows of {} are no whole blocks of {}; ", DTypeName(*rounded), dims.cols,
-                        BlockElements(*rounded));
-      rounded.reset();
-    }
+    const std::optional<DType> rounded = IsOfBlocks(stored) ? std::nullopt : RoundedTypeOf(written, dims.cols, why);
+    if (!rounded && !why.empty()) written = recipe.dtype;
     if (written == WrittenType::kF32) {
       types.push_back({id, DType::kF32, why + "float32 was asked for"});
     } else if (rounded) {
-      types.push_back({id, *rounded, fmt::format("rounded to blocks of {}", BlockElements(*rounded))});
+      types.push_back({id, *rounded, why + fmt::format("rounded to blocks of {}", BlockElements(*rounded))});
     } else {
       types.push_back({id, stored, why + "as it is stored"});
     }
@@ -411,11 +457,17 @@ Status WriteGguf(const Checkpoint& checkpoint, const TypeRecipe& recipe, const s
 Status WriteHollowGguf(const Checkpoint& checkpoint, DType type, FileSink& sink) {
   std::vector<ChosenType> types;
   for (TensorId id : GgufTensorOrder(checkpoint.shape, checkpoint.tied)) {
-    if (!IsNorm(id.kind)) types.push_back({.id = id, .type = type, .why = ""});
+    if (!IsVector(id.kind)) types.push_back({.id = id, .type = type, .why = ""});
   }
   const std::vector<TensorRef> tensors = LayOut(checkpoint, types);
   THIMBLE_TRY(sink.Write(std::as_bytes(std::span<const char>(MakeHeader(checkpoint, tensors)))));
-  return sink.WriteHole(tensors.back().offset + AlignUp(tensors.back().size_bytes()));
+  uint64_t hole = tensors.back().offset + AlignUp(tensors.back().size_bytes());
+  if (checkpoint.shape.has_rope_factors) {  // the first; 0 is no factor
+    std::vector<float> ones(static_cast<size_t>(AlignUp(tensors.front().size_bytes())) / sizeof(float), 1.0f);
+    THIMBLE_TRY(sink.Write(std::as_bytes(std::span(ones))));
+    hole -= ones.size() * sizeof(float);
+  }
+  return sink.WriteHole(hole);
 }
 
 }  // namespace thimble::host

@@ -1,6 +1,6 @@
 // Writing a model as a GGUF file, version 3, little-endian.
 //
-// Format: ggml project, docs/gguf.md. Keys as llama.cpp reads them for the architecture "llama".
+// Format: ggml project, docs/gguf.md. Keys as llama.cpp reads them for the model's architecture.
 #ifndef THIMBLE_HOST_FORMATS_GGUF_WRITER_H_
 #define THIMBLE_HOST_FORMATS_GGUF_WRITER_H_
 
@@ -18,12 +18,12 @@ namespace thimble::host {
 // Tensors start on this boundary (general.alignment): whole sectors, and whole flash pages, of a card.
 inline constexpr uint64_t kGgufAlignment = 4096;
 
-// The tensors in the order of the file: layer by layer in the order of use, the final norm, the LM head, and the token
-// embedding at the end. One token then reads a row of the last tensor and goes through the rest of the file once,
-// forwards; with a tied head, through all of it.
+// The tensors in the order of the file: rotary factors, layer by layer in the order of use, the final norm, the LM
+// head, and the token embedding at the end. One token then reads a row of the last tensor and goes through the rest of
+// the file once, forwards; with a tied head, through all of it.
 std::vector<TensorId> GgufTensorOrder(const ModelShape& shape, bool tied);
 
-// The type in which a matrix is written. Norms are always float32, as llama.cpp wants them. Those of blocks change
+// The type in which a matrix is written. Vectors are always float32, as llama.cpp wants them. Those of blocks change
 // the numbers, the others leave them the same. Blocks are written as they are stored, or expanded: no matrix is rounded
 // twice.
 enum class WrittenType {
@@ -35,6 +35,7 @@ enum class WrittenType {
   kQ4_1,
   kQ5_0,
   kQ5_1,
+  kQ4_K,  // rounded to blocks of 256; to Q5_0, as llama.cpp does, where rows are whole blocks of 32 only
 };
 
 // What a matrix that is to be `written` so is rounded to, if it is.
@@ -84,8 +85,8 @@ Status WriteGguf(const Checkpoint& checkpoint, std::span<const ChosenType> types
 // The same with the types that ChooseTypes() gives for `recipe`.
 Status WriteGguf(const Checkpoint& checkpoint, const TypeRecipe& recipe, const std::string& label, FileSink& sink);
 
-// The same file with 0 for every number, its matrices in `type`: what a model of that shape is to a plan and a clock.
-// The tensors are a hole.
+// The same file with 0 for every number (1 for rotary factors), its matrices in `type`: what a model of that shape is
+// to a plan and a clock. The tensors are a hole.
 Status WriteHollowGguf(const Checkpoint& checkpoint, DType type, FileSink& sink);
 
 }  // namespace thimble::host

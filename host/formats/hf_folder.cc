@@ -25,7 +25,9 @@ constexpr char kEmbedding[] = "model.embed_tokens.weight";
 constexpr char kHead[] = "lm_head.weight";
 
 std::string HfName(TensorId id) {
-  const auto in_layer = [&](std::string_view rest) { return fmt::format("model.layers.{}.{}.weight", id.layer, rest); };
+  const auto in_layer = [&](std::string_view rest, std::string_view what = "weight") {
+    return fmt::format("model.layers.{}.{}.{}", id.layer, rest, what);
+  };
   switch (id.kind) {
     case TensorKind::kNone:
       return "";
@@ -53,6 +55,18 @@ std::string HfName(TensorId id) {
       return "model.norm.weight";
     case TensorKind::kLmHead:
       return kHead;
+    case TensorKind::kAttnQBias:
+      return in_layer("self_attn.q_proj", "bias");
+    case TensorKind::kAttnKBias:
+      return in_layer("self_attn.k_proj", "bias");
+    case TensorKind::kAttnVBias:
+      return in_layer("self_attn.v_proj", "bias");
+    case TensorKind::kAttnQNorm:
+      return in_layer("self_attn.q_norm");
+    case TensorKind::kAttnKNorm:
+      return in_layer("self_attn.k_norm");
+    case TensorKind::kRopeFactors:  // follow from config.json
+      return "";
   }
   return "";
 }
@@ -67,7 +81,8 @@ std::optional<DType> TypeNamed(std::string_view dtype) {
 
 class HfWeights : public WeightSource {
  public:
-  HfWeights(Safetensors files, const ModelShape& shape) : files_(std::move(files)), shape_(shape) {}
+  HfWeights(Safetensors files, const HfConfig& config)
+      : files_(std::move(files)), shape_(config.shape), rope_factors_(config.rope_factors) {}
 
   const Safetensors& files() const { return files_; }
 
@@ -77,9 +92,14 @@ class HfWeights : public WeightSource {
   DType StoredType(TensorId id) const override { return *TypeNamed(TensorOf(NameOf(id)).entry.dtype); }
 
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
+    if (id.kind == TensorKind::kRopeFactors) {
+      std::ranges::copy(rope_factors_, out.begin());
+      return {};
+    }
     const std::string name = NameOf(id);
     const uint32_t cols = DimsOf(id.kind, shape_).cols;
-    if (id.kind != TensorKind::kAttnQ && id.kind != TensorKind::kAttnK) {
+    const bool rotated = id.kind == TensorKind::kAttnQ || id.kind == TensorKind::kAttnK;
+    if (!rotated || GgufRowOrder(shape_.architecture) == RowOrder::kHalfSplit) {
       return ReadElements(name, uint64_t{first_row} * cols, out);
     }
     for (uint32_t row = first_row; !out.empty(); ++row, out = out.subspan(cols)) {
@@ -123,6 +143,7 @@ class HfWeights : public WeightSource {
 
   Safetensors files_;
   ModelShape shape_;
+  std::vector<float> rope_factors_;
   std::string embedding_ = kEmbedding;
   std::vector<uint16_t> halves_;
 };
@@ -155,7 +176,7 @@ Expected<bool> CheckTensor(const Safetensors& files, TensorId id, const ModelSha
   const std::string& path = files.files()[it->second.file].path();
   const TensorDims dims = DimsOf(id.kind, shape);
   std::vector<uint64_t> wanted = {dims.rows, dims.cols};
-  if (IsNorm(id.kind)) wanted.erase(wanted.begin());
+  if (IsVector(id.kind)) wanted.erase(wanted.begin());
   if (entry.shape != wanted) {
     return Sentence(fmt::format("{}: tensor {} has the shape {}, but config.json makes it {}", path, name,
                                 ShapeText(entry.shape), ShapeText(wanted)));
@@ -172,15 +193,17 @@ Status ResolveTensors(HfWeights& weights, const HfConfig& config, Checkpoint& ch
   const Safetensors& files = weights.files();
   std::set<std::string> known;
   for (uint32_t i = 0; i < TensorCount(shape); ++i) {
-    const TensorId id = TensorIdAt(i);
+    const TensorId id = TensorIdAt(i, shape);
+    if (id.kind == TensorKind::kRopeFactors) continue;
     known.insert(HfName(id));
     if (id.kind == TensorKind::kTokenEmbd || id.kind == TensorKind::kLmHead) continue;
     THIMBLE_TRY(CheckTensor(files, id, shape, true));
   }
   for (const auto& [name, tensor] : files.tensors()) {
     if (known.contains(name) || IsInvFreq(name)) continue;
-    return Sentence(fmt::format("{}: tensor {} has no place in a Llama model of {} layers",
-                                files.files()[tensor.file].path(), Quote(name), shape.num_hidden_layers));
+    return Sentence(fmt::format("{}: tensor {} has no place in a {} model of {} layers",
+                                files.files()[tensor.file].path(), Quote(name), ArchitectureName(shape.architecture),
+                                shape.num_hidden_layers));
   }
 
   THIMBLE_ASSIGN(const bool has_head, CheckTensor(files, {TensorKind::kLmHead, 0}, shape, false));
@@ -256,16 +279,22 @@ struct TokenizerFiles {
     std::string text = {};
     bool is_there = false;
   };
-  File tokenizer, config, added_tokens;
+  File tokenizer, config, added_tokens, chat_template, generation;
+
+  std::string fault;  // why the tokenizer's file cannot be a tokenizer, a sentence; or empty
 
   // That they cannot be read is a failure, and that what should be the tokenizer has yet to be fetched.
   static Expected<TokenizerFiles> Read(const std::string& path, const std::string& folder) {
     TokenizerFiles files = {.tokenizer = {path},
                             .config = {folder + "/tokenizer_config.json"},
-                            .added_tokens = {folder + "/added_tokens.json"}};
-    THIMBLE_ASSIGN(files.tokenizer.text, ReadWholeFile(path, kMaxTokenizerBytes));
-    THIMBLE_TRY(RefuseForeign(files.tokenizer.text, path));
-    for (File* file : {&files.config, &files.added_tokens}) {
+                            .added_tokens = {folder + "/added_tokens.json"},
+                            .chat_template = {folder + "/chat_template.jinja"},
+                            .generation = {folder + "/generation_config.json"},
+                            .fault = {}};
+    THIMBLE_ASSIGN(TokenizerBytes given, ReadTokenizerBytes(path));
+    files.tokenizer.text = std::move(given.bytes);
+    files.fault = std::move(given.fault);
+    for (File* file : {&files.config, &files.added_tokens, &files.chat_template, &files.generation}) {
       file->is_there = Exists(file->path);
       if (!file->is_there) continue;
       THIMBLE_ASSIGN(file->text, ReadWholeFile(file->path, kMaxJsonBytes));
@@ -309,8 +338,29 @@ Status SettleSpecialTokens(const HfConfig& config, const HfTokenizerConfig& toke
   return {};
 }
 
+// What a conversation wants beside the vocabulary: ends of turns, and the template. Without them a text is a text all
+// the same, so that nothing here keeps a model from being read.
+void SettleConversation(const TokenizerFiles& files, const HfTokenizerConfig& tokenizer, const HfConfig& config,
+                        Checkpoint& checkpoint) {
+  Vocabulary& vocabulary = checkpoint.vocabulary;
+  for (const TokenId id : config.other_eos) vocabulary.AddEnd(id);
+  if (files.generation.is_there) {
+    const auto ends = ParseHfGenerationEnds(files.generation.text, config.shape.vocab_size, files.generation.path);
+    for (const TokenId id : ends.value_or(std::vector<TokenId>())) vocabulary.AddEnd(id);
+    if (!ends) checkpoint.notes.push_back(fmt::format("{}; what ends a text is taken from elsewhere", ends.error()));
+  }
+  vocabulary.AddNamedEnds();
+  vocabulary.chat_template = files.chat_template.is_there ? files.chat_template.text : tokenizer.chat_template;
+  if (vocabulary.chat_template.size() <= kMaxKeptTemplateBytes) return;
+  checkpoint.notes.push_back(
+      fmt::format("the chat template has {} bytes, more than the {} that are kept: it is left out",
+                  vocabulary.chat_template.size(), kMaxKeptTemplateBytes));
+  vocabulary.chat_template.clear();
+}
+
 Status MakeVocabulary(const TokenizerFiles& files, const std::string& folder, const HfConfig& config,
                       Checkpoint& checkpoint) {
+  if (!files.fault.empty()) return Sentence(files.fault);
   Vocabulary& vocabulary = checkpoint.vocabulary;
   const uint32_t vocab_size = config.shape.vocab_size;
   THIMBLE_ASSIGN(vocabulary,
@@ -345,6 +395,7 @@ Status MakeVocabulary(const TokenizerFiles& files, const std::string& folder, co
   if (flags.add_eos_token.value_or(false)) {
     checkpoint.notes.push_back("tokenizer_config.json asks for add_eos_token; no end is put behind a prompt");
   }
+  SettleConversation(files, flags, config, checkpoint);
   return {};
 }
 
@@ -356,8 +407,8 @@ Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, c
   if (tokenizer.empty() && !Exists(path)) {
     checkpoint.notes.push_back(fmt::format("{} has no tokenizer; the model runs with token ids only", folder));
   } else {
-    THIMBLE_ASSIGN(const TokenizerFiles files, TokenizerFiles::Read(path, folder));
     const size_t notes = checkpoint.notes.size();
+    THIMBLE_ASSIGN(const TokenizerFiles files, TokenizerFiles::Read(path, folder));
     const Status made = MakeVocabulary(files, folder, config, checkpoint);
     if (made || !tokenizer.empty()) return made;
     checkpoint.no_texts = made.error();
@@ -367,6 +418,7 @@ Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, c
   checkpoint.vocabulary = {};
   checkpoint.vocabulary.bos = config.bos;
   checkpoint.vocabulary.eos = config.eos;
+  for (const TokenId id : config.other_eos) checkpoint.vocabulary.AddEnd(id);
   return {};
 }
 
@@ -388,13 +440,13 @@ Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& to
   checkpoint.name = NameOf(Absolute(folder));
   checkpoint.shape = config.shape;
   checkpoint.notes = std::move(config.notes);
-  for (const char* name :
-       {"config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "added_tokens.json"}) {
+  for (const char* name : {"config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
+                           "added_tokens.json", "chat_template.jinja", "generation_config.json"}) {
     checkpoint.inputs.push_back(folder + "/" + name);
   }
   checkpoint.inputs.push_back(files.path());
   for (const InputFile& file : files.files()) checkpoint.inputs.push_back(file.path());
-  auto weights = std::make_unique<HfWeights>(std::move(files), config.shape);
+  auto weights = std::make_unique<HfWeights>(std::move(files), config);
   THIMBLE_TRY(ResolveTensors(*weights, config, checkpoint));
   THIMBLE_TRY(ReadVocabulary(folder, tokenizer, config, checkpoint));
   checkpoint.weights = std::move(weights);

@@ -264,7 +264,7 @@ Expected<SafetensorsEntries> ReadSafetensorsHeader(const InputFile& file) {
     return Sentence(fmt::format("{}: a header of {} bytes is announced; the file has {} and the format allows {}",
                                 file.path(), length, file.size_bytes(), kMaxSafetensorsHeaderBytes));
   }
-  std::string json(length, '\0');
+  std::string json(static_cast<size_t>(length), '\0');
   THIMBLE_TRY(file.ReadAt(8, std::as_writable_bytes(std::span(json))));
   return ParseSafetensorsHeader(json, 8 + length, file.size_bytes() - 8 - length, file.path());
 }

@@ -6,9 +6,12 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <set>
+#include <span>
 
+#include "engine/text/charsmap.h"
 #include "host/support/utf8.h"
 
 namespace thimble::host {
@@ -88,8 +91,8 @@ class WireReader {
       is_broken_ = true;
       return "";
     }
-    const std::string_view taken = bytes_.substr(0, size);
-    bytes_.remove_prefix(size);
+    const std::string_view taken = bytes_.substr(0, static_cast<size_t>(size));
+    bytes_.remove_prefix(taken.size());
     return taken;
   }
 
@@ -104,8 +107,13 @@ struct Piece {
   int32_t type = 1;
 };
 
+constexpr int32_t kUnigram = 1;
+constexpr int32_t kBpe = 2;
+
 struct Model {
   std::vector<Piece> pieces;
+  bool has_trainer_spec = false;
+  bool has_normalizer_spec = false;
   int32_t model_type = 1;
   bool treat_whitespace_as_suffix = false;
   bool byte_fallback = false;
@@ -178,8 +186,14 @@ bool ReadModel(std::string_view bytes, Model& model) {
   return ForEachField(bytes, [&](const Field& field) {
     if (field.wire_type != kBytes) return true;
     if (field.number == 1) return ReadPiece(field.bytes, model);
-    if (field.number == 2) return ReadTrainerSpec(field.bytes, model);
-    if (field.number == 3) return ReadNormalizerSpec(field.bytes, model);
+    if (field.number == 2) {
+      model.has_trainer_spec = true;
+      return ReadTrainerSpec(field.bytes, model);
+    }
+    if (field.number == 3) {
+      model.has_normalizer_spec = true;
+      return ReadNormalizerSpec(field.bytes, model);
+    }
     return true;
   });
 }
@@ -187,22 +201,15 @@ bool ReadModel(std::string_view bytes, Model& model) {
 Status CheckSpecs(const Model& model, const std::string& path) {
   const auto refuse = [&](std::string_view what) { return Sentence(fmt::format("{}: {}", path, what)); };
   constexpr std::array<std::string_view, 5> kModelTypes = {"type 0", "unigram", "BPE", "word", "character"};
-  constexpr int32_t kBpe = 2;
-  if (const int32_t type = model.model_type; type != kBpe) {
+  if (const int32_t type = model.model_type; type != kUnigram && type != kBpe) {
     const bool named = type >= 0 && static_cast<size_t>(type) < kModelTypes.size();
     return refuse(
-        fmt::format("this is a SentencePiece {} model; only BPE is read",
+        fmt::format("this is a SentencePiece {} model; only BPE and unigram are read",
                     named ? std::string(kModelTypes[static_cast<size_t>(type)]) : fmt::format("type {}", type)));
   }
-  if (!model.precompiled_charsmap.empty()) {
+  if (!text::IsCharsmap(std::as_bytes(std::span(model.precompiled_charsmap)))) {
     return refuse(
-        fmt::format("the normalizer \"{}\" maps characters; only \"identity\" is read", Quote(model.normalizer_name)));
-  }
-  if (model.remove_extra_whitespaces) {
-    return refuse("remove_extra_whitespaces is on; only tokenizers that keep every space are read");
-  }
-  if (!model.escape_whitespaces) {
-    return refuse("escape_whitespaces is off; only tokenizers that write a space as U+2581 are read");
+        fmt::format("the map of characters of its normalizer \"{}\" is damaged", Quote(model.normalizer_name)));
   }
   if (model.treat_whitespace_as_suffix) {
     return refuse("treat_whitespace_as_suffix is on; only tokenizers that put the space before the word are read");
@@ -212,18 +219,22 @@ Status CheckSpecs(const Model& model, const std::string& path) {
 
 }  // namespace
 
-std::string ByteTokenName(uint8_t byte) { return fmt::format("<0x{:02X}>", byte); }
-
 Expected<Vocabulary> ParseSentencePieceModel(std::string_view bytes, const std::string& path) {
   Model model;
   if (!ReadModel(bytes, model) || model.pieces.empty()) {
     return Sentence(fmt::format("{} is not a SentencePiece model", path));
   }
+  if (!model.has_trainer_spec || !model.has_normalizer_spec) {
+    return Sentence(
+        fmt::format("{} does not say how it was trained, or how texts are normalised; it may be cut off", path));
+  }
   THIMBLE_TRY(CheckSpecs(model, path));
 
   Vocabulary vocabulary;
   std::set<std::string_view> seen;
-  std::set<std::string> byte_pieces;
+  size_t byte_pieces = 0;
+  std::set<std::string, std::less<>> names_of_bytes;
+  for (int byte = 0; byte < 256; ++byte) names_of_bytes.insert(ByteTokenName(static_cast<uint8_t>(byte)));
   for (const Piece& piece : model.pieces) {
     const size_t id = vocabulary.tokens.size();
     const std::string_view text = piece.piece;
@@ -241,7 +252,10 @@ Expected<Vocabulary> ParseSentencePieceModel(std::string_view bytes, const std::
       if (vocabulary.unk) return refuse("is a second unknown piece");
       vocabulary.unk = token;
     }
-    if (type == TokenType::kByte) byte_pieces.emplace(text);
+    if (type == TokenType::kByte) {
+      if (!names_of_bytes.contains(text)) return refuse("is a byte piece, but is not spelt <0x00> to <0xFF>");
+      ++byte_pieces;
+    }
     if (type == TokenType::kControl) {
       if (text == model.bos_piece) vocabulary.bos = token;
       if (text == model.eos_piece) vocabulary.eos = token;
@@ -250,15 +264,14 @@ Expected<Vocabulary> ParseSentencePieceModel(std::string_view bytes, const std::
   }
   if (!vocabulary.unk) return Sentence(fmt::format("{} has no unknown piece", path));
 
-  if (!byte_pieces.empty() || model.byte_fallback) {
-    std::set<std::string> wanted;
-    for (int byte = 0; byte < 256; ++byte) wanted.insert(ByteTokenName(static_cast<uint8_t>(byte)));
-    if (!model.byte_fallback || byte_pieces != wanted) {
-      return Sentence(fmt::format("{}: byte_fallback is {}, but {} of the 256 byte pieces are there", path,
-                                  model.byte_fallback ? "on" : "off", byte_pieces.size()));
-    }
+  if (byte_pieces != 0 && !model.byte_fallback) {
+    return Sentence(fmt::format("{}: byte_fallback is off, but {} byte pieces are there", path, byte_pieces));
   }
   vocabulary.add_space_prefix = model.add_dummy_prefix;
+  vocabulary.is_unigram = model.model_type == kUnigram;
+  vocabulary.remove_extra_whitespaces = model.remove_extra_whitespaces;
+  vocabulary.escape_whitespaces = model.escape_whitespaces;
+  vocabulary.charsmap = model.precompiled_charsmap;
   return vocabulary;
 }
 

@@ -13,10 +13,10 @@
 
 namespace thimble::host {
 
-// Parses the bytes of a tokenizer.model. Refused by name: any model but BPE; a normaliser that changes the text
-// (a character map, removal of extra spaces); spaces that are not escaped or stand behind the word; pieces that are
-// empty, doubled or not UTF-8; scores that are not finite; byte pieces that are not all 256 or not asked for; more or
-// less than one unknown piece. add_space_prefix is the model's add_dummy_prefix. Sentences start with `path`.
+// Parses the bytes of a tokenizer.model. Refused by name: models of words and of characters; maps of characters that
+// are damaged; spaces that stand behind the word; pieces that are empty, doubled or not UTF-8; scores that are not
+// finite; byte pieces that are not asked for; more or less than one unknown piece. add_space_prefix is the model's
+// add_dummy_prefix. Sentences start with `path`.
 Expected<Vocabulary> ParseSentencePieceModel(std::string_view bytes, const std::string& path);
 
 }  // namespace thimble::host

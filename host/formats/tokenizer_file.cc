@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <span>
+
 #include "host/formats/llama2c_tokenizer.h"
 #include "host/formats/sentencepiece_model.h"
 #include "host/formats/tokenizer_json.h"
 #include "host/support/foreign_file.h"
 #include "host/support/input_file.h"
+#include "host/support/paths.h"
 
 namespace thimble::host {
 namespace {
@@ -25,7 +29,15 @@ Expected<Vocabulary> Parse(const std::string& bytes, const std::string& path, ui
                            std::vector<std::string>& notes) {
   if (IsJson(path, bytes)) return ParseTokenizerJson(bytes, path, notes);
   if (IsSentencePieceModel(path, bytes)) return ParseSentencePieceModel(bytes, path);
-  return ParseLlama2cTokenizer(bytes, vocab_size, path);
+  THIMBLE_ASSIGN(Vocabulary vocabulary, ParseLlama2cTokenizer(bytes, vocab_size, path));
+  // Trained on texts whose spaces were all kept, a vocabulary has pieces of several.
+  if (std::ranges::find(vocabulary.tokens, "\u2581\u2581") == vocabulary.tokens.end()) {
+    notes.push_back(fmt::format(
+        "{} does not say whether extra spaces of a text are removed; here they are kept; the tokenizer.model "
+        "that it was made from says it",
+        path));
+  }
+  return vocabulary;
 }
 
 std::unexpected<std::string> WrongSize(const std::string& path, const Vocabulary& vocabulary, uint32_t vocab_size) {
@@ -34,6 +46,20 @@ std::unexpected<std::string> WrongSize(const std::string& path, const Vocabulary
 }
 
 }  // namespace
+
+Expected<TokenizerBytes> ReadTokenizerBytes(const std::string& path) {
+  if (IsFolder(path)) return TokenizerBytes{.bytes = {}, .fault = path + " is a folder"};
+  THIMBLE_ASSIGN(const InputFile file, InputFile::Open(path));
+  if (file.size_bytes() > kMaxTokenizerBytes) {
+    return TokenizerBytes{.bytes = {},
+                          .fault = fmt::format("{} has {} bytes; more than {} are not read", path, file.size_bytes(),
+                                               kMaxTokenizerBytes)};
+  }
+  TokenizerBytes read = {.bytes = std::string(static_cast<size_t>(file.size_bytes()), '\0'), .fault = {}};
+  THIMBLE_TRY(file.ReadAt(0, std::as_writable_bytes(std::span(read.bytes))));
+  THIMBLE_TRY(RefuseForeign(read.bytes, path));
+  return read;
+}
 
 Expected<Vocabulary> ParseTokenizerFile(const std::string& bytes, const std::string& path, uint32_t vocab_size,
                                         std::vector<std::string>& notes) {

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <string_view>
+#include <vector>
 
 #include "engine/text/tokenizer_image.h"
 
@@ -33,19 +36,46 @@ class PayloadWriter {
   size_t used_ = 0;
 };
 
-// Calls use(id, piece) for the lowest id of each spelling in the buckets, in their order.
-template <class Use>
-void ForEachSpelling(const text::MemoryPieces& pieces, Use use) {
+// A piece of the hash pages, or a beginning of some.
+struct Spelling {
+  TokenId id;  // kNoToken: it is no piece
+  uint32_t rank = 0;
+  std::string_view piece;
+  bool has_flag = false;  // kRecordUnused, of Unigram kRecordGoesOn
+};
+
+// The lowest id of each spelling in the buckets, in their order; of Unigram, with what pieces begin with, by bytes.
+std::vector<Spelling> SpellingsOf(const text::Tokenizer& tokenizer) {
+  const text::MemoryPieces& pieces = tokenizer.memory_pieces();
+  std::vector<Spelling> spellings;
   std::string_view previous;
   for (uint32_t i = 0; i < pieces.num_hashed(); ++i) {
     const TokenId id = pieces.Index(i);
     const std::string_view piece = pieces.Piece(id);
-    if (piece != previous) use(id, piece);
+    const bool is_unused = pieces.Kind(id) == text::PieceKind::kUnused;
+    if (piece != previous) spellings.push_back({id, pieces.Rank(id), piece, is_unused});
     previous = piece;
   }
+  if (!tokenizer.facts().ref.is_unigram) return spellings;
+  std::map<std::string_view, Spelling> by_text;
+  for (const Spelling& spelling : spellings) {
+    if (!spelling.has_flag) by_text[spelling.piece] = spelling;
+  }
+  for (const Spelling& spelling : spellings) {
+    if (spelling.has_flag) continue;
+    for (size_t n = std::min<size_t>(spelling.piece.size() - 1, text::kLongestInRecord); n != 0; --n) {
+      const bool ends_character = (static_cast<uint8_t>(spelling.piece[n]) & 0xc0) != 0x80;
+      if (!ends_character) continue;
+      const std::string_view beginning = spelling.piece.substr(0, n);
+      by_text.try_emplace(beginning, Spelling{kNoToken, 0, beginning}).first->second.has_flag = true;
+    }
+  }
+  spellings.clear();
+  for (const auto& [piece, spelling] : by_text) spellings.push_back(spelling);
+  return spellings;
 }
 
-text::ImageHeader HeaderOf(const text::Tokenizer& tokenizer) {
+text::ImageHeader HeaderOf(const text::Tokenizer& tokenizer, std::span<const Spelling> spellings) {
   const text::VocabularyFacts& facts = tokenizer.facts();
   const text::MemoryPieces& pieces = tokenizer.memory_pieces();
   text::ImageHeader header = text::HeaderOf(facts.ref);
@@ -56,20 +86,24 @@ text::ImageHeader HeaderOf(const text::Tokenizer& tokenizer) {
   header.num_hashed = pieces.num_hashed();
   header.num_user_defined = facts.num_user_defined;
   uint64_t records_bytes = 0;
-  ForEachSpelling(pieces, [&](TokenId, std::string_view piece) {
-    records_bytes += text::RecordBytes(pieces.rank_width(), piece.size());
-  });
+  const text::TableLayout layout(facts.ref);
+  for (const Spelling& spelling : spellings) records_bytes += text::RecordBytes(layout, spelling.piece.size());
   header.num_hash_pages = static_cast<uint32_t>(text::HashPages(records_bytes));
   header.flags = (facts.byte_fallback ? text::kByteFallback : 0) | (facts.crosses_words ? text::kCrossesWords : 0);
   header.user_defined_starts = facts.user_defined_starts;
+  if (facts.ref.is_unigram) {
+    header.min_score = facts.min_score;
+    header.max_score = facts.max_score;
+  }
   return header;
 }
 
-void WriteHashPages(const text::MemoryPieces& pieces, std::span<std::byte> out, uint32_t num_hash_pages) {
-  const uint32_t width = pieces.rank_width();
-  ForEachSpelling(pieces, [&](TokenId id, std::string_view piece) {
-    const uint32_t bytes = text::RecordBytes(width, piece.size());
-    uint32_t home = text::Bucket(piece, num_hash_pages);
+void WriteHashPages(const text::TableLayout& layout, std::span<const Spelling> spellings, std::span<std::byte> out,
+                    uint32_t num_hash_pages) {
+  for (const Spelling& spelling : spellings) {
+    const std::string_view piece = spelling.piece;
+    const uint32_t bytes = text::RecordBytes(layout, piece.size());
+    uint32_t home = text::PieceHash(piece).Bucket(num_hash_pages);
     std::byte* page = out.data() + size_t{home} * text::kImagePageBytes;
     uint32_t head = text::GetNumber(page, text::kHashHeadBytes);
     while ((head & ~uint32_t{text::kHashGoesOn}) + bytes > text::kHashRecordsBytes) {
@@ -82,18 +116,17 @@ void WriteHashPages(const text::MemoryPieces& pieces, std::span<std::byte> out, 
     std::byte* record = page + text::kHashHeadBytes + (head & ~uint32_t{text::kHashGoesOn});
     const bool is_long = piece.size() > text::kLongestInRecord;
     const uint32_t length = static_cast<uint32_t>(piece.size());
-    PutNumber(record, 1,
-              (is_long ? text::kRecordLong : length) |
-                  (pieces.Kind(id) == text::PieceKind::kUnused ? text::kRecordUnused : 0));
-    PutNumber(record + 1, width, id);
-    PutNumber(record + 1 + width, width, pieces.Rank(id));
-    record += text::RecordHeadBytes(width);
+    static_assert(text::kRecordUnused == text::kRecordGoesOn);
+    PutNumber(record, 1, (is_long ? text::kRecordLong : length) | (spelling.has_flag ? text::kRecordUnused : 0));
+    PutNumber(record + 1, layout.id_width, spelling.id == kNoToken ? layout.no_id() : spelling.id);
+    PutNumber(record + 1 + layout.id_width, layout.rank_width, spelling.rank);
+    record += text::RecordHeadBytes(layout);
     if (is_long) {
       PutNumber(record, sizeof(uint16_t), length);
     } else {
       std::memcpy(record, piece.data(), piece.size());
     }
-  });
+  }
 }
 
 }  // namespace
@@ -101,15 +134,18 @@ void WriteHashPages(const text::MemoryPieces& pieces, std::span<std::byte> out, 
 uint64_t TokenizerImageBytes(const text::Tokenizer& tokenizer) {
   const formats::TokenizerRef& ref = tokenizer.facts().ref;
   if (!ref.present) return 0;
-  return text::ImageLayout(text::TableLayout(ref), HeaderOf(tokenizer)).num_pages * text::kImagePageBytes;
+  return text::ImageLayout(text::TableLayout(ref), HeaderOf(tokenizer, SpellingsOf(tokenizer))).num_pages *
+         text::kImagePageBytes;
 }
 
 void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> out, Xxh32::TakeStripes xxh32) {
   const formats::TokenizerRef& ref = tokenizer.facts().ref;
   if (!ref.present) return;
   const text::MemoryPieces& pieces = tokenizer.memory_pieces();
-  const text::ImageHeader header = HeaderOf(tokenizer);
-  const text::ImageLayout image(text::TableLayout(ref), header);
+  const std::vector<Spelling> spellings = SpellingsOf(tokenizer);
+  const text::ImageHeader header = HeaderOf(tokenizer, spellings);
+  const text::TableLayout layout(ref);
+  const text::ImageLayout image(layout, header);
   std::fill(out.begin(), out.end(), std::byte{0});
 
   PayloadWriter(out, 0).Write(std::as_bytes(std::span(&header, 1)));
@@ -121,8 +157,9 @@ void WriteTokenizerImage(const text::Tokenizer& tokenizer, std::span<std::byte> 
     offset += pieces.PieceBytes(id);
   }
   offsets.Write(std::as_bytes(std::span(&offset, 1)));
-  WriteHashPages(pieces, out.subspan(static_cast<size_t>(image.hash_page) * text::kImagePageBytes),
+  WriteHashPages(layout, spellings, out.subspan(static_cast<size_t>(image.hash_page) * text::kImagePageBytes),
                  header.num_hash_pages);
+  if (ref.charsmap_bytes != 0) PayloadWriter(out, image.charsmap_page).Write({pieces.charsmap(), ref.charsmap_bytes});
 
   for (; !out.empty(); out = out.subspan(text::kImagePageBytes)) {
     PutNumber(out.data() + text::kImagePayloadBytes, sizeof(uint32_t),

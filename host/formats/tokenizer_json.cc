@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "engine/text/byte_alphabet.h"
+#include "engine/text/charsmap.h"
 #include "engine/text/unicode_classes.h"
 #include "host/formats/pre_tokenizer_json.h"
 #include "host/support/json_text.h"
@@ -55,21 +58,66 @@ struct Spaces {
   bool prefix_by_need = false;     // unless the text begins with one
   bool prefix_everywhere = false;  // and of what follows an added token
   bool split = false;              // no token has U+2581 after something else
+  bool removes_extra = false;      // spaces at the ends of a text, and all but one of several
+  std::string charsmap;            // what characters become first
 };
 
+// RFC 4648. Nothing if it is none.
+std::optional<std::string> FromBase64(std::string_view text) {
+  constexpr std::string_view kSixBits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  if (text.size() % 4 != 0) return std::nullopt;
+  const size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+  std::string bytes;
+  bytes.reserve(text.size() / 4 * 3);
+  uint32_t bits = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool is_padding = i >= text.size() - padding;
+    const size_t digit = is_padding ? 0 : kSixBits.find(text[i]);
+    if (digit == kSixBits.npos) return std::nullopt;
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    if (i % 4 != 3) continue;
+    for (const int shift : {16, 8, 0}) bytes += static_cast<char>(bits >> shift & 0xff);
+    bits = 0;
+  }
+  bytes.resize(bytes.size() - padding);
+  return bytes;
+}
+
+// Extra spaces are removed by a pattern for several of them together with one for those at the end: SentencePiece's
+// remove_extra_whitespaces as transformers writes it. Those at the beginning become one that is put there anyway.
 Status ReadNormalizer(const JsonKeys& keys, Spaces& spaces) {
   THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "normalizer", "normalizers"));
+  const auto is_spaces = [](const json& content) { return content == kSpaceSymbol || content == " "; };
+  bool fuses = false;
+  const json* strips = nullptr;
   for (const json* part : parts) {
     THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": normalizer"));
+    const json pattern = part->value("pattern", json());
+    const json content = part->value("content", json());
     if (type == "Prepend" && part->value("prepend", json()) == kSpaceSymbol) {
       spaces.prefix = spaces.prefix_everywhere = true;
-    } else if (type == "Replace" && part->value("pattern", json()) == json{{"String", " "}} &&
-               part->value("content", json()) == kSpaceSymbol) {
+    } else if (type == "Replace" && pattern == json{{"String", " "}} && content == kSpaceSymbol) {
       spaces.escaped = true;
+    } else if (type == "Replace" && pattern == json{{"Regex", " {2,}"}} && is_spaces(content)) {
+      fuses = true;
+    } else if (type == "Strip" && part->value("strip_right", json()) == true) {
+      strips = part;
+    } else if (type == "Precompiled" && spaces.charsmap.empty()) {
+      const json map = part->value("precompiled_charsmap", json());
+      const auto bytes = map.is_string() ? FromBase64(map.get_ref<const std::string&>()) : std::nullopt;
+      if (!bytes || !text::IsCharsmap(std::as_bytes(std::span(*bytes)))) {
+        return keys.Refuse("normalizer", "has a precompiled_charsmap that is damaged");
+      }
+      spaces.charsmap = *bytes;
     } else {
       return keys.Refuse("normalizer", fmt::format("has a step {}, which changes texts in a way that is not read; {}",
                                                    Quote(part->dump()), kInstead));
     }
+  }
+  spaces.removes_extra = fuses;
+  if (strips != nullptr && !fuses) {
+    return keys.Refuse("normalizer", fmt::format("has a step {} without one that removes extra spaces; {}",
+                                                 Quote(strips->dump()), kInstead));
   }
   return {};
 }
@@ -100,7 +148,11 @@ Expected<Spaces> ReadSpaces(const JsonKeys& keys) {
   THIMBLE_ASSIGN(const std::vector<const json*> parts, PartsOf(keys, "pre_tokenizer", "pretokenizers"));
   for (const json* part : parts) {
     THIMBLE_ASSIGN(const std::string type, TypeOf(*part, keys.path() + ": pre_tokenizer"));
-    if (type != "Metaspace" || parts.size() != 1) {
+    if (type == "WhitespaceSplit" && parts.size() == 2 && part == parts[0] && !spaces.charsmap.empty()) {
+      spaces.removes_extra = true;
+      continue;
+    }
+    if (type != "Metaspace" || part != parts.back()) {
       return keys.Refuse("pre_tokenizer",
                          fmt::format("has a step \"{}\"; only one Metaspace is read; {}", Quote(type), kInstead));
     }
@@ -149,15 +201,28 @@ Status CheckByteLevel(const JsonKeys& keys, std::vector<std::string>& notes) {
 
 // The options of the model.
 struct Bpe {
+  bool is_unigram = false;
   std::optional<std::string> unk_token;
+  std::optional<uint64_t> unk_id;  // of Unigram
   bool byte_fallback = false;
+  bool fuse_unk = true;
   bool ignore_merges = false;
 };
 
 Expected<Bpe> ReadBpe(const JsonKeys& keys, bool byte_level) {
   THIMBLE_ASSIGN(const std::optional<std::string> type, keys.Text("type"));
-  if (type && *type != "BPE") {
-    return keys.Refuse("type", fmt::format("is \"{}\"; only \"BPE\" is read", Quote(*type)));
+  if (type && *type != "BPE" && *type != "Unigram") {
+    return keys.Refuse("type", fmt::format("is \"{}\"; only \"BPE\" and \"Unigram\" are read", Quote(*type)));
+  }
+  Bpe bpe;
+  bpe.is_unigram = type && *type == "Unigram";
+  if (bpe.is_unigram) {
+    if (byte_level) return keys.Refuse("type", "is \"Unigram\", though the pre_tokenizer is ByteLevel");
+    const json* unk_id = keys.Find("unk_id");
+    if (unk_id == nullptr || !unk_id->is_number_unsigned()) return keys.Refuse("unk_id", "must be a token");
+    bpe.unk_id = unk_id->get<uint64_t>();
+    THIMBLE_ASSIGN(bpe.byte_fallback, keys.Flag("byte_fallback", false));
+    return bpe;
   }
   if (const json* dropout = keys.Find("dropout"); dropout != nullptr && *dropout != 0) {
     return keys.Refuse("dropout", "is set; only tokenizers that always split alike are read");
@@ -166,7 +231,6 @@ Expected<Bpe> ReadBpe(const JsonKeys& keys, bool byte_level) {
     THIMBLE_ASSIGN(const std::optional<std::string> affix, keys.Text(key));
     if (affix && !affix->empty()) return keys.Refuse(key, "is set; only tokenizers that have none are read");
   }
-  Bpe bpe;
   THIMBLE_ASSIGN(bpe.ignore_merges, keys.Flag("ignore_merges", false));
   THIMBLE_ASSIGN(bpe.unk_token, keys.Text("unk_token"));
   THIMBLE_ASSIGN(bpe.byte_fallback, keys.Flag("byte_fallback", false));
@@ -177,12 +241,10 @@ Expected<Bpe> ReadBpe(const JsonKeys& keys, bool byte_level) {
   if (bpe.ignore_merges) {
     return keys.Refuse("ignore_merges", "is true; only tokenizers that follow their merges are read");
   }
-  THIMBLE_ASSIGN(const bool fuse_unk, keys.Flag("fuse_unk", false));
-  if (!bpe.byte_fallback && !(bpe.unk_token && fuse_unk)) {
-    return Sentence(
-        fmt::format("{} has neither byte_fallback nor both unk_token and fuse_unk, so this is no tokenizer of "
-                    "SentencePiece's kind",
-                    keys.path()));
+  THIMBLE_ASSIGN(bpe.fuse_unk, keys.Flag("fuse_unk", false));
+  if (!bpe.byte_fallback && !bpe.unk_token) {
+    return Sentence(fmt::format(
+        "{} has neither byte_fallback nor unk_token, so this is no tokenizer of SentencePiece's kind", keys.path()));
   }
   return bpe;
 }
@@ -198,7 +260,7 @@ class Reader {
   Expected<Vocabulary> Read() {
     const JsonStream tokens = {.object = "model", .key = "vocab", .take = [&](const std::string& name, const json& id) {
                                  // What is said of it comes after what is said of the tokenizer's kind.
-                                 if (in_vocab_) in_vocab_ = TakeToken(name, id);
+                                 if (in_vocab_) in_vocab_ = name.empty() ? TakePiece(id) : TakeToken(name, id);
                                  return Status();
                                }};
     const JsonStream count = {.object = "model", .key = "merges", .take = [&](const std::string&, const json&) {
@@ -226,16 +288,27 @@ class Reader {
     }
     THIMBLE_ASSIGN(const Spaces spaces, ReadSpaces(keys));
     THIMBLE_TRY(CheckDecoder(keys));
-    THIMBLE_TRY(ReadTokens(model_keys, keys));
+    THIMBLE_TRY(ReadTokens(model_keys, keys, bpe.is_unigram));
     THIMBLE_TRY(SetTypes(bpe));
-    if (spaces.split && !bpe.byte_fallback && !Find(kSpaceSymbol)) {
+    const bool has_unknown = std::ranges::count(vocabulary_.types, TokenType::kByte) != 256;
+    if (spaces.split && has_unknown && bpe.fuse_unk && !Find(kSpaceSymbol)) {
       // Unknown characters of neighbouring words would be fused.
-      return Sentence(fmt::format("{}: U+2581 is no token, and there is no byte_fallback", path_));
+      return Sentence(fmt::format("{}: U+2581 is no token, and not all bytes are", path_));
     }
-    THIMBLE_TRY(ReadMerges(model_keys, spaces.split));
-    SetScores();
+    if (bpe.is_unigram) {
+      if (bpe.byte_fallback && has_unknown)
+        return model_keys.Refuse("byte_fallback", "is true, but not all bytes are tokens");
+      vocabulary_.is_unigram = true;
+      for (size_t id = 0; id < scores_.size(); ++id) vocabulary_.scores[id] = scores_[id];
+    } else {
+      THIMBLE_TRY(ReadMerges(model_keys, spaces.split));
+      SetScores();
+      vocabulary_.fuse_unknown = bpe.fuse_unk || !has_unknown;
+    }
     THIMBLE_TRY(ReadPostProcessor(keys));
     vocabulary_.add_space_prefix = spaces.prefix;
+    vocabulary_.remove_extra_whitespaces = spaces.removes_extra;
+    vocabulary_.charsmap = spaces.charsmap;
     AddNotes(spaces);
     return std::move(vocabulary_);
   }
@@ -293,10 +366,24 @@ class Reader {
     return AddToken(token, id);
   }
 
+  // Of Unigram: a token and its score, in the order of the ids.
+  Status TakePiece(const json& piece) {
+    const bool is_pair = piece.is_array() && piece.size() == 2 && piece[0].is_string() && piece[1].is_number();
+    const float score = is_pair ? static_cast<float>(piece[1].get<double>()) : 0;
+    if (!is_pair || !std::isfinite(score)) {
+      return Sentence(
+          fmt::format("{}: token {} must be a text and its score, not {}", path_, scores_.size(), Quote(piece.dump())));
+    }
+    scores_.push_back(score);
+    return TakeToken(piece[0].get_ref<const std::string&>(), scores_.size() - 1);
+  }
+
   // The vocabulary and the added tokens, one for each id.
-  Status ReadTokens(const JsonKeys& model, const JsonKeys& keys) {
+  Status ReadTokens(const JsonKeys& model, const JsonKeys& keys, bool is_unigram = false) {
     const json* vocab = model.Find("vocab");
-    if (vocab == nullptr || !vocab->is_object()) return model.Refuse("vocab", "must be an object of tokens");
+    if (vocab == nullptr || !(is_unigram ? vocab->is_array() : vocab->is_object())) {
+      return model.Refuse("vocab", is_unigram ? "must be a list of tokens and scores" : "must be an object of tokens");
+    }
     THIMBLE_TRY(std::move(in_vocab_));
     THIMBLE_TRY(IndexTokens());
     THIMBLE_TRY(ReadAddedTokens(keys));
@@ -366,9 +453,20 @@ class Reader {
       for (int byte = 0; byte < 256; ++byte) {
         const std::string name = ByteTokenName(static_cast<uint8_t>(byte));
         const std::optional<TokenId> id = Find(name);
-        if (!id) return Sentence(fmt::format("{}: byte_fallback is on, but there is no {}", path_, name));
-        vocabulary_.types[*id] = TokenType::kByte;
+        if (id) {
+          vocabulary_.types[*id] = TokenType::kByte;
+        } else if (!bpe.unk_token && !bpe.is_unigram) {
+          return Sentence(
+              fmt::format("{}: byte_fallback is on, but there is no {}, and no unk_token either", path_, name));
+        }
       }
+    }
+    if (bpe.unk_id) {
+      if (*bpe.unk_id >= scores_.size()) {
+        return Sentence(fmt::format("{}: unk_id is {}, which is no token", path_, *bpe.unk_id));
+      }
+      vocabulary_.unk = static_cast<TokenId>(*bpe.unk_id);
+      vocabulary_.types[*vocabulary_.unk] = TokenType::kUnknown;
     }
     if (bpe.unk_token) {
       vocabulary_.unk = Find(*bpe.unk_token);
@@ -608,6 +706,7 @@ class Reader {
   std::vector<TokenId> by_text_;   // sorted
   std::map<TokenId, bool> added_;  // whether it is special
   std::vector<Merge> merges_;      // by pair
+  std::vector<float> scores_;      // of Unigram
   uint32_t num_merges_ = 0;
   Vocabulary vocabulary_;
 };

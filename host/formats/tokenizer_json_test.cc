@@ -481,6 +481,52 @@ TEST(TokenizerJsonTest, ByteLevelBpeThatIsRefused) {
   EXPECT_THAT(Refusal(bad), HasSubstr("unk_token"));
 }
 
+TEST(TokenizerJsonTest, WhatBecomesOfATextFirst) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(300));
+  json& steps = tokenizer["normalizer"]["normalizers"];
+  const json strip = {{"type", "Strip"}, {"strip_left", false}, {"strip_right", true}};
+  const json fuse = {{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", kSpace}};
+  // A trie of one unit, no string.
+  const json map = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAAAAAA="}};
+  EXPECT_FALSE(Parse(tokenizer).remove_extra_whitespaces);
+  steps = json::array({map, strip, fuse, steps[0], steps[1]});
+  const Vocabulary vocabulary = Parse(tokenizer);
+  EXPECT_TRUE(vocabulary.remove_extra_whitespaces);
+  EXPECT_EQ(vocabulary.charsmap, std::string("\x04\0\0\0\0\0\0\0", 8));
+  for (const char* damaged : {"BAAAAAAAAAA", "BAAAAAAAAA==", "B*AAAAAAAAA=", "CAAAAAAAAAA="}) {
+    steps[0]["precompiled_charsmap"] = damaged;
+    EXPECT_THAT(Refusal(tokenizer), HasSubstr("precompiled_charsmap"));
+  }
+  steps.erase(0);
+  Parse(tokenizer);
+  steps.erase(1);
+  EXPECT_THAT(Refusal(tokenizer), HasSubstr("Strip"));
+}
+
+TEST(TokenizerJsonTest, UnigramsPiecesAndScores) {
+  json tokenizer = TokenizerJson(SentencePieceProto::Make(300));
+  tokenizer["added_tokens"] = json::array();
+  tokenizer["post_processor"] = nullptr;
+  tokenizer["model"] = json::parse(
+      "{\"type\": \"Unigram\", \"unk_id\": 1,"
+      " \"vocab\": [[\"a\", -1.5], [\"<unk>\", 0], [\"\u2581\", -2], [\"ab\", -0.1]]}");
+  const Vocabulary vocabulary = Parse(tokenizer);
+  EXPECT_TRUE(vocabulary.is_unigram);
+  EXPECT_EQ(vocabulary.unk, 1u);
+  EXPECT_EQ(vocabulary.scores, (std::vector<float>{-1.5f, 0, -2, -0.1f}));
+  const auto with = [&](const char* pointer, const json& value) {
+    json bad = tokenizer;
+    bad[json::json_pointer(pointer)] = value;
+    return Refusal(bad);
+  };
+  EXPECT_THAT(with("/model/unk_id", 4), HasSubstr("unk_id"));
+  EXPECT_THAT(with("/model/unk_id", nullptr), HasSubstr("unk_id"));
+  EXPECT_THAT(with("/model/byte_fallback", true), HasSubstr("byte_fallback"));
+  EXPECT_THAT(with("/model/vocab/2", "a"), HasSubstr("token 2"));
+  EXPECT_THAT(with("/model/vocab/2/1", 1e300), HasSubstr("token 2"));
+  EXPECT_THAT(with("/model/vocab", json::object()), HasSubstr("vocab"));
+}
+
 TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
   const json good = TokenizerJson(SentencePieceProto::Make(300));
   const auto with = [&](const char* pointer, const json& value) {
@@ -488,7 +534,7 @@ TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
     bad[json::json_pointer(pointer)] = value;
     return Refusal(bad);
   };
-  EXPECT_THAT(with("/model/type", "Unigram"), HasSubstr("Unigram"));
+  EXPECT_THAT(with("/model/type", "Unigram"), HasSubstr("unk_id"));
   EXPECT_THAT(with("/model/type", "WordPiece"), HasSubstr("WordPiece"));
   EXPECT_THAT(with("/model/dropout", 0.1), HasSubstr("dropout"));
   EXPECT_THAT(with("/model/ignore_merges", true), HasSubstr("ignore_merges"));
@@ -525,9 +571,10 @@ TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
   EXPECT_THAT(with("/post_processor", {{"type", "RobertaProcessing"}}), HasSubstr("RobertaProcessing"));
   json bad = good;
   bad["model"]["byte_fallback"] = false;
-  bad["model"]["fuse_unk"] = false;
-  EXPECT_THAT(Refusal(bad), HasSubstr("fuse_unk"));
-  bad["model"]["fuse_unk"] = true;
+  bad["model"]["unk_token"] = nullptr;
+  EXPECT_THAT(Refusal(bad), HasSubstr("unk_token"));
+  bad = good;
+  bad["model"]["byte_fallback"] = false;
   bad["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", kSpace}, {"split", true}};
   bad["model"]["vocab"]["new"] = bad["model"]["vocab"][kSpace];
   bad["model"]["vocab"].erase(kSpace);
@@ -535,6 +582,8 @@ TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
   bad = good;
   bad["model"]["vocab"].erase("<0x0A>");
   bad["model"]["vocab"]["new"] = 13;
+  EXPECT_EQ(std::ranges::count(Parse(bad).types, TokenType::kByte), 255);
+  bad["model"]["unk_token"] = nullptr;
   EXPECT_THAT(Refusal(bad), HasSubstr("<0x0A>"));
   bad = good;
   bad["model"]["vocab"]["<0x0A>a"] = 300;

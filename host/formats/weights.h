@@ -67,13 +67,9 @@ inline constexpr float kLargestOfQ8_0 = 127 * 65504.0f;
 bool QuantizeQ8_0(std::span<const float> values, std::span<std::byte> out);
 
 // The same to `type`: Q8_0, Q4_0, Q4_1, Q5_0 or Q5_1, whose bytes are those of ggml's quantize_row_*_ref. False also if
-// a scale or an offset is too large for a binary16.
+// a scale or an offset is too large for a binary16. To Q4_K as well, of whole blocks of 256: not ggml's bytes, since it
+// has no reference for their choice in the gguf package, but a fit by the same rule, the magnitudes as weights.
 bool Quantize(DType type, std::span<const float> values, std::span<std::byte> out);
-
-// Tensors that GGUF keeps as vectors, always in float32.
-constexpr bool IsNorm(TensorKind kind) {
-  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
-}
 
 // Fails on the first NaN or infinity of `values`, which are the elements of tensor `name` of file `path` from
 // `first_element` on.

@@ -173,5 +173,50 @@ TEST(Weights, BlocksOfFewBitsAreNearTheirNumbers) {
   }
 }
 
+// Half a bit less for each number than Q4_1, and no farther from them.
+TEST(Weights, BlocksOf256AreAsNearAsTheLargerOnesOf32) {
+  std::mt19937 random(17);
+  std::normal_distribution<float> normal;
+  std::vector<std::byte> block(BlockBytes(DType::kQ4_K));
+  std::vector<std::byte> larger(BlockBytes(DType::kQ4_1) * 8);
+  std::vector<float> values(256), back(256), back_larger(256);
+  double squares = 0, squares_larger = 0, all = 0;
+  for (int round = 0; round < 100; ++round) {
+    // Not much smaller: a scale in units of a block, 1/63 of the largest, is a float16.
+    const float scale = std::exp2(static_cast<float>(round % 12 - 8));
+    const float shift = round % 3 == 0 ? 0.0f : normal(random);
+    for (float& value : values) value = (normal(random) + shift) * scale;
+    ASSERT_TRUE(Quantize(DType::kQ4_K, values, block));
+    ASSERT_TRUE(Quantize(DType::kQ4_1, values, larger));
+    ExpandElements(block, DType::kQ4_K, back);
+    ExpandElements(larger, DType::kQ4_1, back_larger);
+    for (size_t j = 0; j < values.size(); ++j) {
+      const auto square = [&](float v) { return double{v / scale} * double{v / scale}; };
+      squares += square(back[j] - values[j]);
+      squares_larger += square(back_larger[j] - values[j]);
+      all += square(values[j]);
+    }
+  }
+  EXPECT_LT(squares, squares_larger);
+  EXPECT_LT(squares, 0.01 * all);
+  // Zeros, one number only, one value only of either sign, and what no scale can hold.
+  for (const float value : {0.0f, 1.0f, -1.0f}) {
+    std::ranges::fill(values, value);
+    ASSERT_TRUE(Quantize(DType::kQ4_K, values, block));
+    ExpandElements(block, DType::kQ4_K, back);
+    for (const float got : back) ASSERT_NEAR(got, value, 1e-3f);
+  }
+  std::ranges::fill(values, 0.0f);
+  for (const float value : {1e-42f, 5.0f, -5.0f}) {
+    values[100] = value;
+    ASSERT_TRUE(Quantize(DType::kQ4_K, values, block));
+    ExpandElements(block, DType::kQ4_K, back);
+    EXPECT_NEAR(back[100], value, 0.01f);
+    EXPECT_EQ(std::ranges::count_if(back, [](float v) { return std::abs(v) < 0.01f; }), value == 1e-42f ? 256 : 255);
+  }
+  values[100] = 1e9f;
+  EXPECT_FALSE(Quantize(DType::kQ4_K, values, block));
+}
+
 }  // namespace
 }  // namespace thimble::host

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string_view>
@@ -28,7 +29,7 @@ Status RefuseOthers(const std::string& source) {
   if (source.ends_with(".safetensors") || source.ends_with(".json")) {
     return Sentence(fmt::format("{} is one file of a Hugging Face folder; give the folder", source));
   }
-  if (file.size_bytes() < kLlama2cHeaderBytes) {
+  if (file.size_bytes() < kMinLlama2cHeaderBytes) {
     return Sentence(fmt::format("{} is neither a Hugging Face folder nor a llama2.c checkpoint", source));
   }
   return {};
@@ -48,6 +49,23 @@ std::vector<std::string> TokenizerFiles(const ConvertOptions& options) {
   return files;
 }
 
+// Folders have no place for what other models of the family add.
+Status CheckForFolder(const ModelShape& shape, const std::string& source) {
+  if (shape.architecture != Architecture::kLlama) {
+    return Sentence(
+        fmt::format("{} is a model of the architecture {}, and a tensor folder holds plain Llamas: convert "
+                    "it to a GGUF file, without --to folder",
+                    source, ArchitectureName(shape.architecture)));
+  }
+  if (shape.rope_linear_factor != 1 || shape.has_rope_factors) {
+    return Sentence(
+        fmt::format("{} scales its rotary positions, and a tensor folder holds plain Llamas: convert it to a "
+                    "GGUF file, without --to folder",
+                    source));
+  }
+  return {};
+}
+
 }  // namespace
 
 // A llama2.c checkpoint has no mark of its own, only a header that tells its exact length; everything with a mark, and
@@ -62,7 +80,7 @@ Expected<bool> RunsAsItIs(const std::string& path) {
   const size_t n = file.size_bytes() < sector.size() ? static_cast<size_t>(file.size_bytes()) : sector.size();
   THIMBLE_TRY(file.ReadAt(0, std::span(sector).first(n)));
   if (std::memcmp(sector.data(), "GGUF", 4) == 0) return true;
-  const auto header = std::span(sector).first<kLlama2cHeaderBytes>();
+  const std::span header = std::span(sector).first(std::min(n, kLlama2cHeaderBytes));
   if (ParseLlama2cHeader(header, file.size_bytes(), path)) return false;
   return path.ends_with(".img") || (sector[510] == std::byte{0x55} && sector[511] == std::byte{0xaa});
 }
@@ -94,18 +112,20 @@ Expected<Converted> Convert(const ConvertOptions& options) {
   std::vector<std::string> inputs = checkpoint.inputs;
   if (!options.tokenizer.empty()) inputs.push_back(options.tokenizer);
   if (options.to_folder) {
+    THIMBLE_TRY(CheckForFolder(checkpoint.shape, options.source));
     checkpoint.tokenizer_files = TokenizerFiles(options);
     THIMBLE_ASSIGN(AtomicFolder folder, AtomicFolder::Create(options.out, inputs, IsFolderFileName));
     THIMBLE_ASSIGN(const std::vector<std::string> notes, WriteFolder(checkpoint, "convert", folder));
     THIMBLE_TRY(folder.Commit());
     checkpoint.notes.insert(checkpoint.notes.end(), notes.begin(), notes.end());
-    return Converted{.notes = checkpoint.notes, .types = {}};
+    return Converted{.notes = checkpoint.notes, .types = {}, .bytes = 0};
   }
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(options.out, inputs));
   THIMBLE_ASSIGN(const std::vector<ChosenType> types, options.choose(checkpoint, options.types));
   THIMBLE_TRY(WriteGguf(checkpoint, types, "convert", file.sink()));
+  const uint64_t bytes = file.sink().written_bytes();
   THIMBLE_TRY(file.Commit());
-  return Converted{.notes = checkpoint.notes, .types = types};
+  return Converted{.notes = checkpoint.notes, .types = types, .bytes = bytes};
 }
 
 }  // namespace thimble::host

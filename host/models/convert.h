@@ -34,6 +34,7 @@ struct ConvertOptions {
 struct Converted {
   std::vector<std::string> notes;  // what the user should know, one sentence each
   std::vector<ChosenType> types;   // of a GGUF file's matrices
+  uint64_t bytes = 0;              // of a GGUF file
 };
 Expected<Converted> Convert(const ConvertOptions& options);
 

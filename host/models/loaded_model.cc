@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <span>
 #include <utility>
 
 #include "engine/session.h"
+#include "engine/text/chat_template.h"
 #include "host/formats/checkpoint.h"
+#include "host/support/aligned_buffer.h"
 #include "host/support/messages.h"
 
 namespace thimble::host {
@@ -56,12 +60,34 @@ Expected<LoadedTokenizer> LoadedModel::LoadTokenizer() {
   return Sentence(why.empty() ? fmt::format("{} has no tokenizer", name_) : why);
 }
 
-Expected<SpecialTokens> LoadedModel::ReadSpecialTokens() {
+template <class... Types>
+Expected<chat::SpecialTokens> LoadedModel::ReadTokens(Types... types) {
   Ledger ledger;
   storage::FileReader reader(*opened_.device, opened_.file, ledger);
-  auto special = SpecialTokens::Read(reader, model().tokenizer);
-  if (!special) return Failure(special.error());
-  return std::move(*special);
+  AlignedBuffer buffer(1 << 16);
+  storage::ByteReader bytes(reader, buffer.bytes());
+  auto tokens = chat::SpecialTokens::Read(bytes, model().tokenizer, types...);
+  if (!tokens) return Failure(tokens.error());
+  return std::move(*tokens);
+}
+
+Expected<chat::SpecialTokens> LoadedModel::ReadSpecialTokens() { return ReadTokens(); }
+
+Expected<chat::SpecialTokens> LoadedModel::ReadUserDefinedTokens() {
+  return ReadTokens(std::initializer_list{text::TokenType::kUserDefined});
+}
+
+Expected<std::string> LoadedModel::ReadChatTemplate() {
+  const formats::ByteRange& range = model().tokenizer.chat_template;
+  std::string text(static_cast<size_t>(std::min<uint64_t>(range.bytes, text::kMaxChatTemplateBytes + 1)), '\0');
+  Ledger ledger;
+  storage::FileReader reader(*opened_.device, opened_.file, ledger);
+  AlignedBuffer buffer(1 << 16);
+  storage::ByteReader bytes(reader, buffer.bytes());
+  Result<void> read = bytes.Seek(range.offset);
+  if (read) read = bytes.Read(std::as_writable_bytes(std::span(text)));
+  if (!read) return Failure(read.error());
+  return text;
 }
 
 std::string LoadedModel::no_texts() {
@@ -87,9 +113,11 @@ Expected<Arenas> LoadedModel::ArenasFor(const plan::Plan& plan) {
   return memory_.Reserve(bytes);
 }
 
-Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan) {
+Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan, draft::Drafter* drafter) {
   THIMBLE_TRY(ArenasFor(plan));
-  const auto session = opening_->Start(plan);
+  SessionParts parts = opening_->PartsFor(plan);
+  parts.drafter = drafter;
+  const auto session = opening_->Start(parts);
   if (!session) return Failure(session.error());
   return *session;
 }

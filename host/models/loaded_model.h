@@ -11,8 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "chat/special_tokens.h"
 #include "engine/base/board.h"
 #include "engine/base/ledger.h"
+#include "engine/draft/drafter.h"
 #include "engine/formats/gguf.h"
 #include "engine/formats/index_file.h"
 #include "engine/opening.h"
@@ -25,7 +27,6 @@
 #include "host/models/loaded_tokenizer.h"
 #include "host/models/model_request.h"
 #include "host/models/source.h"
-#include "host/models/special_text.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -74,7 +75,12 @@ class LoadedModel {
   Expected<LoadedTokenizer> LoadTokenizer();
 
   // Special tokens by their names; none if the model has no tokenizer. Past the ledger.
-  Expected<SpecialTokens> ReadSpecialTokens();
+  Expected<chat::SpecialTokens> ReadSpecialTokens();
+  // The same of the tokens that a text may spell.
+  Expected<chat::SpecialTokens> ReadUserDefinedTokens();
+
+  // The Jinja text of its chat template, or the beginning of a very long one; empty if it has none. Past the ledger.
+  Expected<std::string> ReadChatTemplate();
 
   // Why there are no texts, though the model, or what it was converted from, has a tokenizer; empty: there are, or it
   // has none. Reads the tokenizer when it is asked first, past the ledger.
@@ -84,8 +90,8 @@ class LoadedModel {
   // memory()'s arenas, with room for a session of this plan; the one before is gone.
   Expected<Arenas> ArenasFor(const plan::Plan& plan);
 
-  // A fresh session in memory(); the one before is gone.
-  Expected<Session*> OpenSession(const plan::Plan& plan);
+  // A fresh session in memory(); the one before is gone. `drafter`, for plan::DraftMode::kGiven, outlives it.
+  Expected<Session*> OpenSession(const plan::Plan& plan, draft::Drafter* drafter = nullptr);
   const Ledger& ledger() const { return ledger_; }
   // From now on tells `events`, which outlives this, what happens; null: nobody.
   void Observe(EventSink* events) { ledger_.events = events; }
@@ -95,6 +101,8 @@ class LoadedModel {
   std::unexpected<std::string> Failure(const Error& error) const;
 
  private:
+  template <class... Types>
+  Expected<chat::SpecialTokens> ReadTokens(Types... types);
   LoadedModel(std::string name, FoundBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
         board_(std::move(board)),

@@ -15,10 +15,16 @@ Result<LoadedTokenizer> LoadedTokenizer::Load(storage::FileReader& reader, const
 
 Result<std::vector<TokenId>> LoadedTokenizer::Encode(std::string_view text, bool add_bos) const {
   std::vector<std::byte> workspace(static_cast<size_t>(text::Tokenizer::WorkspaceBytes(tokenizer_.TextBytes(text))));
-  // A byte that is no character becomes U+FFFD, three byte tokens at worst; bos and the dummy prefix come first.
+  // A byte that is no character becomes U+FFFD, three byte tokens at worst; bos and the dummy prefix come first. Only
+  // what a map of characters makes of a text may need more.
   std::vector<TokenId> ids(3 * text.size() + 8);
-  THIMBLE_ASSIGN(const size_t count, tokenizer_.Encode(text, add_bos, ids, workspace));
-  ids.resize(count);
+  Result<size_t> count = tokenizer_.Encode(text, add_bos, ids, workspace);
+  if (!count && count.error().code == Code::kContextFull) {
+    ids.resize(static_cast<size_t>(count.error().need));
+    count = tokenizer_.Encode(text, add_bos, ids, workspace);
+  }
+  if (!count) return std::unexpected(count.error());
+  ids.resize(*count);
   return ids;
 }
 

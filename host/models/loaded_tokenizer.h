@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "chat/special_tokens.h"
 #include "engine/formats/model_file.h"
 #include "engine/storage/file_reader.h"
 #include "engine/text/tokenizer.h"
@@ -24,6 +25,10 @@ class LoadedTokenizer {
 
   // The ids of a text of any length. Fails as text::Tokenizer::Encode() does.
   Result<std::vector<TokenId>> Encode(std::string_view text, bool add_bos) const;
+  // The same without a begin token; refers to this.
+  chat::PlainEncoder plain() const {
+    return [this](std::string_view text) { return Encode(text, false); };
+  }
 
  private:
   explicit LoadedTokenizer(AlignedBuffer table) : table_(std::move(table)) {}

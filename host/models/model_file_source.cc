@@ -40,15 +40,18 @@ class ModelFileWeights : public WeightSource {
 
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
     const TensorRef& tensor = model().tensor(id);
+    // Only a folder's rows of q and k are in another order than a GGUF file's.
     const bool rotated = id.kind == TensorKind::kAttnQ || id.kind == TensorKind::kAttnK;
-    if (!rotated || tensor.order == RowOrder::kInterleaved) return ReadElements(tensor, first_row, out);
+    if (!rotated || tensor.order == GgufRowOrder(model().shape.architecture)) {
+      return ReadElements(tensor, first_row, out);
+    }
     for (uint32_t row = first_row; !out.empty(); ++row, out = out.subspan(tensor.cols)) {
       THIMBLE_TRY(ReadElements(tensor, HalfSplitRow(row, model().shape.head_dim), out.first(tensor.cols)));
     }
     return {};
   }
 
-  // Of GGUF files, whose rows of q and k are interleaved.
+  // Of GGUF files.
   Status ReadStoredRows(TensorId id, uint32_t first_row, std::span<std::byte> out) override {
     const TensorRef& tensor = model().tensor(id);
     std::vector<float> values(static_cast<size_t>(out.size() / tensor.row_bytes()) * tensor.cols);
@@ -65,11 +68,11 @@ class ModelFileWeights : public WeightSource {
     if (fault) no_texts = Failure(*fault).error();
     Vocabulary vocabulary;
     if (ref.present && !fault) {
-      storage::ByteReader bytes(reader(), buffer_);
       if (ref.layout != formats::TokenizerLayout::kLlama2c) {
-        const Result<void> read = ReadArrays(bytes, vocabulary);
+        const Result<void> read = ReadArrays(reader(), vocabulary);
         if (!read) return Failure(read.error());
       } else {
+        storage::ByteReader bytes(reader(), buffer_);
         THIMBLE_ASSIGN(vocabulary, ReadRecords(bytes));
         for (const TokenId id : {ref.bos, ref.eos}) {
           if (id < ref.num_tokens) vocabulary.types[id] = TokenType::kControl;
@@ -80,8 +83,20 @@ class ModelFileWeights : public WeightSource {
     vocabulary.bos = id_of(ref.bos);
     vocabulary.eos = id_of(ref.eos);
     vocabulary.unk = id_of(ref.unk);
+    for (const TokenId id : ref.ends.ids()) vocabulary.AddEnd(id);
+    if (ref.chat_template.bytes != 0 && ref.chat_template.bytes <= kMaxKeptTemplateBytes) {
+      vocabulary.chat_template.resize(static_cast<size_t>(ref.chat_template.bytes));
+      storage::ByteReader bytes(reader(), buffer_);
+      Result<void> read = bytes.Seek(ref.chat_template.offset);
+      if (read) read = bytes.Read(std::as_writable_bytes(std::span(vocabulary.chat_template)));
+      if (!read) return Failure(read.error());
+    }
     vocabulary.add_bos = ref.add_bos;
     vocabulary.add_space_prefix = ref.add_space_prefix;
+    vocabulary.is_unigram = ref.is_unigram;
+    vocabulary.remove_extra_whitespaces = ref.remove_extra_whitespaces;
+    vocabulary.escape_whitespaces = ref.escape_whitespaces;
+    vocabulary.fuse_unknown = ref.fuse_unknown;
     return vocabulary;
   }
 
@@ -118,7 +133,8 @@ class ModelFileWeights : public WeightSource {
     return CheckFinite(out, path_, std::string_view(name, FormatTensorName(tensor.id, name)), first);
   }
 
-  Result<void> ReadArrays(storage::ByteReader& bytes, Vocabulary& vocabulary) const {
+  Result<void> ReadArrays(storage::FileReader& reader, Vocabulary& vocabulary) {
+    storage::ByteReader bytes(reader, buffer_);
     const formats::TokenizerRef& ref = model().tokenizer;
     vocabulary.tokens.resize(ref.num_tokens);
     vocabulary.scores.resize(ref.num_tokens);
@@ -137,9 +153,20 @@ class ModelFileWeights : public WeightSource {
     if (ref.is_byte_level()) {
       // Each makes a token, so none is longer than the longest with a space in it.
       THIMBLE_TRY(read_texts(ref.merges_offset, uint64_t{ref.longest_token_bytes} + 1, vocabulary.merges));
-    } else {
+    } else if (ref.scores_offset != 0) {
       THIMBLE_TRY(bytes.Seek(ref.scores_offset));
       THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(vocabulary.scores))));
+    }
+    vocabulary.charsmap.resize(ref.charsmap_bytes);
+    if (ref.charsmap_bytes != 0) THIMBLE_TRY(bytes.Seek(ref.charsmap_offset));
+    THIMBLE_TRY(bytes.Read(std::as_writable_bytes(std::span(vocabulary.charsmap))));
+    if (ref.types_offset == 0) {
+      THIMBLE_ASSIGN(const LoadedTokenizer loaded, LoadedTokenizer::Load(reader, ref));
+      for (TokenId id = 0; id < ref.num_tokens; ++id) {
+        const bool is_merged = ref.is_byte_level() && loaded.get().Type(id) == TokenType::kUnused;
+        vocabulary.types.push_back(is_merged ? TokenType::kNormal : loaded.get().Type(id));
+      }
+      return {};
     }
     THIMBLE_TRY(bytes.Seek(ref.types_offset));
     for (uint32_t i = 0; i < ref.num_tokens; ++i) {

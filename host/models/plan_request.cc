@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+#include <utility>
+
 #include "engine/session.h"
 #include "host/boards/board_memory.h"
 #include "host/boards/board_profile.h"
+#include "host/models/draft_choice.h"
 #include "host/support/input_file.h"
 #include "host/support/paths.h"
 
@@ -20,7 +24,8 @@ Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view
 }
 
 Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
-  PlanStart start = {.original = request.original, .n_ctx = request.n_ctx, .head = request.head};
+  PlanStart start = {
+      .original = request.original, .n_ctx = request.n_ctx, .head = request.head, .draft = request.draft};
   if (request.original) model.written = WrittenType::kF32;
   if (request.original || request.file.empty()) return start;
   if (request.file != kStandardInput && !Exists(request.file)) {
@@ -48,6 +53,42 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   return start;
 }
 
+namespace {
+
+// Leaves `options` as they are where nothing is known of the board's costs, or no plan is possible without drafts.
+void ChooseDrafts(const LoadedModel& loaded, const PlanStart& start,
+                  const std::function<Result<plan::Plan>(const plan::PlanOptions&)>& plan_with,
+                  plan::PlanOptions& options) {
+  const bool is_auto = !start.draft.mode && start.text.empty() && !start.original;
+  const formats::Index* const index = loaded.index();
+  const bool has_table = index != nullptr && index->section(formats::Section::kDrafts).bytes != 0;
+  if (loaded.profile() == nullptr || (is_auto && !has_table)) return;
+  if (!is_auto && (options.draft == plan::DraftMode::kNone || options.draft_worth_percent != 0)) return;
+  const auto constants = ConstantsOf(*loaded.profile(), "", kCorners[kTypical]);
+  plan::PlanOptions without = options;
+  without.draft = plan::DraftMode::kNone;
+  const auto plan = plan_with(without);
+  if (!constants || !plan) return;
+  const DraftCosts costs(loaded.model(), *plan, index != nullptr, *constants);
+  if (!is_auto) {
+    options.draft_worth_percent =
+        costs.worth_percent(options.draft_max == 0 ? plan::kDefaultDraftMax : options.draft_max);
+    return;
+  }
+  const uint32_t best = BestDrafts(costs, index->draft_use);
+  if (best == 0) return;
+  plan::PlanOptions with = options;
+  with.draft = plan::DraftMode::kNgram;
+  with.draft_max = start.draft.most.value_or(best);
+  with.draft_worth_percent = costs.worth_percent(with.draft_max);
+  const auto drafting = plan_with(with);
+  // They are to take nobody's place.
+  const auto card_cost = [](const plan::Plan& p) { return std::pair(p.token_cost.card_bytes, p.token_cost.reads); };
+  if (drafting && drafting->n_ctx == plan->n_ctx && card_cost(*drafting) <= card_cost(*plan)) options = with;
+}
+
+}  // namespace
+
 Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const head::SamplerOptions& sampler) {
   plan::PlanOptions options = start.options;
   if (start.original) {
@@ -56,15 +97,21 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const
   }
   if (start.n_ctx) options.n_ctx = *start.n_ctx;
   if (start.head) options.head = *start.head;
+  if (start.draft.mode) options.draft = *start.draft.mode;
+  if (start.draft.most) options.draft_max = *start.draft.most;
   const uint32_t block_bytes = loaded.reader().block_bytes();
-  const auto plan = PlanSession(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());
+  const auto plan_with = [&](const plan::PlanOptions& with) {
+    return PlanSession(loaded.model(), loaded.board(), block_bytes, with, sampler, loaded.index());
+  };
+  ChooseDrafts(loaded, start, plan_with, options);
+  const auto plan = plan_with(options);
   if (plan) return *plan;
   const std::string refusal = loaded.Failure(plan.error()).error();
   if (plan.error().code != Code::kOutOfMemory) return Sentence(refusal);
   // What would fit: fewer rows of the layers' matrices in PSRAM, or a shorter context.
   for (plan::PlanOptions fewer = options; fewer.psram_weights_percent > 0;) {
     --fewer.psram_weights_percent;
-    if (!PlanSession(loaded.model(), loaded.board(), block_bytes, fewer, sampler, loaded.index())) continue;
+    if (!plan_with(fewer)) continue;
     return Sentence(fmt::format("{} (psram_weights_percent = {} fits)", refusal, fewer.psram_weights_percent));
   }
   const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());

@@ -16,11 +16,18 @@
 
 namespace thimble::host {
 
+// Who guesses tokens. What is not given is the plan file's; without one what the board's clock says that pays.
+struct DraftRequest {
+  std::optional<plan::DraftMode> mode = {};
+  std::optional<uint32_t> most = {};  // tokens that are run with the one that is due
+};
+
 struct PlanRequest {
   bool original = false;                    // the plan this system started from, whose numbers are float32
   std::string file = {};                    // else a file that `plan -o` wrote; empty: our own plan
   std::optional<uint32_t> n_ctx = {};       // goes before the file's
   std::optional<plan::HeadMode> head = {};  // how the next token is found; not part of a plan file
+  DraftRequest draft = {};
 };
 
 // A request with its file read: what a plan is made from.
@@ -30,6 +37,7 @@ struct PlanStart {
   plan::PlanOptions options = {};  // of the plan file
   std::optional<uint32_t> n_ctx = {};
   std::optional<plan::HeadMode> head = {};
+  DraftRequest draft = {};
 };
 
 // The plan file with this text, of which the result is a part. `path` stands in the sentence of a failure.
@@ -40,7 +48,9 @@ Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view
 // the first plan, what is converted on the fly is float32: this is the one place that knows.
 Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model);
 
-// The plan of `loaded` on its board. A sentence that refuses a context says which one fits.
+// The plan of `loaded` on its board. A sentence that refuses a context says which one fits. Where nobody says who
+// guesses tokens, the index's table does if it has one, there is room for it, and a token then takes less time by the
+// board's clock.
 Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const head::SamplerOptions& sampler);
 
 }  // namespace thimble::host

@@ -14,6 +14,7 @@
 #include "host/formats/tensor_name.h"
 #include "host/formats/tokenizer_image_writer.h"
 #include "host/formats/weights.h"
+#include "host/models/draft_table.h"
 #include "host/models/loaded_model.h"
 #include "host/models/loaded_tokenizer.h"
 #include "host/models/screen_builder.h"
@@ -53,6 +54,18 @@ constexpr double kBytesOfScanned = 3;
 // waits for, too.
 constexpr double kStreamedCodes = 2;
 
+// What looking up a byte of the first stage costs where its tables lie in PSRAM: most of the time a line of the cache,
+// some 1.3 microseconds.
+constexpr double kBytesOfFarLookUp = 24;
+
+// Of the first stage, that are tried.
+constexpr uint32_t kMostParts = 32;
+
+// Of a text for the table of drafts, at most.
+constexpr uint32_t kTokensOfDraftText = 256;
+// Seeds that people give are small: what they see is not what the table was made of.
+constexpr uint64_t kFirstDraftSeed = uint64_t{1} << 40;
+
 constexpr size_t kReadBytes = 1 << 20;
 
 // Room for survivors of the first stage costs little.
@@ -79,7 +92,7 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
   const formats::ModelFile& model = loaded.model();
   uint64_t total = 0;
   for (const TensorRef& tensor : model.tensors) total += tensor.size_bytes();
-  Progress progress("read", total);
+  Progress progress("1 of 4: reading the weights", total);
   Weights weights;
   AlignedBuffer buffer(loaded.reader().BufferBytes(kReadBytes));
   for (const TensorRef& tensor : model.tensors) {
@@ -118,10 +131,10 @@ Expected<Weights> ReadWeights(LoadedModel& loaded, const std::string& path) {
 // Empty if the model has no tokenizer, or one that cannot be used.
 Expected<std::vector<std::byte>> TokenizerImage(LoadedModel& loaded) {
   if (!loaded.no_texts().empty()) return std::vector<std::byte>();
-  const Progress progress("tokenizer", text::Tokenizer::TableBytes(loaded.model().tokenizer));
+  const Progress progress("2 of 4: reading the tokenizer", text::Tokenizer::TableBytes(loaded.model().tokenizer));
   const auto tokenizer = LoadedTokenizer::Load(loaded.reader(), loaded.model().tokenizer);
   if (!tokenizer) return loaded.Failure(tokenizer.error());
-  std::vector<std::byte> image(TokenizerImageBytes(tokenizer->get()));
+  std::vector<std::byte> image(static_cast<size_t>(TokenizerImageBytes(tokenizer->get())));
   WriteTokenizerImage(tokenizer->get(), image, math::BestKernels().xxh32_stripes);
   return image;
 }
@@ -144,7 +157,8 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   for (const TensorRef& tensor : model.tensors) token_bytes += tensor.size_bytes();
   const auto texts =
       static_cast<uint32_t>(std::clamp<uint64_t>(kListenedBytes / (token_bytes * length), kMinTexts, kMaxTexts));
-  Progress progress("listen", uint64_t{texts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
+  Progress progress("3 of 4: letting the model write",
+                    uint64_t{texts} * length * model.tensor({TensorKind::kLmHead, 0}).size_bytes());
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
   for (uint32_t text = 0; text < texts; ++text) {
     session->Clear();
@@ -162,11 +176,42 @@ Expected<std::vector<float>> OwnStates(LoadedModel& loaded) {
   return states;
 }
 
+// So many tokens that the model writes in texts from their beginning, as the default sampler chooses; none if there is
+// no position to write at.
+Expected<std::vector<std::vector<TokenId>>> OwnTexts(LoadedModel& loaded, uint32_t tokens) {
+  const formats::ModelFile& model = loaded.model();
+  const uint32_t length = std::min(kTokensOfDraftText, model.shape.max_position_embeddings);
+  std::vector<std::vector<TokenId>> texts;
+  if (tokens == 0 || length < 2) return texts;
+  head::SamplerOptions sampler;
+  const auto plan = PlanSession(model, loaded.board(), loaded.reader().block_bytes(),
+                                {.n_ctx = length, .head = plan::HeadMode::kFull}, sampler);
+  if (!plan) return loaded.Failure(plan.error());
+  Progress progress("write", tokens);
+  THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(*plan));
+  for (uint32_t left = tokens; left > 0;) {
+    session->Clear();
+    const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
+    if (const auto begun = session->Prefill({&first, 1}); !begun) return loaded.Failure(begun.error());
+    std::vector<TokenId>& text = texts.emplace_back(1, first);
+    sampler.seed = kFirstDraftSeed + texts.size();
+    while (left > 0 && text.size() < length) {
+      const auto next = session->Next(sampler);
+      if (!next) return loaded.Failure(next.error());
+      text.push_back(*next);
+      progress.Advance(1);
+      --left;
+      if (model.tokenizer.EndsText(*next)) break;
+    }
+  }
+  return texts;
+}
+
 // Writes a section, filled up to kSectionAlign.
 Status WriteSection(FileSink& sink, std::span<const std::byte> bytes) {
   static constexpr std::array<std::byte, formats::kSectionAlign> kZeros = {};
   THIMBLE_TRY(sink.Write(bytes));
-  const uint64_t over = sink.written_bytes() % formats::kSectionAlign;
+  const auto over = static_cast<size_t>(sink.written_bytes() % formats::kSectionAlign);
   return over == 0 ? Status() : sink.Write(std::span(kZeros).first(formats::kSectionAlign - over));
 }
 
@@ -181,6 +226,7 @@ using Sections = std::array<std::span<const std::byte>, formats::kNumSections>;
 void Layout(const Sections& sections, formats::Index& index, uint64_t& index_bytes) {
   uint64_t at = formats::kSectionAlign;
   for (size_t i = 0; i < sections.size(); ++i) {
+    if (i == static_cast<size_t>(formats::Section::kDrafts) && sections[i].empty()) continue;
     index.sections[i] = {.offset = at,
                          .bytes = sections[i].size(),
                          .checksum = math::BestKernels().xxh32(0, sections[i].data(), sections[i].size())};
@@ -189,13 +235,14 @@ void Layout(const Sections& sections, formats::Index& index, uint64_t& index_byt
   index_bytes = at;
 }
 
-// Refers to all four.
+// Refers to all five.
 Sections SectionsOf(const Weights& weights, const BuiltScreen& screen, const std::vector<uint32_t>& groups,
-                    const std::vector<std::byte>& tokenizer) {
+                    const std::vector<std::byte>& tokenizer, const std::vector<formats::DraftEntry>& drafts) {
   return {BytesOf(weights.blocks), BytesOf(weights.embedding_rows),
           BytesOf(screen.mean),    screen.transform,
           BytesOf(groups),         screen.records[0],
-          screen.records[1],       tokenizer};
+          screen.records[1],       tokenizer,
+          BytesOf(drafts)};
 }
 
 // What choosing a token took, in the mean, beside what the index says of it.
@@ -208,23 +255,39 @@ struct Effort {
 constexpr std::array<head::SamplerOptions, 2> kSamplers = {
     {{.temperature = 0}, {}}};  // by formats::MeasuredSampler: greedy, and the default
 
-// What a token costs on the board with this screen, of the whole model and from all memories, in bytes; half of the
-// tokens chosen by each of the samplers that were measured. Infinite if the model does not fit.
-double BytesOfToken(const formats::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
-                    const Effort& effort, const std::vector<std::byte>& tokenizer, uint32_t block_bytes,
-                    const PrepareOptions& options) {
+// What a token costs on the board, in bytes, with a screen whose first stage is in so many parts.
+struct TokenBytes {
+  double bytes = std::numeric_limits<double>::infinity();  // if the model does not fit
+  uint32_t num_parts = 1;
+  bool has_near_tables = false;  // in internal memory
+  bool has_whole_tiles = false;  // as large as the board's, beside them
+};
+
+// What a token costs on the board with this screen in so many parts, of the whole model and from all memories; half of
+// the tokens chosen by each of the samplers that were measured.
+TokenBytes BytesOfToken(const formats::ModelFile& model, const Weights& weights, const BuiltScreen& screen,
+                        uint32_t num_parts, const Effort& effort, const std::vector<std::byte>& tokenizer,
+                        uint32_t block_bytes, const PrepareOptions& options) {
   formats::Index index = {.sections = {}, .screen = screen.info};
-  const std::vector<uint32_t> groups = GroupChecksums(screen);
-  const Sections sections = SectionsOf(weights, screen, groups, tokenizer);
+  index.screen.num_parts = num_parts;
+  const auto num_rows = static_cast<uint32_t>(weights.head_rows.size());
+  const std::vector<uint32_t> groups(size_t{num_parts} * index.screen.num_groups(num_rows));
+  const Sections sections = SectionsOf(weights, screen, groups, tokenizer, {});
   for (size_t i = 0; i < sections.size(); ++i) index.sections[i].bytes = sections[i].size();
   plan::PlanOptions plan_options = {.n_ctx = options.n_ctx, .head = plan::HeadMode::kScreen};
   if (plan_options.n_ctx == 0) {
     plan_options.n_ctx = LargestContext(model, options.board, block_bytes, plan_options, {}, &index);
   }
+  TokenBytes token = {.num_parts = num_parts, .has_near_tables = true, .has_whole_tiles = true};
   double bytes = 0;
   for (size_t which = 0; which < kSamplers.size(); ++which) {
     const auto plan = PlanSession(model, options.board, block_bytes, plan_options, kSamplers[which], &index);
-    if (!plan) return std::numeric_limits<double>::infinity();
+    if (!plan) return {.num_parts = num_parts};
+    token.has_whole_tiles &= plan->tile_buffer_bytes == options.board.tile_buffer_bytes;
+    if (plan->buffer(BufferId::kScreenTables).region == Region::kPsram) {
+      token.has_near_tables = false;
+      bytes += kBytesOfFarLookUp * static_cast<double>(screen.records[0].size()) / 2;
+    }
     const plan::TokenCost& cost = plan->token_cost;
     const uint64_t in_memory = uint64_t{plan->places[0].psram_rows} + plan->places[0].flash_rows;
     bytes +=
@@ -242,7 +305,23 @@ double BytesOfToken(const formats::ModelFile& model, const Weights& weights, con
               effort.fallbacks[which] * static_cast<double>(weights.stored_head.size()) * kBytesOfScanned) /
              2;
   }
-  return bytes;
+  token.bytes = bytes;
+  return token;
+}
+
+// The same with the parts that are asked for, or those that cost least. There is one part wherever its tables are near.
+template <class BytesIn>
+TokenBytes BytesOfBestParts(uint32_t asked, uint32_t first_bytes, BytesIn bytes_in) {
+  const uint32_t most = first_bytes / 4;
+  if (asked != 0) return bytes_in(std::min(asked, most));
+  TokenBytes best = bytes_in(1);
+  if (best.has_near_tables) return best;
+  for (uint32_t parts = 2; parts <= std::min(most, kMostParts); ++parts) {
+    const TokenBytes tried = bytes_in(parts);
+    if (tried.bytes < best.bytes) best = tried;
+    if (tried.has_near_tables && tried.has_whole_tiles) break;
+  }
+  return best;
 }
 
 // Counts what a core does alone.
@@ -301,7 +380,7 @@ Expected<Effort> MeasureScreen(BuiltScreen& screen, const TensorRef& tensor, con
 // The screen that costs least: first which power, then how many bytes a row, then how many bits.
 class ScreenSearch {
  public:
-  using Cost = std::function<double(const BuiltScreen&, const Effort&)>;
+  using Cost = std::function<TokenBytes(const BuiltScreen&, const Effort&)>;
 
   ScreenSearch(const TensorRef& tensor, const Weights& weights, std::span<const float> shaping,
                std::span<const float> measuring, Cost cost)
@@ -323,8 +402,9 @@ class ScreenSearch {
     std::vector<uint32_t> bits = {options.screen.second_bits};
     if (bits[0] == 0) bits = {3, 2, 4, 1};
     const std::vector<uint32_t> closer = {d / 16, d / 32};  // steps to either side of the best
-    Progress progress("screen",
-                      kStatePowers.size() + sizes.size() + (searches_size ? 2 * closer.size() : 0) + bits.size());
+    Progress progress("4 of 4: trying screens",
+                      kStatePowers.size() + sizes.size() + (searches_size ? 2 * closer.size() : 0) + bits.size(),
+                      ProgressUnit::kSteps);
     best_shape_.size = {sizes[0], bits[0]};
     const auto try_all = [&](const auto& values, auto set) -> Status {
       const ScreenShape from = best_shape_;
@@ -347,6 +427,7 @@ class ScreenSearch {
     }
     THIMBLE_TRY(try_all(bits, [](ScreenShape& shape, uint32_t width) { shape.size.second_bits = width; }));
     for (Prepared::Tried& t : tried) t.is_chosen = t.shape == best_shape_;
+    SplitFirstStage(*best_, best_token_.num_parts);
     return std::move(*best_);
   }
 
@@ -354,13 +435,16 @@ class ScreenSearch {
   Status Try(const ScreenShape& shape, std::vector<Prepared::Tried>& tried) {
     BuiltScreen screen = builder_.Build(shape);
     THIMBLE_ASSIGN(const Effort effort, MeasureScreen(screen, tensor_, weights_, measuring_));
-    const double bytes = cost_(screen, effort);
-    tried.push_back(
-        {.shape = shape, .bytes_a_token = bytes, .uses = screen.info.uses, .survivors_mean = effort.survivors});
-    if (best_ && !(bytes < best_bytes_)) return {};
+    const TokenBytes token = cost_(screen, effort);
+    tried.push_back({.shape = shape,
+                     .num_parts = token.num_parts,
+                     .bytes_a_token = token.bytes,
+                     .uses = screen.info.uses,
+                     .survivors_mean = effort.survivors});
+    if (best_ && !(token.bytes < best_token_.bytes)) return {};
     best_ = std::move(screen);
     best_shape_ = shape;
-    best_bytes_ = bytes;
+    best_token_ = token;
     return {};
   }
 
@@ -371,7 +455,7 @@ class ScreenSearch {
   ScreenBuilder builder_;
   std::optional<BuiltScreen> best_;
   ScreenShape best_shape_;
-  double best_bytes_ = 0;
+  TokenBytes best_token_;
 };
 
 }  // namespace
@@ -412,7 +496,10 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   if (const std::string wrong = CheckScreenSize(options.screen, hidden_size); !wrong.empty()) return Sentence(wrong);
   const TensorRef& tensor = model.tensor({TensorKind::kLmHead, 0});
   ScreenSearch search(tensor, weights, shaping, measuring, [&](const BuiltScreen& screen, const Effort& effort) {
-    return BytesOfToken(model, weights, screen, effort, tokenizer, loaded->reader().block_bytes(), options);
+    return BytesOfBestParts(options.num_parts, screen.info.record_bytes[0], [&](uint32_t num_parts) {
+      return BytesOfToken(model, weights, screen, num_parts, effort, tokenizer, loaded->reader().block_bytes(),
+                          options);
+    });
   });
   THIMBLE_ASSIGN(BuiltScreen best, search.Find(options, prepared.tried));
   SealRecords(best, weights.head_rows);
@@ -422,7 +509,11 @@ Expected<Prepared> WriteIndex(const PrepareOptions& options, FileSink& sink) {
   const auto metadata_checksum =
       formats::MetadataChecksum(loaded->reader(), model, buffer.bytes(), math::BestKernels().xxh32_stripes);
   if (!metadata_checksum) return loaded->Failure(metadata_checksum.error());
-  const Sections sections = SectionsOf(weights, best, groups, tokenizer);
+  THIMBLE_ASSIGN(const std::vector<std::vector<TokenId>> texts, OwnTexts(*loaded, options.draft_tokens));
+  const std::vector<formats::DraftEntry> drafts = MakeDraftTable(texts);
+  prepared.draft_entries = drafts.size();
+  prepared.index.draft_use = MeasureDrafts(texts);
+  const Sections sections = SectionsOf(weights, best, groups, tokenizer, drafts);
   prepared.index.screen = best.info;
   Layout(sections, prepared.index, prepared.index_bytes);
   std::vector<std::byte> header(formats::kIndexHeaderBytes);

@@ -19,6 +19,11 @@ struct PrepareOptions {
   std::string model = {};  // a GGUF file or a tensor folder
   std::string out = {};    // empty: IndexName() of it
   ScreenSize screen = {};  // what is 0 of it is chosen: what costs the fewest bytes on `board`
+  // Of the first stage. 0: one where its tables then lie in the board's internal memory, otherwise what costs the
+  // fewest bytes there. More than its records have words: as many as they have.
+  uint32_t num_parts = 0;
+  // Of the model's own text, for the table of drafts; 0: no table.
+  uint32_t draft_tokens = 0;
   Board board = kEsp32Cam;
   uint32_t n_ctx = 0;  // positions of context there; 0: as many as it has room for, up to the model's
 };
@@ -30,13 +35,15 @@ struct Prepared {
   // What was compared, in that order, and the bytes a token costs with it.
   struct Tried {
     ScreenShape shape;
+    uint32_t num_parts = 1;
     double bytes_a_token = 0;
     std::array<formats::ScreenUse, 2> uses = {};  // by MeasuredSampler
     std::array<double, 2> survivors_mean = {};
     bool is_chosen = false;
   };
   std::vector<Tried> tried;
-  uint32_t positions = 0;  // of each text that the model wrote; of one position there is nothing to measure
+  uint64_t draft_entries = 0;  // of the table of drafts
+  uint32_t positions = 0;      // of each text that the model wrote; of one position there is nothing to measure
 };
 
 // Reads the model once, lets it write a few short texts of its own, makes and measures the screen, and writes the

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 
@@ -140,11 +141,148 @@ TEST_F(PrepareTest, OtherHeadersAndVersionsAreNamed) {
   bytes = index;
   bytes[8] = 1;
   WriteFile(index_path_, bytes);
-  EXPECT_THAT(Refusal(), AllOf(StartsWith(index_path_ + ": the index has version 1 and this engine reads version 3"),
-                               HasSubstr("'thimble prepare'")));
+  EXPECT_THAT(Refusal(),
+              AllOf(StartsWith(index_path_ + ": the index has version 1 and this engine reads versions 3 and 4"),
+                    HasSubstr("'thimble prepare'")));
   WriteSynth(model_, "vocab_size=600,hidden_size=64,intermediate_size=160");
   WriteFile(index_path_, index);
   EXPECT_THAT(Refusal(), HasSubstr("the index was made for another model"));
+}
+
+uint32_t NumberAt(const std::string& bytes, size_t at) {
+  uint32_t number = 0;
+  std::memcpy(&number, &bytes[at], sizeof(number));
+  return number;
+}
+
+uint32_t ChecksumOf(const std::string& bytes, size_t at, size_t size) {
+  return math::BestKernels().xxh32(0, reinterpret_cast<const std::byte*>(&bytes[at]), size);
+}
+
+// Laid out anew by what docs/formats/index.md says, byte by byte, an index in one part is the one in several; where
+// there is one part, as before there were several.
+TEST_F(PrepareTest, PartsHoldTheSameRecords) {
+  ASSERT_TRUE(Prepare({.model = model_, .out = {}, .screen = {20, 2}, .num_parts = 1}));
+  const std::string one = ReadFile(index_path_);
+  EXPECT_EQ(NumberAt(one, 8), 3u);
+  EXPECT_EQ(NumberAt(one, 320), 0u);
+  EXPECT_EQ(one.substr(320, 704), std::string(704, '\0'));
+  constexpr size_t kRows = 600, kWords = 5;
+  for (const uint32_t parts : {3u, 9u}) {
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {20, 2}, .num_parts = parts});
+    ASSERT_TRUE(prepared) << prepared.error();
+    const std::string split = ReadFile(index_path_);
+    const size_t num_parts = std::min<size_t>(parts, kWords);
+    EXPECT_EQ(prepared->index.screen.num_parts, num_parts);
+    EXPECT_EQ(NumberAt(split, 8), 4u);
+    EXPECT_EQ(NumberAt(split, 320), num_parts);
+    const formats::SectionRef& first = prepared->index.section(formats::Section::kFirstStage);
+    const formats::SectionRef& groups = prepared->index.section(formats::Section::kGroupChecks);
+    const auto at = static_cast<size_t>(first.offset);
+    const auto in_one = static_cast<size_t>(index_.section(formats::Section::kFirstStage).offset);
+    ASSERT_EQ(first.offset, index_.section(formats::Section::kFirstStage).offset);
+    ASSERT_EQ(groups.bytes, num_parts * ((kRows + 127) / 128) * 4);
+    std::string records, checksums;
+    for (size_t p = 0; p < num_parts; ++p) {
+      const size_t from = p * kWords / num_parts * 4, to = (p + 1) * kWords / num_parts * 4;
+      const size_t begin = records.size();
+      for (size_t row = 0; row < kRows; ++row) records += one.substr(in_one + row * 20 + from, to - from);
+      for (size_t row = 0; row < kRows; row += 128) {
+        const size_t size = std::min<size_t>(128, kRows - row) * (to - from);
+        const uint32_t checksum = ChecksumOf(records, begin + row * (to - from), size);
+        checksums.append(reinterpret_cast<const char*>(&checksum), 4);
+      }
+    }
+    EXPECT_EQ(split.substr(at, records.size()), records);
+    EXPECT_EQ(split.substr(static_cast<size_t>(groups.offset), checksums.size()), checksums);
+    EXPECT_EQ(Refusal(), "");
+  }
+}
+
+// One part where its tables fit beside what else is hot; the fewest bytes where they do not.
+TEST_F(PrepareTest, PartsAreChosenForTheBoard) {
+  const auto prepared_for = [&](uint64_t internal_bytes) {
+    Board board = kEsp32Cam;
+    board.capacity_bytes[static_cast<size_t>(Region::kSramDma)] = 16 * 1024;
+    board.capacity_bytes[static_cast<size_t>(Region::kSram)] = internal_bytes;
+    board.tile_buffer_bytes = 8192;
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {40, 2}, .board = board, .n_ctx = 16});
+    EXPECT_TRUE(prepared) << prepared.error();
+    const auto loaded = Open();
+    EXPECT_TRUE(loaded) << loaded.error();
+    const auto plan = PlanSession((*loaded)->model(), board, 512, {.n_ctx = 16, .head = plan::HeadMode::kScreen}, {},
+                                  (*loaded)->index());
+    EXPECT_TRUE(plan);
+    EXPECT_NE(plan->buffer(BufferId::kScreenTables).region, Region::kPsram) << internal_bytes;
+    return prepared->index.screen.num_parts;
+  };
+  uint32_t before = 1;
+  for (const uint64_t kib : {64u, 16u}) {
+    const uint32_t parts = prepared_for(kib * 1024);
+    EXPECT_TRUE(kib == 64 ? parts == 1 : parts > before) << kib << ' ' << parts;
+    before = parts;
+  }
+}
+
+// Wherever a part lies.
+TEST_F(PrepareTest, DamageOfEveryPartIsFound) {
+  ASSERT_TRUE(Prepare({.model = model_, .out = {}, .screen = {20, 2}, .num_parts = 3}));
+  const std::string index = ReadFile(index_path_);
+  const auto written = [&](uint32_t card_percent) {
+    const auto loaded = Open();
+    if (!loaded) return loaded.error();
+    const auto plan = MakePlan(
+        **loaded, {.options = {.screen_card_percent = card_percent}, .n_ctx = 16, .head = plan::HeadMode::kScreen}, {});
+    if (!plan) return plan.error();
+    const auto session = (*loaded)->OpenSession(*plan);
+    if (!session) return session.error();
+    const std::vector<TokenId> prompt = {5, 7};
+    if (const auto run = (*session)->Prefill(prompt); !run) return SentenceOf(run.error());
+    std::string ids;
+    for (int i = 0; i < 4; ++i) {
+      const auto next = (*session)->Next({.temperature = 0});
+      if (!next) return SentenceOf(next.error());
+      ids += std::to_string(*next) + ' ';
+    }
+    return ids;
+  };
+  const std::string ids = written(0);
+  EXPECT_EQ(std::ranges::count(ids, ' '), 4) << ids;
+  const auto loaded = Open();
+  ASSERT_TRUE(loaded);
+  const formats::Index in_parts = *(*loaded)->index();
+  for (const uint32_t card_percent : {0u, 50u, 100u}) {
+    EXPECT_EQ(written(card_percent), ids);
+    for (uint32_t p = 0; p < 3; ++p) {
+      const uint64_t part = in_parts.part_offset(p, 600), row_bytes = in_parts.screen.part(p).record_bytes();
+      for (const uint64_t row : {0u, 200u, 599u}) {
+        Flip(index_path_, part + row * row_bytes);
+        EXPECT_THAT(written(card_percent), HasSubstr("the index is damaged near its byte " +
+                                                     std::to_string(part + row / 128 * 128 * row_bytes)));
+        WriteFile(index_path_, index);
+      }
+    }
+  }
+  // The matrix, on a board that has no room for it.
+  const formats::SectionRef& transform = in_parts.section(formats::Section::kTransform);
+  const formats::TransformLayout layout = {64};
+  for (const uint64_t at : {uint64_t{3}, layout.norms_at(), layout.matrix_at() + 5, layout.centroids_at() - 1,
+                            layout.centroids_at() + 77}) {
+    Flip(index_path_, transform.offset + at);
+    EXPECT_THAT(written(0), HasSubstr("the index is damaged near its byte " + std::to_string(transform.offset)));
+    WriteFile(index_path_, index);
+  }
+  // Numbers of parts that do not go with the version, the records or the sections, in a header that is sound otherwise.
+  for (const auto& [version, parts] :
+       std::initializer_list<std::pair<uint32_t, uint32_t>>{{3, 3}, {4, 0}, {4, 1}, {4, 2}, {4, 6}, {4, 0xffffffff}}) {
+    std::string bytes = index;
+    std::memcpy(&bytes[8], &version, 4);
+    std::memcpy(&bytes[320], &parts, 4);
+    const uint32_t checksum = ChecksumOf(bytes, 16, formats::kIndexHeaderBytes - 16);
+    std::memcpy(&bytes[12], &checksum, 4);
+    WriteFile(index_path_, bytes);
+    EXPECT_THAT(Refusal(), HasSubstr("the index is damaged near its byte 0")) << version << ' ' << parts;
+  }
 }
 
 // The metadata, which is read to see that it is the same, and besides at most kMaxProbes blocks and their checksums.
@@ -161,6 +299,84 @@ TEST_F(PrepareTest, AnIndexIsOpenedWithFewReads) {
   EXPECT_LE(all.card_bytes - base.card_bytes, (all.reads - base.reads) * 4096);
   EXPECT_LE(all.reads - base.reads,
             (metadata + kReadBytes - 1) / kReadBytes + 1 + formats::kMaxProbes * (reads_of_block + 1));
+}
+
+// Behind everything else, and named where an index without one has zeros.
+TEST_F(PrepareTest, ATableOfDraftsIsAnotherSection) {
+  const std::string without = ReadFile(index_path_);
+  for (size_t at = 324; at < formats::kIndexHeaderBytes; ++at) ASSERT_EQ(without[at], 0) << at;
+  const auto prepared = Prepare({.model = model_, .out = {}, .screen = {16, 2}, .draft_tokens = 3000});
+  ASSERT_TRUE(prepared) << prepared.error();
+  const std::string with = ReadFile(index_path_);
+  const formats::SectionRef& drafts = prepared->index.section(formats::Section::kDrafts);
+  ASSERT_GT(drafts.bytes, 0u);
+  EXPECT_EQ(drafts.bytes, prepared->draft_entries * 8);
+  EXPECT_EQ(drafts.offset, without.size());
+  EXPECT_EQ(with.substr(formats::kIndexHeaderBytes, without.size() - formats::kIndexHeaderBytes),
+            without.substr(formats::kIndexHeaderBytes));
+  EXPECT_EQ(with[8], 3);  // an engine that knows of no drafts reads the rest
+  EXPECT_EQ(NumberAt(with, 328), drafts.offset);
+  EXPECT_EQ(NumberAt(with, 336), drafts.bytes);
+  const auto at = static_cast<size_t>(drafts.offset);
+  EXPECT_EQ(NumberAt(with, 344), ChecksumOf(with, at, static_cast<size_t>(drafts.bytes)));
+  for (size_t i = 1; i < prepared->draft_entries; ++i)
+    ASSERT_LT(NumberAt(with, at + 8 * i - 8), NumberAt(with, at + 8 * i));
+  for (size_t i = 0; i < prepared->draft_entries; ++i) ASSERT_LT(NumberAt(with, at + 8 * i + 4) & 0xffffff, 600u);
+  float of_three = 0;
+  std::memcpy(&of_three, &with[352 + 2 * 4], sizeof(of_three));
+  EXPECT_GE(of_three, 1.0f);
+  EXPECT_LE(of_three, 4.0f);
+  EXPECT_EQ(of_three, prepared->index.draft_use[2]);
+  ASSERT_TRUE(Prepare({.model = model_, .out = {}, .screen = {16, 2}, .draft_tokens = 3000}));
+  EXPECT_EQ(ReadFile(index_path_), with);
+
+  const auto written = [&](plan::DraftMode mode) {
+    const auto loaded = Open();
+    if (!loaded) return loaded.error();
+    const auto plan = MakePlan(**loaded, {.n_ctx = 64, .draft = {.mode = mode}}, {});
+    if (!plan) return plan.error();
+    const auto session = (*loaded)->OpenSession(*plan);
+    if (!session) return session.error();
+    const std::vector<TokenId> prompt = {5, 7};
+    if (const auto run = (*session)->Prefill(prompt); !run) return SentenceOf(run.error());
+    std::string ids;
+    for (int i = 0; i < 40; ++i) {
+      const auto next = (*session)->Next({.seed = 8});
+      if (!next) return SentenceOf(next.error());
+      ids += std::to_string(*next) + ' ';
+    }
+    EXPECT_EQ((*loaded)->ledger().draft.drafted != 0, mode == plan::DraftMode::kNgram);
+    return ids;
+  };
+  const std::string ids = written(plan::DraftMode::kNone);
+  EXPECT_EQ(written(plan::DraftMode::kNgram), ids);
+  // With numbers of ill will, the checksums made to fit: another cost, the same text.
+  std::string bytes = with;
+  for (size_t i = 0; i < prepared->draft_entries; ++i) {
+    const uint32_t id_and_share = 0xff000000 | static_cast<uint32_t>(i % 3 == 0 ? i * 77 : i % 600);
+    std::memcpy(&bytes[at + 8 * i + 4], &id_and_share, 4);
+  }
+  uint32_t checksum = ChecksumOf(bytes, at, static_cast<size_t>(drafts.bytes));
+  std::memcpy(&bytes[344], &checksum, 4);
+  checksum = ChecksumOf(bytes, 16, formats::kIndexHeaderBytes - 16);
+  std::memcpy(&bytes[12], &checksum, 4);
+  WriteFile(index_path_, bytes);
+  EXPECT_EQ(written(plan::DraftMode::kNgram), ids);
+  WriteFile(index_path_, with);
+  Flip(index_path_, drafts.offset + 9);
+  EXPECT_EQ(written(plan::DraftMode::kNone), ids);  // nobody looks at it
+  EXPECT_THAT(written(plan::DraftMode::kNgram),
+              HasSubstr("the index is damaged near its byte " + std::to_string(drafts.offset)));
+  WriteFile(index_path_, without);
+  EXPECT_THAT(written(plan::DraftMode::kNgram),
+              AllOf(HasSubstr("drafts by ngram need a table"), HasSubstr("'thimble prepare --draft-tokens 60000'")));
+  // A section that is no whole number of entries.
+  bytes = with;
+  bytes[336] = static_cast<char>(bytes[336] ^ 4);
+  checksum = ChecksumOf(bytes, 16, formats::kIndexHeaderBytes - 16);
+  std::memcpy(&bytes[12], &checksum, 4);
+  WriteFile(index_path_, bytes);
+  EXPECT_THAT(Refusal(), HasSubstr("the index is damaged near its byte 0"));
 }
 
 // Whatever stands where the index will be, it is not looked at.

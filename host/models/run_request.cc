@@ -9,7 +9,7 @@
 
 namespace thimble::host {
 
-void NoteSpecialText(const SpecialTokens& special, std::string_view text) {
+void NoteSpecialText(const chat::SpecialTokens& special, std::string_view text) {
   const std::string_view name = special.FirstIn(text);
   if (name.empty()) return;
   ReportNote(fmt::format(
@@ -19,10 +19,11 @@ void NoteSpecialText(const SpecialTokens& special, std::string_view text) {
 Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session) {
   if (const auto* ids = std::get_if<std::vector<TokenId>>(&request.prompt)) return Prompt{.text = "", .ids = *ids};
   Prompt prompt = {.text = std::get<std::string>(request.prompt), .ids = {}};
-  THIMBLE_ASSIGN(const SpecialTokens special, loaded.ReadSpecialTokens());
+  THIMBLE_ASSIGN(const chat::SpecialTokens special, loaded.ReadSpecialTokens());
   if (request.special) {
     THIMBLE_ASSIGN(const LoadedTokenizer tokenizer, loaded.LoadTokenizer());
-    auto ids = special.Encode(tokenizer, prompt.text, tokenizer.get().add_bos());
+    auto ids =
+        special.Encode(tokenizer.plain(), prompt.text, tokenizer.get().add_bos() ? tokenizer.get().bos() : kNoToken);
     if (!ids) return loaded.Failure(ids.error());
     prompt.ids = std::move(*ids);
     return prompt;
@@ -40,19 +41,28 @@ Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Sess
   return prompt;
 }
 
+double TokensAPass(const DraftCounts& counts) {
+  return counts.passes == 0 ? 0.0
+                            : static_cast<double>(counts.passes + counts.accepted) / static_cast<double>(counts.passes);
+}
+
 RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest& request,
                    std::vector<TokenId> prompt_ids, std::vector<TokenId> ids, std::string text, StopReason stop) {
   RunResult result = {.model = loaded.description(),
                       .board = loaded.board().name,
                       .n_ctx = plan.n_ctx,
                       .sampler = request.sampler,
+                      .prompt = "",
                       .prompt_ids = std::move(prompt_ids),
                       .ids = std::move(ids),
                       .text = std::move(text),
                       .stop = stop,
                       .tiles = plan.options.tiles,
                       .card = loaded.ledger().total(),
-                      .retries = loaded.ledger().retries};
+                      .retries = loaded.ledger().retries,
+                      .draft_mode = plan.options.draft,
+                      .draft = loaded.ledger().draft};
+  if (const auto* prompt = std::get_if<std::string>(&request.prompt)) result.prompt = *prompt;
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
     result.memory[i] = {.peak_bytes = loaded.memory().arena(region).peak_bytes(),

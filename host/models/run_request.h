@@ -40,7 +40,10 @@ struct Prompt {
 Expected<Prompt> ReadPrompt(const RunRequest& request, LoadedModel& loaded, Session& session);
 
 // Says so if a text that is read as text spells a special token.
-void NoteSpecialText(const SpecialTokens& special, std::string_view text);
+void NoteSpecialText(const chat::SpecialTokens& special, std::string_view text);
+
+// Tokens that came of a pass over the weights, the prompt's not counted; 0 if there was none.
+double TokensAPass(const DraftCounts& counts);
 
 // What a run was, gave and took, but for its time.
 struct RunResult {
@@ -57,6 +60,7 @@ struct RunResult {
   std::string board;
   uint32_t n_ctx = 0;
   head::SamplerOptions sampler;
+  std::string prompt;  // empty where ids were given
   std::vector<TokenId> prompt_ids;
   std::vector<TokenId> ids;
   std::string text;
@@ -66,6 +70,8 @@ struct RunResult {
   ZoneCounts card;  // of all zones
   uint64_t retries = 0;
   std::optional<Screen> screen = {};  // if the head was screened
+  plan::DraftMode draft_mode = plan::DraftMode::kNone;
+  DraftCounts draft = {};
 };
 
 // Of the run that `loaded` has just made.

@@ -478,6 +478,21 @@ BuiltScreen ScreenBuilder::Build(const ScreenShape& shape) {
   return screen;
 }
 
+void SplitFirstStage(BuiltScreen& screen, uint32_t num_parts) {
+  screen.info.num_parts = num_parts;
+  const size_t record_bytes = screen.info.record_bytes[0];
+  const std::vector<std::byte> whole = std::move(screen.records[0]);
+  screen.records[0].clear();
+  screen.records[0].reserve(whole.size());
+  for (uint32_t p = 0; p < num_parts; ++p) {
+    const formats::FirstPart part = screen.info.part(p);
+    for (size_t row = 0; row < whole.size(); row += record_bytes) {
+      const auto begin = whole.begin() + static_cast<ptrdiff_t>(row + size_t{4} * part.first_word);
+      screen.records[0].insert(screen.records[0].end(), begin, begin + part.record_bytes());
+    }
+  }
+}
+
 void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_checksums) {
   const math::Kernels& kernels = math::BestKernels();
   const size_t record_bytes = screen.info.record_bytes[1];

@@ -37,12 +37,14 @@ struct ScreenShape {
   friend bool operator==(const ScreenShape&, const ScreenShape&) = default;
 };
 
-// A screen, as it will stand in an index. row_checksum of the second stage's records is 0: SealRecords() fills it in.
+// A screen, as it will stand in an index; the first stage in one part until SplitFirstStage(). row_checksum of the
+// second stage's records is 0: SealRecords() fills it in.
 struct BuiltScreen {
-  formats::ScreenInfo info;                                         // but for `uses`, num_measured and num_candidates
-  std::vector<float> mean;                                          // [hidden_size]
-  std::vector<std::byte> transform;                                 // section kTransform
-  std::array<std::vector<std::byte>, formats::kNumStages> records;  // of each stage, [rows, record_bytes]
+  formats::ScreenInfo info;          // but for `uses`, num_measured and num_candidates
+  std::vector<float> mean;           // [hidden_size]
+  std::vector<std::byte> transform;  // section kTransform
+  // Of each stage, [rows, record_bytes]; of a first stage in parts, [rows, the part's record_bytes()] of each.
+  std::array<std::vector<std::byte>, formats::kNumStages> records;
 };
 
 // Makes screens of one head. All arithmetic is IEEE 754's +, -, *, / and square root in one order, in double or float:
@@ -87,6 +89,9 @@ class ScreenBuilder {
   std::vector<std::byte> first_records_;
   std::vector<float> rest_;  // [rows, d]: what the codes leave of each row, in the space of A
 };
+
+// Puts a first stage in one part into `num_parts` parts, 1 to as many as its records have words.
+void SplitFirstStage(BuiltScreen& screen, uint32_t num_parts);
 
 // Writes the checksums of the head's rows, as the model stores them, and of the second stage's records.
 void SealRecords(BuiltScreen& screen, std::span<const uint32_t> row_checksums);

@@ -20,12 +20,18 @@ std::span<const std::byte> AsBytes(const std::vector<T>& values) {
 }  // namespace
 
 std::vector<uint32_t> GroupChecksums(const BuiltScreen& screen) {
-  const std::vector<std::byte>& records = screen.records[0];
-  const size_t record_bytes = screen.info.record_bytes[0];
-  const size_t group_bytes = formats::GroupRows(screen.info.record_bytes[0]) * record_bytes;
+  const formats::ScreenInfo& info = screen.info;
+  const size_t rows = screen.records[0].size() / info.record_bytes[0];
   std::vector<uint32_t> checksums;
-  for (size_t at = 0; at < records.size(); at += group_bytes) {
-    checksums.push_back(math::BestKernels().xxh32(0, &records[at], std::min(group_bytes, records.size() - at)));
+  size_t part_at = 0;
+  for (uint32_t p = 0; p < info.num_parts; ++p) {
+    const size_t record_bytes = info.part(p).record_bytes();
+    const std::span<const std::byte> part = std::span(screen.records[0]).subspan(part_at, rows * record_bytes);
+    const size_t group_bytes = info.group_rows() * record_bytes;
+    for (size_t at = 0; at < part.size(); at += group_bytes) {
+      checksums.push_back(math::BestKernels().xxh32(0, &part[at], std::min(group_bytes, part.size() - at)));
+    }
+    part_at += part.size();
   }
   return checksums;
 }
@@ -95,7 +101,7 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   const formats::ScreenInfo& screen = index_.screen;
   uint64_t psram_bytes = 0;
   uint64_t flash_bytes = 0;
-  const uint32_t unit = formats::GroupRows(screen.record_bytes[0]);
+  const uint32_t unit = screen.group_rows();
   for (uint32_t s = 0; s < formats::kNumStages; ++s) {
     const uint64_t record_bytes = screen.record_bytes[s];
     const auto take = [&](uint32_t wanted, uint32_t there, uint64_t& taken_bytes) {
@@ -113,8 +119,10 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
   flash_.resize(static_cast<size_t>(flash_bytes));
   rows_.resize(2 * head::kBlockRows);
   mean_.resize(hidden_size);
-  transform_.resize(static_cast<size_t>(formats::TransformLayout{hidden_size}.bytes()));
-  tables_.resize(size_t{screen.record_bytes[0]} * formats::kNumCentroids);
+  const formats::TransformLayout layout = {hidden_size};
+  transform_.resize(static_cast<size_t>(layout.bytes() - (options.keeps_matrix ? 0 : layout.matrix_bytes())));
+  tables_.resize(size_t{screen.most_part_bytes()} * formats::kNumCentroids);
+  sums_.resize(screen.num_parts > 1 ? tensor_.rows : 0);
   radii_.resize(formats::kNumCentroids);
   z_.resize(hidden_size);
   steps_.resize(hidden_size);
@@ -135,6 +143,7 @@ head::HeadMemory ScreenedHead::TakeMemory(const Options& options) {
                   .steps = steps_,
                   .codes = codes_};
   memory.group_checks = groups_;
+  memory.sums = sums_;
   memory.quantized = quantized_;
   memory.quantized_state = quantized_state_;
   memory.candidates = candidates_;

@@ -33,6 +33,7 @@ class ScreenedHead {
     uint32_t flash_rows = 0;
     // Of both, which the stages share, the first before the second.
     uint64_t memory_bytes = std::numeric_limits<uint64_t>::max();
+    bool keeps_matrix = true;     // of the transform, in memory
     EventSink* events = nullptr;  // told of what the screen does
     // Survivors of the first stage to have room for; 0: all rows.
     uint32_t candidates = 0;
@@ -77,7 +78,7 @@ class ScreenedHead {
   std::vector<Block> blocks_;
   std::vector<float> rows_, mean_, z_, quantized_state_;
   std::vector<int16_t> tables_, steps_;
-  std::vector<int32_t> radii_;
+  std::vector<int32_t> radii_, sums_;
   std::vector<math::Q8Block> quantized_;
   std::vector<uint32_t> groups_;
   std::vector<int8_t> codes_;
@@ -86,7 +87,7 @@ class ScreenedHead {
   std::unique_ptr<head::Head> scan_, screen_;
 };
 
-// Checksums of the first stage's groups of rows.
+// Checksums of the first stage's groups of rows, part after part.
 std::vector<uint32_t> GroupChecksums(const BuiltScreen& screen);
 
 }  // namespace thimble::host

@@ -308,6 +308,7 @@ class IndexCheck {
     THIMBLE_TRY(CheckPadding());
     for (size_t i = 0; i < formats::kNumSections; ++i) {
       const auto id = static_cast<formats::Section>(i);
+      if (id == formats::Section::kDrafts && index_->section(id).bytes == 0) continue;  // it is not even said where
       if (Checksum(BytesOf(id)) == index_->section(id).checksum) continue;
       THIMBLE_TRY(CheckParts(id));
       return Damaged(id, "", 0, index_->section(id).bytes);
@@ -364,6 +365,8 @@ class IndexCheck {
         return "second stage of the screen";
       case formats::Section::kTokenizer:
         return "tokenizer";
+      case formats::Section::kDrafts:
+        return "drafts";
     }
     return "";
   }
@@ -403,16 +406,7 @@ class IndexCheck {
         if (Checksum(payload) != NumberAt(page.subspan(payload.size()))) return Damaged(id, "", at, page.size());
       }
     } else if (id == formats::Section::kFirstStage && index_->has_screen()) {
-      const uint64_t rows = formats::GroupRows(record_bytes(0));
-      const auto groups = Numbers(formats::Section::kGroupChecks);
-      for (size_t g = 0; g < groups.size(); ++g) {
-        const uint64_t begin = g * rows * record_bytes(0);
-        const auto group = bytes.subspan(static_cast<size_t>(begin),
-                                         static_cast<size_t>(std::min(rows * record_bytes(0), bytes.size() - begin)));
-        if (Checksum(group) == groups[g]) continue;
-        return Damaged(id, fmt::format(", rows {} to {}", g * rows, g * rows + group.size() / record_bytes(0) - 1),
-                       begin, group.size());
-      }
+      return CheckFirstStage(bytes);
     } else if (id == formats::Section::kSecondStage && index_->has_screen()) {
       for (size_t at = 0; at + record_bytes(1) <= bytes.size(); at += record_bytes(1)) {
         const auto record = bytes.subspan(at, record_bytes(1));
@@ -420,6 +414,28 @@ class IndexCheck {
         if (Checksum(checked) == NumberAt(record.subspan(checked.size()))) continue;
         return Damaged(id, fmt::format(", row {}", at / record_bytes(1)), at, record.size());
       }
+    }
+    return {};
+  }
+
+  Status CheckFirstStage(std::span<const std::byte> bytes) const {
+    const formats::ScreenInfo& screen = index_->screen;
+    const auto checksums = Numbers(formats::Section::kGroupChecks);
+    const uint32_t num_groups = screen.num_groups(model_->shape.vocab_size);
+    const uint64_t rows = screen.group_rows();
+    for (size_t i = 0; i < checksums.size(); ++i) {
+      const auto p = static_cast<uint32_t>(i / num_groups);
+      const uint64_t g = i % num_groups;
+      const uint64_t row_bytes = screen.part(p).record_bytes();
+      const uint64_t part_at = index_->part_offset(p, model_->shape.vocab_size) - index_->stage(0).offset;
+      const uint64_t begin = g * rows * row_bytes;
+      const uint64_t size = std::min(rows * row_bytes, model_->shape.vocab_size * row_bytes - begin);
+      const auto group = bytes.subspan(static_cast<size_t>(part_at + begin), static_cast<size_t>(size));
+      if (Checksum(group) == checksums[i]) continue;
+      const std::string part = screen.num_parts == 1 ? "" : fmt::format(", part {} of {}", p + 1, screen.num_parts);
+      return Damaged(formats::Section::kFirstStage,
+                     fmt::format("{}, rows {} to {}", part, g * rows, g * rows + size / row_bytes - 1), part_at + begin,
+                     size);
     }
     return {};
   }
@@ -447,7 +463,7 @@ class IndexCheck {
 // How many layers a model has that has the file of this number.
 uint32_t LayersUpTo(uint32_t number) {
   if (number < formats::kFolderTensors + kTensorsOutsideLayers) return 1;
-  return (number - formats::kFolderTensors - kTensorsOutsideLayers) / kTensorsPerLayer + 1;
+  return (number - formats::kFolderTensors - kTensorsOutsideLayers) / formats::kFolderTensorsPerLayer + 1;
 }
 
 // Piece() has the byte FF where the vocabulary has U+FFFD.

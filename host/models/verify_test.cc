@@ -1,5 +1,6 @@
 #include "host/models/verify.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -374,7 +375,7 @@ class VerifyIndex : public testing::Test {
  protected:
   VerifyIndex() {
     WriteSynth(model_, "vocab_size=600,hidden_size=64,intermediate_size=192");
-    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {16, 2}});
+    const auto prepared = Prepare({.model = model_, .out = {}, .screen = {16, 2}, .draft_tokens = 400});
     EXPECT_TRUE(prepared) << prepared.error();
     if (prepared) index_ = prepared->index;
   }
@@ -408,6 +409,26 @@ class VerifyIndex : public testing::Test {
   const std::string index_path_ = folder_ / "model.thimble";
   formats::Index index_;
 };
+
+TEST_F(VerifyIndex, NamesThePartOfTheFirstStage) {
+  const auto prepared = Prepare({.model = model_, .out = {}, .screen = {20, 2}, .num_parts = 3});
+  ASSERT_TRUE(prepared) << prepared.error();
+  index_ = prepared->index;
+  ASSERT_EQ(index_.screen.num_parts, 3u);
+  ASSERT_TRUE(Verify()) << Verify().error();
+  const std::string whole = ReadFile(index_path_);
+  for (uint32_t p = 0; p < 3; ++p) {
+    const uint64_t row_bytes = index_.screen.part(p).record_bytes();
+    for (const uint64_t row : {0u, 128u, 599u}) {
+      const auto at = static_cast<size_t>(index_.part_offset(p, 600) + (row + 1) * row_bytes - 1);
+      const Status verdict = VerifyWith(index_path_, whole, at, 3);
+      ASSERT_FALSE(verdict) << at;
+      EXPECT_THAT(verdict.error(),
+                  HasSubstr(fmt::format("first stage of the screen, part {} of 3, rows {} to {}, ", p + 1,
+                                        row / 128 * 128, std::min(row / 128 * 128 + 127, 599ul))));
+    }
+  }
+}
 
 TEST_F(VerifyIndex, FindsEveryBitOfTheIndex) {
   ASSERT_TRUE(Verify()) << Verify().error();

@@ -23,8 +23,7 @@ constexpr double kLanesTop = 92;
 constexpr double kLaneHeight = 24;
 constexpr double kScaleHeight = 240;
 constexpr double kLetterWidth = 7.2;  // of the labels, at most
-constexpr double kLineHeight = 15;
-constexpr size_t kMaxTitle = 64;  // bytes that surely fit
+constexpr size_t kMaxTitle = 64;      // bytes that surely fit
 constexpr double kHealthy = 0.001;
 
 constexpr char kStyle[] = R"(
@@ -193,19 +192,50 @@ class Plot {
         range[2], series.kld, 100 * series.row->quality.divergence->top_match);
   }
 
-  // Each beside its bars, below the label before it.
+  struct Box {
+    double left, right, top, bottom;
+    bool Meets(const Box& o) const { return left < o.right && o.left < right && top < o.bottom && o.top < bottom; }
+  };
+
+  // Where the points of a row are.
+  std::vector<double> PointsOf(const Series& series) const {
+    std::vector<double> xs;
+    for (const ComparedHead* head : {&series.row->full, &series.row->screened}) {
+      if (IsShown(*head)) xs.push_back(XOf(head->simulated.tok_per_s[kTypical]));
+    }
+    return xs;
+  }
+
+  // Each at its fastest point: beside the bars of an exact row, else above the point or below it, wherever it meets
+  // neither a point nor a label; at last beside the bars.
   void Labels() {
+    constexpr double kRadius = 7;
     std::vector<const Series*> by_height;
-    for (const Series& series : all_) by_height.push_back(&series);
+    std::vector<Box> taken;
+    for (const Series& series : all_) {
+      by_height.push_back(&series);
+      for (const double x : PointsOf(series)) {
+        taken.push_back({x - kRadius, x + kRadius, series.y - kRadius, series.y + kRadius});
+      }
+    }
     std::ranges::sort(by_height, {}, [](const Series* series) { return std::pair(series->y, series); });
-    double last = 0;
     for (const Series* series : by_height) {
-      const double y = std::max(series->y + 4.5, last + kLineHeight);
-      last = y;
       const double width = kLetterWidth * 1.2 * static_cast<double>(series->row->stored.size());
-      const bool fits_right = XOf(series->high) + 14 + width < kRight;
-      Add(R"(<text class="label s{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>)", series->colour,
-          fits_right ? XOf(series->high) + 14 : XOf(series->low) - 14, y, fits_right ? "start" : "end",
+      const double point = std::ranges::max(PointsOf(*series));
+      const double middle = std::clamp(point - width / 2, kLeft + 4, kRight - width);
+      const double right = XOf(series->high) + 14;
+      const auto box = [&](double x, double y) { return Box{x, x + width, y - 11, y + 3}; };
+      std::vector<Box> places;
+      if (series->kld != 0) places = {box(middle, series->y - 12), box(middle, series->y + 22)};
+      if (right + width < kRight) places.push_back(box(right, series->y + 4.5));
+      places.push_back(box(XOf(series->low) - 14 - width, series->y + 4.5));
+      const auto is_free = [&](const Box& place) {
+        return std::ranges::none_of(taken, [&](const Box& other) { return place.Meets(other); });
+      };
+      const auto found = std::ranges::find_if(places, is_free);
+      const Box place = found != places.end() ? *found : places.back();
+      taken.push_back(place);
+      Add(R"(<text class="label s{}" x="{:.1f}" y="{:.1f}">{}</text>)", series->colour, place.left, place.bottom - 3,
           series->row->stored);
     }
   }

@@ -15,6 +15,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests"))
 from support.browser import Browser, program
+from support.look import look, plain_spaces
 
 if program() is None:
     print("SKIPPED: there is no chromium-headless-shell; ./check installs it")
@@ -24,75 +25,11 @@ TOOL = str(pathlib.Path(sys.argv[1]).resolve())
 DESK, PHONE = (1280, 900), (390, 844)
 EVIL = "</script><b>&amp;\"'"
 
-# What a reader sees of the page, and whether they can: everything is made by one function in the browser.
-LOOK = r"""(() => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
-  const found = { unreadable: [], outside: [], overlapping: [], broken: [], empty: [] };
-  const blend = (over, under) => {
-    const alpha = over[3];
-    return [0, 1, 2].map((i) => over[i] * alpha + under[i] * (1 - alpha)).concat(1);
-  };
-  const rgba = (text) => {
-    const numbers = text.match(/[\d.]+/g).map(Number);
-    return numbers.length === 3 ? numbers.concat(1) : numbers;
-  };
-  const ground = (element) => {
-    if (!element) return [255, 255, 255, 1];
-    const own = rgba(getComputedStyle(element).backgroundColor);
-    return own[3] === 1 ? own : blend(own, ground(element.parentElement));
-  };
-  const luminance = (colour) => {
-    const [r, g, b] = colour.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const contrast = (a, b) => {
-    const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y);
-    return (high + 0.05) / (low + 0.05);
-  };
-
-  const pieces = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode;
-    const element = node.parentElement;
-    const text = node.data.trim();
-    if (!text || element.closest("svg, script, style") || !element.checkVisibility()) continue;
-    if (element.closest("thead") && getComputedStyle(element.closest("thead")).clipPath !== "none") continue;
-    const range = document.createRange();
-    range.selectNodeContents(node);
-    const boxes = [...range.getClientRects()].filter((box) => box.width > 0);
-    if (!boxes.length) { found.empty.push(text); continue; }
-    if (!/\s/.test(text) && text.length < 20 && new Set(boxes.map((box) => box.top)).size > 1) found.broken.push(text);
-    const ratio = contrast(blend(rgba(getComputedStyle(element).color), ground(element)), ground(element));
-    if (ratio < 4.5) found.unreadable.push([text, ratio]);
-    const clip = (element.closest(".strip, .region, .figures > div") ?? document.querySelector("main")).getBoundingClientRect();
-    if (boxes.some((box) => box.left < clip.left - 1 || box.right > clip.right + 1)) found.outside.push(text);
-    for (const box of boxes) pieces.push({ text, node, box });
-  }
-  for (let i = 0; i < pieces.length; ++i) {
-    for (let j = i + 1; j < pieces.length; ++j) {
-      const [a, b] = [pieces[i], pieces[j]];
-      if (a.node === b.node) continue;
-      const wide = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
-      const high = Math.min(a.box.bottom, b.box.bottom) - Math.max(a.box.top, b.box.top);
-      if (wide > 1 && high > Math.min(a.box.height, b.box.height) / 3) found.overlapping.push([a.text, b.text]);
-    }
-  }
-  const boxes = [...document.querySelectorAll("section, .figures > div, .region, .lane svg, svg.map, .ladder li")];
-  for (const box of boxes) {
-    const { width, height } = box.getBoundingClientRect();
-    if (width < 40 || height < 10) found.empty.push(box.className);
-  }
-
+# The page's figures, as a reader finds them.
+FIGURES = r"""(() => {
   const texts = (selector, within = document) => [...within.querySelectorAll(selector)].map((e) => e.innerText.trim());
   return {
-    ...found,
-    pieces: pieces.length,
-    title: document.title,
     heading: document.querySelector("h1").innerText,
-    width: document.documentElement.scrollWidth,
-    ground: luminance(ground(document.body)),
-    words: document.body.innerText,
     bold: document.querySelectorAll("body > b, main b:not([style]), header b").length,
     figures: Object.fromEntries([...document.querySelectorAll(".figures > div")].map(
       (div) => [div.querySelector("dt").innerText, div.querySelector("dd").innerText.replace(/\s+/g, " ")])),
@@ -131,9 +68,9 @@ def expect(what, ok, found=""):
         wrong.append(f"{what}: {found}")
 
 
-def look(page):
-    """LOOK, with the spaces that do not break a line as others."""
-    return json.loads(json.dumps(page.evaluate(LOOK)).replace("\\u00a0", " "))
+def look_at_page(page):
+    return look(page, ".strip, .region, .figures > div",
+                "section, .figures > div, .region, .lane svg, svg.map, .ladder li") | plain_spaces(page.evaluate(FIGURES))
 
 
 def equal(what, found, wanted):
@@ -252,6 +189,18 @@ def check_keys(name, page):
     expect(f"{name}: keys", len(set(texts)) == 3 and all(" us from " in text for text in texts), texts)
 
 
+def check_replay(name, page, text):
+    """The text is typed again, at the board's pace, and is whole in the end."""
+    said = "document.querySelector('.said').textContent"
+    button = "document.querySelector('.replay button')"
+    equal(f"{name}: text", page.evaluate(said), text)
+    page.evaluate(f"{button}.click()")
+    equal(f"{name}: replay begins empty", page.evaluate(f"new Promise((d) => requestAnimationFrame(() => "
+                                                        f"requestAnimationFrame(() => d({said}.length))))") < len(text), True)
+    page.evaluate(f"{button}.click()")
+    equal(f"{name}: all is shown", page.evaluate(said), text)
+
+
 def board_file(path):
     path.write_text(json.dumps({"thimble_board": 1, "name": "mine", "like": "esp32-cam", "description": EVIL}))
     return str(path)
@@ -354,12 +303,13 @@ def main():
             for scheme in ("light", "dark"):
                 name = f"{where}, {scheme}"
                 page.open(out.as_uri(), *size, scheme)
-                seen = look(page)
+                seen = look_at_page(page)
                 check_looks(name, page, seen, size, scheme)
                 check_figures(name, seen, simulated, planned)
                 check_keys(name, page)
+                check_replay(name, page, simulated["text"])
         page.open(out.as_uri(), *PHONE, "light", scripts=False)
-        check_figures("without scripts", look(page), simulated, planned)
+        check_figures("without scripts", look_at_page(page), simulated, planned)
 
         check_plot(page, folder)
 
@@ -367,7 +317,7 @@ def main():
         for name, (board, tokens) in edges.items():
             run("simulate", model, "--board", board, "-n", tokens, "-p", "a", "--html", str(out))
             page.open(out.as_uri(), *PHONE, "light")
-            seen = look(page)
+            seen = look_at_page(page)
             check_looks(name, page, seen, PHONE, "light")
             equal(f"{name}: lanes", seen["lanes"], [])
             equal(f"{name}: regions", len(seen["regions"]), 4)

@@ -153,6 +153,40 @@ void AddHeadline(Page& page, std::span<const SampledRun> runs, std::span<const S
   page.Add("</section>\n");
 }
 
+std::string Shortened(std::string text) {
+  constexpr size_t kMaxBytes = 20'000;
+  if (text.size() <= kMaxBytes) return text;
+  size_t end = kMaxBytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + " …";
+}
+
+// Prompt and text, and a button that types the text as fast as the board would; a script shows it.
+void AddText(Page& page, const Simulated& s) {
+  if (s.run.text.empty()) return;
+  page.Add(
+      R"(<section aria-labelledby="h-text" id="text">
+<h2 id="h-text">What it said</h2>
+<p>The very tokens that the board would make.)");
+  constexpr double kStoryTokens = 200;
+  const double text_s = s.tokens() > 1 ? static_cast<double>(s.tokens() - 1) * s.ms_of_token() * 1e-3 : 0.0;
+  if (s.tokens() > 1 && s.tok_per_s[0] > 0) {
+    const auto story_s = [&](size_t first, size_t speed) {
+      return s.first_token_s[first] + (kStoryTokens - 1) / s.tok_per_s[speed];
+    };
+    page.Add(" A story of {} tokens takes {}, modelled.", kStoryTokens,
+             DurationText({story_s(0, 2), story_s(kTypical, kTypical), story_s(2, 0)}));
+  }
+  page.Add(
+      R"(</p>
+<blockquote dir="auto"><span class="prompt">{}</span><span class="said">{}</span></blockquote>
+<p class="replay"><button type="button" hidden data-first-s="{:.3f}" data-text-s="{:.3f}">Replay at the board’s )"
+      R"(pace</button></p>
+</section>
+)",
+      HtmlText(Shortened(s.run.prompt)), HtmlText(Shortened(s.run.text)), s.first_token_s[kTypical], text_s);
+}
+
 std::string WorkName(const TraceSlice& slice) {
   std::string name = slice.is_read ? "read" : KernelName(slice.kernel);
   std::ranges::replace(name, '_', ' ');
@@ -447,25 +481,6 @@ void AddConstants(Page& page, const SimulationSetup& setup) {
   page.Add("</dl>\n</details>\n</section>\n");
 }
 
-void AddText(Page& page, const Simulated& s) {
-  if (s.run.text.empty()) return;
-  constexpr size_t kMaxBytes = 20'000;
-  std::string said = s.run.text;
-  if (said.size() > kMaxBytes) {
-    size_t end = kMaxBytes;
-    while (end > 0 && (static_cast<unsigned char>(said[end]) & 0xc0) == 0x80) --end;
-    said = said.substr(0, end) + " …";
-  }
-  page.Add(
-      R"(<section aria-labelledby="h-text">
-<h2 id="h-text">What it said</h2>
-<p>The very tokens that the board would make.</p>
-<blockquote dir="auto">{}</blockquote>
-</section>
-)",
-      HtmlText(said));
-}
-
 }  // namespace
 
 std::string SimulationPage(const std::string& model, const Simulation& simulation) {
@@ -477,11 +492,11 @@ std::string SimulationPage(const std::string& model, const Simulation& simulatio
   AddHead(page, model, setup, runs.front());
   page.Add("<main>\n");
   AddHeadline(page, runs, stages);
+  AddText(page, s);
   AddTimeline(page, s, stages, setup.profile().cores);
   AddStages(page, s, stages);
   AddMemory(page, setup.board(), s.plan);
   AddImprovements(page, simulation.improvements);
-  AddText(page, s);
   AddConstants(page, setup);
   page.Add(
       "</main>\n<footer>Made by thimble {}, “simulate --html”. Nobody has measured this model on this board with it: "

@@ -27,7 +27,7 @@ uint64_t Q8Bytes(const formats::ModelFile& model) {
   uint64_t bytes = 0;
   for (const TensorRef* tensor : StoredTensors(model)) {
     TensorRef rounded = *tensor;
-    const bool is_matrix = !IsNorm(tensor->id.kind);
+    const bool is_matrix = !IsVector(tensor->id.kind);
     if (is_matrix && !IsOfBlocks(tensor->type) && tensor->cols % BlockElements(DType::kQ8_0) == 0) {
       rounded.type = DType::kQ8_0;
     }

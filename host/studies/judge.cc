@@ -82,7 +82,7 @@ Expected<std::vector<TokenId>> OwnText(LoadedModel& loaded, size_t tokens) {
   const uint32_t length = std::min(kMaxOfOwnText, model.shape.max_position_embeddings);
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(loaded, {.n_ctx = length, .head = plan::HeadMode::kFull}, sampler));
   const TokenId first = model.tokenizer.bos != kNoToken ? model.tokenizer.bos : 0;
-  const auto ends = [&](TokenId id) { return id == model.tokenizer.eos || id == model.tokenizer.bos; };
+  const auto ends = [&](TokenId id) { return model.tokenizer.EndsText(id); };
   Progress progress("write a text", tokens * HeadBytes(loaded));
   std::vector<TokenId> ids;
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));

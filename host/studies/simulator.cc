@@ -11,33 +11,18 @@
 namespace thimble::host {
 namespace {
 
-// One clock of a run, looked at when the first and the last token were chosen.
-struct Watched {
-  BoardClock clock;
-  int64_t first_ns = 0;
-  int64_t last_ns = 0;
-  ClockTimes at_first = {};
-  ClockTimes at_last = {};
-};
-
 // Keeps the text, and looks at the clocks.
 class WatchedOutput final : public TextSink {
  public:
-  WatchedOutput(std::vector<Watched>& watched, const Ledger& ledger, Traced traced)
-      : watched_(&watched), ledger_(&ledger), traced_(traced) {}
+  WatchedOutput(CornerClocks& clocks, const Ledger& ledger, Traced traced)
+      : clocks_(&clocks), ledger_(&ledger), traced_(traced) {}
 
   void OnToken(TokenId id) override {
     counted_ = ledger_->zones;
     if (ids_.empty()) counted_to_first_ = counted_;
-    last_token_start_ns_ = (*watched_)[kTypical].last_ns;
-    if (traced_ == Traced::kLastToken) (*watched_)[kTypical].clock.ForgetTraceBefore(last_token_start_ns_);
-    for (Watched& w : *watched_) {
-      w.last_ns = w.clock.now_ns();
-      w.at_last = w.clock.times();
-      if (!ids_.empty()) continue;
-      w.first_ns = w.last_ns;
-      w.at_first = w.at_last;
-    }
+    last_token_start_ns_ = clocks_->typical_last_ns();
+    if (traced_ == Traced::kLastToken) clocks_->typical().ForgetTraceBefore(last_token_start_ns_);
+    clocks_->OnToken();
     ids_.push_back(id);
   }
   void OnText(std::string_view text) override { text_ += text; }
@@ -49,7 +34,7 @@ class WatchedOutput final : public TextSink {
   int64_t last_token_start_ns() const { return last_token_start_ns_; }
 
  private:
-  std::vector<Watched>* watched_;
+  CornerClocks* clocks_;
   const Ledger* ledger_;
   Traced traced_;
   std::array<ZoneCounts, kNumZones> counted_ = {};
@@ -71,16 +56,26 @@ Status CheckTimed(const BoardProfile* profile, const Board& board, const std::st
   return {};
 }
 
+Status CheckPlace(LoadedModel& loaded, const std::string& card_mode) {
+  if (card_mode != kFlashMode) return {};
+  const uint64_t bytes = loaded.opened().file.size_bytes;
+  const uint64_t room_bytes = loaded.board().model_partition_bytes;
+  if (room_bytes == 0) {
+    return Sentence(fmt::format("the board {} has no partition for a model in its flash", loaded.board().name));
+  }
+  if (bytes <= room_bytes) return {};
+  return Sentence(fmt::format("{}: its {} bytes do not fit the {} bytes that {} has in its flash for a model",
+                              loaded.description(), bytes, room_bytes, loaded.board().name));
+}
+
 Expected<Simulator> Simulator::Open(const ModelRequest& model, const std::string& card_mode) {
   Simulator simulator;
   THIMBLE_ASSIGN(simulator.loaded_, LoadedModel::Open(model));
   LoadedModel& loaded = *simulator.loaded_;
   THIMBLE_TRY(CheckTimed(loaded.profile(), loaded.board(), card_mode));
+  THIMBLE_TRY(CheckPlace(loaded, card_mode));
   simulator.card_mode_ = card_mode.empty() ? loaded.profile()->card_mode : card_mode;
-  for (Corner corner : kCorners) {
-    THIMBLE_ASSIGN(const ClockConstants constants, ConstantsOf(*loaded.profile(), card_mode, corner));
-    simulator.constants_.push_back(constants);
-  }
+  THIMBLE_ASSIGN(simulator.constants_, CornerConstantsOf(*loaded.profile(), card_mode));
   return simulator;
 }
 
@@ -99,15 +94,11 @@ Expected<Simulated> Simulator::Run(const PlanStart& start, const RunRequest& req
   THIMBLE_ASSIGN(Session* const session, loaded.OpenSession(plan));
   THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, loaded, *session));
 
-  std::vector<Watched> watched;
-  for (const ClockConstants& constants : constants_) watched.push_back({.clock = BoardClock(constants)});
-  if (traced != Traced::kNothing) watched[kTypical].clock.StartTrace();
-  std::vector<BoardClock*> clocks;
-  for (Watched& w : watched) clocks.push_back(&w.clock);
-  ClockSet set(clocks);
-  WatchedOutput output(watched, loaded.ledger(), traced);
+  CornerClocks clocks(constants_);
+  if (traced != Traced::kNothing) clocks.typical().StartTrace();
+  WatchedOutput output(clocks, loaded.ledger(), traced);
   const std::vector<std::string_view> stops(request.stops.begin(), request.stops.end());
-  loaded.Observe(&set);
+  loaded.Observe(&clocks.sink());
   const auto prefilled = session->Prefill(prompt.ids);
   Result<GenerateResult> generated = GenerateResult{};
   if (prefilled) {
@@ -121,21 +112,15 @@ Expected<Simulated> Simulator::Run(const PlanStart& start, const RunRequest& req
   Simulated result = {
       .run = ResultOf(loaded, plan, request, std::move(prompt.ids), output.ids(), output.text(), generated->reason),
       .plan = plan,
-      .of_tokens = watched[kTypical].at_last.Since(watched[kTypical].at_first),
+      .tok_per_s = clocks.tok_per_s(),
+      .first_token_s = clocks.first_token_s(),
+      .of_tokens = clocks.typical_of_tokens(),
       .counted_to_first = output.counted_to_first(),
       .counted = output.counted(),
-      .trace = watched[kTypical].clock.trace()};
-  for (size_t i = 0; i < kCorners.size(); ++i) {
-    const Watched& w = watched[i];
-    result.first_token_s[kCorners.size() - 1 - i] = static_cast<double>(w.first_ns) * 1e-9;
-    if (w.last_ns > w.first_ns) {
-      result.tok_per_s[i] =
-          static_cast<double>(result.tokens() - 1) * 1e9 / static_cast<double>(w.last_ns - w.first_ns);
-    }
-  }
+      .trace = clocks.typical().trace()};
   if (result.tokens() > 1) {
     result.last_token_start_ns = output.last_token_start_ns();
-    result.last_token_end_ns = watched[kTypical].last_ns;
+    result.last_token_end_ns = clocks.typical_last_ns();
   }
   return result;
 }

@@ -17,6 +17,7 @@
 #include "host/models/model_request.h"
 #include "host/models/plan_request.h"
 #include "host/models/run_request.h"
+#include "host/studies/corner_clocks.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -71,6 +72,9 @@ std::vector<Stage> StagesOf(const Simulated& simulated);
 // Fails if nobody knows what work costs on the board, or its card cannot be connected so. `profile` may be null.
 Status CheckTimed(const BoardProfile* profile, const Board& board, const std::string& card_mode);
 
+// Whether the model can be where this card mode says: with kFlashMode, in the board's partition for a model.
+Status CheckPlace(LoadedModel& loaded, const std::string& card_mode);
+
 // What runs where.
 struct SimulationSetup {
   std::string model;  // LoadedModel::description()
@@ -103,7 +107,7 @@ class Simulator {
 
   std::string card_mode_;
   std::unique_ptr<LoadedModel> loaded_;
-  std::vector<ClockConstants> constants_;  // one for each corner
+  CornerConstants constants_ = {};
 };
 
 // What the constants are, in words: "published constants, measured on no board here".

@@ -153,17 +153,17 @@ Expected<bool> IsSame(const std::string& input, const struct stat& existing) {
 }
 
 // The folder of a path, whose names can be made durable.
-class FolderOf {
+class ParentFolder {
  public:
-  explicit FolderOf(const std::string& path) {
+  explicit ParentFolder(const std::string& path) {
     const std::filesystem::path folder = std::filesystem::path(path).parent_path();
     fd_ = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   }
-  ~FolderOf() {
+  ~ParentFolder() {
     if (fd_ >= 0) close(fd_);
   }
-  FolderOf(const FolderOf&) = delete;
-  FolderOf& operator=(const FolderOf&) = delete;
+  ParentFolder(const ParentFolder&) = delete;
+  ParentFolder& operator=(const ParentFolder&) = delete;
 
   bool is_open() const { return fd_ >= 0; }
 
@@ -248,26 +248,6 @@ void RemoveUncommitted() {
   rmdir(pending_paths[0].data());
 }
 
-Status FileSink::Write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = write(fd_, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Sentence(fmt::format("cannot write {}: {}", name_, LastError()));
-    written_bytes_ += static_cast<uint64_t>(n);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-  }
-  return {};
-}
-
-Status FileSink::WriteHole(uint64_t bytes) {
-  const auto end = static_cast<off_t>(written_bytes_ + bytes);
-  if (ftruncate(fd_, end) != 0 || lseek(fd_, end, SEEK_SET) != end) {
-    return Sentence(fmt::format("cannot write {}: {}", name_, LastError()));
-  }
-  written_bytes_ += bytes;
-  return {};
-}
-
 Expected<AtomicFile> AtomicFile::Create(const std::string& given_path, std::span<const std::string> inputs) {
   THIMBLE_ASSIGN(const std::string path, Resolve(given_path));
   THIMBLE_ASSIGN(const std::optional<struct stat> existing, StatusOf(path));
@@ -340,7 +320,7 @@ Status AtomicFile::Flush() {
 Status AtomicFile::Commit() { return CommitTogether(std::span(this, 1), ""); }
 
 Status AtomicFile::CommitTogether(std::span<AtomicFile> files, const std::string& remove_first) {
-  std::list<FolderOf> folders;
+  std::list<ParentFolder> folders;
   for (const AtomicFile& file : files) {
     THIMBLE_ASSIGN(const bool is_read, InputFiles::Hold(file.path_));
     if (is_read) return IsBeingRead(file.path_);
@@ -354,7 +334,7 @@ Status AtomicFile::CommitTogether(std::span<AtomicFile> files, const std::string
     return Status(Sentence(fmt::format("{}; before that, {}", status.error(), fmt::join(done, ", "))));
   };
   if (!remove_first.empty()) {
-    const FolderOf folder(remove_first);
+    const ParentFolder folder(remove_first);
     if (!folder.is_open() || (unlink(remove_first.c_str()) != 0 && errno != ENOENT)) {
       return Sentence(fmt::format("cannot remove {}: {}", remove_first, LastError()));
     }
@@ -470,7 +450,7 @@ Status AtomicFolder::Commit() {
     if (is_read) return IsBeingRead(path_);
   }
   if (fsync(fd_) != 0) return CannotWrite(path_);
-  const FolderOf folder(path_);
+  const ParentFolder folder(path_);
   if (!folder.is_open()) return CannotWrite(path_);
   const SignalBlock block;
   std::string old_path;

@@ -3,7 +3,9 @@
 #define THIMBLE_HOST_SUPPORT_NUMBERS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace thimble::host {
 
@@ -20,6 +22,9 @@ double WithoutMinusZero(double value, int decimals);
 std::string Fixed(double value, int decimals);
 // The same with its sign: "+12.5".
 std::string FixedChange(double value, int decimals);
+
+// The number that all of a text is, as std::from_chars() reads it; nothing where it is none or has no double.
+std::optional<double> NumberOf(std::string_view text);
 
 }  // namespace thimble::host
 

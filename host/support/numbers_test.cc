@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+
 namespace thimble::host {
 namespace {
 
@@ -20,6 +22,14 @@ TEST(NumbersTest, NoFigureReadsMinusZero) {
   EXPECT_EQ(shown(0.04, 1), "0.0");
   EXPECT_EQ(shown(1.25, 2), "1.25");
   EXPECT_EQ(shown(-1e-9, 3), "0.000");
+}
+
+TEST(NumbersTest, ANumberIsAllOfItsText) {
+  EXPECT_EQ(NumberOf("1.5"), 1.5);
+  EXPECT_EQ(NumberOf("-2e3"), -2000.0);
+  for (const char* none : {"", "1x", " 1", "1 ", "+1", "0x10", "1e400", "-", "e"}) {
+    EXPECT_EQ(NumberOf(none), std::nullopt) << none;
+  }
 }
 
 }  // namespace

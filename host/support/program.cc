@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -102,6 +103,32 @@ Status RunProgram(const std::string& path, std::vector<std::string> arguments, s
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   const std::string said = OutputOf(output.get());
   return Sentence(fmt::format("{} failed: {}", name, said.empty() ? "it did not say why" : said));
+}
+
+bool StartProgram(const std::string& path, std::vector<std::string> arguments) {
+  std::string name = NameOf(path);
+  std::vector<char*> argv = {name.data()};
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
+  posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDERR_FILENO);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK));
+  pid_t child = 0;
+  const int failed = posix_spawn(&child, path.c_str(), &actions, &attributes, argv.data(), environ);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failed != 0) return false;
+  // Somebody has to take note of its end.
+  std::thread([child] { waitpid(child, nullptr, 0); }).detach();
+  return true;
 }
 
 }  // namespace thimble::host

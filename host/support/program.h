@@ -23,6 +23,10 @@ Expected<std::string> FindProgram(const std::string& folders, const std::string&
 Status RunProgram(const std::string& path, std::vector<std::string> arguments, std::vector<std::string> settings,
                   std::string_view without, const std::function<void()>& while_it_runs);
 
+// Starts the program at `path` and leaves it alone: it has a session of its own, nothing to read, and nobody reads what
+// it writes. False if it cannot be started.
+bool StartProgram(const std::string& path, std::vector<std::string> arguments);
+
 }  // namespace thimble::host
 
 #endif  // THIMBLE_HOST_SUPPORT_PROGRAM_H_

@@ -1,12 +1,12 @@
 #include "host/support/progress.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <utility>
 
 #include "host/support/numbers.h"
+#include "host/support/terminal.h"
 
 namespace thimble::host {
 namespace {
@@ -15,15 +15,18 @@ std::string Megabytes(double bytes) { return fmt::format("{:.1f} MB", bytes / 1e
 
 }  // namespace
 
-std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t total_bytes, double elapsed_seconds) {
-  const auto done = static_cast<double>(done_bytes);
-  const auto total = static_cast<double>(total_bytes);
-  const int percent = done_bytes >= total_bytes ? 100 : static_cast<int>(done / total * 100);
-  std::string line = fmt::format("{}  {:3}%  {} of {}", label, percent, Megabytes(done), Megabytes(total));
-  if (elapsed_seconds > 0 && done_bytes > 0) {
-    const double rate = done / elapsed_seconds;
-    line += fmt::format("  {}/s", Megabytes(rate));
-    const double left = done_bytes >= total_bytes ? 0 : (total - done) / rate;
+std::string ProgressLine(const std::string& label, uint64_t done, uint64_t total, double elapsed_seconds,
+                         ProgressUnit unit) {
+  const bool is_bytes = unit == ProgressUnit::kBytes;
+  const auto part = static_cast<double>(done);
+  const auto whole = static_cast<double>(total);
+  const int percent = done >= total ? 100 : static_cast<int>(part / whole * 100);
+  std::string line = fmt::format("{}  {:3}%  ", label, percent);
+  line += is_bytes ? fmt::format("{} of {}", Megabytes(part), Megabytes(whole)) : fmt::format("{} of {}", done, total);
+  if (elapsed_seconds > 0 && done > 0) {
+    const double rate = part / elapsed_seconds;
+    if (is_bytes) line += fmt::format("  {}/s", Megabytes(rate));
+    const double left = done >= total ? 0 : (whole - part) / rate;
     if (left < 360000) {
       const auto seconds = static_cast<int>(left + 0.5);
       line += fmt::format("  {}:{:02} left", seconds / 60, seconds % 60);
@@ -32,8 +35,8 @@ std::string ProgressLine(const std::string& label, uint64_t done_bytes, uint64_t
   return line;
 }
 
-Progress::Progress(std::string label, uint64_t total_bytes)
-    : label_(std::move(label)), total_bytes_(total_bytes), is_terminal_(isatty(STDERR_FILENO) == 1) {
+Progress::Progress(std::string label, uint64_t total, ProgressUnit unit)
+    : label_(std::move(label)), total_(total), unit_(unit), is_terminal_(IsTerminal(TextStream::kError)) {
   if (is_terminal_) Draw(start_);
 }
 
@@ -41,8 +44,8 @@ Progress::~Progress() {
   if (is_terminal_) std::fputs("\r\033[K", stderr);
 }
 
-void Progress::Advance(uint64_t bytes) {
-  done_bytes_ += bytes;
+void Progress::Advance(uint64_t by) {
+  done_ += by;
   if (!is_terminal_) return;
   const Clock::time_point now = Clock::now();
   if (now - drawn_ >= std::chrono::milliseconds(100)) Draw(now);
@@ -51,7 +54,7 @@ void Progress::Advance(uint64_t bytes) {
 void Progress::Draw(Clock::time_point now) {
   drawn_ = now;
   const double elapsed_seconds = std::chrono::duration<double>(now - start_).count();
-  const std::string line = "\r" + ProgressLine(label_, done_bytes_, total_bytes_, elapsed_seconds) + "\033[K";
+  const std::string line = "\r" + ProgressLine(label_, done_, total_, elapsed_seconds, unit_) + "\033[K";
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -61,16 +61,16 @@ class SynthWeights : public WeightSource {
     if (head != SynthHead::kPlain) geometry_.emplace(head, shape_.vocab_size, shape_.hidden_size, seed);
   }
 
-  DType StoredType(TensorId id) const override { return geometry_ && !IsNorm(id.kind) ? DType::kF16 : DType::kF32; }
+  DType StoredType(TensorId id) const override { return geometry_ && !IsVector(id.kind) ? DType::kF16 : DType::kF32; }
 
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
     if (geometry_ && (id.kind == TensorKind::kTokenEmbd || id.kind == TensorKind::kLmHead)) {
       ReadEnds(id.kind, first_row, out);
       return {};
     }
-    const uint64_t stream = Mix(Mix(seed_) + TensorIndex(id) + 1);
+    const uint64_t stream = Mix(Mix(seed_) + TensorIndex(id, shape_) + 1);
     const uint64_t first = uint64_t{first_row} * DimsOf(id.kind, shape_).cols;
-    const bool norm = IsNorm(id.kind);
+    const bool norm = IsVector(id.kind);
     const auto scale = static_cast<float>(norm ? 0.25 / kBellMax : Deviation(id.kind) / kBellDeviation);
     const float mean = norm ? 1.0f : 0.0f;
     for (size_t i = 0; i < out.size(); ++i) {

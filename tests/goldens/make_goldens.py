@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Makes the golden models beside this script: small random Llamas, and what Hugging Face transformers computes of them.
+"""Makes the golden models beside this script: small random models, and what Hugging Face transformers computes of them.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt && venv/bin/python make_goldens.py [CASE...]
 
-README.md says what is in the folders. Weights are seeded; the query weights of each layer are scaled until the attention
-scores of a row deviate by SCORE_DEVIATION from their mean. A seed is taken if its greedy ids do not hang on rounding (the
+README.md says what is in the folders. Weights are seeded; what makes the queries of each layer (weights and bias, or the norm of
+q) is scaled until the attention scores of a row deviate by SCORE_DEVIATION from their mean. A seed is taken if its greedy ids do not hang on rounding (the
 best logit is MIN_GAP of the logits' range ahead of the second, each time) and are not one token over and over.
 """
 
+import copy
 import json
 import pathlib
 import sys
@@ -15,7 +16,7 @@ import sys
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 SCORE_DEVIATION = 4.0
 MIN_GAP = 1e-3
@@ -49,7 +50,25 @@ CASES = {
     "full-context": ("float32", 600, 425, dict(
         vocab_size=211, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=1024, rope_theta=10000.0, rms_norm_eps=1e-5)),
+    "qwen2-bf16": ("bfloat16", 24, 72, dict(
+        model_type="qwen2", vocab_size=303, hidden_size=64, intermediate_size=112, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128, rope_theta=1000000.0,
+        rms_norm_eps=1e-6, use_sliding_window=False, sliding_window=32, max_window_layers=2)),
+    "qwen3": ("float32", 24, 72, dict(
+        model_type="qwen3", vocab_size=310, hidden_size=40, intermediate_size=88, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=24, max_position_embeddings=128, rms_norm_eps=1e-6,
+        rope_parameters=dict(rope_type="default", rope_theta=1000000.0), tie_word_embeddings=True)),
+    "rope-llama3-bf16": ("bfloat16", 24, 72, dict(
+        vocab_size=305, hidden_size=64, intermediate_size=104, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=256, rms_norm_eps=1e-5, rope_theta=20000.0,
+        rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                          original_max_position_embeddings=64))),
+    "rope-linear": ("float32", 24, 72, dict(
+        vocab_size=290, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=3,
+        num_key_value_heads=3, max_position_embeddings=256, rms_norm_eps=1e-5, rope_theta=10000.0,
+        rope_scaling=dict(type="linear", factor=2.5))),
 }
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
 def score_deviations(model, ids):
@@ -69,7 +88,7 @@ def score_deviations(model, ids):
 
 def random_model(config, storage, seed, probe_ids):
     rng = torch.Generator().manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**config, attention_bias=False, mlp_bias=False))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**dict(model_type="llama") | copy.deepcopy(config)))
     model.set_attn_implementation("eager")
     model.eval()
 
@@ -86,6 +105,11 @@ def random_model(config, storage, seed, probe_ids):
     for layer in model.model.layers:
         for name, gain in dict(q_proj=1.0, k_proj=1.0, v_proj=1.0, o_proj=1.5).items():
             fill_linear(getattr(layer.self_attn, name), gain)
+            if getattr(layer.self_attn, name).bias is not None:
+                fill(getattr(layer.self_attn, name).bias, 0.5)
+        for name in ("q_norm", "k_norm"):
+            if hasattr(layer.self_attn, name):
+                fill_norm(getattr(layer.self_attn, name).weight)
         for name, gain in dict(gate_proj=1.5, up_proj=1.5, down_proj=1.5).items():
             fill_linear(getattr(layer.mlp, name), gain)
         fill_norm(layer.input_layernorm.weight)
@@ -94,7 +118,10 @@ def random_model(config, storage, seed, probe_ids):
     if not config.get("tie_word_embeddings"):
         fill_linear(model.lm_head, 3.0)
     for i, layer in enumerate(model.model.layers):
-        layer.self_attn.q_proj.weight.data *= SCORE_DEVIATION / score_deviations(model, probe_ids)[i]
+        scale = SCORE_DEVIATION / score_deviations(model, probe_ids)[i]
+        q_norm = getattr(layer.self_attn, "q_norm", None)
+        for parameter in (q_norm or layer.self_attn.q_proj).parameters():
+            parameter.data *= scale
     return model.to(getattr(torch, storage))
 
 
@@ -106,15 +133,17 @@ def write_model(model, config, storage, folder):
     weights = folder / "model.safetensors"
     save_file(state, weights, metadata={"format": "pt"})
     weights.chmod(0o644)
-    text = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_act="silu", attention_bias=False,
-                mlp_bias=False, bos_token_id=1, tie_word_embeddings=False)
+    model_type = config.get("model_type", "llama")
+    text = dict(architectures=[ARCHITECTURES[model_type]], model_type=model_type, hidden_act="silu")
+    text |= dict(attention_bias=False, mlp_bias=False) if model_type == "llama" else {}
+    text |= dict(bos_token_id=1, tie_word_embeddings=False)
     # Version 5 of transformers writes other names than version 4; both are read.
     text |= dict(dtype=storage) if "rope_parameters" in config else dict(torch_dtype=storage, rope_scaling=None)
     (folder / "config.json").write_text(json.dumps(text | config, indent=2) + "\n")
 
 
 def reference(folder, dtype):
-    return LlamaForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
 
 
 def make(name, storage, prompt_length, greedy_length, config):

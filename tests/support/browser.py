@@ -16,6 +16,8 @@ import shutil
 import signal
 import tempfile
 
+# What a key's event has beside its name: code, number, text.
+KEYS = {"Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, ""), " ": ("Space", 32, " "), "Escape": ("Escape", 27, "")}
 PROGRAMS = ("chromium-headless-shell", "chromium")
 
 
@@ -40,7 +42,7 @@ class Browser:
         ours_in, from_browser = _pipe()
         arguments = [program(), "--headless", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage",
                      "--disable-extensions", "--no-first-run", "--hide-scrollbars", "--force-color-profile=srgb",
-                     "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self._profile.name}"]
+                     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={self._profile.name}"]
         if os.getuid() == 0:
             arguments.append("--no-sandbox")
         # Its own process group, so that all of its processes end with it.
@@ -144,9 +146,25 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def press(self, key):
+    def press(self, key, shift=False):
+        code, number, text = KEYS.get(key, (key, 0, ""))
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, windowsVirtualKeyCode=number,
+                      modifiers=8 * shift, **({"text": text} if text and kind == "keyDown" else {}))
+
+    def type(self, text):
+        self.call("Input.insertText", text=text)
+
+    def click(self, selector):
+        """As a mouse does, where the element is seen: whatever lies over it is hit instead."""
+        x, y = self.evaluate(f"""(() => {{
+          const element = document.querySelector({json.dumps(selector)});
+          element.scrollIntoView({{ block: "nearest" }});
+          const box = element.getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()""")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def picture(self):
         """PNG of what is seen."""

@@ -210,8 +210,10 @@ std::string SentencePieceProto::Serialize() const {
 HfModel HfModel::Make(const ModelShape& shape, const std::string& dtype, uint64_t seed) {
   std::mt19937_64 random(seed);
   HfModel model;
-  model.config = {{"architectures", {"LlamaForCausalLM"}},
-                  {"model_type", "llama"},
+  constexpr std::array<const char*, kNumArchitectures> kNames = {"LlamaForCausalLM", "Qwen2ForCausalLM",
+                                                                 "Qwen3ForCausalLM"};
+  model.config = {{"architectures", {kNames[static_cast<size_t>(shape.architecture)]}},
+                  {"model_type", ArchitectureName(shape.architecture)},
                   {"vocab_size", shape.vocab_size},
                   {"hidden_size", shape.hidden_size},
                   {"intermediate_size", shape.intermediate_size},
@@ -249,6 +251,14 @@ HfModel HfModel::Make(const ModelShape& shape, const std::string& dtype, uint64_
     add(layer + "mlp.gate_proj.weight", {shape.intermediate_size, hidden});
     add(layer + "mlp.up_proj.weight", {shape.intermediate_size, hidden});
     add(layer + "mlp.down_proj.weight", {hidden, shape.intermediate_size});
+    if (shape.architecture == Architecture::kQwen2) {
+      add(layer + "self_attn.q_proj.bias", {shape.q_dim()});
+      add(layer + "self_attn.k_proj.bias", {shape.kv_dim()});
+      add(layer + "self_attn.v_proj.bias", {shape.kv_dim()});
+    } else if (shape.architecture == Architecture::kQwen3) {
+      add(layer + "self_attn.q_norm.weight", {shape.head_dim});
+      add(layer + "self_attn.k_norm.weight", {shape.head_dim});
+    }
   }
   return model;
 }
@@ -350,7 +360,7 @@ Llama2cModel Llama2cModel::Make(const ModelShape& shape, bool tied, uint64_t see
                   static_cast<int32_t>(shape.max_position_embeddings)};
   model.tied = tied;
   for (uint32_t i = 0; i < TensorCount(shape); ++i) {
-    const TensorId id = TensorIdAt(i);
+    const TensorId id = TensorIdAt(i, shape);
     if (tied && id.kind == TensorKind::kLmHead) continue;
     char name[64];
     FormatTensorName(id, name);
@@ -382,6 +392,59 @@ std::string Llama2cModel::File() const {
   out += std::string(table_floats * 4, '\xff');
   if (!tied) out += tensors.at("output.weight");
   return out;
+}
+
+namespace {
+
+std::string Llama2cVersionedFile(const Llama2cModel& model, int32_t version, uint32_t group_size) {
+  std::string out = Bytes(uint32_t{0x616b3432}) + Bytes(version);
+  for (int32_t field : model.header) out += Bytes(std::abs(field));
+  out += static_cast<char>(model.tied);
+  if (version == 2) out += Bytes(group_size);
+  out.resize(256);
+  const auto one = [&](const std::string& name) {
+    const std::string& floats = model.tensors.at(name + ".weight");
+    if (version == 1 || name.ends_with("norm")) {
+      out += floats;
+      return;
+    }
+    const Llama2cGroups groups(floats, group_size);
+    out += groups.codes + groups.scales;
+  };
+  const auto layers = [&](std::string_view stem) {
+    for (int32_t i = 0; i < model.header[2]; ++i) one(fmt::format("blk.{}.{}", i, stem));
+  };
+  layers("attn_norm");
+  layers("ffn_norm");
+  one("output_norm");
+  one("token_embd");
+  for (const char* stem : {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_down", "ffn_up"}) layers(stem);
+  if (!model.tied) one("output");
+  return out;
+}
+
+}  // namespace
+
+std::string Llama2cModel::FileOfVersion1() const { return Llama2cVersionedFile(*this, 1, 0); }
+
+std::string Llama2cModel::FileOfVersion2(uint32_t group_size) const {
+  return Llama2cVersionedFile(*this, 2, group_size);
+}
+
+Llama2cGroups::Llama2cGroups(std::string_view float32, uint32_t group_size) {
+  std::vector<float> w(float32.size() / sizeof(float));
+  std::memcpy(w.data(), float32.data(), float32.size());
+  for (size_t first = 0; first < w.size(); first += group_size) {
+    float largest = 0;
+    for (uint32_t i = 0; i < group_size; ++i) largest = std::max(largest, std::abs(w[first + i]));
+    const float scale = largest / 127.0f;
+    scales += Bytes(scale);
+    for (uint32_t i = 0; i < group_size; ++i) {
+      const auto code = static_cast<int8_t>(scale == 0 ? 0 : std::nearbyint(w[first + i] / scale));
+      codes += static_cast<char>(code);
+      values += Bytes(static_cast<float>(code) * scale);
+    }
+  }
 }
 
 std::string Llama2cTokenizerFile(uint32_t size) {

@@ -104,7 +104,14 @@ struct Llama2cModel {
   bool tied = true;
 
   static Llama2cModel Make(const ModelShape& shape, bool tied, uint64_t seed);
-  std::string File() const;
+  std::string File() const;  // version 0
+  std::string FileOfVersion1() const;
+  std::string FileOfVersion2(uint32_t group_size) const;  // each matrix as Llama2cGroups
+};
+// Float32 numbers as int8 and a scale for each `group_size` of them, as export.py makes them, and what these stand for.
+struct Llama2cGroups {
+  Llama2cGroups(std::string_view float32, uint32_t group_size);
+  std::string codes, scales, values;
 };
 std::string Llama2cTokenizerFile(uint32_t size);
 

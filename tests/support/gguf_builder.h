@@ -148,6 +148,29 @@ struct GgufBuilder {
     return file;
   }
 
+  // Makes a Llama a "qwen2" or "qwen3": the same keys under that name, and what it adds to each layer.
+  GgufBuilder& Become(const std::string& architecture, uint32_t head_dim = 2) {
+    for (auto& [key, value] : keys) {
+      if (key.starts_with("llama.")) key.replace(0, 5, architecture);
+    }
+    Set("general.architecture", GgufValue::Of(architecture));
+    const std::vector<GgufTensor> plain = tensors;
+    for (const GgufTensor& tensor : plain) {
+      if (!tensor.name.ends_with(".attn_q.weight")) continue;
+      const std::string blk = tensor.name.substr(0, tensor.name.find("attn_q"));
+      if (architecture == "qwen2") {
+        const uint64_t kv = Tensor(blk + "attn_k.weight").dimensions[1];
+        tensors.push_back({blk + "attn_q.bias", {tensor.dimensions[1]}});
+        tensors.push_back({blk + "attn_k.bias", {kv}});
+        tensors.push_back({blk + "attn_v.bias", {kv}});
+      } else {
+        tensors.push_back({blk + "attn_q_norm.weight", {head_dim}});
+        tensors.push_back({blk + "attn_k_norm.weight", {head_dim}});
+      }
+    }
+    return *this;
+  }
+
   // Replaces the key's value, or appends the key.
   void Set(const std::string& key, GgufValue value) {
     for (auto& [name, old] : keys) {

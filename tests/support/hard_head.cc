@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <utility>
 
 #include "host/formats/weights.h"
 
@@ -93,7 +94,9 @@ std::unique_ptr<host::ScreenedHead> MakeScreenedHead(std::span<const float> weig
   std::vector<float> expanded(weights.size());
   host::ExpandElements(rows, tensor.type, expanded);
   host::ScreenBuilder builder(expanded, hidden_size, states);
-  return std::make_unique<host::ScreenedHead>(tensor, rows, builder.Build(options.shape), options.head);
+  host::BuiltScreen screen = builder.Build(options.shape);
+  host::SplitFirstStage(screen, std::min(options.num_parts, screen.info.record_bytes[0] / 4));
+  return std::make_unique<host::ScreenedHead>(tensor, rows, std::move(screen), options.head);
 }
 
 }  // namespace thimble::tests

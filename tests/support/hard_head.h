@@ -21,6 +21,7 @@ std::vector<float> HardHead(uint32_t rows, uint32_t hidden_size, uint32_t seed);
 
 struct ScreenedHeadOptions {
   host::ScreenShape shape = {};
+  uint32_t num_parts = 1;  // of the first stage; at most as many as its records have words
   host::ScreenedHead::Options head = {};
   bool as_blocks = false;  // the rows are rounded to Q8_0, and so are the states that they are multiplied with
 };

@@ -45,6 +45,7 @@ Result<void> OpenModel::Open(storage::BlockDevice& device, const Options& option
   SessionParts parts = opening_->PartsFor(plan_);
   parts.workers = options.workers;
   parts.flash = options.flash;
+  parts.drafter = options.drafter;
   THIMBLE_ASSIGN(session_, opening_->Start(parts));
   return {};
 }

@@ -39,6 +39,7 @@ class OpenModel {
     head::SamplerOptions sampler = {};             // that the plan is for
     storage::BlockDevice* index = nullptr;         // all of it is the model's index
     storage::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
+    draft::Drafter* drafter = nullptr;             // for plan::DraftMode::kGiven
     std::optional<std::byte> left_over = {};       // what all memory holds before; empty: whatever it does
   };
 
@@ -55,6 +56,7 @@ class OpenModel {
   const plan::Plan& plan() const { return plan_; }
   Ledger& ledger() { return ledger_; }
   void Cancel() { cancel_ = true; }  // as Ctrl-C does
+  std::atomic<bool>& cancel() { return cancel_; }
   Arena& arena(Region region) { return arenas_[static_cast<size_t>(region)]; }
 
  private:

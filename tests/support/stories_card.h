@@ -21,6 +21,12 @@ inline void MakeStoriesCard(const TemporaryFolder& folder) {
   ASSERT_TRUE(card) << card.error();
 }
 
+// Leaves flash.gguf in `folder`: the model that fits a board's flash, in 8 bits.
+inline void MakeFlashModel(const TemporaryFolder& folder) {
+  ASSERT_EQ(
+      RunTool({"convert", "model/thimble-stories-flash", "-o", folder / "flash.gguf", "--quant", "q8_0"}).exit_code, 0);
+}
+
 }  // namespace thimble::tests
 
 #endif  // THIMBLE_TESTS_SUPPORT_STORIES_CARD_H_

@@ -25,10 +25,6 @@ uint64_t Mix(uint64_t x) {
 // Evenly spread over [-1, 1], in exact steps of 2^-23.
 float Uniform(uint64_t key) { return static_cast<float>(static_cast<int32_t>(Mix(key) >> 40) - (1 << 23)) * 0x1p-23f; }
 
-bool IsNorm(TensorKind kind) {
-  return kind == TensorKind::kAttnNorm || kind == TensorKind::kFfnNorm || kind == TensorKind::kFinalNorm;
-}
-
 // A power of two, so that a row of such weights times x keeps about the size of x; more where attention and what the
 // layers add to the residual stream shall count.
 float Gain(TensorKind kind, uint32_t cols) {
@@ -38,11 +34,19 @@ float Gain(TensorKind kind, uint32_t cols) {
   return (kind == TensorKind::kLmHead ? 1.0f : 2.0f) * gain;
 }
 
+// Of a norm, a bias or what divides rotary frequencies, from u in [-1, 1].
+float VectorElement(TensorKind kind, float u) {
+  const bool is_bias =
+      kind == TensorKind::kAttnQBias || kind == TensorKind::kAttnKBias || kind == TensorKind::kAttnVBias;
+  if (is_bias) return 0.5f * u;
+  return kind == TensorKind::kRopeFactors ? 5.0f + 4.0f * u : 1.0f + 0.5f * u;
+}
+
 TensorId IdOf(const std::string& name, const ModelShape& shape) {
   for (uint32_t i = 0; i < TensorCount(shape); ++i) {
     char text[48];
-    const size_t length = FormatTensorName(TensorIdAt(i), text);
-    if (name == std::string_view(text, length)) return TensorIdAt(i);
+    const size_t length = FormatTensorName(TensorIdAt(i, shape), text);
+    if (name == std::string_view(text, length)) return TensorIdAt(i, shape);
   }
   return {};
 }
@@ -69,12 +73,12 @@ DType PrecisionOf(const TestModel& model, TensorId id) {
   if (model.mixed) {
     constexpr uint32_t kFirst = static_cast<uint32_t>(DType::kQ4_0);
     // Down from the one that its number chooses: a block of 32 always follows.
-    uint32_t chosen = TensorIndex(id) * 3 % (kNumDTypes - kFirst);
+    uint32_t chosen = TensorIndex(id, model.shape) * 3 % (kNumDTypes - kFirst);
     while (chosen > 0 && cols % BlockElements(static_cast<DType>(kFirst + chosen)) != 0) --chosen;
     type = static_cast<DType>(kFirst + chosen);
   }
   const bool is_whole = cols % BlockElements(type) == 0;
-  return IsNorm(id.kind) || !is_whole ? DType::kF32 : type;
+  return IsVector(id.kind) || !is_whole ? DType::kF32 : type;
 }
 
 // A number of a block whose scale lies between gain / 256 and gain / 128.
@@ -132,6 +136,9 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
   file.Set("llama.context_length", GgufValue::Of(s.max_position_embeddings));
   file.Set("llama.attention.layer_norm_rms_epsilon", GgufValue::Of(s.rms_norm_eps));
   file.Set("llama.rope.freq_base", GgufValue::Of(s.rope_theta));
+  if (s.rope_linear_factor != 1) file.Set("llama.rope.scaling.factor", GgufValue::Of(s.rope_linear_factor));
+  if (s.has_rope_factors) file.tensors.insert(file.tensors.begin(), {"rope_freqs.weight", {s.head_dim / 2}});
+  if (s.architecture != Architecture::kLlama) file.Become(ArchitectureName(s.architecture), s.head_dim);
   for (GgufTensor& tensor : file.tensors) {
     const DType stored = model.stored_wide ? DType::kF32 : PrecisionOf(model, IdOf(tensor.name, s));
     tensor.type = formats::kGgmlTypes[static_cast<size_t>(stored)];
@@ -147,14 +154,13 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
     const TensorDims dims = DimsOf(id.kind, s);
     const size_t count = size_t{dims.rows} * dims.cols;
     // What lies behind the last tensor is not padded.
-    const bool is_norm = IsNorm(id.kind);
     const DType precision = PrecisionOf(model, id);
     const bool narrow = !model.stored_wide && precision != DType::kF32;
     const auto bytes = static_cast<size_t>(StoredBytes(narrow ? precision : DType::kF32, count));
     const size_t stride = (bytes + model.alignment - 1) / model.alignment * model.alignment;
     const size_t begin = t + 1 == file.tensors.size() ? end - bytes : end - stride;
     const float gain = Gain(id.kind, dims.cols);
-    const uint64_t key = Mix(model.seed) + (uint64_t{TensorIndex(id)} << 40);
+    const uint64_t key = Mix(model.seed) + (uint64_t{TensorIndex(id, model.shape)} << 40);
     if (precision >= DType::kQ4_0) {
       std::vector<std::byte> blocks(static_cast<size_t>(StoredBytes(precision, count)));
       FillBlocks(precision, blocks, key, gain);
@@ -185,7 +191,7 @@ std::vector<std::byte> MakeGguf(const TestModel& model) {
         std::memcpy(out.data() + begin + 2 * i, &half, 2);
         continue;
       }
-      const float weight = is_norm ? 1.0f + 0.5f * u : Round(gain * u, precision);
+      const float weight = IsVector(id.kind) ? VectorElement(id.kind, u) : Round(gain * u, precision);
       std::memcpy(out.data() + begin + 4 * i, &weight, 4);
     }
     end = begin;

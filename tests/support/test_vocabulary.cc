@@ -295,7 +295,7 @@ std::optional<std::vector<TokenId>> EncodeInStretches(const text::Tokenizer& tok
   // Of their own, so that a sanitizer sees each byte too far; at an odd address, which is allowed.
   const size_t workspace_bytes = static_cast<size_t>(text::Tokenizer::WorkspaceBytes(stretch_bytes));
   const auto workspace = std::make_unique<std::byte[]>(workspace_bytes + 1);
-  std::vector<TokenId> ids(3 * text.size() + 4);
+  std::vector<TokenId> ids(static_cast<size_t>(3 * tokenizer.TextBytes(text)) + 4);
   const Result<size_t> n = tokenizer.Encode(text, add_bos, ids, {workspace.get() + 1, workspace_bytes});
   if (!n) return std::nullopt;
   ids.resize(*n);

@@ -1,3 +1,36 @@
+// Types the text again, as fast as the board would, modelled; the button stops that, too.
+(() => {
+  const button = document.querySelector(".replay button");
+  const said = document.querySelector(".said");
+  if (!button) return;
+  const text = said.textContent;
+  const label = button.textContent;
+  const firstMs = 1000 * button.dataset.firstS;
+  const textMs = 1000 * button.dataset.textS;
+  let frame = 0;
+
+  const end = () => {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    said.textContent = text;
+    button.textContent = label;
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    if (frame) return end();
+    const characters = [...text];
+    const begun = performance.now();
+    button.textContent = "Show all";
+    const type = (now) => {
+      const part = Math.min(1, textMs > 0 ? (now - begun - firstMs) / textMs : 1);
+      if (part >= 1) return end();
+      said.textContent = characters.slice(0, Math.max(0, Math.ceil(part * characters.length))).join("");
+      frame = requestAnimationFrame(type);
+    };
+    frame = requestAnimationFrame(type);
+  });
+})();
+
 // Says what a block of the timeline is: the one under the pointer, or the one that the arrow keys reach.
 (() => {
   const scroll = document.querySelector(".scroll");

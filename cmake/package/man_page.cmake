@@ -1,0 +1,15 @@
+# cmake -DTOOL=... -DIN=... -DOUT=... -DPROJECT_VERSION=... -P man_page.cmake: the manual page, with the commands that the
+# tool has.
+execute_process(COMMAND ${TOOL} --help OUTPUT_VARIABLE help COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCH "Subcommands:\n(.*)\n\nExamples:" _ "${help}")
+string(REPLACE ";" "\\;" lines "${CMAKE_MATCH_1}")
+string(REPLACE "\n" ";" lines "${lines}")
+set(man_commands "")
+foreach(line IN LISTS lines)
+  if(line MATCHES "^  ([a-z-]+) +(.*)$")
+    string(REPLACE "-" "\\-" name "${CMAKE_MATCH_1}")
+    string(REPLACE "-" "\\-" what "${CMAKE_MATCH_2}")
+    string(APPEND man_commands ".TP\n.B ${name}\n${what}\n")
+  endif()
+endforeach()
+configure_file(${IN} ${OUT} @ONLY)

@@ -1,0 +1,2 @@
+# A system without shared libraries.
+set(CMAKE_EXECUTABLE_SUFFIX .wasm)
