@@ -66,9 +66,13 @@ Status CheckConversation(const RunCommandArguments& arguments) {
 
 Status CheckServer(const RunCommandArguments& arguments) {
   if (!arguments.server.is_asked()) return {};
-  if (arguments.by_ids()) return Sentence("--ids and --server exclude each other: what a server gives is a text");
   if (arguments.pace != kFullPace)
     return Sentence("--pace board and --server exclude each other: a server has no pace");
+  if (arguments.server.is_drafting()) {
+    if (!arguments.plan.draft.mode) return {};
+    return Sentence("--draft and --server-mode draft exclude each other: one guesses");
+  }
+  if (arguments.by_ids()) return Sentence("--ids and --server exclude each other: what a server gives is a text");
   return {};
 }
 
@@ -81,11 +85,17 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   }
   THIMBLE_ASSIGN(const RunRequest request, RequestOf(arguments));
   ModelRequest asked = arguments.model;
-  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, asked));
+  THIMBLE_ASSIGN(PlanStart start, ReadPlan(arguments.plan, asked));
   const Detail detail = arguments.quiet ? Detail::kQuiet : arguments.verbose ? Detail::kAll : Detail::kLine;
   // The first Ctrl-C ends the text, the second the program; in a conversation each ends what goes on.
   const InterruptHandler interrupt(ends_run, arguments.conversation);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &ends_run));
+  ServerHelp* const author = arguments.server.is_drafting() ? nullptr : help.get();
+  if (arguments.server.is_drafting()) {
+    start.draft.mode = plan::DraftMode::kGiven;
+    THIMBLE_ASSIGN(std::unique_ptr<DraftSource> drafts, help->Drafts(*loaded));
+    loaded->set_drafts(std::move(drafts));
+  }
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
   THIMBLE_ASSIGN(Session* const session, loaded->OpenSession(plan));
   Session& s = *session;
@@ -96,11 +106,11 @@ Expected<int> Run(const RunCommandArguments& arguments) {
                      .json = arguments.json,
                      .detail = detail,
                      .paced = arguments.pace == kBoardPace,
-                     .help = help.get()},
+                     .help = author},
                     *loaded, plan, s, ends_run);
   }
 
-  if (help != nullptr) return MakeHelpedText(request, arguments.json, detail, *loaded, plan, s, *help, ends_run);
+  if (author != nullptr) return MakeHelpedText(request, arguments.json, detail, *loaded, plan, s, *author, ends_run);
 
   if (arguments.by_ids()) loaded->NoteTexts();
   THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *loaded, s));
@@ -144,6 +154,7 @@ Expected<int> Run(const RunCommandArguments& arguments) {
     if (board != nullptr) json["modelled"] = board->Json();
     PrintJson(json);
   }
+  NoteDrafts(*loaded);
   return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
 }
 
