@@ -67,11 +67,6 @@ TEST_F(DraftModelTest, OneSentenceSaysWhatDiffers) {
   // The value of a key stands behind its type.
   EXPECT_THAT(Refusal(Changed(small, "tokenizer.ggml.eos_token_id", 4, 0), large),
               HasSubstr("its end token is 0, not 2"));
-  const auto loaded = Load(small);
-  const auto tokenizer = loaded->LoadTokenizer();
-  ASSERT_TRUE(tokenizer);
-  const std::string piece(tokenizer->get().Piece(300));
-  ASSERT_GE(piece.size(), 2u);
   EXPECT_THAT(Refusal(Changed(small, "tokenizer.ggml.bos_token_id", 4, 2), large), HasSubstr("its begin token is 2, "));
   // A token of another model's is spelt otherwise.
   std::string bytes = ReadFile(small);
@@ -108,7 +103,7 @@ TEST_F(DraftModelTest, MemoryIsTheBoards) {
   const std::string small = WriteSynth(folder_ / "small.gguf", kSmall, 2);
   for (const char* board : {"esp32-cam", "esp32-s3", "esp32", "host"}) {
     const auto loaded = Load(large, board);
-    const PlanStart start = {.n_ctx = 100, .draft = {.mode = plan::DraftMode::kGiven, .model = small}};
+    const PlanStart start = {.n_ctx = 40, .draft = {.mode = plan::DraftMode::kGiven, .model = small}};
     const auto plan = MakePlan(*loaded, start, {});
     ASSERT_TRUE(plan) << board << ": " << plan.error();
     const auto session = loaded->OpenSession(*plan);
@@ -120,7 +115,7 @@ TEST_F(DraftModelTest, MemoryIsTheBoards) {
       EXPECT_EQ(loaded->peak_bytes(region), draft.region_bytes(region) + plan->region_bytes(region));
       EXPECT_LE(loaded->peak_bytes(region), loaded->board().capacity(region)) << board << RegionName(region);
     }
-    EXPECT_EQ(draft.n_ctx, 100u);
+    EXPECT_EQ(draft.n_ctx, 40u);
     // Where there is much memory, its layers stay there.
     if (board != std::string_view("esp32")) {
       EXPECT_EQ(draft.options.psram_weights_percent + draft.options.flash_weights_percent, 100u) << board;

@@ -227,7 +227,7 @@ def check_bad_guesses():
     wrong = event("x", tokens=[5, 6, 7, 8], stop=True)
     none = event("x", tokens=[2239, 2240, 4294967294, 1], stop=True)
     no_ids = event("x", tokens=[-1, "a", {}], stop=True)
-    for guess in (wrong, none, no_ids, event("", stop=True), event("\u0000\ufffd" * 9, stop=True)):
+    for guess in (wrong, none, no_ids, event("", stop=True), event("\ufffd" * 9, stop=True)):
         with Hostile(sends(HEAD + b"\r\n" + guess)) as server:
             got = run_json("--server", server.url, *DRAFT, *IN_TIME)
             assert got["ids"] == alone["ids"] and got["text"] == text and got["draft"]["why_stopped"] is None, got
