@@ -166,8 +166,9 @@ TEST_F(FitTest, AContextThatDoesNotFitIsAnsweredWithOneThatDoes) {
   EXPECT_EQ(refused["fits"], false);
   const std::string most = std::to_string(refused["n_ctx"].get<int>());
   EXPECT_THAT(refused["reason"].get<std::string>(), EndsWith("(-c " + most + " fits)"));
-  EXPECT_THAT(refused["help"], ElementsAre("a shorter context: -c " + most,
-                                           "another board: esp32-cam or esp32-cam-wifi or esp32-s3 or esp32-s3-wifi"));
+  EXPECT_THAT(refused["help"],
+              ElementsAre("a shorter context: -c " + most,
+                          "another board: esp32-cam or esp32-cam-wifi or esp32-s3 or esp32-s3-wifi or esp32-p4"));
   EXPECT_EQ(Fit({kBundled, "-c", "512", "--board", "esp32"})["next"],
             "thimble fit model/thimble-stories -c " + most + " --board esp32");
   EXPECT_EQ(On(Fit({kBundled, "-c", "40"}), "esp32")["n_ctx"], 40);
