@@ -107,7 +107,8 @@ void AddBoardsCommand(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("boards", "List the boards, or show one: its memory, its costs, their sources");
   command->add_option("board", options->board, "A name, a board file, or a terminal's text with a board's report");
-  command->add_flag("--json", options->json, "The board as a board file, whole: a start for one of your own; without a board, the list");
+  command->add_flag("--json", options->json,
+                    "The board as a board file, whole: a start for one of your own; without a board, the list");
   command->add_flag("--published", options->published,
                     "What others measured on such boards, beside what the clock makes of their set-up");
   command->add_option("--from-log", options->log, "Print the board file that this log of measurements makes")
