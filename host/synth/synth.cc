@@ -60,8 +60,8 @@ constexpr ModelShape kSmall = {.vocab_size = 512,
 constexpr std::array<SynthPreset, 4> kPresets = {
     {{"tiny-llm", "the shape of arnir0/Tiny-LLM: 12 988 992 parameters, 51.96 MB", kTinyLlm, false},
      {"stories15m", "the shape of llama2.c's stories15M: 15 191 712 parameters, 60.77 MB, tied", kStories15M, true},
-     {"smollm2-135m", "the shape of SmolLM2-135M: 30 layers, 134 515 008 parameters, 269 MB, BF16, tied", kSmolLm2135M,
-      true, DType::kBF16},
+     {"smollm2-135m", "the shape of SmolLM2-135M: 30 layers; 134 515 008 parameters, 269.03 MB in BF16, tied",
+      kSmolLm2135M, true, DType::kBF16},
      {"small", "two layers, four heads, two key/value heads; 0.6 MB", kSmall, false}}};
 
 constexpr std::array<std::string_view, 3> kHeadNames = {"plain", "story", "web"};  // in the order of SynthHead

@@ -70,11 +70,12 @@ TEST(Synth, TinyLlmHasTheParametersOfTinyLlm) {
 TEST(Synth, TheDescriptionsTellTheTruth) {
   for (const SynthPreset& preset : SynthPresets()) {
     const uint64_t n = CountParameters(preset.shape, preset.tied);
+    const double mb = static_cast<double>(n) * (preset.stored == DType::kBF16 ? 2e-6 : 4e-6);
     if (n > 1'000'000) {
       EXPECT_THAT(preset.description, HasSubstr(fmt::format("{} {:03} {:03} parameters, {:.2f} MB", n / 1'000'000,
-                                                            n / 1000 % 1000, n % 1000, static_cast<double>(n) * 4e-6)));
+                                                            n / 1000 % 1000, n % 1000, mb)));
     } else {
-      EXPECT_THAT(preset.description, HasSubstr(fmt::format("{:.1f} MB", static_cast<double>(n) * 4e-6)));
+      EXPECT_THAT(preset.description, HasSubstr(fmt::format("{:.1f} MB", mb)));
     }
   }
 }
