@@ -132,7 +132,7 @@ class Session {
   }
   const formats::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
   const ModelShape& shape() const { return model_->shape; }
-  std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
+  std::span<std::byte> text_memory() { return text_memory_; }  // for a caller that holds text back; BufferId::kText
 
  private:
   Session(const SessionParts& parts, std::span<std::byte> bounce);

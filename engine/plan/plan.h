@@ -82,7 +82,7 @@ struct PlanOptions {
   uint32_t draft_max = 0;
   // Guesses that come less often than this are not run: about what one costs, in percent of what it saves if it comes.
   uint32_t draft_worth_percent = 0;
-  bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
+  bool keep_logits = false;  // compute and keep all logits, for a caller that wants to see them
 
   stream::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;

@@ -122,7 +122,7 @@ Result<PlanFile> ParsePlanFile(std::string_view text) {
     }
     const std::optional<size_t> index = IndexOf(line.key);
     if (!index) {
-      return FailAt(line.number, "line {have} of the plan has the key '{name}', which there is not", line.key);
+      return FailAt(line.number, "line {have} of the plan has the key '{name}', which is unknown", line.key);
     }
     if (std::exchange(seen[*index], true)) {
       return FailAt(line.number, "line {have} of the plan gives '{name}' again", line.key);
