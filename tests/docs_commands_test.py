@@ -24,6 +24,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "model/README.md", *ROOT.glob("docs/*
 # In a page: what stands for it here.
 STAND_INS = {
     r"arnir0/Tiny-LLM": "Tiny-LLM",
+    r"SmolLM2-135M": "Tiny-LLM",
     r"/media/(you|\$USER)/CARD": "CARD",
     r"http://(192\.168\.1\.5:8080|localhost:11434)": "$SERVER",
     r"https://example\.org/v1": "$SERVER/v1",
