@@ -190,12 +190,14 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   head_memory_.quantized = memory_.one.quantized.first(
       std::min<size_t>(memory_.one.quantized.size(), s.hidden_size / math::Q8Block::kElements));
   THIMBLE_ASSIGN(const std::span<std::byte> cache, Reserve(*plan_, BufferId::kKvCache, arenas));
-  const std::span<float> kv(reinterpret_cast<float*>(cache.data()), cache.size() / sizeof(float));
   THIMBLE_ASSIGN(memory_.resident.psram, Reserve(*plan_, BufferId::kWeightsPsram, arenas));
   THIMBLE_ASSIGN(memory_.resident.flash, Reserve(*plan_, BufferId::kWeightsFlash, arenas));
   memory_.resident.shares = plan_->options.resident();
-  memory_.k_cache = kv.first(kv.size() / 2);
-  memory_.v_cache = kv.subspan(kv.size() / 2);
+  const model::CacheTypes& types = plan_->options.cache;
+  memory_.k_type = types.k;
+  memory_.v_type = types.v;
+  memory_.k_cache = cache.first(static_cast<size_t>(model::CacheBytes(s, plan_->n_ctx, types.k)));
+  memory_.v_cache = cache.subspan(static_cast<size_t>(model::ValuesAt(s, plan_->n_ctx, types.k)));
   memory_.kv_region = plan_->buffer(BufferId::kKvCache).region;
   const model::Memory::Tiles& head_tiles = memory_.tiles[static_cast<size_t>(Zone::kHead)];
   head_memory_.tiles = head_tiles.buffers;

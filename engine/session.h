@@ -70,7 +70,7 @@ struct SessionParts {
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
-// cancellation or a full context.
+// cancellation or a full context; and, if the plan's KV cache rounds, by a number that its type cannot hold.
 class Session {
  public:
   // Takes the plan's buffers from the arenas, reads norms, tokenizer, the rows that stay in memory and what is kept of
@@ -132,6 +132,7 @@ class Session {
   }
   const formats::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
   const ModelShape& shape() const { return model_->shape; }
+  const plan::Plan& plan() const { return *plan_; }
   std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
 
  private:

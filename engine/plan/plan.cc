@@ -144,7 +144,8 @@ std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   const auto add = [&](std::span<const Need> needs) {
     for (const Need& need : needs) all[kPlaceInOrder[static_cast<size_t>(need.id)]] = need;
   };
-  add(model::Needs(request.model, plan.n_ctx, plan.draft_max, plan.options.resident(), request.index));
+  add(model::Needs(request.model, plan.n_ctx, plan.options.cache, plan.draft_max, plan.options.resident(),
+                   request.index));
   add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
   const uint64_t at_once = plan.scans_at_once ? plan.draft_max + 1 : 1;
   add(head::SamplerNeeds(at_once * text.candidate_bytes, at_once * std::min(text.penalised, uint64_t{plan.n_ctx})));
@@ -476,6 +477,20 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
                  .what = "a context of {need} positions is more than the {have} this engine computes: lower ctx-size",
                  .have = math::kMaxPositions,
                  .need = plan.n_ctx});
+  }
+  for (const DType type : {options.cache.k, options.cache.v}) {
+    const uint32_t head_dim = model.shape.head_dim;
+    if (model::CanCache(type, head_dim)) continue;
+    const bool is_narrow = head_dim <= model::kMostExpandedFloats;
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = type != DType::kF16 && type != DType::kQ8_0
+                             ? "keys and values can be stored as f32, f16 or q8_0, not otherwise"
+                         : is_narrow ? "a KV cache of q8_0 has blocks of {need} numbers, and a head of {have} is no "
+                                       "whole number of them: take f16"
+                                     : "a head of {have} numbers is more than the {need} that a KV cache of f16 or "
+                                       "q8_0 can have: take f32",
+                 .have = head_dim,
+                 .need = is_narrow ? BlockElements(type) : model::kMostExpandedFloats});
   }
   if (options.prompt_batch > plan.n_ctx) {
     return Fail(

@@ -280,6 +280,7 @@ def main():
         check_terminal(path, folder)
         boards = [("--board", "esp32-cam"), ("--board", "host")]
         check_answers(path, boards)
+        check_answers(path, [("-ctk", "q8_0", "-ctv", "f16")])
         run("prepare", path, "--screen", "48,3")
         check_answers(path, boards)  # by the screen, the tokenizer from the index
 

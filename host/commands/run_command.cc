@@ -87,6 +87,7 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   const InterruptHandler interrupt(ends_run, arguments.conversation);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &ends_run));
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
+  NoteCache(plan);
   THIMBLE_ASSIGN(Session* const session, loaded->OpenSession(plan));
   Session& s = *session;
   if (arguments.conversation) {
