@@ -368,6 +368,26 @@ Result<uint32_t> Session::Replace(std::span<const TokenId> tokens) {
   return kept;
 }
 
+std::span<std::byte> Session::keys(uint32_t layer, uint32_t head) {
+  const auto bytes = static_cast<size_t>(StoredBytes(memory_.k_type, uint64_t{plan_->n_ctx} * model_->shape.head_dim));
+  return memory_.k_cache.subspan((size_t{layer} * model_->shape.num_key_value_heads + head) * bytes, bytes);
+}
+
+std::span<std::byte> Session::values(uint32_t layer, uint32_t head) {
+  const auto bytes = static_cast<size_t>(StoredBytes(memory_.v_type, uint64_t{plan_->n_ctx} * model_->shape.head_dim));
+  return memory_.v_cache.subspan((size_t{layer} * model_->shape.num_key_value_heads + head) * bytes, bytes);
+}
+
+Result<void> Session::Adopt(std::span<const TokenId> tokens) {
+  if (tokens.size() > plan_->n_ctx) return Fail(PromptTooLong(tokens.size(), plan_->n_ctx));
+  THIMBLE_TRY(CheckTokens(tokens));
+  Clear();
+  std::ranges::copy(tokens, history_.begin());
+  n_past_ = static_cast<uint32_t>(tokens.size());
+  for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
+  return {};
+}
+
 Result<void> Session::CheckTokens(std::span<const TokenId> tokens) const {
   if (tokens.empty()) {
     return Fail({.code = Code::kInvalidArgument, .what = "the prompt is empty: give at least one token"});

@@ -108,6 +108,17 @@ class Session {
   // has changed after kInvalidArgument and kContextFull (have: positions in all).
   Result<uint32_t> Replace(std::span<const TokenId> tokens);
 
+  // For whoever keeps a conversation: keys and values of one key/value head of a layer, n_ctx() rows of positions in
+  // ascending order, stored as the plan's types say. Those of past() have been run. Valid as long as the session.
+  std::span<std::byte> keys(uint32_t layer, uint32_t head);
+  std::span<std::byte> values(uint32_t layer, uint32_t head);
+
+  // Begins another conversation with `tokens`, whose rows the caller has put into keys() and values(), as a session of
+  // the same model with the same types had them. What a position keeps depends on those before it alone, so what
+  // Prefill() and Replace() go on to is as after Prefill() of all; before that there is nothing for Next() to continue.
+  // Fails as Prefill() of them would in an empty context; nothing has changed then.
+  Result<void> Adopt(std::span<const TokenId> tokens);
+
   // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
   // before the first Prefill(), and if the plan does not keep them.
   std::span<const float> logits() const { return have_logits_ ? logits_ : std::span<const float>(); }

@@ -156,15 +156,15 @@ def main():
         model = read_safetensors(folder / "louder/model.safetensors")
         for types, of_keys, of_values in ((("f16", "f16"), half, half), (("q8_0", "q8_0"), q8_0, q8_0),
                                           (("f16", "q8_0"), half, q8_0), (("q8_0", "f32"), q8_0, exact)):
-            want = expected(model, model, config, ids, of_keys, of_values)
+            rounded = expected(model, model, config, ids, of_keys, of_values)
             got = json.loads(run("perplexity", "-m", folder / "louder.gguf", "-f", folder / "text.txt", "-c", CHUNK,
                                  "--kl-divergence", folder / "louder.gguf", "-ctk", types[0], "-ctv", types[1],
                                  "--json"))
-            print(types, got["kld_mean"], want["kld_mean"])
-            assert 0 < want["kld_mean"] < 1e-2, want
+            print(f"{types[0]:5} {types[1]:5} kld_mean {got['kld_mean']:.9g}, numpy {rounded['kld_mean']:.9g}")
+            assert 0 < rounded["kld_mean"] < 1e-2, rounded
             # A number in the middle of two steps may go to the other one here.
-            assert abs(got["ppl"] - want["ppl"]) <= 1e-4 * want["ppl"], (got, want)
-            assert abs(got["kld_mean"] - want["kld_mean"]) <= 0.1 * want["kld_mean"] + 1e-8, (got, want)
+            assert abs(got["ppl"] - rounded["ppl"]) <= 1e-4 * rounded["ppl"], (got, rounded)
+            assert abs(got["kld_mean"] - rounded["kld_mean"]) <= 0.03 * rounded["kld_mean"] + 1e-8, (got, rounded)
 
         # A model is itself: no divergence, and every top token is the same.
         same = json.loads(run("perplexity", "-m", folder / "base.gguf", "-f", folder / "text.txt", "-c", CHUNK,
