@@ -44,6 +44,9 @@ extern const Board kEsp32S3;
 // The same with its Wi-Fi on, and a service over HTTP.
 extern const Board kEsp32S3Wifi;
 
+// ESP32-P4 with 32 MB of PSRAM in its package and 16 MB flash, a microSD on its SDMMC host.
+extern const Board kEsp32P4;
+
 // This computer: tiles of 1 MiB, as much memory as it has (given by the caller).
 Board HostBoard(uint64_t memory_bytes);
 

@@ -34,6 +34,13 @@ const Kernels* const* AvailableKernels() {
   static const Kernels* const kBoth[] = {&kReferenceKernels, &kXtensaKernels, nullptr};
   return FpuTakesSubnormals() ? kAll : kBoth;
 }
+#elif defined(THIMBLE_RISCV_FPU) && __riscv_xlen == 32
+extern const Kernels kRiscvKernels;
+const Kernels& BestKernels() { return kRiscvKernels; }
+const Kernels* const* AvailableKernels() {
+  static const Kernels* const kBoth[] = {&kReferenceKernels, &kRiscvKernels, nullptr};
+  return kBoth;
+}
 #else
 const Kernels& BestKernels() { return kReferenceKernels; }
 const Kernels* const* AvailableKernels() {

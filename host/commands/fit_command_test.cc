@@ -80,7 +80,7 @@ TEST_F(FitTest, ACacheThatRoundsHoldsMorePositions) {
 TEST_F(FitTest, TheBundledModelRunsOnEveryBoard) {
   const json fit = Fit({kBundled});
   EXPECT_THAT(KeysOf(fit), ElementsAre("boards", "model", "next", "speeds"));
-  ASSERT_EQ(fit["boards"].size(), 5u);
+  ASSERT_EQ(fit["boards"].size(), 6u);
   for (const json& board : fit["boards"]) {
     EXPECT_THAT(KeysOf(board),
                 ElementsAre("fits", "head", "help", "n_ctx", "name", "seconds_per_200_tokens", "texts", "tok_per_s"));
@@ -180,8 +180,9 @@ TEST_F(FitTest, AContextThatDoesNotFitIsAnsweredWithOneThatDoes) {
   EXPECT_EQ(refused["fits"], false);
   const std::string most = std::to_string(refused["n_ctx"].get<int>());
   EXPECT_THAT(refused["reason"].get<std::string>(), EndsWith("(-c " + most + " fits)"));
-  EXPECT_THAT(refused["help"], ElementsAre("a shorter context: -c " + most,
-                                           "another board: esp32-cam or esp32-cam-wifi or esp32-s3 or esp32-s3-wifi"));
+  EXPECT_THAT(refused["help"],
+              ElementsAre("a shorter context: -c " + most,
+                          "another board: esp32-cam or esp32-cam-wifi or esp32-s3 or esp32-s3-wifi or esp32-p4"));
   EXPECT_EQ(Fit({kBundled, "-c", "512", "--board", "esp32"})["next"],
             "thimble fit model/thimble-stories -c " + most + " --board esp32");
   EXPECT_EQ(On(Fit({kBundled, "-c", "40"}), "esp32")["n_ctx"], 40);
