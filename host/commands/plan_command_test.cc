@@ -136,12 +136,7 @@ TEST_F(PlanCommand, ACacheThatRoundsIsChosenAndNeverElse) {
 
   // Heads that blocks do not divide, and words that are no types.
   const std::string odd = *folder_ / "odd.gguf";
-  ASSERT_EQ(RunTool({"synth",
-                     "vocab_size=64,hidden_size=16,intermediate_size=16,num_attention_heads=2,"
-                     "num_key_value_heads=1,head_dim=8,num_hidden_layers=1",
-                     "-o", odd})
-                .exit_code,
-            0);
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "head_dim=8", "-o", odd}).exit_code, 0);
   const ToolRun refused = RunTool({"plan", odd, "-ctv", "q8_0"});
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_NE(refused.error.find("a KV cache of q8_0 has blocks of 32 numbers, and a head of 8 is no whole number of "
