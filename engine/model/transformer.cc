@@ -322,7 +322,7 @@ void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, floa
   // `cols` numbers.
   const auto for_blocks = [&](DType type, uint32_t first, uint32_t last, uint32_t cols, auto prepare, auto use) {
     const uint32_t floats = type == DType::kF32 ? kAttentionBlockBytes / uint32_t{sizeof(float)} : kMostExpandedFloats;
-    const uint32_t block = std::max(floats / std::max(cols, 1u), 1u);  // a core's share may be empty
+    const uint32_t block = std::max<uint32_t>(floats / std::max<uint32_t>(cols, 1), 1);  // a core's share may be empty
     for (uint32_t begin = first; begin < last; begin += block) {
       const uint32_t rows = std::min(block, last - begin);
       prepare(begin, rows);
