@@ -63,6 +63,20 @@ class FitTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
+TEST_F(FitTest, ACacheThatRoundsHoldsMorePositions) {
+  const json exact = Fit({kBundled, "--board", "esp32"});
+  EXPECT_FALSE(exact.contains("cache"));
+  uint32_t most = On(exact, "esp32")["n_ctx"];
+  for (const char* type : {"f16", "q8_0"}) {
+    const json fit = Fit({kBundled, "--board", "esp32", "-ctk", type, "-ctv", type});
+    EXPECT_GT(On(fit, "esp32")["n_ctx"], most) << type;
+    most = On(fit, "esp32")["n_ctx"];
+    EXPECT_THAT(fit["cache"].get<std::string>(), HasSubstr("which rounds"));
+  }
+  EXPECT_THAT(Text({kBundled, "--board", "esp32", "-ctv", "q8_0"}),
+              HasSubstr("with      a KV cache with keys as f32, values as q8_0, which rounds"));
+}
+
 TEST_F(FitTest, TheBundledModelRunsOnEveryBoard) {
   const json fit = Fit({kBundled});
   EXPECT_THAT(KeysOf(fit), ElementsAre("boards", "model", "next", "speeds"));

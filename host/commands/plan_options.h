@@ -11,6 +11,7 @@ class App;
 
 namespace thimble::host {
 
+void AddCacheOptions(CLI::App& command, CacheRequest& request);
 void AddPlanOptions(CLI::App& command, PlanRequest& request);
 
 // --screen: how large a screen is; `size` stays as it is where the option is not given.
