@@ -70,6 +70,20 @@ struct HelpRequest {
 // do not know.
 OutgoingRequest RequestFor(const HelpOptions& options, const HelpRequest& request);
 
+// What a server of a model with the same vocabulary would write next.
+struct ServerGuess {
+  std::vector<TokenId> ids = {};  // where it sends them: request.n_predict at most
+  std::string text = {};          // else
+};
+
+// The path and the body of the request for it: request.ids, at temperature 0. `dialect`: kLlama or kCompletion.
+OutgoingRequest RequestForGuess(const HelpOptions& options, const HelpRequest& request, Dialect dialect);
+
+// Asks for it; what has come when options.timeout is over in all counts, if it is something. `has_path`: false if the
+// server has no such path. Else as MakeAnswer(); the sentence has the server as its subject.
+Answer<ServerGuess> AskForGuess(Transport& transport, const HelpOptions& options, const HelpRequest& request,
+                                Dialect dialect, const std::atomic<bool>& cancel, bool& has_path);
+
 // Who shows an answer: whole characters, each once.
 using ShowText = std::function<void(std::string_view text)>;
 

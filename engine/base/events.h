@@ -12,10 +12,10 @@
 
 namespace thimble {
 
-// The part of the work that a count belongs to.
-enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead, kText };
-inline constexpr size_t kNumZones = 6;
-// "open", "embedding", "attention", "mlp", "head", "text"; static lifetime.
+// The part of the work that a count belongs to; kDraft: all that a smaller model does that guesses.
+enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead, kText, kDraft };
+inline constexpr size_t kNumZones = 7;
+// "open", "embedding", "attention", "mlp", "head", "text", "draft"; static lifetime.
 const char* ZoneName(Zone zone);
 
 // Loops that take time, and what each counts as one unit.

@@ -52,6 +52,15 @@ struct ZoneCounts {
     for (size_t i = 0; i < kNumRegions; ++i) memory_bytes[i] += o.memory_bytes[i];
     return *this;
   }
+  ZoneCounts Since(const ZoneCounts& before) const {
+    ZoneCounts since = {.payload_bytes = payload_bytes - before.payload_bytes,
+                        .card_bytes = card_bytes - before.card_bytes,
+                        .reads = reads - before.reads,
+                        .bounced_blocks = bounced_blocks - before.bounced_blocks,
+                        .macs = macs - before.macs};
+    for (size_t i = 0; i < kNumRegions; ++i) since.memory_bytes[i] = memory_bytes[i] - before.memory_bytes[i];
+    return since;
+  }
 };
 
 // What the screen of the LM head did.

@@ -376,7 +376,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   command->add_option("--format", arguments->format, "md: a table; csv; json: all figures and each repetition's")
       ->transform(Choice({"md", "csv", "json"}))
       ->capture_default_str();
-  AddPlanOptions(*command, arguments->plan);
+  AddPlanOptions(*command, arguments->plan, /*models_guess=*/true);
   command->footer(
       "ppN: a prompt of N tokens up to the first new one; tgN: a text of N tokens, the likeliest each time.\n"
       "\n"

@@ -69,9 +69,13 @@ Status CheckConversation(const RunCommandArguments& arguments) {
 
 Status CheckServer(const RunCommandArguments& arguments) {
   if (!arguments.server.is_asked()) return {};
-  if (arguments.by_ids()) return Sentence("--ids and --server exclude each other: what a server gives is a text");
   if (arguments.pace != kFullPace)
     return Sentence("--pace board and --server exclude each other: a server has no pace");
+  if (arguments.server.is_drafting()) {
+    if (!arguments.plan.draft.mode) return {};
+    return Sentence("--draft and --server-mode draft exclude each other: one guesses");
+  }
+  if (arguments.by_ids()) return Sentence("--ids and --server exclude each other: what a server gives is a text");
   return {};
 }
 
@@ -97,11 +101,17 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   }
   THIMBLE_ASSIGN(const RunRequest request, RequestOf(arguments));
   ModelRequest asked = arguments.model;
-  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, asked));
+  THIMBLE_ASSIGN(PlanStart start, ReadPlan(arguments.plan, asked));
   const Detail detail = arguments.quiet ? Detail::kQuiet : arguments.verbose ? Detail::kAll : Detail::kLine;
   // The first Ctrl-C ends the text, the second the program; in a conversation each ends what goes on.
   const InterruptHandler interrupt(ends_run, arguments.conversation);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &ends_run));
+  ServerHelp* const author = arguments.server.is_drafting() ? nullptr : help.get();
+  if (arguments.server.is_drafting()) {
+    start.draft.mode = plan::DraftMode::kGiven;
+    THIMBLE_ASSIGN(std::unique_ptr<DraftSource> drafts, help->Drafts(*loaded));
+    loaded->set_drafts(std::move(drafts));
+  }
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
   NoteCache(plan);
   THIMBLE_ASSIGN(Session* const session, loaded->OpenSession(plan));
@@ -118,13 +128,13 @@ Expected<int> Run(const RunCommandArguments& arguments) {
                                      .json = arguments.json,
                                      .detail = detail,
                                      .paced = arguments.pace == kBoardPace,
-                                     .help = help.get()},
+                                     .help = author},
                                     *loaded, plan, s, ends_run);
     if (talked && cache) THIMBLE_TRY(cache->Save(s, s.n_past()));
     return talked;
   }
 
-  if (help != nullptr) return MakeHelpedText(request, arguments.json, detail, *loaded, plan, s, *help, ends_run);
+  if (author != nullptr) return MakeHelpedText(request, arguments.json, detail, *loaded, plan, s, *author, ends_run);
 
   if (arguments.by_ids()) loaded->NoteTexts();
   THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *loaded, s));
@@ -182,6 +192,7 @@ Expected<int> Run(const RunCommandArguments& arguments) {
     PrintJson(json);
   }
   if (!saved) return std::unexpected(saved.error());
+  NoteDrafts(*loaded);
   return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
 }
 

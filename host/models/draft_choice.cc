@@ -64,8 +64,8 @@ double DraftCosts::token_ns(uint32_t guesses, double tokens_a_pass) const {
   return pass_ns(guesses) / tokens_a_pass + head_ns_;
 }
 
-uint32_t DraftCosts::worth_percent(uint32_t guesses) const {
-  const double each = (pass_ns(guesses) - pass_ns(0)) / guesses;
+uint32_t DraftCosts::worth_percent(uint32_t guesses, double guess_ns) const {
+  const double each = (pass_ns(guesses) - pass_ns(0)) / guesses + guess_ns;
   return static_cast<uint32_t>(std::clamp(std::ceil(100 * each / pass_ns(0)), 1.0, 100.0));
 }
 

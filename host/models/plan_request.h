@@ -18,8 +18,9 @@ namespace thimble::host {
 
 // Who guesses tokens. What is not given is the plan file's; without one what the board's clock says that pays.
 struct DraftRequest {
-  std::optional<plan::DraftMode> mode = {};
-  std::optional<uint32_t> most = {};  // tokens that are run with the one that is due
+  std::optional<plan::DraftMode> mode = {};  // kGiven: `model`, or who guesses already (LoadedModel::set_drafts())
+  std::string model = {};                    // the path of a smaller model that guesses; empty: none
+  std::optional<uint32_t> most = {};         // tokens that are run with the one that is due
 };
 
 // How keys and values are stored. What is not given is the plan file's; without one float32.
