@@ -53,7 +53,7 @@ struct HelpOptions {
 // Whether a key can stand in a header: visible ASCII.
 bool IsServerKey(std::string_view key);
 
-// A sentence for who sends a key by http:// beyond this computer; empty: there is nothing to say.
+// A warning for a key that goes by http:// beyond this computer; empty: none.
 std::string ReadableByOthers(const HelpOptions& options);
 
 // One answer that is wanted: ids go to llama-server's /completion, messages to OpenAI's /v1/chat/completions.

@@ -49,6 +49,8 @@ struct Case {
   Architecture architecture = Architecture::kLlama;
   DType precision = DType::kF32;
   bool mixed = false;
+  model::CacheTypes cache = {};
+  uint32_t head_dim = kShape.head_dim;
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 };
 constexpr Case kCases[] = {{"TwoLayers"},
@@ -57,7 +59,9 @@ constexpr Case kCases[] = {{"TwoLayers"},
                            {"OneLayerQ8", 1, Architecture::kLlama, DType::kQ8_0},
                            {"OneLayerQwen2", 1, Architecture::kQwen2},
                            {"Qwen3", 2, Architecture::kQwen3},
-                           {"OneLayerMixed", 1, Architecture::kLlama, DType::kF32, true}};
+                           {"OneLayerMixed", 1, Architecture::kLlama, DType::kF32, true},
+                           {"CacheF16", 2, Architecture::kLlama, DType::kF32, false, {DType::kF16, DType::kF16}},
+                           {"CacheQ8", 2, Architecture::kLlama, DType::kF32, false, {DType::kQ8_0, DType::kQ8_0}, 32}};
 
 // A text, and what the logits, the context and its length were at each token.
 struct Text {
@@ -72,16 +76,17 @@ class DraftTest : public testing::TestWithParam<Case> {
     ModelShape shape = kShape;
     shape.num_hidden_layers = c.layers;
     shape.architecture = c.architecture;
+    shape.head_dim = c.head_dim;
     return MakeGguf({.shape = shape, .precision = c.precision, .mixed = c.mixed});
   }
 
   std::unique_ptr<OpenModel> Open(const head::SamplerOptions& sampler, plan::DraftMode mode, uint32_t draft_max,
                                   draft::Drafter* drafter, bool keep_logits = false) {
-    auto model =
-        std::make_unique<OpenModel>(device_, OpenModel::Options{.plan = {.draft = mode, .draft_max = draft_max},
-                                                                .keep_logits = keep_logits,
-                                                                .sampler = sampler,
-                                                                .drafter = drafter});
+    auto model = std::make_unique<OpenModel>(
+        device_, OpenModel::Options{.plan = {.draft = mode, .draft_max = draft_max, .cache = GetParam().cache},
+                                    .keep_logits = keep_logits,
+                                    .sampler = sampler,
+                                    .drafter = drafter});
     EXPECT_NE(model->session(), nullptr) << model->error();
     return model;
   }
@@ -199,7 +204,7 @@ TEST_P(DraftTest, FailuresChangeNothing) {
   TestDrafter drafter(Guesses::kAtTimes, all, kShape.vocab_size);
   for (const bool keep_logits : {false, true}) {
     host::FaultyDevice faulty(device_);
-    OpenModel model(faulty, {.plan = {.draft = plan::DraftMode::kGiven, .draft_max = 3},
+    OpenModel model(faulty, {.plan = {.draft = plan::DraftMode::kGiven, .draft_max = 3, .cache = GetParam().cache},
                              .keep_logits = keep_logits,
                              .sampler = sampler,
                              .drafter = &drafter});
@@ -231,10 +236,12 @@ TEST_P(DraftTest, WhatIsNotWorthItIsNotGuessed) {
     std::vector<TokenId> all(kPrompt.begin(), kPrompt.end());
     all.insert(all.end(), want.ids.begin(), want.ids.end());
     TestDrafter drafter(Guesses::kWrong, all, kShape.vocab_size);
-    OpenModel model(device_, {.plan = {.draft = plan::DraftMode::kGiven, .draft_worth_percent = worth_percent},
-                              .keep_logits = false,
-                              .sampler = sampler,
-                              .drafter = &drafter});
+    OpenModel model(
+        device_,
+        {.plan = {.draft = plan::DraftMode::kGiven, .draft_worth_percent = worth_percent, .cache = GetParam().cache},
+         .keep_logits = false,
+         .sampler = sampler,
+         .drafter = &drafter});
     ASSERT_NE(model.session(), nullptr) << model.error();
     ASSERT_TRUE(model.session()->Prefill(kPrompt));
     EXPECT_EQ(Write(*model.session(), sampler), want);
@@ -253,6 +260,7 @@ TEST_P(DraftTest, HoweverItIsRun) {
   plan::PlanOptions bounced = plan::OriginalPlan(kShape);
   DividingWorkers workers(3);
   for (plan::PlanOptions options : {plan::PlanOptions{}, bounced, plan::PlanOptions{.tile_buffer_bytes = 4096}}) {
+    options.cache = GetParam().cache;
     TestDrafter drafter(Guesses::kAtTimes, all, kShape.vocab_size);
     options.draft = plan::DraftMode::kGiven;
     options.draft_max = 4;

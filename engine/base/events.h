@@ -1,4 +1,4 @@
-// What a run does, told as it happens to whoever keeps a board's time.
+// What a run does, told as it happens to an observer, which may keep a board's time.
 //
 // The engine reports work through Ledger::Count(); a block device around the card's reports reads
 // (engine/stream/observed_device.h). Nothing the engine does depends on who listens.
@@ -82,7 +82,7 @@ class EventSink {
   virtual void OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes) = 0;
   // The thread goes on when the read in flight is done.
   virtual void OnReadAwaited(Zone zone) = 0;
-  // It goes on now. For whoever has a clock of their own.
+  // It goes on now. For an observer with a clock of its own.
   virtual void OnReadDone(Zone) {}
   // The thread goes on when this is done; told after it was.
   virtual void OnWork(Zone zone, const Work& work) = 0;

@@ -69,8 +69,8 @@ struct ScreenCounts {
   uint64_t survivors = 0;       // rows that the first stage left, summed over tokens
   uint64_t survivors_most = 0;  // of one token
   uint64_t swept_again = 0;     // tokens for which the first stage was asked twice: too many rows survived
-  uint64_t refined = 0;         // rows of which the second stage's record was read
-  uint64_t rows_fetched = 0;    // rows of which the weights were read
+  uint64_t refined = 0;         // rows whose second record was read
+  uint64_t rows_fetched = 0;    // rows whose weights were read
   uint64_t fallbacks = 0;       // tokens that took a scan of all rows after all
 };
 

@@ -340,6 +340,7 @@ Status RunBench(const BenchArguments& arguments) {
   THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, kGreedy));
+  NoteCache(plan);
   THIMBLE_ASSIGN(const std::vector<Test> tests, TestsOf(arguments, plan.n_ctx));
   Bench bench(*loaded, plan);
   const std::unique_ptr<Rows> rows = MakeRows(arguments.format);

@@ -31,6 +31,22 @@ CLI::Validator WordOrModel(const std::vector<std::string>& words) {
 
 }  // namespace
 
+void AddCacheOptions(CLI::App& command, CacheRequest& request) {
+  const auto add = [&](const char* name, std::optional<DType>& type, const char* what) {
+    std::vector<std::string> names;
+    for (const DType one : plan::kCacheTypes) names.emplace_back(plan::CacheTypeName(one));
+    command
+        .add_option_function<std::string>(
+            name, [&type](const std::string& given) { type = plan::ParseCacheType(given); }, what)
+        ->transform(Choice(names));
+  };
+  add("--cache-type-k", request.k,
+      "How keys are stored in the KV cache: f32, exact; f16 and q8_0 take a half and a quarter of the memory and "
+      "round, "
+      "which changes texts (default: the plan's, or f32)");
+  add("--cache-type-v", request.v, "The same for values");
+}
+
 void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess) {
   const OptionGroup group(command, "Plan");
   command.add_option_function<std::string>(
@@ -76,6 +92,7 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess) 
       .add_option("--draft-max", request.draft.most,
                   "Tokens guessed at once (default: the plan's, or 3; auto: as many as are fastest)")
       ->check(CLI::Range(1u, plan::kMostDrafts));
+  AddCacheOptions(command, request.cache);
 }
 
 void AddScreenOption(CLI::App& command, ScreenSize& size) {

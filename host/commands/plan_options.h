@@ -11,6 +11,8 @@ class App;
 
 namespace thimble::host {
 
+void AddCacheOptions(CLI::App& command, CacheRequest& request);
+
 // `models_guess`: --draft takes a smaller model, too.
 void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess = false);
 

@@ -73,11 +73,12 @@ nlohmann::ordered_json TimingsJson(const Timings& t) {
 
 void PrintHeader(Detail detail, LoadedModel& loaded, const Session& session, const head::SamplerOptions& sampler) {
   if (detail != Detail::kAll) return;
+  const model::CacheTypes& cache = session.plan().options.cache;
   WriteAside(fmt::format(
-      "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions\nsampler   {}\n\n",
+      "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions{}\nsampler   {}\n\n",
       Visible(loaded.description()), DescribeModel(loaded.model(), loaded.board()), loaded.board().name,
       Visible(loaded.board().description), session.n_ctx(), loaded.model().shape.max_position_embeddings,
-      SamplerText(sampler)));
+      cache.is_exact() ? "" : "; " + CacheText(cache), SamplerText(sampler)));
 }
 
 void PrintSummary(Detail detail, LoadedModel& loaded, const plan::Plan& plan, const head::SamplerOptions& sampler,

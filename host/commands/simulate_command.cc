@@ -114,6 +114,7 @@ void Print(const Simulation& simulation, bool as_json) {
 Status Run(const SimulateArguments& arguments) {
   THIMBLE_ASSIGN(const SimulationRequest request, RequestOf(arguments));
   THIMBLE_ASSIGN(const Simulation simulation, Simulate(request));
+  NoteCache(simulation.runs.front().simulated.plan);
   const std::array<std::string, 1> inputs = {request.model.model};
   if (!arguments.html.empty()) {
     THIMBLE_TRY(WriteWhole(arguments.html, inputs, SimulationPage(NameOf(request.model.model), simulation)));

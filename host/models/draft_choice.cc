@@ -48,7 +48,9 @@ DraftCosts::DraftCosts(const formats::ModelFile& model, const plan::Plan& plan, 
     }
   }
   if (plan.buffer(BufferId::kKvCache).region == Region::kPsram) {
-    const double bytes = 2.0 * s.num_hidden_layers * s.kv_dim() * sizeof(float) * std::min(plan.n_ctx, kPositions);
+    const uint64_t row_bytes =
+        StoredBytes(plan.options.cache.k, s.kv_dim()) + StoredBytes(plan.options.cache.v, s.kv_dim());
+    const double bytes = static_cast<double>(row_bytes) * s.num_hidden_layers * std::min(plan.n_ctx, kPositions);
     lone_ns_ += bytes / c.line_bytes * c.psram_line_ns;
   }
 }

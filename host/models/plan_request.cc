@@ -11,6 +11,7 @@
 #include "host/models/draft_choice.h"
 #include "host/models/draft_model.h"
 #include "host/support/input_file.h"
+#include "host/support/messages.h"
 #include "host/support/paths.h"
 
 namespace thimble::host {
@@ -25,8 +26,11 @@ Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view
 }
 
 Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
-  PlanStart start = {
-      .original = request.original, .n_ctx = request.n_ctx, .head = request.head, .draft = request.draft};
+  PlanStart start = {.original = request.original,
+                     .n_ctx = request.n_ctx,
+                     .head = request.head,
+                     .draft = request.draft,
+                     .cache = request.cache};
   if (request.original) model.written = WrittenType::kF32;
   if (request.original || request.file.empty()) return start;
   if (request.file != kStandardInput && !Exists(request.file)) {
@@ -52,6 +56,18 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   }
   start.options = file->options;
   return start;
+}
+
+std::string CacheText(const model::CacheTypes& types) {
+  return fmt::format("keys as {}, values as {}", plan::CacheTypeName(types.k), plan::CacheTypeName(types.v));
+}
+
+void NoteCache(const plan::Plan& plan) {
+  if (plan.options.cache.is_exact()) return;
+  ReportNote(
+      fmt::format("the KV cache rounds, with {}: texts and numbers are not the exact ones; 'thimble perplexity' "
+                  "measures how far off they are",
+                  CacheText(plan.options.cache)));
 }
 
 namespace {
@@ -101,6 +117,8 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const
   if (start.head) options.head = *start.head;
   if (start.draft.mode) options.draft = *start.draft.mode;
   if (start.draft.most) options.draft_max = *start.draft.most;
+  options.cache.k = start.cache.k.value_or(options.cache.k);
+  options.cache.v = start.cache.v.value_or(options.cache.v);
   const uint32_t block_bytes = loaded.reader().block_bytes();
   Board board = loaded.board();
   DraftModel* model = nullptr;

@@ -23,12 +23,19 @@ struct DraftRequest {
   std::optional<uint32_t> most = {};         // tokens that are run with the one that is due
 };
 
+// How keys and values are stored. What is not given is the plan file's; without one float32.
+struct CacheRequest {
+  std::optional<DType> k = {};
+  std::optional<DType> v = {};
+};
+
 struct PlanRequest {
   bool original = false;                    // the plan this system started from, whose numbers are float32
   std::string file = {};                    // else a file that `plan -o` wrote; empty: our own plan
   std::optional<uint32_t> n_ctx = {};       // goes before the file's
   std::optional<plan::HeadMode> head = {};  // how the next token is found; not part of a plan file
   DraftRequest draft = {};
+  CacheRequest cache = {};
 };
 
 // A request with its file read: what a plan is made from.
@@ -39,7 +46,13 @@ struct PlanStart {
   std::optional<uint32_t> n_ctx = {};
   std::optional<plan::HeadMode> head = {};
   DraftRequest draft = {};
+  CacheRequest cache = {};
 };
+
+// Says in a note that keys or values are rounded, if they are: numbers and texts are others then.
+void NoteCache(const plan::Plan& plan);
+// "keys as f16, values as q8_0".
+std::string CacheText(const model::CacheTypes& types);
 
 // The plan file with this text, of which the result is a part. `path` stands in the sentence of a failure.
 Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view text);

@@ -44,14 +44,14 @@ Expected<InputFile> InputFile::Open(const std::string& path, Accept accept) {
   struct stat info;
   if (fstat(fd, &info) != 0) return CannotOpen(path, std::strerror(errno));
   if (S_ISDIR(info.st_mode)) return CannotOpen(path, "it is a folder");
-  if (!S_ISREG(info.st_mode) && accept == Accept::kFile) return CannotOpen(path, "it is not a regular file");
+  if (!S_ISREG(info.st_mode) && accept != Accept::kFileOrDevice) return CannotOpen(path, "it is not a regular file");
   if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
     return CannotOpen(path, "it is neither a file nor a block device");
   }
   const off_t size = lseek(fd, 0, SEEK_END);
   if (size < 0) return CannotOpen(path, std::strerror(errno));
   file.size_bytes_ = static_cast<uint64_t>(size);
-  if (info.st_nlink != 0) InputFiles::Remember(path, info.st_dev, info.st_ino);
+  if (info.st_nlink != 0 && accept != Accept::kFileToReplace) InputFiles::Remember(path, info.st_dev, info.st_ino);
   return file;
 }
 
