@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What drafts make of a model's texts on a board: tokens a pass over the weights, and tokens a second, modelled.
 
-  bench/drafts.py THIMBLE MODEL [--texts N] [--board NAME] [-- OPTIONS OF SIMULATE]
+  bench/drafts.py THIMBLE MODEL [--texts N] [--board NAME] [--draft-model FILE] [--only KINDS] [-- OPTIONS OF SIMULATE]
 
 MODEL is a GGUF file that was prepared with --draft-tokens. Three kinds of texts: going on with a story, a conversation,
 and a text that is there once already. Each is written N times, with the seeds 1 to N, without drafts and with each kind
-of them; texts are held to be the same. Prints one table in Markdown.
+of them; texts are held to be the same. FILE: a smaller model that guesses, too. Prints one table in Markdown.
 """
 
 import argparse
@@ -69,14 +69,22 @@ def main():
     parser.add_argument("--texts", type=int, default=8, help="of each kind (default: 8)")
     parser.add_argument("--tokens", type=int, default=120, help="of each text at most (default: 120)")
     parser.add_argument("--board", default="esp32-cam")
+    parser.add_argument("--draft-model", help="a smaller model with the same vocabulary")
+    parser.add_argument("--only", default="", help="kinds of drafts that begin so, with commas between: 'none,a model'")
     arguments = parser.parse_args(options)
     arguments.options = others
+    drafts = dict(DRAFTS)
+    if arguments.draft_model:
+        for most in ("1", "3", "6"):
+            drafts[f"a model, {most}"] = [arguments.draft_model, "--draft-max", most]
+
+    drafts = {name: draft for name, draft in drafts.items() if name.startswith(tuple(arguments.only.split(",")))}
 
     print("| text | drafts | tokens a pass | modelled tokens a second | of those without |")
     print("|---|---|---|---|---|")
     for text, prompt in TEXTS.items():
         ids = None
-        for name, draft in DRAFTS.items():
+        for name, draft in drafts.items():
             total = Total()
             runs = [simulate(arguments, prompt, seed, draft) for seed in range(1, arguments.texts + 1)]
             for run in runs:

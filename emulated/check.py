@@ -6,7 +6,8 @@ computer. Each run must end with the line PASS; each fault must end without it. 
 
   card                                 makes the card's image that the other tests read
   kernels                              all kernels, over lengths and misalignments
-  generate greedy|sampled full|screen  ids, text and checksums of logits or hidden states
+  generate greedy|sampled full|screen|f16|q8_0
+                                       ids, text and checksums of logits or hidden states; with a KV cache of these types
   fault unaligned|beyond|stack|psram   what must be found out is found out
   instructions [--update]              counts, against instructions.txt; --update writes them there
 """
@@ -22,6 +23,8 @@ TABLE = HERE / "instructions.txt"
 MODEL = HERE.parent / "model" / "thimble-stories"
 PROMPT = "Once upon a time"
 TOKENS = 8
+# A scan of all rows, with a KV cache of this type.
+CACHES = ("f16", "q8_0")
 TIMEOUT_S = 120
 SKIPPED = 77
 # By which these may differ between Debian 12's and 13's libraries, in hundredths.
@@ -102,7 +105,7 @@ class Check:
         rows = [line.split() for line in lines]
         temperature = "0" if how == "greedy" else "0.8"
         run = json.loads(self.thimble("run", "-m", self.card, "-p", PROMPT, "-n", str(TOKENS), "--temp", temperature,
-                                      "-s", "1", "--json"))
+                                      "-s", "1", "--json", *(["-ctk", head, "-ctv", head] if head in CACHES else [])))
         if [int(row[1]) for row in rows if row[0] == "prompt"] != run["prompt_ids"]:
             fail(f"'thimble run' reads the prompt as {run['prompt_ids']}")
         if [int(row[1]) for row in rows if row[0] == "token"] != run["ids"]:

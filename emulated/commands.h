@@ -16,9 +16,9 @@ bool CheckKernels();
 // "count": instructions a multiply-accumulate of each kernel, on the shapes of a model like Tiny-LLM.
 bool CountKernels();
 
-// "generate CARD greedy|sampled full|screen TOKENS WORD...": opens the model of a card's image as a board would, and
-// continues the words. Checksums of the logits, or of the hidden states where the screen leaves no logits, follow the
-// ids.
+// "generate CARD greedy|sampled full|screen|f16|q8_0 TOKENS WORD...": opens the model of a card's image as a board
+// would, and continues the words. Checksums of the logits, or of the hidden states where the screen leaves no logits,
+// follow the ids.
 bool GenerateFromCard(std::span<const char* const> arguments);
 
 }  // namespace thimble::emulated

@@ -71,6 +71,7 @@ class Card final : public storage::BlockDevice {
 struct Choices {
   head::SamplerOptions sampler;
   bool screened = false;
+  DType cache = DType::kF32;
   int64_t n_predict = 0;
   Text prompt;
 };
@@ -78,10 +79,15 @@ struct Choices {
 bool ParseChoices(std::span<const char* const> words, Choices& choices) {
   if (words.size() < 3) return false;
   const std::string_view how = words[0], head = words[1], tokens = words[2];
-  if ((how != "greedy" && how != "sampled") || (head != "full" && head != "screen")) return false;
+  if ((how != "greedy" && how != "sampled") ||
+      (head != "full" && head != "screen" && head != "f16" && head != "q8_0")) {
+    return false;
+  }
   choices.sampler.seed = 1;
   if (how == "greedy") choices.sampler.temperature = 0;
   choices.screened = head == "screen";
+  if (head == "f16") choices.cache = DType::kF16;
+  if (head == "q8_0") choices.cache = DType::kQ8_0;
   for (const char* word : words.subspan(3)) choices.prompt.Add(choices.prompt.text().empty() ? "" : " ").Add(word);
   for (const char c : tokens) {
     if (c < '0' || c > '9' || choices.n_predict > 1000) return false;
@@ -176,6 +182,7 @@ class Program {
 
   __attribute__((noinline)) Result<void> Plan() {
     const plan::PlanOptions options = {.head = choices.screened ? plan::HeadMode::kScreen : plan::HeadMode::kFull,
+                                       .cache = {choices.cache, choices.cache},
                                        .keep_logits = !choices.screened};
     THIMBLE_ASSIGN(plan_, opening_->Plan(board_, options, choices.sampler));
     return {};

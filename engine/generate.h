@@ -39,8 +39,8 @@ struct GenerateResult {
   size_t stop = 0;           // of kStopText: which of the stop texts
 };
 
-// A text, step by step, for whoever would rather ask than be called: what Generate() is made of. Refers to the session,
-// which runs nothing else meanwhile, and to the stop texts.
+// A text, step by step, for a caller that would rather ask than be called: what Generate() is made of. Refers to the
+// session, which runs nothing else meanwhile, and to the stop texts.
 class Generation {
  public:
   // From where the session stands: after Prefill(). kInvalidArgument for stop texts without room.

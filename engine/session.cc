@@ -190,12 +190,14 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   head_memory_.quantized = memory_.one.quantized.first(
       std::min<size_t>(memory_.one.quantized.size(), s.hidden_size / math::Q8Block::kElements));
   THIMBLE_ASSIGN(const std::span<std::byte> cache, Reserve(*plan_, BufferId::kKvCache, arenas));
-  const std::span<float> kv(reinterpret_cast<float*>(cache.data()), cache.size() / sizeof(float));
   THIMBLE_ASSIGN(memory_.resident.psram, Reserve(*plan_, BufferId::kWeightsPsram, arenas));
   THIMBLE_ASSIGN(memory_.resident.flash, Reserve(*plan_, BufferId::kWeightsFlash, arenas));
   memory_.resident.shares = plan_->options.resident();
-  memory_.k_cache = kv.first(kv.size() / 2);
-  memory_.v_cache = kv.subspan(kv.size() / 2);
+  const model::CacheTypes& types = plan_->options.cache;
+  memory_.k_type = types.k;
+  memory_.v_type = types.v;
+  memory_.k_cache = cache.first(static_cast<size_t>(model::CacheBytes(s, plan_->n_ctx, types.k)));
+  memory_.v_cache = cache.subspan(static_cast<size_t>(model::ValuesAt(s, plan_->n_ctx, types.k)));
   memory_.kv_region = plan_->buffer(BufferId::kKvCache).region;
   const model::Memory::Tiles& head_tiles = memory_.tiles[static_cast<size_t>(Zone::kHead)];
   head_memory_.tiles = head_tiles.buffers;
@@ -364,6 +366,26 @@ Result<uint32_t> Session::Replace(std::span<const TokenId> tokens) {
   for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
   THIMBLE_TRY(Prefill(tokens.subspan(kept)));
   return kept;
+}
+
+std::span<std::byte> Session::keys(uint32_t layer, uint32_t head) {
+  const auto bytes = static_cast<size_t>(StoredBytes(memory_.k_type, uint64_t{plan_->n_ctx} * model_->shape.head_dim));
+  return memory_.k_cache.subspan((size_t{layer} * model_->shape.num_key_value_heads + head) * bytes, bytes);
+}
+
+std::span<std::byte> Session::values(uint32_t layer, uint32_t head) {
+  const auto bytes = static_cast<size_t>(StoredBytes(memory_.v_type, uint64_t{plan_->n_ctx} * model_->shape.head_dim));
+  return memory_.v_cache.subspan((size_t{layer} * model_->shape.num_key_value_heads + head) * bytes, bytes);
+}
+
+Result<void> Session::Adopt(std::span<const TokenId> tokens) {
+  if (tokens.size() > plan_->n_ctx) return Fail(PromptTooLong(tokens.size(), plan_->n_ctx));
+  THIMBLE_TRY(CheckTokens(tokens));
+  Clear();
+  std::ranges::copy(tokens, history_.begin());
+  n_past_ = static_cast<uint32_t>(tokens.size());
+  for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
+  return {};
 }
 
 Result<void> Session::CheckTokens(std::span<const TokenId> tokens) const {

@@ -70,7 +70,7 @@ struct SessionParts {
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
-// cancellation or a full context.
+// cancellation or a full context; and, if the plan's KV cache rounds, by a number that its type cannot hold.
 class Session {
  public:
   // Takes the plan's buffers from the arenas, reads norms, tokenizer, the rows that stay in memory and what is kept of
@@ -108,6 +108,17 @@ class Session {
   // has changed after kInvalidArgument and kContextFull (have: positions in all).
   Result<uint32_t> Replace(std::span<const TokenId> tokens);
 
+  // For whoever keeps a conversation: keys and values of one key/value head of a layer, n_ctx() rows of positions in
+  // ascending order, stored as the plan's types say. Those of past() have been run. Valid as long as the session.
+  std::span<std::byte> keys(uint32_t layer, uint32_t head);
+  std::span<std::byte> values(uint32_t layer, uint32_t head);
+
+  // Begins another conversation with `tokens`, whose rows the caller has put into keys() and values(), as a session of
+  // the same model with the same types had them. What a position keeps depends on those before it alone, so what
+  // Prefill() and Replace() go on to is as after Prefill() of all; before that there is nothing for Next() to continue.
+  // Fails as Prefill() of them would in an empty context; nothing has changed then.
+  Result<void> Adopt(std::span<const TokenId> tokens);
+
   // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
   // before the first Prefill(), and if the plan does not keep them.
   std::span<const float> logits() const { return have_logits_ ? logits_ : std::span<const float>(); }
@@ -132,7 +143,8 @@ class Session {
   }
   const formats::TokenizerRef& tokenizer_ref() const { return model_->tokenizer; }
   const ModelShape& shape() const { return model_->shape; }
-  std::span<std::byte> text_memory() { return text_memory_; }  // for whoever holds text back; BufferId::kText
+  const plan::Plan& plan() const { return *plan_; }
+  std::span<std::byte> text_memory() { return text_memory_; }  // for a caller that holds text back; BufferId::kText
 
  private:
   Session(const SessionParts& parts, std::span<std::byte> bounce);

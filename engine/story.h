@@ -1,10 +1,10 @@
-// A model on a card, a prompt, and its text piece by piece: the engine for whoever wants no more than that.
+// A model on a card, a prompt, and its text piece by piece: the engine for a program that needs no more than that.
 //
 //   Story story(card, {.dma = dma, .sram = sram, .psram = psram});   // memory of the caller's
 //   story.Open() -> story.Prompt("Once upon a time") -> story.Next(), story.Next(), ... until it is empty
 //
 // docs/library.md shows it on four systems; engine/thimble.h is the same for C. Behind it are engine/opening.h and
-// engine/session.h, for whoever wants more: other cores, flash, token ids, conversations.
+// engine/session.h, for a program that needs more: other cores, flash, token ids, conversations.
 #ifndef THIMBLE_ENGINE_STORY_H_
 #define THIMBLE_ENGINE_STORY_H_
 

@@ -53,7 +53,8 @@ void CheckPlans(const plan::PlanOptions& options) {
   for (DType type : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kQ4_0, DType::kQ5_1}) {
     std::vector<TensorRef> tensors;
     const formats::ModelFile model = ModelOf(IsOfBlocks(type) ? kBlocks : kOdd, type, tensors);
-    for (const Board& board : {kEsp32Cam, kEsp32CamWifi, kEsp32, kEsp32S3, kEsp32S3Wifi, HostBoard(1 << 30)}) {
+    for (const Board& board :
+         {kEsp32Cam, kEsp32CamWifi, kEsp32, kEsp32S3, kEsp32S3Wifi, kEsp32P4, HostBoard(1 << 30)}) {
       const auto made = plan::MakePlan(model, {}, board, 512, options);
       if (!made) continue;
       for (size_t i = 0; i < kNumRegions; ++i) {

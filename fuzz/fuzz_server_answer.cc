@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fuzz/sentence.h"
 #include "service/server_answer.h"
@@ -22,6 +23,7 @@ struct Outcome {
   std::string text;
   std::string fault;
   std::string model;
+  std::vector<TokenId> ids;
   StopReason reason = StopReason::kLimit;
 
   bool operator==(const Outcome&) const = default;
@@ -39,6 +41,8 @@ Outcome Read(Dialect dialect, const ResponseHead& head, bool breaks, std::string
   if (!taken && !IsSentence(taken.error())) std::abort();
   outcome.fault = taken ? "" : taken.error();
   outcome.model = answer.model();
+  outcome.ids = answer.ids();
+  if (outcome.ids.size() > ServerAnswer::kMostIds) std::abort();
   outcome.reason = answer.reason();
   return outcome;
 }
@@ -49,7 +53,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 2) return 0;
   constexpr std::array kTypes = {"text/event-stream", "application/json", "text/html", "TEXT/Event-Stream ;x"};
   constexpr std::array kStatuses = {200, 200, 500, 302};
-  const Dialect dialect = (data[0] & 1) != 0 ? Dialect::kChat : Dialect::kLlama;
+  const Dialect dialect = (data[0] & 64) != 0  ? Dialect::kCompletion
+                          : (data[0] & 1) != 0 ? Dialect::kChat
+                                               : Dialect::kLlama;
   const bool breaks = (data[0] & 2) != 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 2, size - 2);
   const ResponseHead head = {.status = kStatuses[data[0] >> 4 & 3],

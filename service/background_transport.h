@@ -55,7 +55,7 @@ class Exchange {
   std::string failure_;  // then; empty: the answer is whole
 };
 
-// Has threads, or tasks. Of whoever waits for an answer.
+// Has threads, or tasks.
 class Carrier {
  public:
   virtual ~Carrier() = default;

@@ -54,7 +54,7 @@ struct GenerationRequest {
 };
 
 // `defaults`: what the service was started with, for fields that are not sent. Unknown fields are ignored; a field of a
-// wrong type or out of its range is refused by name, and so is one that asks for what there is not.
+// wrong type or out of its range is refused by name, and so is one that asks for something that does not exist.
 ApiResult<GenerationRequest> ReadGenerationRequest(Dialect dialect, const JsonView& body,
                                                    const head::SamplerOptions& defaults);
 

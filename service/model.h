@@ -1,4 +1,4 @@
-// What the service needs of whoever has a model: the tool on a computer, the firmware on a board.
+// What the service needs of a program that has a model: the tool on a computer, the firmware on a board.
 #ifndef THIMBLE_SERVICE_MODEL_H_
 #define THIMBLE_SERVICE_MODEL_H_
 
@@ -17,7 +17,7 @@
 
 namespace thimble::service {
 
-// A result, or one sentence for whoever asked.
+// A result, or one sentence for the client.
 template <class T>
 using Answer = std::expected<T, std::string>;
 

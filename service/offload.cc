@@ -14,6 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kSlice(50);
+constexpr char kNoMoreText[] = "gave no more text for ";
 constexpr std::string_view kHiddenKey = "(the key)";
 
 const char* NameOf(text::ChatRole role) {
@@ -50,11 +51,12 @@ class Asking {
   Asking(Transport& transport, const HelpOptions& options, const std::atomic<bool>& cancel)
       : transport_(transport), options_(options), cancel_(cancel) {}
 
-  // Nothing where it is whole or cancelled, else what went wrong, with the server as its subject. `take` gets each
-  // text.
-  std::string Ask(const HelpRequest& request, ServerAnswer& answer, const std::function<void(std::string_view)>& take) {
+  // Nothing where it is whole, enough or cancelled, else what went wrong, with the server as its subject. `take` gets
+  // each text.
+  std::string Ask(const OutgoingRequest& request, ServerAnswer& answer,
+                  const std::function<void(std::string_view)>& take) {
     heard_ = transport_.now();
-    transport_.Start(RequestFor(options_, request), options_.timeout);
+    transport_.Start(request, options_.timeout);
     std::string fault = Listen(answer, take);
     transport_.Cancel();
     return fault;
@@ -63,6 +65,13 @@ class Asking {
  private:
   using Wait = Transport::Wait;
 
+ public:
+  // The time is that of all, and so many ids are enough.
+  void ExpectGuess(size_t most_ids) { most_ids_ = most_ids; }
+  // The status of the answer; 0: there was none.
+  int status() const { return status_; }
+
+ private:
   // What is left of the time; not above a slice.
   milliseconds Left() const { return std::min(kSlice, options_.timeout - (transport_.now() - heard_)); }
 
@@ -79,7 +88,7 @@ class Asking {
         // A status that tells of a failure is known, whatever should still follow it.
         std::string none;
         if (has_head && head.status != 200) return answer.End(none, /*is_broken=*/true).error();
-        return (has_text ? "gave no more text for " : "gave no text for ") + Seconds(options_.timeout);
+        return std::string(has_text ? kNoMoreText : "gave no text for ") + Seconds(options_.timeout);
       }
       size_t count = 0;
       const Wait wait = has_head ? transport_.Read(bytes, count, left) : transport_.AwaitHead(head, left);
@@ -87,6 +96,7 @@ class Asking {
       if (!has_head) {
         if (wait != Wait::kDone) return transport_.failure();
         has_head = true;
+        status_ = head.status;
         if (auto taken = answer.TakeHead(head); !taken) return std::move(taken.error());
         continue;
       }
@@ -105,7 +115,8 @@ class Asking {
       if (!taken && wait == Wait::kFailed && head.status == 200) return transport_.failure();
       if (!taken) return std::move(taken.error());
       if (answer.is_whole()) return "";
-      if (answer.TakeProgress()) heard_ = transport_.now();
+      if (most_ids_ && answer.ids().size() >= *most_ids_) return "";
+      if (answer.TakeProgress() && !most_ids_) heard_ = transport_.now();
       if (stream_bytes > options_.limits.stream_bytes) {
         return "sends more than " + std::to_string(options_.limits.stream_bytes) + " bytes";
       }
@@ -116,7 +127,9 @@ class Asking {
   Transport& transport_;
   const HelpOptions& options_;
   const std::atomic<bool>& cancel_;
-  milliseconds heard_{};  // when there was text last
+  milliseconds heard_{};  // when there was text last, or of a guess, when it was asked for
+  std::optional<size_t> most_ids_ = {};
+  int status_ = 0;
 };
 
 }  // namespace
@@ -182,6 +195,41 @@ OutgoingRequest RequestFor(const HelpOptions& options, const HelpRequest& reques
           .body = body.Dump()};
 }
 
+OutgoingRequest RequestForGuess(const HelpOptions& options, const HelpRequest& request, Dialect dialect) {
+  JsonValue ids = JsonValue::Array();
+  for (const TokenId id : request.ids) ids.Add(id);
+  JsonValue body = JsonValue::Object();
+  if (!options.model.empty()) body.Set("model", options.model);
+  body.Set("prompt", std::move(ids)).Set("stream", true).Set("temperature", 0.0);
+  if (dialect == Dialect::kLlama) {
+    body.Set("n_predict", request.n_predict).Set("return_tokens", true);
+  } else {
+    body.Set("max_tokens", request.n_predict);
+  }
+  return {.url = options.url,
+          .path = dialect == Dialect::kLlama ? "/completion" : "/v1/completions",
+          .key = options.key,
+          .body = body.Dump()};
+}
+
+Answer<ServerGuess> AskForGuess(Transport& transport, const HelpOptions& options, const HelpRequest& request,
+                                Dialect dialect, const std::atomic<bool>& cancel, bool& has_path) {
+  ServerGuess guess;
+  ServerAnswer answer(dialect, options.limits.event_bytes);
+  Asking asking(transport, options, cancel);
+  const auto most = static_cast<size_t>(std::max<int64_t>(request.n_predict, 0));
+  asking.ExpectGuess(most);
+  const std::string fault = asking.Ask(RequestForGuess(options, request, dialect), answer,
+                                       [&](std::string_view text) { guess.text += text; });
+  has_path = asking.status() != 404 && asking.status() != 405;
+  guess.ids.assign(answer.ids().begin(),
+                   answer.ids().begin() + static_cast<ptrdiff_t>(std::min(most, answer.ids().size())));
+  // Slow, but with something.
+  const bool is_late = fault.starts_with(kNoMoreText) && !cancel.load();
+  if (fault.empty() || (is_late && !(guess.ids.empty() && guess.text.empty()))) return guess;
+  return std::unexpected(WithoutKey(TheServer(options) + " " + fault, options.key));
+}
+
 HelpedAnswer MakeAnswer(Transport& transport, const HelpOptions& options, const HelpRequest& request,
                         const std::atomic<bool>& cancel, const ShowText& show, const GoOnHere& go_on) {
   HelpedAnswer made;
@@ -190,7 +238,7 @@ HelpedAnswer MakeAnswer(Transport& transport, const HelpOptions& options, const 
     show(text);
   };
   ServerAnswer answer(request.messages.empty() ? Dialect::kLlama : Dialect::kChat, options.limits.event_bytes);
-  const std::string fault = Asking(transport, options, cancel).Ask(request, answer, take);
+  const std::string fault = Asking(transport, options, cancel).Ask(RequestFor(options, request), answer, take);
   made.server_bytes = made.text.size();
   made.server_model = WithoutKey(answer.model(), options.key);
   if (answer.is_whole()) {

@@ -53,7 +53,7 @@ struct HelpOptions {
 // Whether a key can stand in a header: visible ASCII.
 bool IsServerKey(std::string_view key);
 
-// A sentence for who sends a key by http:// beyond this computer; empty: there is nothing to say.
+// A warning for a key that goes by http:// beyond this computer; empty: none.
 std::string ReadableByOthers(const HelpOptions& options);
 
 // One answer that is wanted: ids go to llama-server's /completion, messages to OpenAI's /v1/chat/completions.
@@ -69,6 +69,20 @@ struct HelpRequest {
 // repeat_penalty, repeat_last_n) is sent only where it is not SamplerOptions' own value: some servers refuse what they
 // do not know.
 OutgoingRequest RequestFor(const HelpOptions& options, const HelpRequest& request);
+
+// What a server of a model with the same vocabulary would write next.
+struct ServerGuess {
+  std::vector<TokenId> ids = {};  // where it sends them: request.n_predict at most
+  std::string text = {};          // else
+};
+
+// The path and the body of the request for it: request.ids, at temperature 0. `dialect`: kLlama or kCompletion.
+OutgoingRequest RequestForGuess(const HelpOptions& options, const HelpRequest& request, Dialect dialect);
+
+// Asks for it; what has come when options.timeout is over in all counts, if it is something. `has_path`: false if the
+// server has no such path. Else as MakeAnswer(); the sentence has the server as its subject.
+Answer<ServerGuess> AskForGuess(Transport& transport, const HelpOptions& options, const HelpRequest& request,
+                                Dialect dialect, const std::atomic<bool>& cancel, bool& has_path);
 
 // Who shows an answer: whole characters, each once.
 using ShowText = std::function<void(std::string_view text)>;

@@ -159,13 +159,55 @@ Answer<void> ServerAnswer::TakeEvent(std::string& text) {
     return Fault(message.empty() ? "failed and does not say why" : "failed: " + message);
   }
   if (const auto model = TextOf(root, "model")) model_ = Quoted(*model);
-  return dialect_ == Dialect::kChat ? TakeChat(root, text) : TakeLlama(root, text);
+  return TakeObject(root, text);
+}
+
+Answer<void> ServerAnswer::TakeObject(const JsonView& root, std::string& text) {
+  switch (dialect_) {
+    case Dialect::kChat:
+      return TakeChat(root, text);
+    case Dialect::kCompletion:
+      return TakeCompletion(root, text);
+    case Dialect::kLlama:
+      return TakeLlama(root, text);
+  }
+  return {};
+}
+
+void ServerAnswer::TakeIds(const JsonView& root) {
+  const auto tokens = root.Find("tokens");
+  if (!tokens) return;
+  for (const JsonView& token : tokens->Elements()) {
+    const auto id = token.AsInteger();
+    has_bad_id_ = has_bad_id_ || !id || *id < 0 || *id >= int64_t{kNoToken};
+    if (has_bad_id_ || ids_.size() == kMostIds) return;
+    ids_.push_back(static_cast<TokenId>(*id));
+  }
+}
+
+Answer<void> ServerAnswer::TakeCompletion(const JsonView& root, std::string& text) {
+  const auto choices = root.Find("choices");
+  if (!choices || choices->type() != JsonType::kArray) return Fault("sent no 'choices' where some belong");
+  const std::optional<JsonView> choice = FirstChoice(*choices);
+  if (!choice) {
+    if (kind_ == Kind::kJson) return Fault("sent an answer with no choice in it");
+    return {};
+  }
+  const auto part = TextOf(*choice, "text");
+  if (!part) return Fault("sent a choice without its 'text'");
+  text += *part;
+  has_progress_ = has_progress_ || !part->empty();
+  auto reason = TextOf(*choice, "finish_reason");
+  if (reason == "") reason.reset();
+  if (reason || kind_ == Kind::kJson) Finish(reason.value_or("stop"));
+  return {};
 }
 
 Answer<void> ServerAnswer::TakeLlama(const JsonView& root, std::string& text) {
   const auto stop = root.Find("stop");
   const bool is_last = kind_ == Kind::kJson || (stop && stop->AsBool() == true);
   const auto content = root.Find("content");
+  TakeIds(root);
   if (content && content->AsString()) {
     text += *content->AsString();
     has_progress_ = has_progress_ || !content->AsString()->empty();
@@ -221,7 +263,7 @@ Answer<void> ServerAnswer::TakeBody(std::string& text) {
   const JsonView root = document->root();
   if (!IsNull(root.Find("error"))) return Failure();
   if (const auto model = TextOf(root, "model")) model_ = Quoted(*model);
-  return dialect_ == Dialect::kChat ? TakeChat(root, text) : TakeLlama(root, text);
+  return TakeObject(root, text);
 }
 
 void ServerAnswer::Finish(std::string_view reason) {

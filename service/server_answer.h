@@ -1,5 +1,5 @@
-// A server's answer, read as it arrives: events of llama-server's /completion or of OpenAI's chat completions, or one
-// JSON text where a server does not stream.
+// A server's answer, read as it arrives: events of llama-server's /completion or of OpenAI's completions and chat
+// completions, or one JSON text where a server does not stream.
 //
 // Shapes: llama.cpp's tools/server/README.md; OpenAI's API reference ("Chat completion chunk object").
 #ifndef THIMBLE_SERVICE_SERVER_ANSWER_H_
@@ -9,7 +9,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "engine/base/tensor.h"
 #include "engine/generate.h"
 #include "service/event_stream.h"
 #include "service/generation_request.h"
@@ -23,7 +25,7 @@ namespace thimble::service {
 // EventReader does, or four times `max_event_bytes` of an answer that is no stream.
 class ServerAnswer {
  public:
-  // `dialect`: kLlama or kChat.
+  // Any dialect.
   explicit ServerAnswer(Dialect dialect, size_t max_event_bytes = EventReader::kMaxBytes)
       : dialect_(dialect), max_event_bytes_(max_event_bytes), events_(max_event_bytes) {}
 
@@ -42,6 +44,10 @@ class ServerAnswer {
   bool TakeProgress() { return std::exchange(has_progress_, false); }
   // Of a whole answer: why it ended. kEndOfSequence also where the server does not tell that from a stop text.
   StopReason reason() const { return reason_; }
+  // Ids of the tokens of the text, of servers that send them (/completion's "tokens"), kMostIds at most; what is no id
+  // ends them.
+  static constexpr size_t kMostIds = 64;
+  const std::vector<TokenId>& ids() const { return ids_; }
   // What the server calls its model; empty if it does not say.
   const std::string& model() const { return model_; }
 
@@ -51,6 +57,9 @@ class ServerAnswer {
   Answer<void> TakeEvent(std::string& text);
   Answer<void> TakeLlama(const JsonView& root, std::string& text);
   Answer<void> TakeChat(const JsonView& root, std::string& text);
+  Answer<void> TakeCompletion(const JsonView& root, std::string& text);
+  Answer<void> TakeObject(const JsonView& root, std::string& text);
+  void TakeIds(const JsonView& root);
   Answer<void> TakeBody(std::string& text);
   std::unexpected<std::string> Failure() const;
   void Finish(std::string_view reason);
@@ -62,6 +71,8 @@ class ServerAnswer {
   EventReader events_;
   std::string body_;  // of kJson and kFailure
   std::string model_;
+  std::vector<TokenId> ids_;
+  bool has_bad_id_ = false;
   StopReason reason_ = StopReason::kEndOfSequence;
   bool is_whole_ = false;
   bool has_progress_ = false;

@@ -243,10 +243,15 @@ $("cancel").addEventListener("click", () => {
 
 // ---- Flash
 
+const FIRMWARES = [
+  { manifest: "firmware/manifest.json", text: "Tell stories, by a cable" },
+  { manifest: "firmware/manifest-wifi.json", text: "With Wi-Fi: a page for your phone" },
+];
+
 async function showFlash() {
-  const manifest = "firmware/manifest.json";
-  const answer = await fetch(manifest, { method: "HEAD" }).catch(() => null);
-  if (!answer?.ok) {
+  const answers = await Promise.all(FIRMWARES.map(({ manifest }) => fetch(manifest, { method: "HEAD" }).catch(() => null)));
+  const released = FIRMWARES.filter((_, i) => answers[i]?.ok);
+  if (!released.length) {
     $("flash-text").textContent = "No firmware image was released yet, so there is nothing to flash from here. docs/firmware.md says how to build one with ESP-IDF.";
     return;
   }
@@ -255,10 +260,16 @@ async function showFlash() {
     return;
   }
   await import("./vendor/esp-web-tools/install-button.js");
-  const button = document.createElement("esp-web-install-button");
-  button.setAttribute("manifest", manifest);
-  $("flash-text").textContent = "Connect the board by USB, then choose its port.";
-  $("flash-button").replaceChildren(button);
+  $("flash-text").textContent = "Connect the board by USB, choose a firmware, then the board's port. One with Wi-Fi asks for your network afterwards.";
+  $("flash-button").replaceChildren(...released.map(({ manifest, text }) => {
+    const flasher = document.createElement("esp-web-install-button");
+    flasher.setAttribute("manifest", manifest);
+    const button = document.createElement("button");
+    button.slot = "activate";
+    button.textContent = text;
+    flasher.append(button);
+    return flasher;
+  }));
 }
 
 // ---- Tabs

@@ -13,6 +13,7 @@ import http.server
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ def expect_calm(page, url):
     others = [one for one in page.requests if not one.startswith((url, "data:", "blob:"))]
     assert not others, others
     # Whether there is a firmware is asked for, and there is none.
-    loud = [one for one in page.complaints if "firmware/manifest.json" not in json.dumps(one)]
+    loud = [one for one in page.complaints if "firmware/manifest" not in json.dumps(one)]
     assert not loud, loud
 
 
@@ -186,6 +187,37 @@ def check_flash(page):
     until("it says what there is", lambda: text(page, "#flash-text").startswith("No firmware image was released yet"))
 
 
+def check_flash_of_a_release(page, url, folder):
+    """With images that stand for a release's: one chip has both kinds, the other one of them."""
+    images = folder / "images"
+    images.mkdir()
+    for ending in ("esp32", "esp32-wifi", "esp32s3"):
+        (images / f"thimble-9.8.7-{ending}.bin").write_bytes(ending.encode())
+    lay_out = ["node", ROOT / "site/manifest.mjs"]
+    refused = subprocess.run([*lay_out, "1.0.0", images, SITE], capture_output=True, text=True)
+    assert refused.returncode == 1 and "has no thimble-1.0.0-CHIP.bin" in refused.stderr, refused
+    try:
+        subprocess.run([*lay_out, "9.8.7", images, SITE], check=True)
+        wifi = json.loads((SITE / "firmware/manifest-wifi.json").read_text())
+        assert [build["chipFamily"] for build in wifi["builds"]] == ["ESP32"] and wifi["new_install_improv_wait_time"] > 0, wifi
+        plain = json.loads((SITE / "firmware/manifest.json").read_text())
+        assert [build["chipFamily"] for build in plain["builds"]] == ["ESP32", "ESP32-S3"], plain
+        for build in plain["builds"] + wifi["builds"]:
+            for part in build["parts"]:
+                assert (SITE / "firmware" / part["path"]).read_bytes() and part["offset"] == 0, part
+        page.open(url, *DESK, "light")
+        page.click("#tab-flash")
+        if page.evaluate("'serial' in navigator"):
+            until("both are offered", lambda: page.evaluate("document.querySelectorAll('esp-web-install-button button').length") == 2)
+            assert "Wi-Fi" in text(page, "#flash-button"), text(page, "#flash-button")
+            check_looks(page, "flash of a release", "light", DESK)
+        else:
+            until("it says what can", lambda: "Chrome or Edge" in text(page, "#flash-text"))
+        expect_calm(page, url)
+    finally:
+        shutil.rmtree(SITE / "firmware")
+
+
 def check_without_network(page, server, url):
     until("the site is kept", lambda: page.evaluate("navigator.serviceWorker.ready.then((one) => one.active?.state)") == "activated")
     server.shutdown()
@@ -219,5 +251,6 @@ with tempfile.TemporaryDirectory() as work, Browser() as browser:
             check_looks(page, f"yours {name} {scheme}", scheme, size)
             check_flash(page)
             check_looks(page, f"flash {name} {scheme}", scheme, size)
+    check_flash_of_a_release(page, url, folder)
     check_without_network(page, server, url)
 print("the site tells the native tool's story, makes its files, and works without a network")

@@ -2,8 +2,9 @@
 //
 // Texts with drafts against the same texts without, whoever guesses: models write in every way that a sampler can
 // choose, until a limit or a stop text, and each text is written again with drafts that are right, wrong, neither, and
-// no tokens at all. Prints how many tokens a pass over the weights came to. Exits with 1 if anything differs: an id, a
-// byte of text, the reason to stop, or what is left in the context.
+// no tokens at all, and with those of a smaller model, or of the model itself where there is no smaller one. Prints how
+// many tokens a pass over the weights came to. Exits with 1 if anything differs: an id, a byte of text, the reason to
+// stop, or what is left in the context.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -19,6 +20,7 @@
 #include "engine/generate.h"
 #include "engine/session.h"
 #include "host/models/convert.h"
+#include "host/models/draft_model.h"
 #include "host/models/loaded_model.h"
 #include "host/models/prepare.h"
 #include "host/models/run_request.h"
@@ -58,6 +60,7 @@ struct Drafting {
   const char* name;
   plan::DraftMode mode;
   Guesses guesses = Guesses::kNothing;
+  bool is_model = false;
 };
 constexpr Drafting kDraftings[] = {{"right", plan::DraftMode::kGiven, Guesses::kRight},
                                    {"wrong", plan::DraftMode::kGiven, Guesses::kWrong},
@@ -67,7 +70,8 @@ constexpr Drafting kDraftings[] = {{"right", plan::DraftMode::kGiven, Guesses::k
                                    {"too many", plan::DraftMode::kGiven, Guesses::kTooMany},
                                    {"right, but late", plan::DraftMode::kGiven, Guesses::kRightLate},
                                    {"lookup", plan::DraftMode::kLookup},
-                                   {"ngram", plan::DraftMode::kNgram}};
+                                   {"ngram", plan::DraftMode::kNgram},
+                                   {"a model", plan::DraftMode::kGiven, Guesses::kNothing, true}};
 
 struct Tally {
   uint64_t tokens = 0, texts = 0, differences = 0;
@@ -77,11 +81,14 @@ using Tallies = std::map<std::string, Tally>;  // by Drafting::name
 
 class Author {
  public:
-  static Expected<Author> Open(const std::string& path) {
+  static Expected<Author> Open(const std::string& path, const std::string& drafter) {
     host::ModelRequest request;
     request.model = path;
     THIMBLE_ASSIGN(auto loaded, host::LoadedModel::Open(request));
-    return Author(std::move(loaded));
+    THIMBLE_ASSIGN(auto model, host::DraftModel::Open(drafter, *loaded));
+    host::DraftModel& drafts = *model;
+    loaded->set_drafts(std::move(model));
+    return Author(std::move(loaded), drafts);
   }
 
   struct Asked {
@@ -95,12 +102,17 @@ class Author {
   Expected<Written> Write(const Asked& asked, const Drafting& drafting, uint32_t draft_max,
                           std::span<const TokenId> all, DraftCounts& counts) {
     const auto n_ctx = static_cast<uint32_t>(asked.prompt.size()) + kTextTokens;
+    const plan::PlanOptions options = {.n_ctx = n_ctx, .draft = drafting.mode, .draft_max = draft_max};
+    const uint32_t block_bytes = loaded_->reader().block_bytes();
+    std::optional<Board> board = loaded_->board();
+    if (drafting.is_model) {
+      THIMBLE_ASSIGN(board, drafts_->PlanBeside(*loaded_, block_bytes, options, asked.sampler));
+    }
     const auto plan =
-        PlanSession(model(), loaded_->board(), loaded_->reader().block_bytes(),
-                    {.n_ctx = n_ctx, .draft = drafting.mode, .draft_max = draft_max}, asked.sampler, loaded_->index());
+        PlanSession(model(), board.value_or(loaded_->board()), block_bytes, options, asked.sampler, loaded_->index());
     if (!plan) return loaded_->Failure(plan.error());
     TestDrafter drafter(drafting.guesses, all, model().shape.vocab_size);
-    THIMBLE_ASSIGN(Session* const session, loaded_->OpenSession(*plan, &drafter));
+    THIMBLE_ASSIGN(Session* const session, loaded_->OpenSession(*plan, drafting.is_model ? nullptr : &drafter));
     if (const auto begun = session->Prefill(asked.prompt); !begun) return loaded_->Failure(begun.error());
     Written written;
     Sink sink(written);
@@ -126,9 +138,11 @@ class Author {
   }
 
  private:
-  explicit Author(std::unique_ptr<host::LoadedModel> loaded) : loaded_(std::move(loaded)) {}
+  Author(std::unique_ptr<host::LoadedModel> loaded, host::DraftModel& drafts)
+      : loaded_(std::move(loaded)), drafts_(&drafts) {}
 
   std::unique_ptr<host::LoadedModel> loaded_;
+  host::DraftModel* drafts_;  // of loaded_
 };
 
 // One text, without drafts and with all kinds of them.
@@ -157,8 +171,9 @@ Status CompareText(Author& author, Author::Asked asked, uint32_t seed, Tallies& 
   return {};
 }
 
-Expected<Tallies> CompareModel(const std::string& path, uint64_t tokens) {
-  THIMBLE_ASSIGN(Author author, Author::Open(path));
+// `drafter`: the path of the model that guesses.
+Expected<Tallies> CompareModel(const std::string& path, const std::string& drafter, uint64_t tokens) {
+  THIMBLE_ASSIGN(Author author, Author::Open(path, drafter));
   Tallies tallies;
   std::mt19937 random(1);
   uint32_t seed = 0;
@@ -180,11 +195,14 @@ Expected<uint64_t> Run(uint64_t tokens, uint32_t draft_tokens, const std::string
   const std::string bundled = THIMBLE_ROOT "/model/thimble-stories";
   struct Subject {
     std::string name, source, tokenizer;
+    std::string drafter = {};  // empty: the model itself
     host::Quant quant = host::Quant::kNone;
     bool is_screened = true;
   };
-  std::vector<Subject> subjects = {{"bundled", bundled, ""},
-                                   {"bundled in Q8_0, scanned", bundled, "", host::Quant::kAll, false}};
+  const std::string student = folder / "student.gguf";
+  THIMBLE_TRY(host::Convert({.source = bundled + "-flash", .out = student}));
+  std::vector<Subject> subjects = {{"bundled", bundled, "", student},
+                                   {"bundled in Q8_0, scanned", bundled, "", student, host::Quant::kAll, false}};
   if (models.empty()) {
     fmt::print(stderr, "stories260K is left out: THIMBLE_REAL_MODELS or --models names no folder\n");
   } else {
@@ -202,7 +220,7 @@ Expected<uint64_t> Run(uint64_t tokens, uint32_t draft_tokens, const std::string
         {.source = subject.source, .out = path, .tokenizer = subject.tokenizer, .types = {.quant = subject.quant}}));
     if (subject.is_screened)
       THIMBLE_TRY(host::Prepare({.model = path, .screen = {36, 4}, .draft_tokens = draft_tokens}));
-    THIMBLE_ASSIGN(const Tallies tallies, CompareModel(path, tokens));
+    THIMBLE_ASSIGN(const Tallies tallies, CompareModel(path, subject.drafter.empty() ? path : subject.drafter, tokens));
     for (const auto& [name, t] : tallies) {
       fmt::print("| {} | {} | {} | {} | {} | {} | {} | {:.2f} |\n", subject.name, name, t.texts,
                  host::Grouped(t.tokens), t.differences, host::Grouped(t.counts.drafted),

@@ -16,6 +16,7 @@
 #include "engine/draft/governor.h"
 #include "engine/draft/lookup.h"
 #include "engine/draft/ngram.h"
+#include "engine/model_drafter.h"
 #include "host/devices/faulty_device.h"
 #include "host/devices/ram_device.h"
 #include "tests/support/drafters.h"
@@ -48,6 +49,8 @@ struct Case {
   Architecture architecture = Architecture::kLlama;
   DType precision = DType::kF32;
   bool mixed = false;
+  model::CacheTypes cache = {};
+  uint32_t head_dim = kShape.head_dim;
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 };
 constexpr Case kCases[] = {{"TwoLayers"},
@@ -56,7 +59,9 @@ constexpr Case kCases[] = {{"TwoLayers"},
                            {"OneLayerQ8", 1, Architecture::kLlama, DType::kQ8_0},
                            {"OneLayerQwen2", 1, Architecture::kQwen2},
                            {"Qwen3", 2, Architecture::kQwen3},
-                           {"OneLayerMixed", 1, Architecture::kLlama, DType::kF32, true}};
+                           {"OneLayerMixed", 1, Architecture::kLlama, DType::kF32, true},
+                           {"CacheF16", 2, Architecture::kLlama, DType::kF32, false, {DType::kF16, DType::kF16}},
+                           {"CacheQ8", 2, Architecture::kLlama, DType::kF32, false, {DType::kQ8_0, DType::kQ8_0}, 32}};
 
 // A text, and what the logits, the context and its length were at each token.
 struct Text {
@@ -71,16 +76,17 @@ class DraftTest : public testing::TestWithParam<Case> {
     ModelShape shape = kShape;
     shape.num_hidden_layers = c.layers;
     shape.architecture = c.architecture;
+    shape.head_dim = c.head_dim;
     return MakeGguf({.shape = shape, .precision = c.precision, .mixed = c.mixed});
   }
 
   std::unique_ptr<OpenModel> Open(const head::SamplerOptions& sampler, plan::DraftMode mode, uint32_t draft_max,
                                   draft::Drafter* drafter, bool keep_logits = false) {
-    auto model =
-        std::make_unique<OpenModel>(device_, OpenModel::Options{.plan = {.draft = mode, .draft_max = draft_max},
-                                                                .keep_logits = keep_logits,
-                                                                .sampler = sampler,
-                                                                .drafter = drafter});
+    auto model = std::make_unique<OpenModel>(
+        device_, OpenModel::Options{.plan = {.draft = mode, .draft_max = draft_max, .cache = GetParam().cache},
+                                    .keep_logits = keep_logits,
+                                    .sampler = sampler,
+                                    .drafter = drafter});
     EXPECT_NE(model->session(), nullptr) << model->error();
     return model;
   }
@@ -198,7 +204,7 @@ TEST_P(DraftTest, FailuresChangeNothing) {
   TestDrafter drafter(Guesses::kAtTimes, all, kShape.vocab_size);
   for (const bool keep_logits : {false, true}) {
     host::FaultyDevice faulty(device_);
-    OpenModel model(faulty, {.plan = {.draft = plan::DraftMode::kGiven, .draft_max = 3},
+    OpenModel model(faulty, {.plan = {.draft = plan::DraftMode::kGiven, .draft_max = 3, .cache = GetParam().cache},
                              .keep_logits = keep_logits,
                              .sampler = sampler,
                              .drafter = &drafter});
@@ -230,10 +236,12 @@ TEST_P(DraftTest, WhatIsNotWorthItIsNotGuessed) {
     std::vector<TokenId> all(kPrompt.begin(), kPrompt.end());
     all.insert(all.end(), want.ids.begin(), want.ids.end());
     TestDrafter drafter(Guesses::kWrong, all, kShape.vocab_size);
-    OpenModel model(device_, {.plan = {.draft = plan::DraftMode::kGiven, .draft_worth_percent = worth_percent},
-                              .keep_logits = false,
-                              .sampler = sampler,
-                              .drafter = &drafter});
+    OpenModel model(
+        device_,
+        {.plan = {.draft = plan::DraftMode::kGiven, .draft_worth_percent = worth_percent, .cache = GetParam().cache},
+         .keep_logits = false,
+         .sampler = sampler,
+         .drafter = &drafter});
     ASSERT_NE(model.session(), nullptr) << model.error();
     ASSERT_TRUE(model.session()->Prefill(kPrompt));
     EXPECT_EQ(Write(*model.session(), sampler), want);
@@ -252,6 +260,7 @@ TEST_P(DraftTest, HoweverItIsRun) {
   plan::PlanOptions bounced = plan::OriginalPlan(kShape);
   DividingWorkers workers(3);
   for (plan::PlanOptions options : {plan::PlanOptions{}, bounced, plan::PlanOptions{.tile_buffer_bytes = 4096}}) {
+    options.cache = GetParam().cache;
     TestDrafter drafter(Guesses::kAtTimes, all, kShape.vocab_size);
     options.draft = plan::DraftMode::kGiven;
     options.draft_max = 4;
@@ -279,6 +288,167 @@ TEST_P(DraftTest, OptionsOutOfRangeAreRefused) {
   EXPECT_NE(refusal({.draft = plan::DraftMode::kNgram}).find("drafts by ngram need a table"), std::string::npos);
   EXPECT_EQ(refusal({.draft = plan::DraftMode::kLookup, .draft_max = 32}), "");
   EXPECT_EQ(refusal({.n_ctx = 1, .draft = plan::DraftMode::kLookup}), "");
+}
+
+// Who is told after a session was opened who guesses.
+class LaterDrafter final : public draft::Drafter {
+ public:
+  size_t Guess(std::span<const TokenId> text, std::span<TokenId> out) override {
+    ++asked;
+    return drafter == nullptr ? 0 : drafter->Guess(text, out);
+  }
+  draft::Drafter* drafter = nullptr;
+  uint64_t asked = 0;
+};
+
+// What the card of a drafter gives, as a clock is told it.
+class HeardReads final : public EventSink {
+ public:
+  void OnReadStarted(Zone zone, uint64_t, uint64_t read_bytes) override {
+    if (zone == Zone::kDraft) bytes += read_bytes;
+  }
+  void OnReadAwaited(Zone) override {}
+  void OnWork(Zone zone, const Work& work) override {
+    if (zone == Zone::kDraft && CountsMacs(work.kernel)) macs += work.units;
+  }
+  uint64_t bytes = 0, macs = 0;
+};
+
+// A model that guesses for another, on a card of its own.
+class Guesser {
+ public:
+  Guesser(storage::BlockDevice& device, const head::SamplerOptions& sampler, const plan::PlanOptions& options = {})
+      : model_(device, {.plan = options, .keep_logits = false, .sampler = sampler}), sampler_(sampler) {}
+
+  // Between the large model and its drafter.
+  std::unique_ptr<OpenModel> Help(storage::BlockDevice& device, uint32_t draft_max, bool keep_logits = false) {
+    auto model = std::make_unique<OpenModel>(
+        device, OpenModel::Options{.plan = {.draft = plan::DraftMode::kGiven, .draft_max = draft_max},
+                                   .keep_logits = keep_logits,
+                                   .sampler = sampler_,
+                                   .drafter = &later_});
+    EXPECT_NE(model->session(), nullptr) << model->error();
+    EXPECT_NE(model_.session(), nullptr) << model_.error();
+    later_.drafter = &drafter_.emplace(*model_.session(), model_.ledger(), model->ledger(), sampler_);
+    return model;
+  }
+  OpenModel& model() { return model_; }
+  const ModelDrafter& drafter() const { return *drafter_; }
+  uint64_t asked() const { return later_.asked; }
+
+ private:
+  OpenModel model_;
+  head::SamplerOptions sampler_;
+  LaterDrafter later_;
+  std::optional<ModelDrafter> drafter_;
+};
+
+std::vector<std::byte> SmallModel() {
+  ModelShape shape = kShape;
+  shape.num_hidden_layers = 1;
+  shape.hidden_size = 16;
+  shape.intermediate_size = 32;
+  shape.head_dim = 4;
+  return MakeGguf({.shape = shape, .seed = 9});
+}
+
+// A model that knows as much, one that knows something else, and one that forgets early: the text is the same. The
+// first is always right, in texts that are drawn as in those that are not, since it is given the same noise.
+TEST_P(DraftTest, AModelMayGuess) {
+  host::RamDevice small(SmallModel());
+  uint64_t seed = 40;
+  for (const SamplerMode& mode : SamplerModes()) {
+    head::SamplerOptions sampler = mode.sampler;
+    sampler.seed = seed++;
+    const bool keep_logits = seed % 3 == 0;
+    const auto plain = Open(sampler, plan::DraftMode::kNone, 0, nullptr, keep_logits);
+    ASSERT_TRUE(plain->session()->Prefill(kPrompt));
+    const Text want = Write(*plain->session(), sampler);
+    const auto draft_max = static_cast<uint32_t>(1 + seed % 6);
+    {
+      Guesser itself(device_, sampler);
+      const auto model = itself.Help(device_, draft_max, keep_logits);
+      ASSERT_TRUE(model->session()->Prefill(kPrompt));
+      EXPECT_EQ(Write(*model->session(), sampler), want) << mode.group << ", by the model itself, " << draft_max;
+      EXPECT_EQ(model->ledger().draft.passes, (kTokens - 1 + draft_max) / (draft_max + 1)) << mode.group;
+    }
+    for (const uint32_t n_ctx : {0u, 17u}) {
+      Guesser other(small, sampler, {.n_ctx = n_ctx});
+      const auto model = other.Help(device_, draft_max, keep_logits);
+      HeardReads heard;
+      const ZoneCounts opened = other.model().ledger().total();
+      model->ledger().events = &heard;
+      ASSERT_TRUE(model->session()->Prefill(kPrompt));
+      EXPECT_EQ(Write(*model->session(), sampler), want) << mode.group << ", by another model, " << n_ctx;
+      EXPECT_EQ(other.drafter().fault(), nullptr);
+      EXPECT_GT(model->ledger().draft.drafted, 0u);
+      // What it did is counted where the text is.
+      const ZoneCounts& counted = model->ledger().zones[static_cast<size_t>(Zone::kDraft)];
+      const ZoneCounts did = other.model().ledger().total().Since(opened);
+      EXPECT_GT(counted.card_bytes, 0u);
+      EXPECT_EQ(counted.card_bytes, did.card_bytes);
+      EXPECT_EQ(counted.reads, did.reads);
+      EXPECT_EQ(counted.macs, did.macs);
+      EXPECT_EQ(heard.macs, did.macs);
+    }
+  }
+}
+
+// It follows a conversation that is edited, and begins again where that does.
+TEST_P(DraftTest, AModelFollowsTheText) {
+  const head::SamplerOptions sampler = {.repeat_penalty = 1.2f, .repeat_last_n = -1, .seed = 8};
+  const std::array<TokenId, 3> more = {9, 8, 9};
+  const auto talk = [&](Session& s) {
+    std::vector<Text> texts;
+    EXPECT_TRUE(s.Prefill(kPrompt));
+    texts.push_back(Write(s, sampler, 6));
+    EXPECT_TRUE(s.Prefill(more));
+    texts.push_back(Write(s, sampler, 5));
+    std::vector<TokenId> edited(s.past().begin(), s.past().end());
+    edited.resize(edited.size() - 2);
+    edited.push_back(33);
+    EXPECT_TRUE(s.Replace(edited));
+    texts.push_back(Write(s, sampler, 7));
+    s.Clear();
+    EXPECT_TRUE(s.Prefill(more));
+    texts.push_back(Write(s, sampler, 9));
+    return texts;
+  };
+  const std::vector<Text> want = talk(*Open(sampler, plan::DraftMode::kNone, 0, nullptr)->session());
+  Guesser itself(device_, sampler);
+  const auto model = itself.Help(device_, 3);
+  EXPECT_EQ(talk(*model->session()), want);
+  const DraftCounts& counts = model->ledger().draft;
+  EXPECT_GT(counts.accepted, counts.drafted / 2);
+  // Of a text that goes on, it runs what is new.
+  Guesser once(device_, sampler);
+  const auto again = once.Help(device_, 3);
+  ASSERT_TRUE(again->session()->Prefill(kPrompt));
+  Write(*again->session(), sampler, 2);
+  const uint64_t first_macs = again->ledger().zones[static_cast<size_t>(Zone::kDraft)].macs;
+  Write(*again->session(), sampler, 4);
+  const uint64_t second_macs = again->ledger().zones[static_cast<size_t>(Zone::kDraft)].macs - first_macs;
+  EXPECT_LT(second_macs, first_macs);
+}
+
+// A drafter whose card is gone guesses no more, says why, and nothing else happens.
+TEST_P(DraftTest, AModelWhoseCardFailsIsLeftAlone) {
+  const head::SamplerOptions sampler = {.seed = 5};
+  const auto plain = Open(sampler, plan::DraftMode::kNone, 0, nullptr);
+  ASSERT_TRUE(plain->session()->Prefill(kPrompt));
+  const Text want = Write(*plain->session(), sampler);
+  host::FaultyDevice faulty(device_);
+  Guesser itself(faulty, sampler);
+  const auto model = itself.Help(device_, 2);
+  ASSERT_TRUE(model->session()->Prefill(kPrompt));
+  faulty.Add({.first_read = faulty.starts() + 30, .times = host::Fault::kForever});
+  EXPECT_EQ(Write(*model->session(), sampler), want);
+  ASSERT_NE(itself.drafter().fault(), nullptr);
+  EXPECT_EQ(itself.drafter().fault()->code, Code::kIo);
+  EXPECT_GT(model->ledger().retries, 0u);
+  const uint64_t starts = faulty.starts();
+  Write(*model->session(), sampler, 5);
+  EXPECT_EQ(faulty.starts(), starts);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, DraftTest, testing::ValuesIn(kCases),

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "engine/base/board.h"
@@ -240,6 +241,99 @@ TEST_P(SameBitsOfFamily, HoweverItIsRun) {
   }
   ASSERT_TRUE(model.session()->Prefill(std::span(kPrompt).first(3)));
   EXPECT_EQ(RunGreedy(*model.session(), std::span(kPrompt).subspan(3), kGreedy), run);
+}
+
+// A cache that rounds.
+struct CacheCase {
+  const char* name;
+  model::CacheTypes types;
+  uint32_t head_dim;
+  uint64_t hash;
+  friend void PrintTo(const CacheCase& c, std::ostream* out) { *out << c.name; }
+};
+constexpr CacheCase kCaches[] = {{"F16", {DType::kF16, DType::kF16}, 14, 0x78228d65a8e6edcf},
+                                 {"Q8", {DType::kQ8_0, DType::kQ8_0}, 64, 0xecb1963f7d9b7cff},
+                                 {"KeysQ8", {DType::kQ8_0, DType::kF32}, 32, 0xe1ec2faa9b5d0165},
+                                 {"ValuesQ8", {DType::kF16, DType::kQ8_0}, 96, 0x906d4bd5d3d22881},
+                                 {"WideHeads", {DType::kF32, DType::kF16}, 256, 0x6355c7a7475667f7}};
+class SameBitsOfCache : public testing::TestWithParam<CacheCase> {};
+INSTANTIATE_TEST_SUITE_P(All, SameBitsOfCache, testing::ValuesIn(kCaches),
+                         [](const auto& param) { return param.param.name; });
+
+// On every target, however it is computed and read, and to the byte in the memory that was planned.
+TEST_P(SameBitsOfCache, HoweverItIsRun) {
+  ModelShape shape = kOddShape;
+  shape.head_dim = GetParam().head_dim;
+  const std::vector<std::byte> gguf = MakeGguf({.shape = shape});
+  const auto with = [&](plan::PlanOptions plan) {
+    plan.cache = GetParam().types;
+    return OpenModel::Options{.plan = plan};
+  };
+  const GreedyRun run = Greedy(gguf, with({}));
+  EXPECT_EQ(run.logits_hash, GetParam().hash) << "0x" << std::hex << run.logits_hash;
+  EXPECT_NE(run.logits_hash, Greedy(gguf, {}).logits_hash);
+  for (const math::Kernels* const* kernels = math::AvailableKernels(); *kernels != nullptr; ++kernels) {
+    for (const uint32_t parts : {1u, 2u, 3u, 1000u}) {
+      DividingWorkers workers(parts);
+      OpenModel::Options options = with({});
+      options.kernels = *kernels;
+      options.workers = &workers;
+      EXPECT_EQ(Greedy(gguf, options), run) << (*kernels)->name << ' ' << parts;
+    }
+  }
+  ThreadWorkers threads;
+  OpenModel::Options threaded = with({});
+  threaded.workers = &threads;
+  EXPECT_EQ(Greedy(gguf, threaded), run);
+  EXPECT_EQ(Greedy(gguf, with({.n_ctx = 89})), run);
+  EXPECT_EQ(Greedy(gguf, with({.tile_buffer_bytes = 7168})), run);
+  EXPECT_EQ(Greedy(gguf, with({.prompt_batch = 1})), run);
+  EXPECT_EQ(Greedy(gguf, with({.draft = plan::DraftMode::kLookup})), run);
+  EXPECT_EQ(Greedy(gguf, with(plan::OriginalPlan(shape))), run);
+
+  host::RamDevice device(gguf, 512, 16);
+  OpenModel model(device, with({}));
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  for (size_t i = 0; i < kNumRegions; ++i) {
+    const auto region = static_cast<Region>(i);
+    EXPECT_EQ(model.arena(region).peak_bytes(), model.plan().region_bytes(region)) << RegionName(region);
+  }
+  // What two texts have in common stays, and is what it was.
+  ASSERT_TRUE(model.session()->Prefill(std::array<TokenId, 6>{1, 57, 300, 9, 9, 9}));
+  ASSERT_TRUE(model.session()->Next({.temperature = 0}));
+  const auto kept = model.session()->Replace(kPrompt);
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(*kept, 3u);
+  GreedyRun again = {.ids = {}, .logits_hash = HashBits(model.session()->logits())};
+  for (int i = 0; i < kGreedy; ++i) {
+    const Result<TokenId> id = model.session()->Next({.temperature = 0});
+    ASSERT_TRUE(id);
+    if (i > 0) again.logits_hash = HashBits(model.session()->logits(), again.logits_hash);
+    again.ids.push_back(*id);
+  }
+  EXPECT_EQ(again, run);
+}
+
+// What a type cannot hold is said, and the context is what it was.
+TEST(SameBitsOfBlocks, NumbersThatATypeCannotHoldAreRefused) {
+  std::vector<std::byte> gguf = MakeGguf({.shape = kOddShape});
+  host::RamDevice intact(gguf, 512, 16);
+  const OpenModel whole(intact, {});
+  const TensorRef& values = whole.model().tensor({TensorKind::kAttnV, 1});
+  std::vector<float> row(values.cols, 1e30f);
+  std::memcpy(&gguf[static_cast<size_t>(values.offset + values.row_bytes())], row.data(), values.row_bytes());
+  host::RamDevice device(gguf, 512, 16);
+  OpenModel model(device, {.plan = {.cache = {DType::kF32, DType::kF16}}, .keep_logits = false});
+  ASSERT_NE(model.session(), nullptr) << model.error();
+  const Result<void> prefilled = model.session()->Prefill(kPrompt);
+  ASSERT_FALSE(prefilled);
+  EXPECT_EQ(prefilled.error().code, Code::kUnsupported);
+  char text[300];
+  FormatError(prefilled.error(), text);
+  EXPECT_STREQ(text,
+               "a key or value of position 0 is beyond what the type of its cache holds: give cache-type-k and "
+               "cache-type-v f32");
+  EXPECT_EQ(model.session()->n_past(), 0u);
 }
 
 TEST_P(SameBits, FromAFileInPieces) {

@@ -35,7 +35,7 @@ extern const Board kEsp32;
 // The ESP32-CAM with its Wi-Fi on, and a service over HTTP.
 extern const Board kEsp32CamWifi;
 
-// Why there is no such board without PSRAM: a sentence for whoever asks for one.
+// Why there is no such board without PSRAM: a sentence for those who ask for one.
 extern const char* const kNoWifiWithoutPsram;
 
 // ESP32-S3 with 8 MB octal PSRAM and 8 MB flash (ESP32-S3-WROOM-1-N8R8), a microSD wired to its SDMMC host.
@@ -43,6 +43,9 @@ extern const Board kEsp32S3;
 
 // The same with its Wi-Fi on, and a service over HTTP.
 extern const Board kEsp32S3Wifi;
+
+// ESP32-P4 with 32 MB of PSRAM in its package and 16 MB flash, a microSD on its SDMMC host.
+extern const Board kEsp32P4;
 
 // This computer: tiles of 1 MiB, as much memory as it has (given by the caller).
 Board HostBoard(uint64_t memory_bytes);

@@ -16,6 +16,8 @@ const char* ZoneName(Zone zone) {
       return "head";
     case Zone::kText:
       return "text";
+    case Zone::kDraft:
+      return "draft";
   }
   return "";
 }

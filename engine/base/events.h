@@ -1,4 +1,4 @@
-// What a run does, told as it happens to whoever keeps a board's time.
+// What a run does, told as it happens to an observer, which may keep a board's time.
 //
 // The engine reports work through Ledger::Count(); a block device around the card's reports reads
 // (engine/stream/observed_device.h). Nothing the engine does depends on who listens.
@@ -12,10 +12,10 @@
 
 namespace thimble {
 
-// The part of the work that a count belongs to.
-enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead, kText };
-inline constexpr size_t kNumZones = 6;
-// "open", "embedding", "attention", "mlp", "head", "text"; static lifetime.
+// The part of the work that a count belongs to; kDraft: all that a smaller model does that guesses.
+enum class Zone : uint8_t { kOpen, kEmbedding, kAttention, kFfn, kHead, kText, kDraft };
+inline constexpr size_t kNumZones = 7;
+// "open", "embedding", "attention", "mlp", "head", "text", "draft"; static lifetime.
 const char* ZoneName(Zone zone);
 
 // Loops that take time, and what each counts as one unit.
@@ -82,7 +82,7 @@ class EventSink {
   virtual void OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes) = 0;
   // The thread goes on when the read in flight is done.
   virtual void OnReadAwaited(Zone zone) = 0;
-  // It goes on now. For whoever has a clock of their own.
+  // It goes on now. For an observer with a clock of its own.
   virtual void OnReadDone(Zone) {}
   // The thread goes on when this is done; told after it was.
   virtual void OnWork(Zone zone, const Work& work) = 0;

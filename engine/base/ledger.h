@@ -52,6 +52,15 @@ struct ZoneCounts {
     for (size_t i = 0; i < kNumRegions; ++i) memory_bytes[i] += o.memory_bytes[i];
     return *this;
   }
+  ZoneCounts Since(const ZoneCounts& before) const {
+    ZoneCounts since = {.payload_bytes = payload_bytes - before.payload_bytes,
+                        .card_bytes = card_bytes - before.card_bytes,
+                        .reads = reads - before.reads,
+                        .bounced_blocks = bounced_blocks - before.bounced_blocks,
+                        .macs = macs - before.macs};
+    for (size_t i = 0; i < kNumRegions; ++i) since.memory_bytes[i] = memory_bytes[i] - before.memory_bytes[i];
+    return since;
+  }
 };
 
 // What the screen of the LM head did.
@@ -60,8 +69,8 @@ struct ScreenCounts {
   uint64_t survivors = 0;       // rows that the first stage left, summed over tokens
   uint64_t survivors_most = 0;  // of one token
   uint64_t swept_again = 0;     // tokens for which the first stage was asked twice: too many rows survived
-  uint64_t refined = 0;         // rows of which the second stage's record was read
-  uint64_t rows_fetched = 0;    // rows of which the weights were read
+  uint64_t refined = 0;         // rows whose second record was read
+  uint64_t rows_fetched = 0;    // rows whose weights were read
   uint64_t fallbacks = 0;       // tokens that took a scan of all rows after all
 };
 

@@ -46,7 +46,7 @@ enum class BufferId : uint8_t {
   // Of whatever is going on: activations of prompt_batch positions, if that is more than one, or of drafts with the
   // token that is due; the encoding of a text, a stretch at a time; or the rows that survive the screen.
   kScratch,
-  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each
+  kKvCache,        // K then V, [num_hidden_layers, num_key_value_heads, n_ctx, head_dim] each, stored as the plan says
   kEmbeddingTile,  // bounced: one row of the token embedding
   kAttentionTile,  // bounced: the largest piece of q, k, v and o
   kFfnTile,        // bounced: the largest piece of gate, up and down

@@ -211,8 +211,8 @@ uint32_t IdentityOf(const ModelFile& model, const SectionRef& block_checks, Xxh3
 // damaged one, kUnsupported for another version, kInvalidArgument for one that belongs to another model, to another
 // header or to other weights; the sentences say what mends it. Reads all of the model's metadata, and at most
 // kMaxProbes blocks of it, from matrices of each kind, with their checksums: where two or more of them differ, the
-// weights are others. One that differs is left to whoever reads the block and can say where. `buffer`: for reading, at
-// least kIndexHeaderBytes.
+// weights are others. One that differs is left to the reader of the block, which can say where. `buffer`: for reading,
+// at least kIndexHeaderBytes.
 Result<Index> OpenIndex(storage::FileReader& reader, storage::FileReader& index_reader, const ModelFile& model,
                         std::span<std::byte> buffer, Xxh32::TakeStripes xxh32);
 

@@ -149,7 +149,7 @@ struct ModelFile {
 };
 
 // A sum over the tensors before one of them, in the order of the table. It keeps where it was asked last: an answer
-// costs as many steps as there are tensors between, few for whoever goes through the layers. `Sum` has += and -=.
+// costs as many steps as there are tensors between, few for a caller that goes through the layers. `Sum` has += and -=.
 template <class Sum>
 class SumBefore {
  public:

@@ -65,8 +65,8 @@ class NoiseBits {
 // A token whose logit is known to lie within bounds only.
 struct Bounded {
   TokenId id = 0;
-  uint32_t asked = 0;  // how many times whoever bounds it was asked
-  float center = 0;    // whoever bounds it keeps here what the bounds were made from
+  uint32_t asked = 0;  // how often its bounds were asked for
+  float center = 0;    // the caller keeps here what the bounds were made from
   float low = 0;       // after penalties
   float high = 0;
   float noise = 0;  // of the draw, or kExcluded
@@ -170,7 +170,7 @@ class TokenChoice {
   bool leaves_tail() const { return !keeps_tail_ && CutsTail(); }
   void KeepTail() { keeps_tail_ = true; }
 
-  // That memory, for whoever makes the choice from bounds in between.
+  // That memory, for a caller that chooses from bounds in between.
   std::span<Candidate> room() const { return candidates_; }
 
  private:

@@ -28,7 +28,7 @@ inline uint32_t RowsThatReach(std::span<const int32_t> reach, int32_t needed) {
 // The same of sums and noise. `first`: the first row's id.
 inline uint32_t RowsThatReach(std::span<const int32_t> reach, int32_t needed, const NoiseSteps& steps, TokenId first,
                               NoiseBits& bits) {
-  // The most noise is rare: whoever needs more than that is out without any.
+  // The most noise is rare: a row that needs more than that is out without any.
   const int32_t most = steps.back();
   uint32_t answers = 0;
   for (size_t i = 0; i < reach.size(); ++i) {

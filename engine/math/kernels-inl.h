@@ -171,6 +171,17 @@ struct KernelsOver {
     Blocks::With(type, [&]<class Type> { MatvecOf<Type>(y, w, x, rows, cols); });
   }
 
+  static void ExpandHalves(float* out, const uint16_t* stored, size_t n) {
+    for (size_t i = 0; i < n; ++i) out[i] = N::ExpandF16(stored[i]);
+  }
+
+  static void ExpandQ8(float* out, const std::byte* stored, size_t n) {
+    for (; n >= kBlock; n -= kBlock, stored += kBlockBytes, out += kBlock) {
+      const float scale = N::ExpandF16(static_cast<uint16_t>(LoadU16(stored)));
+      for (uint32_t j = 0; j < kBlock; ++j) out[j] = scale * static_cast<float>(static_cast<int8_t>(stored[2 + j]));
+    }
+  }
+
   static void AddWeightedRows(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
                               uint32_t row_floats) {
     for (uint32_t t = 0; t < rows; ++t, v += row_floats) {
@@ -314,6 +325,8 @@ struct KernelsOver {
             .quantize_q8 = QuantizeQ8,
             .matvec_q8_0 = MatvecQ8,
             .matvec_blocks = MatvecBlocks,
+            .expand_f16 = ExpandHalves,
+            .expand_q8_0 = ExpandQ8,
             .add_weighted_rows_f32 = AddWeightedRows,
             .rmsnorm = RmsNorm,
             .softmax = Softmax,

@@ -34,6 +34,13 @@ const Kernels* const* AvailableKernels() {
   static const Kernels* const kBoth[] = {&kReferenceKernels, &kXtensaKernels, nullptr};
   return FpuTakesSubnormals() ? kAll : kBoth;
 }
+#elif defined(THIMBLE_RISCV_FPU) && __riscv_xlen == 32
+extern const Kernels kRiscvKernels;
+const Kernels& BestKernels() { return kRiscvKernels; }
+const Kernels* const* AvailableKernels() {
+  static const Kernels* const kBoth[] = {&kReferenceKernels, &kRiscvKernels, nullptr};
+  return kBoth;
+}
 #else
 const Kernels& BestKernels() { return kReferenceKernels; }
 const Kernels* const* AvailableKernels() {
@@ -88,6 +95,75 @@ void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, co
   }
 }
 
+void Expand(const Kernels& kernels, DType type, float* out, const std::byte* stored, size_t n) {
+  if (type == DType::kF16) return kernels.expand_f16(out, reinterpret_cast<const uint16_t*>(stored), n);
+  if (type == DType::kQ8_0) return kernels.expand_q8_0(out, stored, n);
+  Expand(type, out, stored, n);
+}
+
+namespace {
+
+using BaselineNumerics = Numerics<BaselineOps>;
+
+constexpr uint32_t kMagnitude = 0x7fffffff;
+constexpr uint32_t kInfinite = 0x7f800000;
+constexpr uint16_t kInfiniteHalf = 0x7c00;
+
+// A float32 quotient, rounded once: that of two float32 numbers in double is far enough from any middle.
+float Quotient(float a, float b) { return static_cast<float>(static_cast<double>(a) / static_cast<double>(b)); }
+
+// To the nearest integer, ties away from zero, for |x| < 127.5.
+int8_t RoundAway(float x) {
+  auto whole = static_cast<int32_t>(x);
+  const float rest = x - static_cast<float>(whole);
+  if (rest >= 0.5f) ++whole;
+  if (rest <= -0.5f) --whole;
+  return static_cast<int8_t>(whole);
+}
+
+bool RoundBlock(std::byte* out, const float* x) {
+  uint32_t largest_bits = 0;
+  for (uint32_t j = 0; j < Q8Block::kElements; ++j) {
+    const uint32_t magnitude = std::bit_cast<uint32_t>(x[j]) & kMagnitude;
+    if (magnitude > largest_bits) largest_bits = magnitude;
+  }
+  if (largest_bits >= kInfinite) return false;
+  const float scale = Quotient(std::bit_cast<float>(largest_bits), 127.0f);
+  const uint16_t half = BaselineNumerics::RoundToF16(scale);
+  if (half == kInfiniteHalf) return false;
+  out[0] = static_cast<std::byte>(half & 0xff);
+  out[1] = static_cast<std::byte>(half >> 8);
+  const float inverse = scale == 0.0f ? 0.0f : Quotient(1.0f, scale);
+  // Of a scale so small that its inverse is infinite, nothing is left.
+  const bool is_nothing = (std::bit_cast<uint32_t>(inverse) & kMagnitude) >= kInfinite;
+  for (uint32_t j = 0; j < Q8Block::kElements; ++j) {
+    out[2 + j] = static_cast<std::byte>(is_nothing ? int8_t{0} : RoundAway(x[j] * inverse));
+  }
+  return true;
+}
+
+}  // namespace
+
+bool Round(DType type, std::byte* out, const float* x, size_t n) {
+  if (type == DType::kF32) {
+    std::memcpy(out, x, n * sizeof(float));
+    return true;
+  }
+  if (type == DType::kQ8_0) {
+    for (; n > 0; n -= Q8Block::kElements, x += Q8Block::kElements, out += BlockBytes(DType::kQ8_0)) {
+      if (!RoundBlock(out, x)) return false;
+    }
+    return true;
+  }
+  auto* const halves = reinterpret_cast<uint16_t*>(out);
+  bool are_finite = true;
+  for (size_t i = 0; i < n; ++i) {
+    halves[i] = BaselineNumerics::RoundToF16(x[i]);
+    are_finite = are_finite && (halves[i] & kInfiniteHalf) != kInfiniteHalf;
+  }
+  return are_finite;
+}
+
 void Expand(DType type, float* out, const std::byte* stored, size_t n) {
   using K = KernelsOver<BaselineOps>;
   const auto* halves = reinterpret_cast<const uint16_t*>(stored);
@@ -96,19 +172,12 @@ void Expand(DType type, float* out, const std::byte* stored, size_t n) {
       std::memcpy(out, stored, n * sizeof(float));
       return;
     case DType::kF16:
-      for (size_t i = 0; i < n; ++i) out[i] = K::N::ExpandF16(halves[i]);
-      return;
+      return K::ExpandHalves(out, halves, n);
     case DType::kBF16:
       for (size_t i = 0; i < n; ++i) out[i] = K::N::ExpandBF16(halves[i]);
       return;
     case DType::kQ8_0:
-      for (size_t i = 0; i < n; i += K::kBlock, stored += K::kBlockBytes) {
-        const float scale = K::N::ExpandF16(static_cast<uint16_t>(K::LoadU16(stored)));
-        for (size_t j = 0; j < K::kBlock; ++j) {
-          out[i + j] = scale * static_cast<float>(static_cast<int8_t>(stored[2 + j]));
-        }
-      }
-      return;
+      return K::ExpandQ8(out, stored, n);
     default:
       K::Blocks::With(type, [&]<class Type> { K::ExpandBlocks<Type>(out, stored, n); });
   }

@@ -76,6 +76,10 @@ struct Kernels {
   // (engine/math/block_types-inl.h). w may have any alignment.
   void (*matvec_blocks)(DType type, float* y, const std::byte* w, const float* x, uint32_t rows, uint32_t cols);
 
+  // n stored elements to float32, the bits of Expand(); n is a multiple of 32 for Q8_0, which may have any alignment.
+  void (*expand_f16)(float* out, const uint16_t* stored, size_t n);
+  void (*expand_q8_0)(float* out, const std::byte* stored, size_t n);
+
   // y[i] += p[t] * v[t][i] by fused multiply-add for all t, ascending, for v [rows, cols], p [rows], y [cols]. A row of
   // v begins `row_floats` after the one before. A sum may be made in any number of calls.
   void (*add_weighted_rows_f32)(float* y, const float* v, const float* p, uint32_t rows, uint32_t cols,
@@ -163,6 +167,15 @@ void Matvec(const Kernels& kernels, DType type, float* y, const std::byte* w, co
 // `n` elements, whole blocks of them, to float32, the numbers that docs/numbers.md defines. `stored` is aligned for its
 // numbers; blocks may have any alignment.
 void Expand(DType type, float* out, const std::byte* stored, size_t n);
+// The same by `kernels`, where they have a way of their own.
+void Expand(const Kernels& kernels, DType type, float* out, const std::byte* stored, size_t n);
+
+// Rounds `n` numbers to `type`: kF32 as they are; kF16 to nearest, ties to even; kQ8_0 to blocks as ggml's reference
+// does (ggml-quants.c, quantize_row_q8_0_ref; whole blocks): the scale is the largest magnitude / 127, stored as a
+// binary16, the values are x times the reciprocal of that quotient, rounded to the nearest integer, ties away from
+// zero. `out` is aligned for its numbers; blocks may have any alignment. False if a number is not finite or becomes
+// infinite; what is stored is then not defined.
+bool Round(DType type, std::byte* out, const float* x, size_t n);
 
 }  // namespace thimble::math
 

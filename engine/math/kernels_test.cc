@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -254,6 +255,93 @@ TEST(Expand, IsExactForEveryType) {
   for (size_t i = 0; i < halves.size(); ++i) {
     ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), static_cast<uint32_t>(halves[i]) << 16);
   }
+}
+
+TEST_P(KernelTable, ExpandsAsTheContractSays) {
+  const Kernels& k = *GetParam();
+  std::mt19937 bits(21);
+  for (size_t n = 0; n <= 32 * 9; ++n) {
+    std::vector<uint16_t> halves(n + 1);
+    for (uint16_t& half : halves) half = static_cast<uint16_t>(bits());
+    for (uint16_t& half : halves) {
+      if ((half & 0x7c00) == 0x7c00) half &= 0x83ff;
+    }
+    std::vector<float> got(n + 1, 12345.0f), want = got;
+    k.expand_f16(got.data(), halves.data() + 1, n);
+    for (size_t i = 0; i < n; ++i) want[i] = static_cast<float>(F16(halves[1 + i]));
+    ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << n;
+    if (n % 32 != 0) continue;
+    for (size_t shift = 0; shift < 3; ++shift) {
+      const std::vector<std::byte> rows = RandomQ8Rows(bits, n / 32, shift);
+      k.expand_q8_0(got.data(), rows.data() + shift, n);
+      Expand(DType::kQ8_0, want.data(), rows.data() + shift, n);
+      ASSERT_TRUE(SameBits(got, want)) << k.name << ' ' << n << '+' << shift;
+    }
+  }
+}
+
+// Every number there is between two of binary16 goes to the nearer one, and what lies in the middle to the even one.
+TEST(Round, GoesToTheNearestHalf) {
+  const auto round = [](double x) {
+    const auto value = static_cast<float>(x);
+    uint16_t half = 0;
+    EXPECT_TRUE(Round(DType::kF16, reinterpret_cast<std::byte*>(&half), &value, 1)) << x;
+    return half;
+  };
+  for (uint32_t bits = 0; bits < 0x7bff; ++bits) {
+    const double low = F16(static_cast<uint16_t>(bits));
+    const double high = F16(static_cast<uint16_t>(bits + 1));
+    const double middle = (low + high) / 2;
+    const double little = (high - low) / 64;
+    ASSERT_EQ(round(low), bits);
+    ASSERT_EQ(round(middle - little), bits);
+    ASSERT_EQ(round(middle), bits + bits % 2);
+    ASSERT_EQ(round(middle + little), bits + 1);
+    ASSERT_EQ(round(-middle - little), 0x8000u + bits + 1);
+  }
+}
+
+// ggml's reference (ggml-quants.c, quantize_row_q8_0_ref), with the C library's own operations.
+TEST(Round, ToBlocksAsGgmlDoes) {
+  Random random(22);
+  for (int exponent = -60; exponent <= 14; ++exponent) {
+    std::vector<float> x = random.Floats(32 * 40);
+    for (float& value : x) value = std::ldexp(value, exponent);
+    std::vector<std::byte> got(34 * 40 + 1);
+    ASSERT_TRUE(Round(DType::kQ8_0, got.data() + 1, x.data(), x.size()));
+    for (size_t b = 0; b < 40; ++b) {
+      float largest = 0;
+      for (size_t j = 0; j < 32; ++j) largest = std::max(largest, std::abs(x[32 * b + j]));
+      const float scale = largest / 127;
+      const float inverse = scale != 0 ? 1 / scale : 0;
+      const std::byte* block = &got[1 + 34 * b];
+      const auto half = static_cast<uint16_t>(static_cast<unsigned>(block[0]) | static_cast<unsigned>(block[1]) << 8);
+      uint16_t want = 0;
+      ASSERT_TRUE(Round(DType::kF16, reinterpret_cast<std::byte*>(&want), &scale, 1));
+      ASSERT_EQ(half, want);
+      for (size_t j = 0; j < 32; ++j) {
+        ASSERT_EQ(static_cast<int8_t>(block[2 + j]), std::lround(x[32 * b + j] * inverse)) << exponent;
+      }
+    }
+  }
+}
+
+TEST(Round, SaysWhatATypeCannotHold) {
+  std::vector<std::byte> out(4 * 64);
+  for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN(), 127 * 65520.0f}) {
+    for (size_t at = 0; at < 64; at += 7) {
+      std::vector<float> x(64, 1.0f);
+      x[at] = bad;
+      EXPECT_FALSE(Round(DType::kF16, out.data(), x.data(), x.size())) << bad;
+      EXPECT_FALSE(Round(DType::kQ8_0, out.data(), x.data(), x.size())) << bad;
+      EXPECT_TRUE(Round(DType::kF32, out.data(), x.data(), x.size()));
+      EXPECT_EQ(std::memcmp(out.data(), x.data(), 4 * x.size()), 0);
+    }
+  }
+  const std::array<float, 2> edge = {-65519.0f, 65520.0f};
+  EXPECT_TRUE(Round(DType::kF16, out.data(), &edge[0], 1));
+  EXPECT_FALSE(Round(DType::kF16, out.data(), &edge[1], 1));
 }
 
 constexpr DType kExpandedBlocks[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,

@@ -244,6 +244,21 @@ void MatvecQ8(float* y, const std::byte* w, const Q8Block* x, uint32_t rows, uin
   }
 }
 
+void ExpandHalves(float* out, const uint16_t* stored, size_t n) {
+  for (; n >= 8; n -= 8, stored += 8, out += 8) _mm256_storeu_ps(out, F16::Load(stored));
+  K::ExpandHalves(out, stored, n);
+}
+
+void ExpandQ8(float* out, const std::byte* stored, size_t n) {
+  for (; n >= K::kBlock; n -= K::kBlock, stored += K::kBlockBytes, out += K::kBlock) {
+    const __m256 scale = _mm256_set1_ps(_cvtsh_ss(static_cast<uint16_t>(K::LoadU16(stored))));
+    for (uint32_t j = 0; j < K::kBlock; j += 8) {
+      const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(stored + 2 + j));
+      _mm256_storeu_ps(out + j, _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight))));
+    }
+  }
+}
+
 struct X86Bytes {
   static uint32_t U32(const std::byte* at) {
     uint32_t word;
@@ -470,6 +485,8 @@ constexpr Kernels MakeTable() {
   table.quantize_q8 = QuantizeQ8;
   table.matvec_q8_0 = MatvecQ8;
   table.matvec_blocks = MatvecBlocks;
+  table.expand_f16 = ExpandHalves;
+  table.expand_q8_0 = ExpandQ8;
   table.crc32c = Crc;
   table.screen_rows = ScreenRows;
   table.sum_codes = SumCodes;

@@ -38,7 +38,11 @@ struct SoftwareOps {
 #define THIMBLE_XTENSA_FPU
 #endif
 
-#if defined(__FMA__) || defined(__aarch64__) || (defined(__riscv_flen) && __riscv_flen >= 32)
+#if defined(__riscv) && defined(__riscv_flen) && __riscv_flen >= 32
+#define THIMBLE_RISCV_FPU
+#endif
+
+#if defined(__FMA__) || defined(__aarch64__) || defined(THIMBLE_RISCV_FPU)
 // The target's instruction; the compiler expands the built-in in place, it never calls libm.
 struct BaselineOps {
   static float Fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }

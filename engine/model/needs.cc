@@ -52,12 +52,20 @@ uint64_t ActivationBytes(const formats::ModelFile& model, uint64_t positions, ui
 
 }  // namespace
 
-std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, uint32_t draft_max,
+uint64_t CacheBytes(const ModelShape& shape, uint32_t n_ctx, DType type) {
+  return StoredBytes(type, uint64_t{shape.num_hidden_layers} * shape.kv_dim() * n_ctx);
+}
+
+uint64_t ValuesAt(const ModelShape& shape, uint32_t n_ctx, DType k_type) {
+  return (CacheBytes(shape, n_ctx, k_type) + kFloat - 1) / kFloat * kFloat;
+}
+
+std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, CacheTypes types, uint32_t draft_max,
                            const stream::ResidentShares& resident, const formats::Index* index) {
   const ModelShape& s = model.shape;
   const auto section = [&](formats::Section id) { return index != nullptr ? index->section(id).bytes : 0; };
   const uint64_t scores = s.num_attention_heads / s.num_key_value_heads * uint64_t{n_ctx};
-  const uint64_t keys_and_values = 2 * uint64_t{s.num_hidden_layers} * s.kv_dim() * n_ctx;
+  const uint64_t cache_bytes = ValuesAt(s, n_ctx, types.k) + CacheBytes(s, n_ctx, types.v);
   const stream::ResidentBytes rows = stream::ResidentBytesOf(model, resident);
   using enum BufferId;
   return {{{.id = kActivations, .regions = kInternalFirst, .is_hot = true, .bytes = ActivationBytes(model, 1, 1)},
@@ -67,7 +75,7 @@ std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, uint
            {.id = kScores, .regions = kInternalFirst, .is_hot = true, .bytes = scores * kFloat},
            {.id = kBlockChecks, .regions = kInternalFirst, .bytes = section(formats::Section::kBlockChecks)},
            {.id = kRowChecks, .regions = kPsramFirst, .bytes = section(formats::Section::kRowChecks)},
-           {.id = kKvCache, .regions = kPsramFirst, .bytes = keys_and_values * kFloat},
+           {.id = kKvCache, .regions = kPsramFirst, .bytes = cache_bytes},
            {.id = kWeightsPsram, .regions = Only(Region::kPsram), .bytes = rows.psram},
            {.id = kWeightsFlash, .regions = Only(Region::kFlash), .bytes = rows.flash}}};
 }

@@ -14,9 +14,22 @@
 
 namespace thimble::model {
 
-// For a session with a context of n_ctx positions, that runs at most draft_max guessed tokens with the one that is due;
-// `index` may be null.
-std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, uint32_t draft_max,
+// How keys and values are stored.
+struct CacheTypes {
+  DType k = DType::kF32;
+  DType v = DType::kF32;
+
+  bool is_exact() const { return k == DType::kF32 && v == DType::kF32; }
+  friend bool operator==(const CacheTypes&, const CacheTypes&) = default;
+};
+
+// Of keys and of values each: bytes of n_ctx positions of all layers. Values begin at the next multiple of 4.
+uint64_t CacheBytes(const ModelShape& shape, uint32_t n_ctx, DType type);
+uint64_t ValuesAt(const ModelShape& shape, uint32_t n_ctx, DType k_type);
+
+// For a session with a context of n_ctx positions in a cache of `types`, that runs at most draft_max guessed tokens
+// with the one that is due; `index` may be null.
+std::array<Need, 10> Needs(const formats::ModelFile& model, uint32_t n_ctx, CacheTypes types, uint32_t draft_max,
                            const stream::ResidentShares& resident, const formats::Index* index);
 
 // For so many positions that go through the model at a time, hidden states wanted of `hidden` of them at most; none for

@@ -13,6 +13,9 @@ namespace {
 // Of keys or values, which all heads of a group use before the next: a part of a board's 32 KB cache.
 constexpr uint32_t kAttentionBlockBytes = 8192;
 
+// Bytes before the `element`-th of a cache of `type`.
+size_t At(DType type, size_t element) { return static_cast<size_t>(StoredBytes(type, element)); }
+
 }  // namespace
 
 Vectors::Vectors(const ModelShape& shape) : norms((2 * uint64_t{shape.num_hidden_layers} + 1) * shape.hidden_size) {
@@ -239,7 +242,7 @@ Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uin
     NormHeads({TensorKind::kAttnQNorm, layer}, a.q.data(), num_whole, shape_.num_attention_heads);
     NormHeads({TensorKind::kAttnKNorm, layer}, a.k.data(), positions, shape_.num_key_value_heads);
   }
-  Store(layer, first_position, positions, a);
+  THIMBLE_TRY(Store(layer, first_position, positions, a));
   if (num_whole == 0) return {};
   for (size_t i = 0; i < num_whole; ++i) {
     const size_t row = whole.begin + i;
@@ -251,7 +254,7 @@ Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uin
   return Stream({TensorKind::kAttnO, layer}, a.attended.data(), outputs, num_whole);
 }
 
-void Transformer::Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a) {
+Result<void> Transformer::Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a) {
   const uint32_t head_dim = shape_.head_dim;
   for (uint32_t i = 0; i < positions; ++i) {
     float* const k = &a.k[size_t{i} * shape_.kv_dim()];
@@ -260,64 +263,137 @@ void Transformer::Store(uint16_t layer, uint32_t first_position, uint32_t positi
                    shape_.num_key_value_heads, head_dim);
     for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
       const size_t row = CacheRow(layer, kv, first_position + i);
-      std::copy_n(k + size_t{kv} * head_dim, head_dim, &memory_.k_cache[row]);
-      std::copy_n(v + size_t{kv} * head_dim, head_dim, &memory_.v_cache[row]);
+      const size_t head = size_t{kv} * head_dim;
+      if (math::Round(memory_.k_type, &memory_.k_cache[At(memory_.k_type, row)], k + head, head_dim) &&
+          math::Round(memory_.v_type, &memory_.v_cache[At(memory_.v_type, row)], v + head, head_dim)) {
+        continue;
+      }
+      return Fail({.code = Code::kUnsupported,
+                   .what = "a key or value of position {have} is beyond what the type of its cache holds: give "
+                           "cache-type-k and cache-type-v f32",
+                   .have = uint64_t{first_position} + i});
     }
   }
   CountRope(uint64_t{positions} * shape_.num_key_value_heads);
-  const uint64_t bytes = uint64_t{positions} * 2 * shape_.kv_dim() * sizeof(float);
-  ledger_->Count(
-      {.kernel = Kernel::kCopy, .units = bytes, .written_region = memory_.kv_region, .written_bytes = bytes});
+  if (memory_.k_type == DType::kF32 && memory_.v_type == DType::kF32) {
+    const uint64_t bytes = uint64_t{positions} * 2 * shape_.kv_dim() * sizeof(float);
+    ledger_->Count(
+        {.kernel = Kernel::kCopy, .units = bytes, .written_region = memory_.kv_region, .written_bytes = bytes});
+    return {};
+  }
+  CountStored(memory_.k_type, positions);
+  CountStored(memory_.v_type, positions);
+  return {};
+}
+
+void Transformer::CountStored(DType type, uint32_t positions) {
+  const uint64_t numbers = uint64_t{positions} * shape_.kv_dim();
+  const uint64_t bytes = StoredBytes(type, numbers);
+  ledger_->Count({.kernel = type == DType::kF32 ? Kernel::kCopy : Kernel::kQuantize,
+                  .units = type == DType::kF32 ? bytes : numbers,
+                  .written_region = memory_.kv_region,
+                  .written_bytes = bytes});
 }
 
 void Transformer::CountRope(uint64_t heads) {
   ledger_->Count({.kernel = Kernel::kRope, .units = heads * (shape_.head_dim / 2), .parts = heads});
 }
 
-// Keys and values are read once for all heads of a group, block by block.
+// Of a head's keys or values so far, what is told before the kernel that reads them; those of float32 it reads itself.
+void Transformer::CountRead(DType type, uint32_t positions, uint32_t parts) {
+  if (type == DType::kF32) return;
+  const uint64_t numbers = uint64_t{positions} * shape_.head_dim;
+  ledger_->Count({.kernel = Kernel::kExpand,
+                  .units = numbers,
+                  .parts = parts,
+                  .region = memory_.kv_region,
+                  .bytes = StoredBytes(type, numbers)});
+}
+
+// Keys and values are read once for all heads of a group, block by block; those that are not float32 are expanded
+// first, so that the sums are those over the numbers that were stored.
 void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, float* attended) {
   const uint32_t head_dim = shape_.head_dim;
   const uint32_t n = position + 1;
   const uint32_t group = shape_.num_attention_heads / shape_.num_key_value_heads;
-  const uint32_t block = std::max<uint32_t>(kAttentionBlockBytes / (head_dim * uint32_t{sizeof(float)}), 1);
-  const auto for_blocks = [&](uint32_t first, uint32_t last, auto use) {
+  const DType k_type = memory_.k_type;
+  const DType v_type = memory_.v_type;
+  // Calls use(head of the group, first row, rows) for all heads after prepare(first row, rows), for blocks of rows of
+  // `cols` numbers.
+  const auto for_blocks = [&](DType type, uint32_t first, uint32_t last, uint32_t cols, auto prepare, auto use) {
+    const uint32_t floats = type == DType::kF32 ? kAttentionBlockBytes / uint32_t{sizeof(float)} : kMostExpandedFloats;
+    const uint32_t block = std::max<uint32_t>(floats / std::max<uint32_t>(cols, 1), 1);  // a core's share may be empty
     for (uint32_t begin = first; begin < last; begin += block) {
-      for (uint32_t g = 0; g < group; ++g) use(g, begin, std::min(block, last - begin));
+      const uint32_t rows = std::min(block, last - begin);
+      prepare(begin, rows);
+      for (uint32_t g = 0; g < group; ++g) use(g, begin, rows);
     }
   };
   const uint64_t macs = uint64_t{group} * n * head_dim;
+  const uint32_t unit = BlockElements(v_type);  // columns of values that belong together
   std::fill_n(attended, shape_.q_dim(), 0.0f);
   for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
-    const float* const k = &memory_.k_cache[CacheRow(layer, kv, 0)];
-    const float* const v = &memory_.v_cache[CacheRow(layer, kv, 0)];
+    const std::byte* const k = &memory_.k_cache[At(k_type, CacheRow(layer, kv, 0))];
+    const std::byte* const v = &memory_.v_cache[At(v_type, CacheRow(layer, kv, 0))];
     const size_t heads = size_t{kv} * group * head_dim;
     const auto scores = [&](uint32_t g) { return &memory_.scores[g * size_t{n}]; };
     ShareRows(workers_, n, macs, [&](uint32_t first, uint32_t last) {
-      for_blocks(first, last, [&](uint32_t g, uint32_t begin, uint32_t rows) {
-        kernels_->matvec_f32(scores(g) + begin, k + size_t{begin} * head_dim, q + heads + g * head_dim, rows, head_dim);
-      });
+      float expanded[kMostExpandedFloats];
+      const float* keys = expanded;
+      for_blocks(
+          k_type, first, last, head_dim,
+          [&](uint32_t begin, uint32_t rows) {
+            const std::byte* const stored = k + At(k_type, size_t{begin} * head_dim);
+            if (k_type == DType::kF32) {
+              keys = reinterpret_cast<const float*>(stored);
+            } else {
+              math::Expand(*kernels_, k_type, expanded, stored, size_t{rows} * head_dim);
+            }
+          },
+          [&](uint32_t g, uint32_t begin, uint32_t rows) {
+            kernels_->matvec_f32(scores(g) + begin, keys, q + heads + g * head_dim, rows, head_dim);
+          });
     });
     ShareRows(workers_, group, macs, [&](uint32_t first, uint32_t last) {
       for (uint32_t g = first; g < last; ++g) kernels_->softmax(scores(g), n, attention_scale_);
     });
-    ShareRows(workers_, head_dim, macs, [&](uint32_t first, uint32_t last) {
-      for_blocks(0, n, [&](uint32_t g, uint32_t begin, uint32_t rows) {
-        kernels_->add_weighted_rows_f32(attended + heads + g * head_dim + first, v + size_t{begin} * head_dim + first,
-                                        scores(g) + begin, rows, last - first, head_dim);
-      });
+    ShareRows(workers_, head_dim / unit, macs, [&](uint32_t first, uint32_t last) {
+      float expanded[kMostExpandedFloats];
+      const float* values = expanded;
+      const uint32_t column = first * unit;
+      const uint32_t cols = (last - first) * unit;
+      const uint32_t row_floats = v_type == DType::kF32 ? head_dim : cols;
+      for_blocks(
+          v_type, 0, n, v_type == DType::kF32 ? head_dim : cols,
+          [&](uint32_t begin, uint32_t rows) {
+            const std::byte* const stored = v + At(v_type, size_t{begin} * head_dim + column);
+            if (v_type == DType::kF32) {
+              values = reinterpret_cast<const float*>(stored);
+              return;
+            }
+            for (uint32_t r = 0; r < rows; ++r) {
+              math::Expand(*kernels_, v_type, expanded + r * cols, stored + At(v_type, size_t{r} * head_dim), cols);
+            }
+          },
+          [&](uint32_t g, uint32_t begin, uint32_t rows) {
+            kernels_->add_weighted_rows_f32(attended + heads + g * head_dim + column, values, scores(g) + begin, rows,
+                                            cols, row_floats);
+          });
     });
   }
   for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
-    const Work once = {.units = macs, .region = memory_.kv_region, .bytes = uint64_t{n} * head_dim * sizeof(float)};
-    Work keys = once;
-    keys.kernel = Kernel::kMatvecF32;
-    keys.parts = n;
-    ledger_->Count(keys);
+    const auto reading = [&](Kernel kernel, DType type, uint32_t parts) {
+      CountRead(type, n, parts);
+      Work work = {.kernel = kernel, .units = macs, .parts = parts};
+      if (type == DType::kF32) {
+        work.region = memory_.kv_region;
+        work.bytes = uint64_t{n} * head_dim * sizeof(float);
+      }
+      ledger_->Count(work);
+    };
+    reading(Kernel::kMatvecF32, k_type, n);
     ledger_->Count({.kernel = Kernel::kSoftmax, .units = uint64_t{group} * n});
-    Work values = once;
-    values.kernel = Kernel::kWeightedSum;
-    values.parts = head_dim;
-    ledger_->Count(values);
+    reading(Kernel::kWeightedSum, v_type, head_dim / unit);
   }
 }
 

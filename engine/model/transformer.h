@@ -49,6 +49,16 @@ struct Vectors {
   explicit Vectors(const ModelShape& shape);
 };
 
+// Heads of more numbers are cached in float32 alone: others are expanded in a small piece of stack.
+inline constexpr uint32_t kMostExpandedFloats = 256;
+
+// Whether keys or values of heads of so many numbers can be cached as `type`.
+constexpr bool CanCache(DType type, uint32_t head_dim) {
+  if (type == DType::kF32) return true;
+  if (type != DType::kF16 && type != DType::kQ8_0) return false;
+  return head_dim <= kMostExpandedFloats && head_dim % BlockElements(type) == 0;
+}
+
 // Working memory of a Transformer: the caller's, sized as said. The spans may lie in any region.
 struct Memory {
   Activations one;            // of one position
@@ -57,8 +67,12 @@ struct Memory {
   std::span<float> vectors;   // as Vectors says
   std::span<float> inv_freq;  // [head_dim / 2]
   std::span<float> scores;    // [num_attention_heads / num_key_value_heads, n_ctx]
-  std::span<float> k_cache;   // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim]
-  std::span<float> v_cache;   // the same
+  // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim], stored as these types: of kF32, kF16 and kQ8_0 each
+  // where CanCache() says so; aligned to 4 bytes.
+  std::span<std::byte> k_cache;
+  std::span<std::byte> v_cache;
+  DType k_type = DType::kF32;
+  DType v_type = DType::kF32;
   Region kv_region = Region::kPsram;
   stream::ResidentMemory resident;  // rows of the layers' matrices that are in memory
 
@@ -94,8 +108,9 @@ class Transformer {
   // tokens below vocab_size; one of them, or at most as many as Memory::batch has rows), and leaves their keys and
   // values in the cache, in place of what positions from there on had. Of the last `num_hidden` of them, at most one
   // more than Memory::states has rows, the hidden states are made: hidden() is then the first of these. Every tensor is
-  // read at most once; of the last layer only k and v, if no hidden state is wanted. Fails by I/O or cancellation, and
-  // with kCorrupt when a checksum does not fit; the same positions can be run again then.
+  // read at most once; of the last layer only k and v, if no hidden state is wanted. Fails by I/O or cancellation, with
+  // kCorrupt when a checksum does not fit, and with kUnsupported for a key or value that the cache's type cannot hold;
+  // the same positions can be run again then.
   // `scan_follows`: the LM head is streamed next, whole, and nothing else is read before.
   Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, uint32_t num_hidden,
                    bool scan_follows = false);
@@ -131,12 +146,15 @@ class Transformer {
   Result<void> LoadVector(TensorId id, float* out);
   Result<void> ScaleFrequencies();
   void AddToResidual(Rows rows, const Activations& a);
-  void Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
+  Result<void> Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
   void CountRope(uint64_t heads);
   void Attend(uint16_t layer, uint32_t position, const float* q, float* attended);
+  // The element of a cache where a head's row begins.
   size_t CacheRow(uint16_t layer, uint32_t kv_head, uint32_t position) const {
     return ((size_t{layer} * shape_.num_key_value_heads + kv_head) * n_ctx_ + position) * shape_.head_dim;
   }
+  void CountStored(DType type, uint32_t positions);
+  void CountRead(DType type, uint32_t positions, uint32_t parts);
 
   const float* NormOf(uint32_t index) const { return memory_.vectors.data() + size_t{index} * shape_.hidden_size; }
   const Memory::Tiles& TilesOf(const TensorRef& t) const {

@@ -144,7 +144,8 @@ std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   const auto add = [&](std::span<const Need> needs) {
     for (const Need& need : needs) all[kPlaceInOrder[static_cast<size_t>(need.id)]] = need;
   };
-  add(model::Needs(request.model, plan.n_ctx, plan.draft_max, plan.options.resident(), request.index));
+  add(model::Needs(request.model, plan.n_ctx, plan.options.cache, plan.draft_max, plan.options.resident(),
+                   request.index));
   add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
   const uint64_t at_once = plan.scans_at_once ? plan.draft_max + 1 : 1;
   add(head::SamplerNeeds(at_once * text.candidate_bytes, at_once * std::min(text.penalised, uint64_t{plan.n_ctx})));
@@ -454,6 +455,24 @@ struct Layout {
   bool cache_first = false;  // the KV cache is placed before what is hot
 };
 
+// Not inlined, so that what PlanLayout() needs of the stack stays what it was.
+[[gnu::noinline]] Result<void> CheckCache(const model::CacheTypes& cache, uint32_t head_dim) {
+  for (const DType type : {cache.k, cache.v}) {
+    if (model::CanCache(type, head_dim)) continue;
+    const bool is_narrow = head_dim <= model::kMostExpandedFloats;
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = type != DType::kF16 && type != DType::kQ8_0
+                             ? "keys and values can be stored as f32, f16 or q8_0, not otherwise"
+                         : is_narrow ? "a KV cache of q8_0 has blocks of {need} numbers, and a head of {have} is no "
+                                       "whole number of them: take f16"
+                                     : "a head of {have} numbers is more than the {need} that a KV cache of f16 or "
+                                       "q8_0 can have: take f32",
+                 .have = head_dim,
+                 .need = is_narrow ? BlockElements(type) : model::kMostExpandedFloats});
+  }
+  return {};
+}
+
 Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
   const auto& [model, text, board, block_bytes, options, index] = request;
   Plan plan;
@@ -477,6 +496,7 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
                  .have = math::kMaxPositions,
                  .need = plan.n_ctx});
   }
+  THIMBLE_TRY(CheckCache(options.cache, model.shape.head_dim));
   if (options.prompt_batch > plan.n_ctx) {
     return Fail(
         {.code = Code::kInvalidArgument,

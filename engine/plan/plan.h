@@ -19,6 +19,7 @@
 #include "engine/base/tensor.h"
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
+#include "engine/model/needs.h"
 #include "engine/stream/resident_rows.h"
 
 namespace thimble::plan {
@@ -82,7 +83,9 @@ struct PlanOptions {
   uint32_t draft_max = 0;
   // Guesses that come less often than this are not run: about what one costs, in percent of what it saves if it comes.
   uint32_t draft_worth_percent = 0;
-  bool keep_logits = false;  // all logits are computed and kept, for whoever wants to see them
+  // How keys and values are stored. What is not float32 is smaller and rounds them: another text, by choice alone.
+  model::CacheTypes cache = {};
+  bool keep_logits = false;  // compute and keep all logits, for a caller that wants to see them
 
   stream::ResidentShares resident() const { return {psram_weights_percent, flash_weights_percent}; }
   friend bool operator==(const PlanOptions&, const PlanOptions&) = default;

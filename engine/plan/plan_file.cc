@@ -36,6 +36,8 @@ constexpr std::array kNumberKeys = {
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";
 constexpr std::string_view kDraftKey = "draft";
+constexpr std::string_view kKeysKey = "cache_type_k";
+constexpr std::string_view kValuesKey = "cache_type_v";
 
 std::optional<uint32_t> ParseNumber(std::string_view digits) {
   if (digits.empty() || digits.size() > 10) return std::nullopt;
@@ -78,19 +80,27 @@ bool SetValue(std::string_view key, std::string_view value, PlanFile& file) {
     file.options.draft = mode.value_or(file.options.draft);
     return mode.has_value();
   }
+  if (key == kKeysKey || key == kValuesKey) {
+    const std::optional<DType> type = ParseCacheType(value);
+    DType& member = key == kKeysKey ? file.options.cache.k : file.options.cache.v;
+    member = type.value_or(member);
+    return type.has_value();
+  }
   const auto number_key = std::ranges::find(kNumberKeys, key, &NumberKey::name);
   const std::optional<uint32_t> number = ParseNumber(value);
   file.options.*number_key->member = number.value_or(0);
   return number.has_value();
 }
 
-constexpr size_t kWordKeys = 3;  // whose values are words
+constexpr size_t kWordKeys = 5;  // whose values are words
 
 // Index of a key among all there are, or nothing.
 std::optional<size_t> IndexOf(std::string_view key) {
   if (key == kBoardKey) return 0;
   if (key == kTilesKey) return 1;
   if (key == kDraftKey) return 2;
+  if (key == kKeysKey) return 3;
+  if (key == kValuesKey) return 4;
   const auto number_key = std::ranges::find(kNumberKeys, key, &NumberKey::name);
   if (number_key == kNumberKeys.end()) return std::nullopt;
   return kWordKeys + static_cast<size_t>(number_key - kNumberKeys.begin());
@@ -101,6 +111,15 @@ std::unexpected<Error> FailAt(uint64_t line, const char* what, std::string_view 
 }
 
 }  // namespace
+
+const char* CacheTypeName(DType type) { return type == DType::kQ8_0 ? "q8_0" : type == DType::kF16 ? "f16" : "f32"; }
+
+std::optional<DType> ParseCacheType(std::string_view name) {
+  for (const DType type : kCacheTypes) {
+    if (name == CacheTypeName(type)) return type;
+  }
+  return std::nullopt;
+}
 
 const char* TileModeName(TileMode mode) { return mode == TileMode::kStreamed ? "streamed" : "bounced"; }
 
@@ -122,7 +141,7 @@ Result<PlanFile> ParsePlanFile(std::string_view text) {
     }
     const std::optional<size_t> index = IndexOf(line.key);
     if (!index) {
-      return FailAt(line.number, "line {have} of the plan has the key '{name}', which there is not", line.key);
+      return FailAt(line.number, "line {have} of the plan has the key '{name}', which is unknown", line.key);
     }
     if (std::exchange(seen[*index], true)) {
       return FailAt(line.number, "line {have} of the plan gives '{name}' again", line.key);
@@ -150,6 +169,12 @@ size_t FormatPlanFile(const PlanFile& file, std::span<char> out) {
   line(kBoardKey, file.board, "");
   line(kTilesKey, std::string_view(TileModeName(file.options.tiles)), "streamed or bounced");
   line(kDraftKey, std::string_view(DraftModeName(file.options.draft)), "who guesses tokens: none, lookup or ngram");
+  // Only where somebody chose it: who knows no such key can read all other plans.
+  const auto cache_line = [&](std::string_view key, DType type) {
+    if (type != DType::kF32) line(key, std::string_view(CacheTypeName(type)), "f32, f16 or q8_0; lossy but for f32");
+  };
+  cache_line(kKeysKey, file.options.cache.k);
+  cache_line(kValuesKey, file.options.cache.v);
   for (const NumberKey& key : kNumberKeys) line(key.name, uint64_t{file.options.*key.member}, key.comment);
   return text.size();
 }

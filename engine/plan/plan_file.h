@@ -4,7 +4,9 @@
 #ifndef THIMBLE_ENGINE_PLAN_PLAN_FILE_H_
 #define THIMBLE_ENGINE_PLAN_PLAN_FILE_H_
 
+#include <array>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -27,6 +29,11 @@ Result<PlanFile> ParsePlanFile(std::string_view text);
 
 // Writes `file` as text into `out`, cut to fit; kMaxPlanFileBytes always suffice. Returns its length.
 size_t FormatPlanFile(const PlanFile& file, std::span<char> out);
+
+// How keys and values can be stored, exactly first.
+inline constexpr std::array kCacheTypes = {DType::kF32, DType::kF16, DType::kQ8_0};
+const char* CacheTypeName(DType type);                       // "f32", "f16", "q8_0"; static lifetime
+std::optional<DType> ParseCacheType(std::string_view name);  // nothing: it is none of these
 
 // "streamed", "bounced"; static lifetime.
 const char* TileModeName(TileMode mode);

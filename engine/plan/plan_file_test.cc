@@ -37,13 +37,28 @@ TEST(PlanFile, WhatIsWrittenIsReadBack) {
         .prompt_batch = number(),
         .draft = std::array{DraftMode::kNone, DraftMode::kLookup, DraftMode::kNgram}[random() % 3],
         .draft_max = number(),
-        .draft_worth_percent = number()};
+        .draft_worth_percent = number(),
+        .cache = {.k = kCacheTypes[random() % 3], .v = kCacheTypes[random() % 3]}};
     const std::string text = Format({.board = "esp32-cam", .options = options});
     const auto file = ParsePlanFile(text);
     ASSERT_TRUE(file) << text;
     EXPECT_EQ(file->board, "esp32-cam");
     EXPECT_EQ(file->options, options) << text;
   }
+}
+
+TEST(PlanFile, HowKeysAndValuesAreStoredStandsThereIfItIsChosen) {
+  EXPECT_EQ(Format({.board = "host", .options = {}}).find("cache_type"), std::string::npos);
+  const auto file = ParsePlanFile("board = host\ncache_type_v = q8_0\n");
+  ASSERT_TRUE(file);
+  EXPECT_EQ(file->options, (PlanOptions{.cache = {.v = DType::kQ8_0}}));
+  const auto all = ParsePlanFile("board = host\ncache_type_k = f16\ncache_type_v = f32\n");
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->options, (PlanOptions{.cache = {.k = DType::kF16}}));
+  for (const char* value : {"", "F16", "q4_0", "bf16", "f16x"}) {
+    EXPECT_NE(Refusal(std::string("board = host\ncache_type_k = ") + value), "") << value;
+  }
+  EXPECT_NE(Refusal("board = host\ncache_type_k = f16\ncache_type_k = f16\n"), "");
 }
 
 TEST(PlanFile, KeysMayBeLeftOutAndLinesMayBeUntidy) {

@@ -104,6 +104,59 @@ TEST(Plan, TheFirstPlanReadsTinyLlmIn154Pieces) {
   expect_buffer(BufferId::kBounce, kHeaderBufferBytes, Region::kSramDma);
 }
 
+TEST(Plan, ASmallerCacheIsCountedToTheByteAndHoldsMorePositions) {
+  ModelShape shape = kTinyLlm;
+  shape.head_dim = 32;
+  shape.num_attention_heads = 6;
+  shape.num_key_value_heads = 3;
+  const Model model(shape);
+  struct Case {
+    model::CacheTypes types;
+    uint64_t bytes_of_position;
+  };
+  constexpr auto kF32 = DType::kF32, kF16 = DType::kF16, kQ8 = DType::kQ8_0;
+  Board board = kEsp32Cam;
+  board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 700'000;
+  uint32_t most = 0;
+  for (const Case& c : {Case{{kF32, kF32}, 96 * 8}, Case{{kF16, kF32}, 96 * 6}, Case{{kF32, kF16}, 96 * 6},
+                        Case{{kF16, kF16}, 96 * 4}, Case{{kQ8, kF16}, 3 * 34 + 96 * 2}, Case{{kQ8, kQ8}, 6 * 34}}) {
+    const PlanOptions options = {.cache = c.types};
+    const auto plan = MakePlan(model.file(), kTokenizer, kEsp32Cam, 512, options);
+    ASSERT_TRUE(plan) << Text(plan.error());
+    EXPECT_EQ(plan->buffer(BufferId::kKvCache).bytes, 1024 * c.bytes_of_position);
+    const uint32_t fits = LargestContext(model.file(), {}, board, 512, options);
+    EXPECT_GE(fits, most);
+    most = fits;
+    PlanOptions odd = options;
+    odd.n_ctx = 7;  // values lie at a multiple of 4
+    const auto small = MakePlan(model.file(), kTokenizer, kEsp32Cam, 512, odd);
+    ASSERT_TRUE(small);
+    EXPECT_EQ(small->buffer(BufferId::kKvCache).bytes,
+              7 * c.bytes_of_position + (c.types.k == kQ8 ? 4 - 7 * 3 * 34 % 4 : 0));
+  }
+  EXPECT_EQ(most, 1024u);
+  EXPECT_LT(LargestContext(model.file(), {}, board, 512, {}), 1024u);
+}
+
+TEST(Plan, CachesThatAHeadHasNoBlocksForAreRefused) {
+  const auto refusal = [](uint32_t head_dim, const model::CacheTypes& types) {
+    ModelShape shape = kTinyLlm;
+    shape.head_dim = head_dim;
+    const Model model(shape);
+    const auto plan = MakePlan(model.file(), kTokenizer, HostBoard(1 << 30), 512, {.cache = types});
+    return plan ? "" : Text(plan.error());
+  };
+  EXPECT_EQ(refusal(64, {DType::kQ8_0, DType::kQ8_0}), "");
+  EXPECT_EQ(refusal(256, {DType::kQ8_0, DType::kF16}), "");
+  EXPECT_EQ(refusal(48, {DType::kF32, DType::kQ8_0}),
+            "a KV cache of q8_0 has blocks of 32 numbers, and a head of 48 is no whole number of them: take f16");
+  EXPECT_EQ(refusal(258, {DType::kF16, DType::kF32}),
+            "a head of 258 numbers is more than the 256 that a KV cache of f16 or q8_0 can have: take f32");
+  EXPECT_EQ(refusal(258, {}), "");
+  EXPECT_EQ(refusal(64, {DType::kBF16, DType::kF32}),
+            "keys and values can be stored as f32, f16 or q8_0, not otherwise");
+}
+
 // Against trying every context there is.
 TEST(Plan, TheLargestContextIsTheLargestThatFits) {
   std::mt19937 random(11);

@@ -1,4 +1,4 @@
-// A card behind one function of the caller: for whoever has one that reads and waits.
+// A card behind one function of the caller: for a program that has one that reads and waits.
 #ifndef THIMBLE_ENGINE_STORAGE_CALLBACK_DEVICE_H_
 #define THIMBLE_ENGINE_STORAGE_CALLBACK_DEVICE_H_
 

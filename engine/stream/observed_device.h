@@ -1,4 +1,4 @@
-// A block device whose reads are told to whoever keeps the board's time.
+// A block device whose reads are told to an observer.
 #ifndef THIMBLE_ENGINE_STREAM_OBSERVED_DEVICE_H_
 #define THIMBLE_ENGINE_STREAM_OBSERVED_DEVICE_H_
 

@@ -104,7 +104,7 @@ class TileStream {
   // does not fit, with the last tile that its block has a part in.
   Result<Tile> Next();
 
-  // Waits for a read that is in flight; there are no tiles left then. For whoever needs no more of them.
+  // Waits for a read that is in flight; there are no tiles left then. For a caller that needs no more of them.
   void Abandon();
 
   bool done() const { return next_row_ == end_row_ && memory_row_ == memory_end_; }

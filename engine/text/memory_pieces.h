@@ -124,7 +124,7 @@ class MemoryPieces final : public Pieces {
   }
   Result<void> TakeStatus() const override { return {}; }
 
-  // For whoever writes an image.
+  // For writing an image.
   const std::byte* tables() const { return ranks_.data; }  // all of them, one block
   const char* text() const { return text_; }
   const std::byte* charsmap() const { return charsmap_; }

@@ -124,10 +124,10 @@ class Tokenizer {
   bool add_space_prefix() const { return facts_.ref.add_space_prefix; }
   bool remove_extra_whitespaces() const { return facts_.ref.remove_extra_whitespaces; }
   bool escape_whitespaces() const { return facts_.ref.escape_whitespaces; }
-  // Whether pieces are bytes, of which several may make a character.
+  // Whether pieces are bytes. Several of them may make one character.
   bool is_byte_level() const { return facts_.ref.is_byte_level(); }
 
-  // For whoever writes an image of it; its pieces are in memory.
+  // For writing an image of it; its pieces are in memory.
   const VocabularyFacts& facts() const { return facts_; }
   const MemoryPieces& memory_pieces() const { return memory_; }
 

@@ -46,7 +46,7 @@ struct ImageHeader {
   uint32_t num_hash_pages = 0;
   uint32_t flags = 0;  // 1 byte_fallback, 2 crosses_words
   std::array<uint32_t, 8> user_defined_starts = {};
-  // 0 where there is nothing to say, as in images that were made before there were these fields.
+  // 0: nothing to say, as in images older than these fields.
   uint32_t charsmap_bytes = 0;  // the reference's
   float min_score = 0;          // of Unigram
   float max_score = 0;

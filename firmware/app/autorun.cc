@@ -76,7 +76,7 @@ Result<AutorunOptions> ParseAutorun(std::string_view text) {
       options.prompt = line.value;
     } else if (const Result<void> set = SetRunSetting(options.run, line.key, line.value); !set) {
       return fail(set.error().code == Code::kNotFound
-                      ? "line {have} of the automatic run has a key that there is not: '{name}'"
+                      ? "line {have} of the automatic run has the unknown key '{name}'"
                       : "line {have} of the automatic run has a value that is none for its key: '{name}'");
     }
   }

@@ -27,7 +27,7 @@ struct AutorunOptions {
 // such line, or a value that is none.
 Result<AutorunOptions> ParseAutorun(std::string_view text);
 
-// Opens the model, continues the prompt and writes the lines, the last of which is "autorun PASS" or "autorun FAIL: "
+// Opens the model, continues the prompt and writes the lines. The last is "autorun PASS" or "autorun FAIL: "
 // with what was wrong. Returns whether it passed. With head = full the sums are of all logits of each token, else of
 // the hidden states.
 bool Autorun(CardModel& model, Machine& machine, const AutorunOptions& options);

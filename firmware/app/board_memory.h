@@ -35,7 +35,7 @@ uint64_t PsramBytesToTake(const Board& profile, uint64_t largest_bytes);
 // for, would not fit.
 Board FitBoard(const Board& profile, const TakenMemory& taken);
 
-// Prints a line for each region of which `machine` has less than `profile`, with which a computer plans.
+// Prints a line for each region that is smaller in `machine` than in `profile`, which computers plan with.
 void TellOfMissingMemory(Machine& machine, const Board& profile);
 
 }  // namespace thimble::firmware

@@ -54,7 +54,7 @@ TEST(BoardMemory, WhatABootedBoardTakesIsItsProfileToTheByte) {
 }
 
 TEST(BoardMemory, ASimulatedBoardHasItsProfilesBytes) {
-  for (const Board* profile : {&kEsp32Cam, &kEsp32, &kEsp32S3}) {
+  for (const Board* profile : {&kEsp32Cam, &kEsp32, &kEsp32S3, &kEsp32P4}) {
     SimulatedSlot slot(nullptr);
     host::NorFlash flash(static_cast<size_t>(storage::FlashBytes(profile->capacity(Region::kFlash))));
     SimulatedBoard board(*profile, slot, false, &flash);

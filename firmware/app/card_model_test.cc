@@ -190,6 +190,19 @@ TEST_F(CardModelTest, APlanFileIsObeyedIfItIsForThisBoard) {
   ASSERT_TRUE(model_->Start({.n_ctx = 50}));
   EXPECT_EQ(model_->plan().n_ctx, 50u);
 
+  // Keys and values are stored as it says.
+  PutFile(image_, "stories.plan", "board = esp32-cam\ncache_type_k = f16\ncache_type_v = q8_0\n", own_);
+  Start();
+  ASSERT_TRUE(model_->Open(""));
+  ASSERT_TRUE(model_->Start({}));
+  EXPECT_EQ(model_->plan().options.cache, (model::CacheTypes{DType::kF16, DType::kQ8_0}));
+  EXPECT_EQ(model_->plan().buffer(BufferId::kKvCache).bytes,
+            uint64_t{model_->plan().n_ctx} * model_->model().shape.num_hidden_layers *
+                (StoredBytes(DType::kF16, model_->model().shape.kv_dim()) +
+                 StoredBytes(DType::kQ8_0, model_->model().shape.kv_dim())));
+  ASSERT_TRUE(model_->session().Prefill(std::vector<TokenId>{1, 5, 9}));
+  EXPECT_TRUE(model_->session().Next({.temperature = 0}));
+
   // One for another board, one that asks for too much, one that is none: said, and left aside.
   for (const char* text :
        {"board = esp32-s3\n", "board = esp32-cam\npsram_weights_percent = 90\nflash_weights_percent = 10\n",

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "engine/generate.h"
+#include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "firmware/app/bench.h"
 #include "firmware/app/doctor.h"
@@ -460,6 +461,10 @@ void Console::Plan() {
         p.screened ? "the screen" : "a scan of all rows", p.draft_max == 0 ? "" : ", guesses by ",
         p.draft_max == 0 ? "" : plan::DraftModeName(p.options.draft),
         model_->has_plan_file() ? ", by the plan file" : "", "\n");
+  if (const model::CacheTypes& cache = p.options.cache; !cache.is_exact()) {
+    Print(*machine_, "keys as ", plan::CacheTypeName(cache.k), ", values as ", plan::CacheTypeName(cache.v),
+          ": rounded, so texts are not the exact ones\n");
+  }
   for (size_t i = 0; i < kNumBuffers; ++i) {
     const plan::Buffer& buffer = p.buffers[i];
     if (buffer.bytes == 0) continue;

@@ -95,7 +95,7 @@ class Machine {
   virtual bool TryCard(uint32_t rung, CardTrial& trial) = 0;
 
   // -- The flash partition for a model that needs no card; null: there is none. What is in it, if anything, is up to
-  // whoever flashed the board.
+  // those who flashed the board.
   virtual storage::BlockDevice* model_partition() = 0;
 
   // -- The partition for weights; null: there is none.

@@ -33,7 +33,7 @@ struct Spread {
   uint64_t high = 0;
   uint64_t worst = 0;
 };
-// Sorts `values`, of which there is at least one.
+// Sorts `values`, which must not be empty.
 Spread SpreadOf(std::span<uint64_t> values);
 
 // Fills `us` with the microseconds of as many reads, each at least 1. read(place) makes one, and returns when it is

@@ -1,4 +1,4 @@
-// What the screen of an LM head does for a token beside its kernels, on made-up rows: for whoever measures it.
+// What the screen of an LM head does for a token beside its kernels, on made-up rows, to be measured.
 #ifndef THIMBLE_FIRMWARE_APP_SCREEN_WORK_H_
 #define THIMBLE_FIRMWARE_APP_SCREEN_WORK_H_
 

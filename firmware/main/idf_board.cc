@@ -43,6 +43,8 @@ const Board& Profile() {
   return kEsp32S3Wifi;
 #elif CONFIG_IDF_TARGET_ESP32S3
   return kEsp32S3;
+#elif CONFIG_IDF_TARGET_ESP32P4
+  return kEsp32P4;
 #elif CONFIG_THIMBLE_NETWORK
   return PsramBytes() != 0 ? kEsp32CamWifi : kEsp32;
 #else
@@ -148,6 +150,8 @@ MachineInfo EspBoard::info() {
   MachineInfo info;
 #if CONFIG_IDF_TARGET_ESP32S3
   info.chip = "ESP32-S3";
+#elif CONFIG_IDF_TARGET_ESP32P4
+  info.chip = "ESP32-P4";
 #else
   info.chip = "ESP32";
 #endif

@@ -90,7 +90,8 @@ esp_err_t CardSlot::ConnectBySdmmc(const CardRung& rung) {
   SetSlotPins(slot);
   slot.width = has_four ? 4 : 1;
   slot.flags |= SDMMC_SLOT_FLAG_INTERNAL_PULLUP;
-  esp_err_t error = sdmmc_host_init();
+  esp_err_t error = SupplySlot(host);
+  if (error == ESP_OK) error = sdmmc_host_init();
   has_sdmmc_ = error == ESP_OK;
   if (error == ESP_OK) error = sdmmc_host_init_slot(host.slot, &slot);
   if (error == ESP_OK) error = sdmmc_card_init(&host, &card_);
@@ -109,7 +110,8 @@ esp_err_t CardSlot::ConnectBySpi(const CardRung& rung) {
   bus.sclk_io_num = kClk;
   bus.quadwp_io_num = -1;
   bus.quadhd_io_num = -1;
-  esp_err_t error = spi_bus_initialize(spi, &bus, SPI_DMA_CH_AUTO);
+  esp_err_t error = SupplySlot(host);
+  if (error == ESP_OK) error = spi_bus_initialize(spi, &bus, SPI_DMA_CH_AUTO);
   has_spi_bus_ = error == ESP_OK;
   if (error == ESP_OK) error = sdspi_host_init();
   sdspi_device_config_t device = SDSPI_DEVICE_CONFIG_DEFAULT();

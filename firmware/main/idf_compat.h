@@ -15,6 +15,10 @@
 #include "esp_vfs_dev.h"
 #endif
 
+#if CONFIG_IDF_TARGET_ESP32P4
+#include "sd_pwr_ctrl_by_on_chip_ldo.h"
+#endif
+
 #if CONFIG_THIMBLE_NETWORK
 #include "esp_http_server.h"
 #include "freertos/FreeRTOS.h"
@@ -26,6 +30,9 @@
 
 #if ESP_IDF_VERSION < ESP_IDF_VERSION_VAL(5, 1, 0)
 #error "This firmware needs ESP-IDF 5.1 or later"
+#endif
+#if CONFIG_IDF_TARGET_ESP32P4 && ESP_IDF_VERSION < ESP_IDF_VERSION_VAL(5, 4, 0)
+#error "For an ESP32-P4 this firmware needs ESP-IDF 5.4 or later"
 #endif
 
 // Chips before revision 3 lose stores to PSRAM without it. ESP-IDF then compiles all components for them, and takes a C
@@ -49,6 +56,21 @@ inline void SetSlotPins(sdmmc_slot_config_t& slot) {
 #else
   (void)slot;
 #endif
+}
+
+// What feeds the card's pins, where the chip itself does. It stays on.
+inline esp_err_t SupplySlot(sdmmc_host_t& host) {
+#if CONFIG_IDF_TARGET_ESP32P4 && CONFIG_THIMBLE_CARD_LDO >= 0
+  static sd_pwr_ctrl_handle_t supply = nullptr;
+  if (supply == nullptr) {
+    const sd_pwr_ctrl_ldo_config_t config = {.ldo_chan_id = CONFIG_THIMBLE_CARD_LDO};
+    if (const esp_err_t error = sd_pwr_ctrl_new_on_chip_ldo(&config, &supply); error != ESP_OK) return error;
+  }
+  host.pwr_ctrl_handle = supply;
+#else
+  (void)host;
+#endif
+  return ESP_OK;
 }
 
 // Text files on a serial port: Enter sends CR, "\n" moves to the next line, reads and writes go through the driver. By

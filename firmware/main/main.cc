@@ -91,6 +91,8 @@ class Online final : public TerminalGuest {
 
 #if CONFIG_IDF_TARGET_ESP32S3
   static constexpr std::string_view kChip = "ESP32-S3";
+#elif CONFIG_IDF_TARGET_ESP32P4
+  static constexpr std::string_view kChip = "ESP32-P4";
 #else
   static constexpr std::string_view kChip = "ESP32";
 #endif

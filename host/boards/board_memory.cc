@@ -8,7 +8,7 @@ namespace thimble::host {
 namespace {
 
 std::vector<Board> Boards() {
-  return {kEsp32Cam, kEsp32CamWifi, kEsp32, kEsp32S3, kEsp32S3Wifi, HostBoard(MemoryBytes())};
+  return {kEsp32Cam, kEsp32CamWifi, kEsp32, kEsp32S3, kEsp32S3Wifi, kEsp32P4, HostBoard(MemoryBytes())};
 }
 
 }  // namespace

@@ -340,6 +340,7 @@ Status RunBench(const BenchArguments& arguments) {
   THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, model));
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(model));
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, kGreedy));
+  NoteCache(plan);
   THIMBLE_ASSIGN(const std::vector<Test> tests, TestsOf(arguments, plan.n_ctx));
   Bench bench(*loaded, plan);
   const std::unique_ptr<Rows> rows = MakeRows(arguments.format);
@@ -375,7 +376,7 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   command->add_option("--format", arguments->format, "md: a table; csv; json: all figures and each repetition's")
       ->transform(Choice({"md", "csv", "json"}))
       ->capture_default_str();
-  AddPlanOptions(*command, arguments->plan);
+  AddPlanOptions(*command, arguments->plan, /*models_guess=*/true);
   command->footer(
       "ppN: a prompt of N tokens up to the first new one; tgN: a text of N tokens, the likeliest each time.\n"
       "\n"

@@ -21,6 +21,8 @@ Expected<std::unique_ptr<BoardTime>> BoardTime::Begin(LoadedModel& loaded, bool 
   const Status timed = CheckTimed(loaded.profile(), loaded.board(), "");
   if (!timed && paced) return std::unexpected(timed.error());
   if (!timed) return nullptr;
+  // Nobody knows what a network takes.
+  if (loaded.drafts() != nullptr && !loaded.drafts()->is_timed()) return nullptr;
   THIMBLE_ASSIGN(const CornerConstants constants, CornerConstantsOf(*loaded.profile(), ""));
   std::unique_ptr<BoardTime> time(new BoardTime(loaded.board().name, constants, paced, interrupted));
   loaded.Observe(&time->clocks_.sink());

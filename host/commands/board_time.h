@@ -17,7 +17,8 @@ namespace thimble::host {
 class BoardTime {
  public:
   // Listens to what `loaded` does from now on, and must outlive that. Null where nobody knows what work costs on its
-  // board; with `paced` that is a sentence, and OnToken() waits until the board is as far, or for an interrupt.
+  // board, or how long a server takes that guesses; with `paced` that is a sentence, and OnToken() waits until the
+  // board is as far, or for an interrupt.
   static Expected<std::unique_ptr<BoardTime>> Begin(LoadedModel& loaded, bool paced,
                                                     const std::atomic<bool>& interrupted);
 

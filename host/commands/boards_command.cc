@@ -33,9 +33,18 @@ std::string ListText() {
   std::string out;
   for (const std::string& name : BoardNames()) {
     const Board board = *FindMemory(name);
-    out += fmt::format("{:12} {}\n", name, board.description);
+    out += fmt::format("{:15} {}\n", name, board.description);
   }
   return out + "\n'thimble boards NAME' shows a board's memory and what its clock is made of.\n";
+}
+
+// [{"name": ..., "description": ...}, ...]
+nlohmann::ordered_json ListJson() {
+  auto list = nlohmann::ordered_json::array();
+  for (const std::string& name : BoardNames()) {
+    list.push_back({{"name", name}, {"description", FindMemory(name)->description}});
+  }
+  return list;
 }
 
 std::string BoardText(const FoundBoard& chosen) {
@@ -68,6 +77,10 @@ Status Run(const BoardsCommandOptions& options) {
     return {};
   }
   if (options.board.empty() && options.log.empty()) {
+    if (options.json) {
+      PrintJson(ListJson(), 2);
+      return {};
+    }
     WriteResult(ListText());
     return {};
   }
@@ -94,7 +107,8 @@ void AddBoardsCommand(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("boards", "List the boards, or show one: its memory, its costs, their sources");
   command->add_option("board", options->board, "A name, a board file, or a terminal's text with a board's report");
-  command->add_flag("--json", options->json, "The board as a board file, whole: a start for one of your own");
+  command->add_flag("--json", options->json,
+                    "The board as a board file, whole: a start for one of your own; without a board, the list");
   command->add_flag("--published", options->published,
                     "What others measured on such boards, beside what the clock makes of their set-up");
   command->add_option("--from-log", options->log, "Print the board file that this log of measurements makes")

@@ -280,6 +280,18 @@ int Interrupted(const TemporaryFolder& folder, int signal, std::vector<std::stri
   return status;
 }
 
+// Layers that are alike come once.
+TEST(Command, ConvertNamesAKindOfMatrixOnceWithItsLayers) {
+  const TemporaryFolder own;
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "num_hidden_layers=5", "-o", own / "five.gguf"}).exit_code, 0);
+  const ToolRun made = RunTool({"convert", own / "five.gguf", "-o", own / "q.gguf", "--quant", "q8_0", "--quant-tensor",
+                                "blk.2.attn_k.weight=f32", "--quant-tensor", "blk.4.attn_k.weight=f32"});
+  ASSERT_EQ(made.exit_code, 0) << made.error;
+  EXPECT_THAT(made.out, AllOf(HasSubstr("F32   float32 was asked for: blk.2,4.attn_k.weight\n"),
+                              HasSubstr("blk.*.attn_q.weight, "), HasSubstr("blk.0-1,3.attn_k.weight, "),
+                              testing::Not(HasSubstr("blk.0.attn_q"))));
+}
+
 TEST(Command, AnInterruptLeavesNothing) {
   for (int signal : {SIGINT, SIGTERM}) {
     // Half a terabyte, so that it cannot be over before the signal comes.

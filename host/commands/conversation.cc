@@ -227,6 +227,7 @@ class Conversation {
 
     Output output(!request_.json, false, board);
     const std::vector<std::string_view> stops(stops_.begin(), stops_.end());
+    if (loaded_.drafts() != nullptr) loaded_.drafts()->set_seed(run.sampler.seed);
     begun = std::chrono::steady_clock::now();
     const auto generated =
         Generate(session_, {.sampler = run.sampler, .n_predict = run.n_predict, .stops = stops}, output);
@@ -400,7 +401,9 @@ Expected<int> Converse(const ConversationRequest& request, LoadedModel& loaded, 
     return Sentence(fmt::format("--system-prompt: the chat template {} has no place for a system message",
                                 text::ChatKindName(chat.chat_template().kind())));
   }
-  return Conversation(request, loaded, plan, session, std::move(chat), interrupted).Talk();
+  const Expected<int> talked = Conversation(request, loaded, plan, session, std::move(chat), interrupted).Talk();
+  NoteDrafts(loaded);
+  return talked;
 }
 
 }  // namespace thimble::host

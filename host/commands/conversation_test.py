@@ -103,6 +103,28 @@ def check_answers(path, boards):
     print("answers are those of fresh runs")
 
 
+def check_prompt_cache(path, folder):
+    kept = folder / "talk.cache"
+    lines = ["Once upon a time", "And then?"]
+    options = ["-n", "12", "-s", "7", "-sys", "You tell stories."]
+    plain = talk(path, lines, *options)[0]
+    first = talk(path, lines, *options, "--prompt-cache", str(kept))[0]
+    again = talk(path, lines, *options, "--prompt-cache", str(kept))[0]
+    assert [a["ids"] for a in plain] == [a["ids"] for a in first] == [a["ids"] for a in again]
+    assert [a["kept"] for a in plain] == [a["kept"] for a in first]
+    # All of the conversation is there, but the token that was chosen last.
+    assert again[0]["kept"] == len(again[0]["prompt_ids"]) - 1 > 0, again
+    assert again[1]["kept"] == plain[1]["kept"]
+    # Not read at all: the file is left alone.
+    before = kept.read_bytes()
+    run("run", "-m", path, "-cnv", "--prompt-cache", str(kept))
+    assert kept.read_bytes() == before
+    longer = talk(path, lines + ["Why?"], *options, "--prompt-cache", str(kept))[0]
+    assert [a["ids"] for a in longer[:2]] == [a["ids"] for a in plain]
+    assert len(kept.read_bytes()) > len(before)
+    print("a conversation's cache is kept")
+
+
 def check_messages(path, folder):
     def prompt(lines, *options):
         return talk(path, lines, "-n", "1", *options)[0][-1]["prompt_ids"]
@@ -275,11 +297,13 @@ def main():
         folder = pathlib.Path(name)
         path = model(folder, "chat")
         check_messages(path, folder)
+        check_prompt_cache(path, folder)
         check_refusals(path, folder)
         check_templates_and_ends(path, folder)
         check_terminal(path, folder)
         boards = [("--board", "esp32-cam"), ("--board", "host")]
         check_answers(path, boards)
+        check_answers(path, [("-ctk", "q8_0", "-ctv", "f16")])
         run("prepare", path, "--screen", "48,3")
         check_answers(path, boards)  # by the screen, the tokenizer from the index
 

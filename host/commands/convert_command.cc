@@ -23,16 +23,49 @@
 namespace thimble::host {
 namespace {
 
+// "0-12,15", or "*" where these are all of the layers.
+std::string LayersText(const std::vector<uint32_t>& layers, size_t all) {
+  if (layers.size() == all && all > 1) return "*";
+  std::string text;
+  for (size_t first = 0; first < layers.size();) {
+    size_t last = first;
+    while (last + 1 < layers.size() && layers[last + 1] == layers[last] + 1) ++last;
+    if (first > 0) text += ",";
+    text += last == first ? fmt::format("{}", layers[first]) : fmt::format("{}-{}", layers[first], layers[last]);
+    first = last + 1;
+  }
+  return text;
+}
+
+// "blk.*.attn_q.weight, blk.0,3.attn_k.weight, output.weight": a kind once, with its layers. `all`: how many have one.
+std::string NamesText(const std::vector<TensorId>& ids, const std::map<TensorKind, size_t>& all) {
+  std::vector<std::string> names;
+  std::map<TensorKind, std::vector<uint32_t>> layers;
+  for (const TensorId& id : ids) layers[id.kind].push_back(id.layer);
+  for (const TensorId& id : ids) {
+    std::string name = TensorName(id);
+    const std::string of_layer = fmt::format("blk.{}.", id.layer);
+    if (name.starts_with(of_layer)) {
+      if (id.layer != layers[id.kind].front()) continue;
+      name = fmt::format("blk.{}.{}", LayersText(layers[id.kind], all.at(id.kind)), name.substr(of_layer.size()));
+    }
+    names.push_back(name);
+  }
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
 // What each matrix was written in and why; a model's layers are mostly alike, so those that are come as one line.
 std::string TypesText(std::span<const ChosenType> types) {
-  std::map<std::string, std::vector<std::string>> groups;
+  std::map<std::string, std::vector<TensorId>> groups;
+  std::map<TensorKind, size_t> all;
   for (const ChosenType& chosen : types) {
-    groups[fmt::format("{:4}  {}", DTypeName(chosen.type), chosen.why)].push_back(TensorName(chosen.id));
+    groups[fmt::format("{:4}  {}", DTypeName(chosen.type), chosen.why)].push_back(chosen.id);
+    ++all[chosen.id.kind];
   }
   std::string text;
-  for (const auto& [group, names] : groups) {
-    const std::string which = names.size() == types.size() ? fmt::format("all {} matrices", names.size())
-                                                           : fmt::format("{}", fmt::join(names, ", "));
+  for (const auto& [group, ids] : groups) {
+    const std::string which =
+        ids.size() == types.size() ? fmt::format("all {} matrices", ids.size()) : NamesText(ids, all);
     text += fmt::format("{}: {}\n", group, which);
   }
   return text;

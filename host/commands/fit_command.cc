@@ -15,6 +15,7 @@
 #include "host/boards/board_profile.h"
 #include "host/commands/command.h"
 #include "host/commands/model_options.h"
+#include "host/commands/plan_options.h"
 #include "host/commands/result_json.h"
 #include "host/formats/gguf_writer.h"
 #include "host/formats/hf_config.h"
@@ -41,6 +42,7 @@ constexpr char kFitLine[] = "{:14} {:5} {:16} {:28} {}";
 struct FitArguments {
   ModelRequest model;
   std::optional<uint32_t> n_ctx;
+  CacheRequest cache;
   bool json = false;
 };
 
@@ -203,6 +205,7 @@ struct FitAnswer {
   Fit fit;
   std::vector<std::vector<std::string>> help;  // by board
   std::string constants;
+  std::string cache;  // what is said of a KV cache that rounds; or empty
   std::string shape;  // what is said of a model without weights; or empty
   std::string next;
 };
@@ -212,11 +215,15 @@ Expected<FitAnswer> Answer(const FitArguments& arguments) {
   if (arguments.model.board.empty()) boards = ProfileNames();
   THIMBLE_ASSIGN(const FitModel model, OpenFitModel(arguments.model));
   FitAnswer answer;
-  THIMBLE_ASSIGN(answer.fit, FitBoards(model.request, boards, arguments.n_ctx));
+  THIMBLE_ASSIGN(answer.fit, FitBoards(model.request, boards, arguments.n_ctx, arguments.cache));
   Fit& fit = answer.fit;
   const NextCommands next(model, arguments.model.model, arguments.model.tokenizer, fit.is_on_card);
   for (size_t i = 0; i < boards.size(); ++i) answer.help.push_back(HelpFor(fit.boards[i], fit, next, boards[i]));
   answer.constants = ConstantsText(*fit.boards.front().found.profile);
+  const model::CacheTypes types = {arguments.cache.k.value_or(DType::kF32), arguments.cache.v.value_or(DType::kF32)};
+  if (!types.is_exact()) {
+    answer.cache = fmt::format("a KV cache with {}, which rounds: texts are not the exact ones", CacheText(types));
+  }
   if (model.given == Given::kShape) {
     answer.shape =
         "there are no weights: speeds come from the shape, with made-up weights in 16 bits and a full scan of "
@@ -250,6 +257,7 @@ std::string Text(const FitAnswer& answer) {
                                 fit.shape.num_hidden_layers == 1 ? "" : "s", fit.shape.hidden_size,
                                 Grouped(fit.shape.vocab_size), Grouped(fit.size.parameters), Megabytes(fit.size.bytes));
   if (!answer.shape.empty()) out += fmt::format("          {}\n", answer.shape);
+  if (!answer.cache.empty()) out += fmt::format("with      {}\n", answer.cache);
   out +=
       fmt::format("modelled  with {}; the default sampler; typical, and in brackets low to high\n\n", answer.constants);
   const auto line = [&](auto... cells) {
@@ -303,6 +311,7 @@ nlohmann::ordered_json AnswerJson(const FitAnswer& answer) {
   }
   nlohmann::ordered_json json = {{"model", answer.fit.description}, {"speeds", "modelled with " + answer.constants}};
   if (!answer.shape.empty()) json["note"] = answer.shape;
+  if (!answer.cache.empty()) json["cache"] = answer.cache;
   json["boards"] = boards;
   json["next"] = answer.next;
   return json;
@@ -333,6 +342,7 @@ void AddFitCommand(CLI::App& app, int& exit_code) {
       ->default_str("all");
   command->add_option("-c,--ctx-size", arguments->n_ctx,
                       "Positions of context; 0: the model's (default: as many as the board has room for)");
+  AddCacheOptions(*command, arguments->cache);
   command->add_flag("--json", arguments->json, "Print one JSON object instead");
   command->footer(
       "All speeds are modelled ('thimble simulate' shows where the time goes), from a few tokens of the default "

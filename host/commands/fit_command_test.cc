@@ -63,10 +63,24 @@ class FitTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
+TEST_F(FitTest, ACacheThatRoundsHoldsMorePositions) {
+  const json exact = Fit({kBundled, "--board", "esp32"});
+  EXPECT_FALSE(exact.contains("cache"));
+  uint32_t most = On(exact, "esp32")["n_ctx"];
+  for (const char* type : {"f16", "q8_0"}) {
+    const json fit = Fit({kBundled, "--board", "esp32", "-ctk", type, "-ctv", type});
+    EXPECT_GT(On(fit, "esp32")["n_ctx"], most) << type;
+    most = On(fit, "esp32")["n_ctx"];
+    EXPECT_THAT(fit["cache"].get<std::string>(), HasSubstr("which rounds"));
+  }
+  EXPECT_THAT(Text({kBundled, "--board", "esp32", "-ctv", "q8_0"}),
+              HasSubstr("with      a KV cache with keys as f32, values as q8_0, which rounds"));
+}
+
 TEST_F(FitTest, TheBundledModelRunsOnEveryBoard) {
   const json fit = Fit({kBundled});
   EXPECT_THAT(KeysOf(fit), ElementsAre("boards", "model", "next", "speeds"));
-  ASSERT_EQ(fit["boards"].size(), 5u);
+  ASSERT_EQ(fit["boards"].size(), 6u);
   for (const json& board : fit["boards"]) {
     EXPECT_THAT(KeysOf(board),
                 ElementsAre("fits", "head", "help", "n_ctx", "name", "seconds_per_200_tokens", "texts", "tok_per_s"));
@@ -166,8 +180,9 @@ TEST_F(FitTest, AContextThatDoesNotFitIsAnsweredWithOneThatDoes) {
   EXPECT_EQ(refused["fits"], false);
   const std::string most = std::to_string(refused["n_ctx"].get<int>());
   EXPECT_THAT(refused["reason"].get<std::string>(), EndsWith("(-c " + most + " fits)"));
-  EXPECT_THAT(refused["help"], ElementsAre("a shorter context: -c " + most,
-                                           "another board: esp32-cam or esp32-cam-wifi or esp32-s3 or esp32-s3-wifi"));
+  EXPECT_THAT(refused["help"],
+              ElementsAre("a shorter context: -c " + most,
+                          "another board: esp32-cam or esp32-cam-wifi or esp32-s3 or esp32-s3-wifi or esp32-p4"));
   EXPECT_EQ(Fit({kBundled, "-c", "512", "--board", "esp32"})["next"],
             "thimble fit model/thimble-stories -c " + most + " --board esp32");
   EXPECT_EQ(On(Fit({kBundled, "-c", "40"}), "esp32")["n_ctx"], 40);

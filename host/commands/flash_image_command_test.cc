@@ -91,7 +91,9 @@ TEST_F(FlashImageTest, SaysHowToWriteItWhereThePartitionIs) {
   const ToolRun made = Make();
   ASSERT_EQ(made.exit_code, 0) << made.error;
   EXPECT_THAT(made.out, HasSubstr("esptool write-flash 0x13f000 " + image()));
-  for (const char* table : {"firmware/partitions.csv", "firmware/partitions_8mb.csv"}) {
+  for (const auto& [table, board] :
+       {std::pair("firmware/partitions.csv", &kEsp32Cam), std::pair("firmware/partitions_8mb.csv", &kEsp32S3),
+        std::pair("firmware/partitions_16mb.csv", &kEsp32P4)}) {
     std::ifstream lines(table);
     bool found = false;
     for (std::string line; std::getline(lines, line);) {
@@ -99,8 +101,7 @@ TEST_F(FlashImageTest, SaysHowToWriteItWhereThePartitionIs) {
       found = true;
       EXPECT_THAT(line, HasSubstr(" 0x13f000,")) << table;
       const uint64_t bytes = std::stoul(line.substr(line.rfind("0x")), nullptr, 16);
-      const Board& board = std::string(table).find("8mb") == std::string::npos ? kEsp32Cam : kEsp32S3;
-      EXPECT_EQ(bytes, storage::FlashBytes(board.capacity(Region::kFlash)));
+      EXPECT_EQ(bytes, storage::FlashBytes(board->capacity(Region::kFlash)));
     }
     EXPECT_TRUE(found) << table;
   }
@@ -135,7 +136,7 @@ TEST_F(FlashImageTest, AWholeModelIsAVolumeForItsPartition) {
 }
 
 TEST_F(FlashImageTest, TheTablesHaveThePartitionForAModel) {
-  for (const char* table : {"firmware/partitions.csv", "firmware/partitions_8mb.csv"}) {
+  for (const char* table : {"firmware/partitions.csv", "firmware/partitions_8mb.csv", "firmware/partitions_16mb.csv"}) {
     std::ifstream lines(table);
     bool found = false;
     for (std::string line; std::getline(lines, line);) {
@@ -144,6 +145,7 @@ TEST_F(FlashImageTest, TheTablesHaveThePartitionForAModel) {
       EXPECT_THAT(line, HasSubstr(" 0xb8000,")) << table;
       EXPECT_EQ(std::stoul(line.substr(line.rfind("0x")), nullptr, 16), kEsp32Cam.model_partition_bytes);
       EXPECT_EQ(kEsp32S3.model_partition_bytes, kEsp32Cam.model_partition_bytes);
+      EXPECT_EQ(kEsp32P4.model_partition_bytes, kEsp32Cam.model_partition_bytes);
     }
     EXPECT_TRUE(found) << table;
   }

@@ -22,7 +22,8 @@ struct LongerName {
   std::string_view given;
   std::string_view option;
 };
-inline constexpr LongerName kLongerNames[] = {{"-cnv", "--conversation"}, {"-sys", "--system-prompt"}};
+inline constexpr LongerName kLongerNames[] = {
+    {"-cnv", "--conversation"}, {"-sys", "--system-prompt"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}};
 
 // What `thimble` alone prints: the first steps.
 std::string FirstScreen();

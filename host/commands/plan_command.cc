@@ -90,7 +90,8 @@ std::vector<Difference> DifferencesToFirstPlan(const plan::Plan& p, const ModelS
   using enum BufferId;
   const uint64_t kv_bytes = sum({kKvCache});
   const std::string kv_why =
-      p.n_ctx < shape.max_position_embeddings
+      !p.options.cache.is_exact() ? fmt::format("{} positions, {}", Grouped(p.n_ctx), CacheText(p.options.cache))
+      : p.n_ctx < shape.max_position_embeddings
           ? fmt::format("{} positions in float32; in 16 bits, these bytes hold {}", Grouped(p.n_ctx),
                         Grouped(2 * p.n_ctx))
           : fmt::format("{} positions in float32; in 16 bits they are {}, and so are {} in float32 (-c {})",
@@ -142,6 +143,13 @@ std::string PlanText(const plan::Plan& p) {
   return fmt::format(
       "bounced: tile buffers in {}, which the card cannot write to: every read falls into blocks of {} bytes",
       RegionName(p.buffer(BufferId::kHeadTile).region), p.block_bytes);
+}
+
+std::string CacheLine(const plan::Plan& p, const ModelShape& shape) {
+  if (p.options.cache.is_exact()) return "";
+  return fmt::format("KV cache  {}: {} bytes where float32 takes {}; rounded, so texts are not the exact ones\n",
+                     CacheText(p.options.cache), Grouped(p.buffer(BufferId::kKvCache).bytes),
+                     Grouped(2 * model::CacheBytes(shape, p.n_ctx, DType::kF32)));
 }
 
 std::string TokenizerText(const plan::Plan& p) {
@@ -224,10 +232,10 @@ std::string FirstPlanTable(const plan::Plan& p, const ModelShape& shape) {
 void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const Limit> limits, bool original) {
   const ModelShape& shape = loaded.model().shape;
   std::string out = fmt::format(
-      "model     {}\nboard     {}: {}\nplan      {}\ncontext   {} of the model's {} positions\n{}\n{}\n{}\n{}",
+      "model     {}\nboard     {}: {}\nplan      {}\ncontext   {} of the model's {} positions\n{}{}\n{}\n{}\n{}",
       Visible(loaded.description()), loaded.board().name, Visible(loaded.board().description), PlanText(p),
-      Grouped(p.n_ctx), Grouped(shape.max_position_embeddings), TokenizerText(p), TensorTable(loaded, p),
-      BufferTable(p), MemoryTable(loaded.board(), p));
+      Grouped(p.n_ctx), Grouped(shape.max_position_embeddings), CacheLine(p, shape), TokenizerText(p),
+      TensorTable(loaded, p), BufferTable(p), MemoryTable(loaded.board(), p));
   out += fmt::format("\nA new token reads {} in {} reads", Megabytes(p.token_cost.card_bytes),
                      Grouped(p.token_cost.reads));
   if (p.token_cost.bounced_blocks != 0) {
@@ -288,6 +296,8 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
   nlohmann::ordered_json json = {{"model", loaded.description()},
                                  {"board", loaded.board().name},
                                  {"n_ctx", p.n_ctx},
+                                 {"cache_type_k", plan::CacheTypeName(p.options.cache.k)},
+                                 {"cache_type_v", plan::CacheTypeName(p.options.cache.v)},
                                  {"tiles", plan::TileModeName(p.options.tiles)},
                                  {"tile_buffer_bytes", p.tile_buffer_bytes},
                                  {"tensors", tensors},

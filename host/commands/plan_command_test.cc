@@ -96,6 +96,59 @@ TEST_F(PlanCommand, TheFirstPlanItemByItem) {
   }
 }
 
+TEST_F(PlanCommand, ACacheThatRoundsIsChosenAndNeverElse) {
+  const std::string file = *folder_ / "cache.plan";
+  const auto kv_bytes = [](const json& plan) {
+    for (const json& buffer : plan["buffers"]) {
+      if (buffer["name"] == "KV cache") return buffer["bytes"].get<int>();
+    }
+    return 0;
+  };
+  const json plain = Json({"plan", model_, "-o", file});
+  EXPECT_EQ(plain["cache_type_k"], "f32");
+  EXPECT_EQ(ReadText(file).find("cache"), std::string::npos);
+  EXPECT_EQ(RunTool({"plan", model_}).out.find("rounded"), std::string::npos);
+
+  const json smaller = Json({"plan", model_, "-ctk", "f16", "--cache-type-v", "q8_0", "-o", file});
+  EXPECT_EQ(smaller["cache_type_k"], "f16");
+  EXPECT_EQ(smaller["cache_type_v"], "q8_0");
+  EXPECT_EQ(kv_bytes(smaller), kv_bytes(plain) / 4 + kv_bytes(plain) / 8 * 34 / 32);
+  const std::string kept = ReadText(file);
+  EXPECT_NE(kept.find("\ncache_type_k = f16"), kept.npos) << kept;
+  EXPECT_NE(kept.find("\ncache_type_v = q8_0"), kept.npos) << kept;
+  const ToolRun text = RunTool({"plan", model_, "--plan", file});
+  EXPECT_NE(text.out.find("KV cache  keys as f16, values as q8_0: 301 056 bytes where float32 takes 786 432; rounded"),
+            text.out.npos)
+      << text.out;
+
+  // A run does what the plan says, and says so; an option goes before it.
+  const std::vector<std::string> run = {"run", model_, "--plan", file, "-p", "Once", "-n", "4", "--temp", "0"};
+  const ToolRun ran = RunTool(run);
+  EXPECT_EQ(ran.exit_code, 0) << ran.error;
+  EXPECT_NE(
+      ran.error.find("the KV cache rounds, with keys as f16, values as q8_0: texts and numbers are not the exact"),
+      ran.error.npos)
+      << ran.error;
+  std::vector<std::string> over = run;
+  over.insert(over.end(), {"-ctk", "f32", "-ctv", "f32"});
+  EXPECT_EQ(RunTool(over).error.find("rounds"), std::string::npos);
+  EXPECT_EQ(RunTool({"run", model_, "-p", "Once", "-n", "4", "--temp", "0"}).out, RunTool(over).out);
+
+  // Heads that blocks do not divide, and words that are no types.
+  const std::string odd = *folder_ / "odd.gguf";
+  ASSERT_EQ(RunTool({"synth", "small", "--shape", "head_dim=8", "-o", odd}).exit_code, 0);
+  const ToolRun refused = RunTool({"plan", odd, "-ctv", "q8_0"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.error.find("a KV cache of q8_0 has blocks of 32 numbers, and a head of 8 is no whole number of "
+                               "them: take f16"),
+            refused.error.npos)
+      << refused.error;
+  EXPECT_EQ(RunTool({"plan", odd, "-ctv", "f16"}).exit_code, 0);
+  const ToolRun unknown = RunTool({"plan", odd, "-ctk", "q4_0"});
+  EXPECT_NE(unknown.exit_code, 0);
+  EXPECT_NE(unknown.error.find("f32, f16, q8_0"), unknown.error.npos) << unknown.error;
+}
+
 TEST_F(PlanCommand, WhatItSaysIsWhatARunUses) {
   const std::string file = *folder_ / "small.plan";
   const json planned = Json({"plan", model_, "--plan", "original", "-c", "96", "-o", file});
@@ -226,6 +279,7 @@ TEST_F(PlanCommand, TheBestPlanIsFoundSaysWhyAndCanBeKept) {
     arguments.insert(arguments.end(), with.begin(), with.end());
     return Json(arguments);
   };
+  EXPECT_EQ(ReadText(file).find("cache_type"), std::string::npos) << "no search rounds by itself";
   const json usual = simulate({"-c", "256"});
   const json best = simulate({"--plan", file});
   EXPECT_EQ(best["ids"], usual["ids"]);

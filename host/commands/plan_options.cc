@@ -1,5 +1,7 @@
 #include "host/commands/plan_options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
@@ -8,10 +10,44 @@
 #include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/commands/help.h"
+#include "host/support/paths.h"
 
 namespace thimble::host {
+namespace {
 
-void AddPlanOptions(CLI::App& command, PlanRequest& request) {
+std::vector<std::string> Drafters() { return {"auto", "none", "lookup", "ngram"}; }
+
+// Choice(), or the path of something that is there.
+CLI::Validator WordOrModel(const std::vector<std::string>& words) {
+  const CLI::Validator choice = Choice(words);
+  return CLI::Validator(
+      [choice](std::string& value) -> std::string {
+        const std::string none = choice(value);
+        if (none.empty() || Exists(value)) return "";
+        return none + ", nor is there such a model";
+      },
+      choice.get_description() + "|MODEL");
+}
+
+}  // namespace
+
+void AddCacheOptions(CLI::App& command, CacheRequest& request) {
+  const auto add = [&](const char* name, std::optional<DType>& type, const char* what) {
+    std::vector<std::string> names;
+    for (const DType one : plan::kCacheTypes) names.emplace_back(plan::CacheTypeName(one));
+    command
+        .add_option_function<std::string>(
+            name, [&type](const std::string& given) { type = plan::ParseCacheType(given); }, what)
+        ->transform(Choice(names));
+  };
+  add("--cache-type-k", request.k,
+      "How keys are stored in the KV cache: f32, exact; f16 and q8_0 take a half and a quarter of the memory and "
+      "round, "
+      "which changes texts (default: the plan's, or f32)");
+  add("--cache-type-v", request.v, "The same for values");
+}
+
+void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess) {
   const OptionGroup group(command, "Plan");
   command.add_option_function<std::string>(
       "--plan",
@@ -38,18 +74,25 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request) {
       .add_option_function<std::string>(
           "--draft",
           [&request](const std::string& mode) {
+            if (mode == "auto") return;
             if (mode == "none") request.draft.mode = plan::DraftMode::kNone;
             if (mode == "lookup") request.draft.mode = plan::DraftMode::kLookup;
             if (mode == "ngram") request.draft.mode = plan::DraftMode::kNgram;
+            if (request.draft.mode) return;
+            request.draft.mode = plan::DraftMode::kGiven;
+            request.draft.model = mode;
           },
-          "Who guesses tokens, which are run together with the one that is due: 'lookup', by what followed in the "
-          "context; 'ngram', by the index's table of what the model writes; 'none'; 'auto', the table where that is "
-          "faster by the board's clock (default: the plan's, or auto); the text is the same")
-      ->transform(Choice({"auto", "none", "lookup", "ngram"}));
+          fmt::format("Who guesses tokens, which are run together with the one that is due: 'lookup', by what followed "
+                      "in the context; 'ngram', by the index's table of what the model writes; 'none'; 'auto', the "
+                      "table where that is faster by the board's clock (default: the plan's, or auto){}; the text is "
+                      "the same",
+                      models_guess ? "; or a smaller model with the same vocabulary" : ""))
+      ->transform(models_guess ? WordOrModel(Drafters()) : Choice(Drafters()));
   command
       .add_option("--draft-max", request.draft.most,
                   "Tokens guessed at once (default: the plan's, or 3; auto: as many as are fastest)")
       ->check(CLI::Range(1u, plan::kMostDrafts));
+  AddCacheOptions(command, request.cache);
 }
 
 void AddScreenOption(CLI::App& command, ScreenSize& size) {

@@ -11,7 +11,10 @@ class App;
 
 namespace thimble::host {
 
-void AddPlanOptions(CLI::App& command, PlanRequest& request);
+void AddCacheOptions(CLI::App& command, CacheRequest& request);
+
+// `models_guess`: --draft takes a smaller model, too.
+void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess = false);
 
 // --screen: how large a screen is; `size` stays as it is where the option is not given.
 void AddScreenOption(CLI::App& command, ScreenSize& size);

@@ -51,31 +51,39 @@ Json ToJson(const std::optional<RunResult::Screen>& screen) {
 }
 
 Json ToJson(const RunResult& r) {
-  return {{"model", r.model},
-          {"board", r.board},
-          {"n_ctx", r.n_ctx},
-          {"sampler", SamplerJson(r.sampler)},
-          {"prompt_ids", r.prompt_ids},
-          {"ids", r.ids},
-          {"text", r.text},
-          {"stop", StopReasonName(r.stop)},
-          {"memory", ToJson(r.memory)},
-          {"plan", plan::TileModeName(r.tiles)},
-          {"card",
-           {{"bytes", r.card.card_bytes},
-            {"payload_bytes", r.card.payload_bytes},
-            {"reads", r.card.reads},
-            {"bounced_blocks", r.card.bounced_blocks},
-            {"retries", r.retries},
-            {"psram_bytes", r.card.memory_bytes[static_cast<size_t>(Region::kPsram)]},
-            {"flash_bytes", r.card.memory_bytes[static_cast<size_t>(Region::kFlash)]}}},
-          {"head", r.screen ? "screen" : "full"},
-          {"screen", ToJson(r.screen)},
-          {"draft",
-           {{"mode", plan::DraftModeName(r.draft_mode)},
-            {"drafted", r.draft.drafted},
-            {"accepted", r.draft.accepted},
-            {"passes", r.draft.passes}}}};
+  Json json = {{"model", r.model},
+               {"board", r.board},
+               {"n_ctx", r.n_ctx},
+               {"sampler", SamplerJson(r.sampler)},
+               {"prompt_ids", r.prompt_ids},
+               {"ids", r.ids},
+               {"text", r.text},
+               {"stop", StopReasonName(r.stop)},
+               {"memory", ToJson(r.memory)},
+               {"plan", plan::TileModeName(r.tiles)},
+               {"card",
+                {{"bytes", r.card.card_bytes},
+                 {"payload_bytes", r.card.payload_bytes},
+                 {"reads", r.card.reads},
+                 {"bounced_blocks", r.card.bounced_blocks},
+                 {"retries", r.retries},
+                 {"psram_bytes", r.card.memory_bytes[static_cast<size_t>(Region::kPsram)]},
+                 {"flash_bytes", r.card.memory_bytes[static_cast<size_t>(Region::kFlash)]}}},
+               {"head", r.screen ? "screen" : "full"},
+               {"screen", ToJson(r.screen)},
+               {"draft",
+                {{"mode", r.draft_mode},
+                 {"drafted", r.draft.drafted},
+                 {"accepted", r.draft.accepted},
+                 {"passes", r.draft.passes}}}};
+  if (!r.drafter) return json;
+  Json memory;
+  for (size_t i = 0; i < kNumRegions; ++i) memory[RegionName(static_cast<Region>(i))] = r.drafter->peak_bytes[i];
+  json["draft"]["by"] = r.drafter->description;
+  json["draft"]["card_bytes"] = r.drafter->card_bytes;
+  json["draft"]["memory"] = std::move(memory);
+  json["draft"]["why_stopped"] = r.drafter->fault.empty() ? Json() : Json(r.drafter->fault);
+  return json;
 }
 
 Json ToJson(const Range& range) {

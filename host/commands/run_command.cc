@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "host/models/chat.h"
 #include "host/models/loaded_model.h"
 #include "host/models/plan_request.h"
+#include "host/models/prompt_cache.h"
 #include "host/models/run_request.h"
 #include "host/support/interrupt.h"
 #include "host/support/messages.h"
@@ -48,6 +50,7 @@ struct RunCommandArguments : RunArguments {
   bool verbose = false;
   bool quiet = false;
   ServerArguments server;
+  PromptCacheRequest prompt_cache;
 };
 
 Status CheckConversation(const RunCommandArguments& arguments) {
@@ -66,41 +69,72 @@ Status CheckConversation(const RunCommandArguments& arguments) {
 
 Status CheckServer(const RunCommandArguments& arguments) {
   if (!arguments.server.is_asked()) return {};
-  if (arguments.by_ids()) return Sentence("--ids and --server exclude each other: what a server gives is a text");
   if (arguments.pace != kFullPace)
     return Sentence("--pace board and --server exclude each other: a server has no pace");
+  if (arguments.server.is_drafting()) {
+    if (!arguments.plan.draft.mode) return {};
+    return Sentence("--draft and --server-mode draft exclude each other: one guesses");
+  }
+  if (arguments.by_ids()) return Sentence("--ids and --server exclude each other: what a server gives is a text");
+  return {};
+}
+
+Status CheckPromptCache(const RunCommandArguments& arguments) {
+  const PromptCacheRequest& cache = arguments.prompt_cache;
+  if (!cache.is_asked() && (cache.all || cache.read_only)) {
+    return Sentence(fmt::format("{} is for a prompt cache: name its file with --prompt-cache FILE",
+                                cache.all ? "--prompt-cache-all" : "--prompt-cache-ro"));
+  }
+  if (cache.is_asked() && arguments.server.is_asked()) {
+    return Sentence("--prompt-cache and --server exclude each other: what a server reads has no place in the file");
+  }
   return {};
 }
 
 Expected<int> Run(const RunCommandArguments& arguments) {
   THIMBLE_TRY(CheckConversation(arguments));
   THIMBLE_TRY(CheckServer(arguments));
+  THIMBLE_TRY(CheckPromptCache(arguments));
   std::unique_ptr<ServerHelp> help;
   if (arguments.server.is_asked()) {
     THIMBLE_ASSIGN(help, ServerHelp::Open(arguments.server, ends_run));
   }
   THIMBLE_ASSIGN(const RunRequest request, RequestOf(arguments));
   ModelRequest asked = arguments.model;
-  THIMBLE_ASSIGN(const PlanStart start, ReadPlan(arguments.plan, asked));
+  THIMBLE_ASSIGN(PlanStart start, ReadPlan(arguments.plan, asked));
   const Detail detail = arguments.quiet ? Detail::kQuiet : arguments.verbose ? Detail::kAll : Detail::kLine;
   // The first Ctrl-C ends the text, the second the program; in a conversation each ends what goes on.
   const InterruptHandler interrupt(ends_run, arguments.conversation);
   THIMBLE_ASSIGN(const std::unique_ptr<LoadedModel> loaded, LoadedModel::Open(asked, &ends_run));
+  ServerHelp* const author = arguments.server.is_drafting() ? nullptr : help.get();
+  if (arguments.server.is_drafting()) {
+    start.draft.mode = plan::DraftMode::kGiven;
+    THIMBLE_ASSIGN(std::unique_ptr<DraftSource> drafts, help->Drafts(*loaded));
+    loaded->set_drafts(std::move(drafts));
+  }
   THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(*loaded, start, request.sampler));
+  NoteCache(plan);
   THIMBLE_ASSIGN(Session* const session, loaded->OpenSession(plan));
   Session& s = *session;
+  std::optional<PromptCache> cache;
+  if (arguments.prompt_cache.is_asked()) {
+    THIMBLE_ASSIGN(cache, PromptCache::Open(arguments.prompt_cache, *loaded, s));
+    if (!cache->not_used().empty()) ReportNote(cache->not_used());
+  }
   if (arguments.conversation) {
-    return Converse({.run = request,
-                     .system_prompt = arguments.system_prompt,
-                     .chat_template = arguments.chat_template,
-                     .json = arguments.json,
-                     .detail = detail,
-                     .paced = arguments.pace == kBoardPace,
-                     .help = help.get()},
-                    *loaded, plan, s, ends_run);
+    Expected<int> talked = Converse({.run = request,
+                                     .system_prompt = arguments.system_prompt,
+                                     .chat_template = arguments.chat_template,
+                                     .json = arguments.json,
+                                     .detail = detail,
+                                     .paced = arguments.pace == kBoardPace,
+                                     .help = author},
+                                    *loaded, plan, s, ends_run);
+    if (talked && cache) THIMBLE_TRY(cache->Save(s, s.n_past()));
+    return talked;
   }
 
-  if (help != nullptr) return MakeHelpedText(request, arguments.json, detail, *loaded, plan, s, *help, ends_run);
+  if (author != nullptr) return MakeHelpedText(request, arguments.json, detail, *loaded, plan, s, *author, ends_run);
 
   if (arguments.by_ids()) loaded->NoteTexts();
   THIMBLE_ASSIGN(Prompt prompt, ReadPrompt(request, *loaded, s));
@@ -111,12 +145,13 @@ Expected<int> Run(const RunCommandArguments& arguments) {
   THIMBLE_ASSIGN(const std::unique_ptr<BoardTime> board,
                  BoardTime::Begin(*loaded, arguments.pace == kBoardPace, ends_run));
   Timings timings;
-  timings.prompt_n = prompt.ids.size();
   GenerateResult result = {.reason = StopReason::kCancelled};
   Output output(show && !arguments.by_ids(), show && arguments.by_ids(), board.get());
   auto begun = std::chrono::steady_clock::now();
-  const auto prefilled = s.Prefill(prompt.ids);
+  const Result<uint32_t> prefilled = s.Replace(prompt.ids);
   timings.prompt_ms = MillisecondsSince(begun);
+  const uint32_t kept = prefilled.value_or(0);
+  timings.prompt_n = prompt.ids.size() - kept;
   if (!prefilled && prefilled.error().code != Code::kCancelled) return loaded->Failure(prefilled.error());
   if (prefilled) {
     if (show && !arguments.by_ids()) Output::Write(prompt.text);
@@ -134,16 +169,30 @@ Expected<int> Run(const RunCommandArguments& arguments) {
     timings.predicted_n = result.n_predicted;
     timings.predicted_bytes = loaded->ledger().total().card_bytes - bytes_before;
   }
+  Status saved;
+  if (cache) {
+    saved = cache->Save(s, arguments.prompt_cache.all ? s.n_past() : static_cast<uint32_t>(prompt.ids.size()));
+  }
   if (show) {
     Output::Write("\n");
+    if (cache && detail == Detail::kAll) {
+      WriteAside(fmt::format("(of {} tokens of the prompt {} were kept, {} were read)\n", prompt.ids.size(), kept,
+                             timings.prompt_n));
+    }
     PrintSummary(detail, *loaded, plan, request.sampler, timings, StopText(result.reason, s, request), board.get());
   } else {
     nlohmann::ordered_json json =
         ToJson(ResultOf(*loaded, plan, request, std::move(prompt.ids), output.ids(), output.text(), result.reason));
+    if (cache) {
+      json["kept"] = kept;
+      json["prompt_cache"] = {{"file", arguments.prompt_cache.file}, {"tokens", cache->size()}};
+    }
     json["timings"] = TimingsJson(timings);
     if (board != nullptr) json["modelled"] = board->Json();
     PrintJson(json);
   }
+  if (!saved) return std::unexpected(saved.error());
+  NoteDrafts(*loaded);
   return result.reason == StopReason::kCancelled ? kExitInterrupted : 0;
 }
 
@@ -164,6 +213,16 @@ void AddRunCommand(CLI::App& app, int& exit_code) {
     run->add_option("--chat-template", arguments->chat_template,
                     "In place of the model's own chat template: " + ChatTemplateNames())
         ->type_name("NAME");
+  }
+  {
+    const OptionGroup group(*run, "Prompt cache");
+    run->add_option("--prompt-cache", arguments->prompt_cache.file,
+                    "Keep what was computed of the prompt in this file, and take it from there next time: what the "
+                    "next prompt has in common with it is not read again, and the text is the same; in a conversation "
+                    "all of it is kept")
+        ->type_name("FILE");
+    run->add_flag("--prompt-cache-all", arguments->prompt_cache.all, "Keep the text that is made, too");
+    run->add_flag("--prompt-cache-ro", arguments->prompt_cache.read_only, "Take from the file, and leave it as it is");
   }
   {
     const OptionGroup group(*run, "Output");

@@ -61,7 +61,7 @@ void AddRunOptions(CLI::App& command, RunArguments& arguments) {
                   "Tokens to make; -1: until the text or the context ends")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
-  AddPlanOptions(command, arguments.plan);
+  AddPlanOptions(command, arguments.plan, /*models_guess=*/true);
   AddSamplerOptions(command, arguments.sampler);
   command.add_option("--stop", arguments.stops, "End before this text; may be given several times")
       ->allow_extra_args(false)

@@ -73,11 +73,12 @@ nlohmann::ordered_json TimingsJson(const Timings& t) {
 
 void PrintHeader(Detail detail, LoadedModel& loaded, const Session& session, const head::SamplerOptions& sampler) {
   if (detail != Detail::kAll) return;
+  const model::CacheTypes& cache = session.plan().options.cache;
   WriteAside(fmt::format(
-      "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions\nsampler   {}\n\n",
+      "model     {}\n          {}\nboard     {}: {}\ncontext   {} of the model's {} positions{}\nsampler   {}\n\n",
       Visible(loaded.description()), DescribeModel(loaded.model(), loaded.board()), loaded.board().name,
       Visible(loaded.board().description), session.n_ctx(), loaded.model().shape.max_position_embeddings,
-      SamplerText(sampler)));
+      cache.is_exact() ? "" : "; " + CacheText(cache), SamplerText(sampler)));
 }
 
 void PrintSummary(Detail detail, LoadedModel& loaded, const plan::Plan& plan, const head::SamplerOptions& sampler,
@@ -91,7 +92,7 @@ void PrintSummary(Detail detail, LoadedModel& loaded, const plan::Plan& plan, co
     const uint64_t capacity_bytes = loaded.board().capacity(region);
     if (capacity_bytes == 0) continue;
     out += fmt::format("{:9} {:9} {:>11} of {:>14} bytes at peak\n", i == 0 ? "memory" : "", RegionName(region),
-                       Grouped(loaded.memory().arena(region).peak_bytes()), Grouped(capacity_bytes));
+                       Grouped(loaded.peak_bytes(region)), Grouped(capacity_bytes));
   }
   const ZoneCounts total = ledger.total();
   out += fmt::format("card      {} in {} reads, {} retries; a new token reads {} in {}\n", Megabytes(total.card_bytes),
@@ -113,12 +114,32 @@ void PrintSummary(Detail detail, LoadedModel& loaded, const plan::Plan& plan, co
         Grouped(draft.drafted), Grouped(draft.accepted), TokensAPass(draft),
         Megabytes(t.predicted_bytes / std::max<uint64_t>(t.predicted_n, 1)));
   }
+  if (plan.options.draft == plan::DraftMode::kGiven && loaded.drafts() != nullptr) {
+    const DraftSource& drafts = *loaded.drafts();
+    out += fmt::format("          by {}", Visible(drafts.description()));
+    std::string memory;
+    for (size_t i = 0; i < kNumRegions; ++i) {
+      const auto region = static_cast<Region>(i);
+      if (drafts.peak_bytes(region) == 0) continue;
+      memory += fmt::format(", {} of {}", Grouped(drafts.peak_bytes(region)), RegionName(region));
+    }
+    if (!memory.empty()) {
+      out += fmt::format(": {} of what was read of the card{}, both counted above",
+                         Megabytes(ledger.zones[static_cast<size_t>(Zone::kDraft)].card_bytes), memory);
+    }
+    out += "\n";
+  }
   out += fmt::format("prompt    {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.prompt_n,
                      PerSecond(t.prompt_n, t.prompt_ms));
   out += fmt::format("text      {:>4} tokens, {:.1f} tokens/s on this computer, not on a board\n", t.predicted_n,
                      PerSecond(t.predicted_n, t.predicted_ms));
   if (board != nullptr) out += board->Text();
   WriteAside(out);
+}
+
+void NoteDrafts(const LoadedModel& loaded) {
+  if (loaded.drafts() == nullptr) return;
+  if (const std::string fault = loaded.drafts()->fault(); !fault.empty()) ReportNote(fault);
 }
 
 std::string StopText(StopReason reason, const Session& session, const RunRequest& request) {

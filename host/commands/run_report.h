@@ -59,6 +59,9 @@ void PrintHeader(Detail detail, LoadedModel& loaded, const Session& session, con
 void PrintSummary(Detail detail, LoadedModel& loaded, const plan::Plan& plan, const head::SamplerOptions& sampler,
                   const Timings& timings, const std::string& stop, const BoardTime* board = nullptr);
 
+// Says in a note why whoever guesses for `loaded` stopped, if they did.
+void NoteDrafts(const LoadedModel& loaded);
+
 // Why a text ended, in words: "after 20 tokens (-n)".
 std::string StopText(StopReason reason, const Session& session, const RunRequest& request);
 

@@ -122,6 +122,7 @@ Status Serve(ServeArguments arguments) {
                          model->session().n_ctx(), loaded->model().shape.max_position_embeddings,
                          description.chat_template.empty() ? "no: " + Visible(description.no_chat)
                                                            : "by the template " + description.chat_template));
+  NoteCache(plan);
   if (!description.no_texts.empty()) ReportNote(description.no_texts + "; only prompts of token ids are answered");
   const bool is_local =
       arguments.http.host == "127.0.0.1" || arguments.http.host == "::1" || arguments.http.host == "localhost";

@@ -6,8 +6,10 @@
 #include <atomic>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
+#include "host/models/loaded_model.h"
 #include "host/support/errors.h"
 #include "service/offload.h"
 
@@ -17,15 +19,20 @@ class App;
 
 namespace thimble::host {
 
+inline constexpr char kDraftServerMode[] = "draft";
+inline constexpr double kHelpTimeoutS = 20;
+
 // What the user typed.
 struct ServerArguments {
   std::string url;    // empty: no server is asked
-  std::string mode;   // empty: remote-else-local
+  std::string mode;   // empty: remote-else-local; kDraftServerMode is none of service::ServerMode
   std::string model;  // of the server
   std::string key;
-  double timeout_s = 20;
+  std::optional<double> timeout_s;  // nothing: kHelpTimeoutS, of guesses service::ServerDrafter::kDefaultTimeout
 
   bool is_asked() const { return !url.empty(); }
+  // The text is made here, the server guesses.
+  bool is_drafting() const { return is_asked() && mode == kDraftServerMode; }
 };
 
 void AddServerOptions(CLI::App& command, ServerArguments& arguments);
@@ -44,6 +51,9 @@ class ServerHelp {
                                        const service::GoOnHere& go_on) = 0;
   // service::WhoMade(), as a terminal may be given it.
   virtual std::string WhoMade(const service::HelpedAnswer& answer) const = 0;
+  // Who guesses for texts of `loaded`, which outlives it, as this does; with a tokenizer outside any plan. Fails with
+  // one sentence.
+  virtual Expected<std::unique_ptr<DraftSource>> Drafts(LoadedModel& loaded) = 0;
   // {"url", "model", "text_bytes", "made_by": "server" | "here" | "both", "why"}
   virtual nlohmann::ordered_json Json(const service::HelpedAnswer& answer) const = 0;
 };

@@ -17,12 +17,14 @@ void AddServerOptions(CLI::App& command, ServerArguments& arguments) {
   command
       .add_option("--server-mode", arguments.mode,
                   "Where the server is slow, gone or refuses: 'remote-else-local' goes on with the model here "
-                  "(default), 'remote' ends")
-      ->transform(Choice({"remote", "remote-else-local"}))
+                  "(default), 'remote' ends; 'draft': the model here makes the text, the server only guesses what "
+                  "comes (docs/drafts.md)")
+      ->transform(Choice({"remote", "remote-else-local", kDraftServerMode}))
       ->needs(server);
   command
-      .add_option("--server-timeout", arguments.timeout_s, "Seconds without any text, after which the server is gone")
-      ->capture_default_str()
+      .add_option(
+          "--server-timeout", arguments.timeout_s,
+          "Seconds without any text, after which the server is gone (default: 20); of a guess in all (default: 1)")
       ->check(CLI::Range(0.01, 86400.0))
       ->needs(server);
   command

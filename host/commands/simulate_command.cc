@@ -54,8 +54,17 @@ std::string Text(const std::vector<SampledRun>& all, const SimulationSetup& setu
   if (first.plan.draft_max != 0) {
     const DraftCounts& draft = first.run.draft;
     out += fmt::format("\ndrafts    by {}, up to {} at once: {} of {} came, {:.2f} tokens a pass over the weights\n",
-                       plan::DraftModeName(first.run.draft_mode), first.plan.draft_max, Grouped(draft.accepted),
-                       Grouped(draft.drafted), TokensAPass(draft));
+                       first.run.draft_mode, first.plan.draft_max, Grouped(draft.accepted), Grouped(draft.drafted),
+                       TokensAPass(draft));
+    if (const auto& by = first.run.drafter) {
+      std::string memory;
+      for (size_t i = 0; i < kNumRegions; ++i) {
+        if (by->peak_bytes[i] == 0) continue;
+        memory += fmt::format(", {} bytes of {}", Grouped(by->peak_bytes[i]), RegionName(static_cast<Region>(i)));
+      }
+      out += fmt::format("          {}{}; of the card {} bytes\n", Visible(by->description), memory,
+                         Grouped(by->card_bytes));
+    }
   }
   out += fmt::format("\nmodelled ms of a token, {}, typical; {} tokens after a prompt of {}\n", all.front().sampler,
                      first.tokens(), first.prompt_tokens());
@@ -105,6 +114,7 @@ void Print(const Simulation& simulation, bool as_json) {
 Status Run(const SimulateArguments& arguments) {
   THIMBLE_ASSIGN(const SimulationRequest request, RequestOf(arguments));
   THIMBLE_ASSIGN(const Simulation simulation, Simulate(request));
+  NoteCache(simulation.runs.front().simulated.plan);
   const std::array<std::string, 1> inputs = {request.model.model};
   if (!arguments.html.empty()) {
     THIMBLE_TRY(WriteWhole(arguments.html, inputs, SimulationPage(NameOf(request.model.model), simulation)));

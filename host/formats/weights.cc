@@ -27,22 +27,7 @@ void ExpandElements(std::span<const std::byte> bytes, DType type, std::span<floa
 }
 
 bool QuantizeQ8_0(std::span<const float> values, std::span<std::byte> out) {
-  constexpr size_t kBlock = BlockElements(DType::kQ8_0);
-  for (; !values.empty(); values = values.subspan(kBlock), out = out.subspan(BlockBytes(DType::kQ8_0))) {
-    float largest = 0;
-    for (const float value : values.first(kBlock)) largest = std::max(largest, std::abs(value));
-    const float scale = largest / 127;
-    const uint16_t half = math::Numerics<math::BaselineOps>::RoundToF16(scale);
-    if ((half & 0x7c00) == 0x7c00) return false;
-    const float inverse = scale == 0 ? 0 : 1 / scale;
-    std::memcpy(out.data(), &half, sizeof(half));
-    for (size_t j = 0; j < kBlock; ++j) {
-      // Of a scale so small that its inverse is infinite, nothing is left.
-      const float value = std::isinf(inverse) ? 0 : std::round(values[j] * inverse);
-      out[sizeof(half) + j] = static_cast<std::byte>(static_cast<int8_t>(value));
-    }
-  }
-  return true;
+  return math::Round(DType::kQ8_0, out.data(), values.data(), values.size());
 }
 
 namespace {

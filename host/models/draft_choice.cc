@@ -48,7 +48,9 @@ DraftCosts::DraftCosts(const formats::ModelFile& model, const plan::Plan& plan, 
     }
   }
   if (plan.buffer(BufferId::kKvCache).region == Region::kPsram) {
-    const double bytes = 2.0 * s.num_hidden_layers * s.kv_dim() * sizeof(float) * std::min(plan.n_ctx, kPositions);
+    const uint64_t row_bytes =
+        StoredBytes(plan.options.cache.k, s.kv_dim()) + StoredBytes(plan.options.cache.v, s.kv_dim());
+    const double bytes = static_cast<double>(row_bytes) * s.num_hidden_layers * std::min(plan.n_ctx, kPositions);
     lone_ns_ += bytes / c.line_bytes * c.psram_line_ns;
   }
 }
@@ -62,8 +64,8 @@ double DraftCosts::token_ns(uint32_t guesses, double tokens_a_pass) const {
   return pass_ns(guesses) / tokens_a_pass + head_ns_;
 }
 
-uint32_t DraftCosts::worth_percent(uint32_t guesses) const {
-  const double each = (pass_ns(guesses) - pass_ns(0)) / guesses;
+uint32_t DraftCosts::worth_percent(uint32_t guesses, double guess_ns) const {
+  const double each = (pass_ns(guesses) - pass_ns(0)) / guesses + guess_ns;
   return static_cast<uint32_t>(std::clamp(std::ceil(100 * each / pass_ns(0)), 1.0, 100.0));
 }
 

@@ -21,8 +21,8 @@ class DraftCosts {
   double pass_ns(uint32_t guesses) const;
   // Of a token, so many guesses being made for each pass, which comes to so many tokens.
   double token_ns(uint32_t guesses, double tokens_a_pass) const;
-  // What one more guess costs, in percent of what it saves if it comes, rounded up.
-  uint32_t worth_percent(uint32_t guesses) const;
+  // What one more guess costs, in percent of what it saves if it comes, rounded up. `guess_ns`: to make it.
+  uint32_t worth_percent(uint32_t guesses, double guess_ns = 0) const;
 
  private:
   double card_ns_ = 0;   // of the layers

@@ -115,6 +115,9 @@ Expected<Arenas> LoadedModel::ArenasFor(const plan::Plan& plan) {
 
 Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan, draft::Drafter* drafter) {
   THIMBLE_TRY(ArenasFor(plan));
+  if (drafter == nullptr && drafts_ != nullptr && plan.options.draft == plan::DraftMode::kGiven) {
+    THIMBLE_ASSIGN(drafter, drafts_->Start(ledger_));
+  }
   SessionParts parts = opening_->PartsFor(plan);
   parts.drafter = drafter;
   const auto session = opening_->Start(parts);
@@ -127,6 +130,15 @@ std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { re
 Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& request, const std::atomic<bool>* cancel) {
   THIMBLE_ASSIGN(FoundBoard board, FindBoard(request.board_or_default()));
   for (size_t i = 0; i < kNumRegions; ++i) board.board.capacity_bytes[i] += request.more_bytes[i];
+  return OpenOn(board, request, cancel, 0);
+}
+
+Expected<std::unique_ptr<LoadedModel>> LoadedModel::OpenBeside(const ModelRequest& request) const {
+  return OpenOn(board_, request, cancel_, end_byte_);
+}
+
+Expected<std::unique_ptr<LoadedModel>> LoadedModel::OpenOn(const FoundBoard& board, const ModelRequest& request,
+                                                           const std::atomic<bool>* cancel, uint64_t first_byte) {
   THIMBLE_ASSIGN(ModelSource source, SourceOf(request));
   THIMBLE_ASSIGN(OpenedModel opened, OpenModelFile(source.path(), request.rewritten ? "" : request.file_on_card,
                                                    request.index, request.index_path));
@@ -135,14 +147,17 @@ Expected<std::unique_ptr<LoadedModel>> LoadedModel::Open(const ModelRequest& req
   THIMBLE_ASSIGN(BoardMemory memory, BoardMemory::Create(board.board));
   std::unique_ptr<LoadedModel> loaded(new LoadedModel(request.name.empty() ? request.model : request.name, board,
                                                       std::move(source), std::move(opened), std::move(memory)));
-  loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_);
+  loaded->cancel_ = cancel;
+  loaded->device_.emplace(*loaded->opened_.device, loaded->ledger_, first_byte);
+  loaded->end_byte_ = first_byte + loaded->opened_.device->geometry().size_bytes;
   Opening& opening = loaded->opening_.emplace(loaded->memory_.arenas(), math::BestKernels(), loaded->ledger_, cancel);
   const auto model = opening.OpenFile(*loaded->device_, loaded->opened_.file, &loaded->opened_.folder);
   if (!model) return loaded->Failure(model.error());
   if (!loaded->opened_.has_index()) return loaded;
   OpenedModel& o = loaded->opened_;
   if (o.index_device) {
-    loaded->index_device_.emplace(*o.index_device, loaded->ledger_, o.device->geometry().size_bytes);
+    loaded->index_device_.emplace(*o.index_device, loaded->ledger_, loaded->end_byte_);
+    loaded->end_byte_ += o.index_device->geometry().size_bytes;
   }
   const auto index = opening.OpenIndex(loaded->index_device_ ? *loaded->index_device_ : *loaded->device_, o.index_file);
   // Either the model and the index do not belong together, or the index itself is no good.

@@ -45,6 +45,25 @@ struct ModelSize {
 };
 ModelSize SizeOf(const formats::ModelFile& model);
 
+// Who guesses for sessions whose plans have plan::DraftMode::kGiven.
+class DraftSource {
+ public:
+  virtual ~DraftSource() = default;
+  // In outputs: "model"; static lifetime.
+  virtual const char* kind() const = 0;
+  virtual std::string description() const = 0;
+  // Whether all that it does is told to Ledger::events; a server's time is known to nobody.
+  virtual bool is_timed() const = 0;
+  // For a fresh session whose ledger is `whole`; who guessed for the one before is gone. Fails with one sentence.
+  virtual Expected<draft::Drafter*> Start(Ledger& whole) = 0;
+  // What follows is chosen with this seed, not the plan's.
+  virtual void set_seed(uint64_t) {}
+  // Why it stopped guessing, or did at times, in the latest session, a sentence; empty: it did not.
+  virtual std::string fault() const = 0;
+  // Of the board's memory, what it took.
+  virtual uint64_t peak_bytes(Region region) const = 0;
+};
+
 // Stays where it is: its parts point at each other.
 class LoadedModel {
  public:
@@ -52,10 +71,14 @@ class LoadedModel {
   // null.
   static Expected<std::unique_ptr<LoadedModel>> Open(const ModelRequest& request,
                                                      const std::atomic<bool>* cancel = nullptr);
+  // Another one on the same board and its card, in memory of its own, with the same `cancel`; the request's board does
+  // not matter.
+  Expected<std::unique_ptr<LoadedModel>> OpenBeside(const ModelRequest& request) const;
 
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
+  const std::string& name() const { return name_; }  // as it was asked for
   const std::string& description() const { return opened_.description; }
   const FoundBoard& found_board() const { return board_; }
   const Board& board() const { return board_.board; }
@@ -90,9 +113,18 @@ class LoadedModel {
   // memory()'s arenas, with room for a session of this plan; the one before is gone.
   Expected<Arenas> ArenasFor(const plan::Plan& plan);
 
-  // A fresh session in memory(); the one before is gone. `drafter`, for plan::DraftMode::kGiven, outlives it.
+  // A fresh session in memory(); the one before is gone. `drafter`, for plan::DraftMode::kGiven, outlives it; null:
+  // drafts() has one.
   Expected<Session*> OpenSession(const plan::Plan& plan, draft::Drafter* drafter = nullptr);
+  // Null: nobody.
+  DraftSource* drafts() const { return drafts_.get(); }
+  void set_drafts(std::unique_ptr<DraftSource> drafts) { drafts_ = std::move(drafts); }
   const Ledger& ledger() const { return ledger_; }
+  Ledger& own_ledger() { return ledger_; }
+  // Of the board's memory, what was in use at most, whoever guesses included.
+  uint64_t peak_bytes(Region region) const {
+    return memory_.arena(region).peak_bytes() + (drafts_ == nullptr ? 0 : drafts_->peak_bytes(region));
+  }
   // From now on tells `events`, which outlives this, what happens; null: nobody.
   void Observe(EventSink* events) { ledger_.events = events; }
   BoardMemory& memory() { return memory_; }
@@ -103,6 +135,8 @@ class LoadedModel {
  private:
   template <class... Types>
   Expected<chat::SpecialTokens> ReadTokens(Types... types);
+  static Expected<std::unique_ptr<LoadedModel>> OpenOn(const FoundBoard& board, const ModelRequest& request,
+                                                       const std::atomic<bool>* cancel, uint64_t first_byte);
   LoadedModel(std::string name, FoundBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
       : name_(std::move(name)),
         board_(std::move(board)),
@@ -120,6 +154,9 @@ class LoadedModel {
   std::optional<stream::ObservedDevice> device_;        // around the model's
   std::optional<stream::ObservedDevice> index_device_;  // around the index's, if it has its own
   std::optional<Opening> opening_;
+  const std::atomic<bool>* cancel_ = nullptr;
+  uint64_t end_byte_ = 0;                // of the card, behind its files
+  std::unique_ptr<DraftSource> drafts_;  // of the session, so it goes first
 };
 
 }  // namespace thimble::host

@@ -9,7 +9,9 @@
 #include "host/boards/board_memory.h"
 #include "host/boards/board_profile.h"
 #include "host/models/draft_choice.h"
+#include "host/models/draft_model.h"
 #include "host/support/input_file.h"
+#include "host/support/messages.h"
 #include "host/support/paths.h"
 
 namespace thimble::host {
@@ -24,8 +26,11 @@ Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view
 }
 
 Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
-  PlanStart start = {
-      .original = request.original, .n_ctx = request.n_ctx, .head = request.head, .draft = request.draft};
+  PlanStart start = {.original = request.original,
+                     .n_ctx = request.n_ctx,
+                     .head = request.head,
+                     .draft = request.draft,
+                     .cache = request.cache};
   if (request.original) model.written = WrittenType::kF32;
   if (request.original || request.file.empty()) return start;
   if (request.file != kStandardInput && !Exists(request.file)) {
@@ -53,11 +58,23 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
   return start;
 }
 
+std::string CacheText(const model::CacheTypes& types) {
+  return fmt::format("keys as {}, values as {}", plan::CacheTypeName(types.k), plan::CacheTypeName(types.v));
+}
+
+void NoteCache(const plan::Plan& plan) {
+  if (plan.options.cache.is_exact()) return;
+  ReportNote(
+      fmt::format("the KV cache rounds, with {}: texts and numbers are not the exact ones; 'thimble perplexity' "
+                  "measures how far off they are",
+                  CacheText(plan.options.cache)));
+}
+
 namespace {
 
 // Leaves `options` as they are where nothing is known of the board's costs, or no plan is possible without drafts.
 void ChooseDrafts(const LoadedModel& loaded, const PlanStart& start,
-                  const std::function<Result<plan::Plan>(const plan::PlanOptions&)>& plan_with,
+                  const std::function<Result<plan::Plan>(const plan::PlanOptions&)>& plan_with, DraftModel* model,
                   plan::PlanOptions& options) {
   const bool is_auto = !start.draft.mode && start.text.empty() && !start.original;
   const formats::Index* const index = loaded.index();
@@ -72,7 +89,8 @@ void ChooseDrafts(const LoadedModel& loaded, const PlanStart& start,
   const DraftCosts costs(loaded.model(), *plan, index != nullptr, *constants);
   if (!is_auto) {
     options.draft_worth_percent =
-        costs.worth_percent(options.draft_max == 0 ? plan::kDefaultDraftMax : options.draft_max);
+        costs.worth_percent(options.draft_max == 0 ? plan::kDefaultDraftMax : options.draft_max,
+                            model == nullptr ? 0.0 : model->GuessNs(*constants));
     return;
   }
   const uint32_t best = BestDrafts(costs, index->draft_use);
@@ -99,11 +117,25 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const
   if (start.head) options.head = *start.head;
   if (start.draft.mode) options.draft = *start.draft.mode;
   if (start.draft.most) options.draft_max = *start.draft.most;
+  options.cache.k = start.cache.k.value_or(options.cache.k);
+  options.cache.v = start.cache.v.value_or(options.cache.v);
   const uint32_t block_bytes = loaded.reader().block_bytes();
+  Board board = loaded.board();
+  DraftModel* model = nullptr;
+  if (options.draft == plan::DraftMode::kGiven && !start.draft.model.empty()) {
+    if (loaded.drafts() == nullptr) {
+      THIMBLE_ASSIGN(std::unique_ptr<DraftModel> opened, DraftModel::Open(start.draft.model, loaded));
+      loaded.set_drafts(std::move(opened));
+    }
+    model = static_cast<DraftModel*>(loaded.drafts());
+    THIMBLE_ASSIGN(const std::optional<Board> rest, model->PlanBeside(loaded, block_bytes, options, sampler));
+    // Else the large one has no room by itself, which is said below.
+    if (rest) board = *rest;
+  }
   const auto plan_with = [&](const plan::PlanOptions& with) {
-    return PlanSession(loaded.model(), loaded.board(), block_bytes, with, sampler, loaded.index());
+    return PlanSession(loaded.model(), board, block_bytes, with, sampler, loaded.index());
   };
-  ChooseDrafts(loaded, start, plan_with, options);
+  ChooseDrafts(loaded, start, plan_with, model, options);
   const auto plan = plan_with(options);
   if (plan) return *plan;
   const std::string refusal = loaded.Failure(plan.error()).error();
@@ -114,7 +146,7 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const
     if (!plan_with(fewer)) continue;
     return Sentence(fmt::format("{} (psram_weights_percent = {} fits)", refusal, fewer.psram_weights_percent));
   }
-  const uint32_t fits = LargestContext(loaded.model(), loaded.board(), block_bytes, options, sampler, loaded.index());
+  const uint32_t fits = LargestContext(loaded.model(), board, block_bytes, options, sampler, loaded.index());
   return Sentence(fits == 0 ? refusal : fmt::format("{} (-c {} fits)", refusal, fits));
 }
 

@@ -18,8 +18,15 @@ namespace thimble::host {
 
 // Who guesses tokens. What is not given is the plan file's; without one what the board's clock says that pays.
 struct DraftRequest {
-  std::optional<plan::DraftMode> mode = {};
-  std::optional<uint32_t> most = {};  // tokens that are run with the one that is due
+  std::optional<plan::DraftMode> mode = {};  // kGiven: `model`, or who guesses already (LoadedModel::set_drafts())
+  std::string model = {};                    // the path of a smaller model that guesses; empty: none
+  std::optional<uint32_t> most = {};         // tokens that are run with the one that is due
+};
+
+// How keys and values are stored. What is not given is the plan file's; without one float32.
+struct CacheRequest {
+  std::optional<DType> k = {};
+  std::optional<DType> v = {};
 };
 
 struct PlanRequest {
@@ -28,6 +35,7 @@ struct PlanRequest {
   std::optional<uint32_t> n_ctx = {};       // goes before the file's
   std::optional<plan::HeadMode> head = {};  // how the next token is found; not part of a plan file
   DraftRequest draft = {};
+  CacheRequest cache = {};
 };
 
 // A request with its file read: what a plan is made from.
@@ -38,7 +46,13 @@ struct PlanStart {
   std::optional<uint32_t> n_ctx = {};
   std::optional<plan::HeadMode> head = {};
   DraftRequest draft = {};
+  CacheRequest cache = {};
 };
+
+// Says in a note that keys or values are rounded, if they are: numbers and texts are others then.
+void NoteCache(const plan::Plan& plan);
+// "keys as f16, values as q8_0".
+std::string CacheText(const model::CacheTypes& types);
 
 // The plan file with this text, of which the result is a part. `path` stands in the sentence of a failure.
 Expected<plan::PlanFile> ParsePlanText(const std::string& path, std::string_view text);

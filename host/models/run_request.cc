@@ -46,6 +46,11 @@ double TokensAPass(const DraftCounts& counts) {
                             : static_cast<double>(counts.passes + counts.accepted) / static_cast<double>(counts.passes);
 }
 
+const char* DraftModeOf(const LoadedModel& loaded, const plan::Plan& plan) {
+  const bool is_given = plan.options.draft == plan::DraftMode::kGiven && loaded.drafts() != nullptr;
+  return is_given ? loaded.drafts()->kind() : plan::DraftModeName(plan.options.draft);
+}
+
 RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest& request,
                    std::vector<TokenId> prompt_ids, std::vector<TokenId> ids, std::string text, StopReason stop) {
   RunResult result = {.model = loaded.description(),
@@ -60,13 +65,21 @@ RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest
                       .tiles = plan.options.tiles,
                       .card = loaded.ledger().total(),
                       .retries = loaded.ledger().retries,
-                      .draft_mode = plan.options.draft,
+                      .draft_mode = DraftModeOf(loaded, plan),
                       .draft = loaded.ledger().draft};
   if (const auto* prompt = std::get_if<std::string>(&request.prompt)) result.prompt = *prompt;
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);
-    result.memory[i] = {.peak_bytes = loaded.memory().arena(region).peak_bytes(),
-                        .capacity_bytes = loaded.board().capacity(region)};
+    result.memory[i] = {.peak_bytes = loaded.peak_bytes(region), .capacity_bytes = loaded.board().capacity(region)};
+  }
+  if (plan.options.draft == plan::DraftMode::kGiven && loaded.drafts() != nullptr) {
+    const DraftSource& drafts = *loaded.drafts();
+    result.drafter = {.description = drafts.description(),
+                      .card_bytes = loaded.ledger().zones[static_cast<size_t>(Zone::kDraft)].card_bytes,
+                      .fault = drafts.fault()};
+    for (size_t i = 0; i < kNumRegions; ++i) {
+      result.drafter->peak_bytes[i] = drafts.peak_bytes(static_cast<Region>(i));
+    }
   }
   if (!plan.screened) return result;
   result.screen.emplace();

@@ -56,6 +56,13 @@ struct RunResult {
     ScreenCounts counts;
   };
 
+  struct Drafter {
+    std::string description;
+    uint64_t card_bytes = 0;
+    std::array<uint64_t, kNumRegions> peak_bytes = {};
+    std::string fault;  // DraftSource::fault()
+  };
+
   std::string model;  // LoadedModel::description()
   std::string board;
   uint32_t n_ctx = 0;
@@ -70,9 +77,13 @@ struct RunResult {
   ZoneCounts card;  // of all zones
   uint64_t retries = 0;
   std::optional<Screen> screen = {};  // if the head was screened
-  plan::DraftMode draft_mode = plan::DraftMode::kNone;
+  std::string draft_mode;             // DraftModeOf()
   DraftCounts draft = {};
+  std::optional<Drafter> drafter = {};  // who guesses beside the model itself
 };
+
+// "none", "lookup", "ngram", or DraftSource::kind(); static lifetime.
+const char* DraftModeOf(const LoadedModel& loaded, const plan::Plan& plan);
 
 // Of the run that `loaded` has just made.
 RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest& request,

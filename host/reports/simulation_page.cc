@@ -275,6 +275,7 @@ void AddTimeline(Page& page, const Simulated& s, std::span<const Stage> stages, 
   page.Add(R"(<ul class="legend">)");
   for (size_t i = 1; i < kNumZones; ++i) {
     const char* const zone = ZoneName(static_cast<Zone>(i));
+    if (static_cast<Zone>(i) == Zone::kDraft && !s.run.drafter) continue;
     page.Add("<li>{}{}</li>", Swatch(fmt::format("z-{}", zone)), zone);
   }
   page.Add(

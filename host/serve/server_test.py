@@ -197,6 +197,78 @@ def check_hostile():
         assert len([line for line in done.stderr.splitlines() if line.startswith("thimble: ")]) == 2, done
 
 
+DRAFT = ["--server-mode", "draft", "--draft-max", "4"]
+
+
+def check_draft(server):
+    """A server that guesses changes no text, in whatever way it is chosen; where it has the same model it guesses well."""
+    for options in (["--temp", "0"], ["--top-k", "7", "--min-p", "0"], ["--repeat-penalty", "1.3", "--stop", "Leo"]):
+        want = run_json(*options, "--draft", "none")
+        got = run_json(*options, "--server", server.url, *DRAFT, *IN_TIME)
+        assert got["text"] == want["text"] and got["ids"] == want["ids"] and got["stop"] == want["stop"], (got, want)
+        draft = got["draft"]
+        assert draft["mode"] == "server" and draft["by"] == server.url and draft["why_stopped"] is None, draft
+        assert draft["passes"] + draft["accepted"] == len(got["ids"]) - 1, got
+        assert "server" not in got and "modelled" not in got, got
+        if options == ["--temp", "0"]:
+            assert draft["accepted"] > draft["passes"] and draft["drafted"] - draft["accepted"] <= 4, draft
+    want = run("--ids", "--temp", "0", "--draft", "none")
+    got = run("--ids", "--temp", "0", "--server", server.url, *DRAFT, *IN_TIME)
+    assert got.returncode == 0 and got.stdout == want.stdout, (got, want)
+    talked = talk("--server", server.url, *DRAFT, *IN_TIME, "--temp", "0", json_too=False)
+    assert talked.returncode == 0 and talked.stdout == talk("--temp", "0", json_too=False).stdout, talked
+
+
+def check_bad_guesses():
+    """Wrong ones, ids that there are not, text in place of ids, and servers that fail: the text is the same. Of a server
+    that fails one sentence speaks, at the end."""
+    alone = run_json("--draft", "none")
+    text = alone["text"]
+    wrong = event("x", tokens=[5, 6, 7, 8], stop=True)
+    none = event("x", tokens=[2239, 2240, 4294967294, 1], stop=True)
+    no_ids = event("x", tokens=[-1, "a", {}], stop=True)
+    for guess in (wrong, none, no_ids, event("", stop=True), event("\u0000\ufffd" * 9, stop=True)):
+        with Hostile(sends(HEAD + b"\r\n" + guess)) as server:
+            got = run_json("--server", server.url, *DRAFT, *IN_TIME)
+            assert got["ids"] == alone["ids"] and got["text"] == text and got["draft"]["why_stopped"] is None, got
+            assert server.requests[0][1]["prompt"] == alone["prompt_ids"] + alone["ids"][:1], server.requests
+    # A server without ids, that knows the text.
+    so_far = [len(alone["prompt_ids"])]
+
+    def guess_text(connection):
+        made = len(server.requests[-1][1]["prompt"]) - so_far[0]
+        shown = run_json("--draft", "none", tokens=made)["text"]
+        connection.sendall(HEAD + b"\r\n" + event(text[len(shown):][:20], stop=True))
+
+    with Hostile(guess_text) as server:
+        got = run_json("--server", server.url, *DRAFT, *IN_TIME)
+        assert got["ids"] == alone["ids"] and got["draft"]["accepted"] > 0, got
+    failing = (
+            (sends(), "hung up", IN_TIME), (sends_and_waits(), "no text for 0.2 s", AT_ONCE),
+            (repeats(HEAD + b"\r\n", b":", 0.05), "no text for 0.2 s", AT_ONCE),
+            (repeats(HEAD + b"\r\ndata: ", b"x" * 65536), "a line or an event of more than", IN_TIME),
+            (sends(HEAD + b"\r\ndata: {garbage\n\n"), "no JSON object", IN_TIME),
+            (sends(b"\x00\xffgarbage\r\n\r\n" * 50), "no HTTP", IN_TIME),
+            (sends(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>"), "text/html", IN_TIME),
+            (sends(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"), "status 404", IN_TIME),
+            (sends(b"HTTP/1.1 500 No\r\nContent-Type: application/json\r\n\r\n{\"error\": {\"message\": \"%s!\"}}" %
+                   KEY.encode()), "status 500: (the key)!", IN_TIME))
+
+    def check(case):
+        act, words, patience = case
+        with Hostile(act) as server:
+            done = run("--server", server.url, *DRAFT, *patience, env={"THIMBLE_SERVER_KEY": KEY})
+            assert done.returncode == 0 and done.stdout == BEGINNING + text + "\n", (words, done)
+            said = [line for line in done.stderr.splitlines() if server.url in line and words in line]
+            assert len(said) == 1 and "it gave none" in said[0], (words, done)
+            assert "\x1b" not in done.stderr, done
+            # The paths of llama-server and of OpenAI are two.
+            assert len(server.requests) <= 4, server.requests
+
+    with concurrent.futures.ThreadPoolExecutor(4) as several:
+        list(several.map(check, failing))
+
+
 def check_interrupt():
     """Ctrl-C ends an answer that a server is silent in, and nothing goes on here."""
     with Hostile(sends_and_waits(HEAD + b"\r\n" + event("One"))) as server:
@@ -219,7 +291,9 @@ def check_options():
                            (["--server-mode", "remote"], "--server"), (["--server", "http://a", "--ids"], "--ids"),
                            (["--server", "http://a", "--server-mode", "local"], "remote-else-local"),
                            (["--server", "http://a", "--server-timeout", "0"], "--server-timeout"),
-                           (["--server", "http://a", "--pace", "board"], "--pace board")):
+                           (["--server", "http://a", "--pace", "board"], "--pace board"),
+                           (["--server", "http://a", "--server-mode", "draft", "--pace", "board"], "--pace board"),
+                           (["--server", "http://a", "--server-mode", "draft", "--draft", "lookup"], "--draft and")):
         done = run(*options)
         assert done.returncode != 0 and done.stdout == "" and words in done.stderr, (options, done)
     # A prompt without room loses its beginning.
@@ -271,9 +345,10 @@ def main():
     with Served("--chat-template", "chatml") as server:
         check_server(server)
         check_chat(server)
+        check_draft(server)
     # They mostly wait.
     with concurrent.futures.ThreadPoolExecutor() as several:
-        for check in [several.submit(check) for check in (check_fallback, check_hostile, check_interrupt, check_options,
+        for check in [several.submit(check) for check in (check_fallback, check_hostile, check_bad_guesses, check_interrupt, check_options,
                                                           check_https)]:
             check.result()
 

@@ -61,8 +61,9 @@ Expected<Simulated> RunShort(Simulator& simulator, const PlanStart& start) {
 }
 
 // Why not even one position has room on a board; `loaded` is open elsewhere.
-std::string WhyNoContext(LoadedModel& loaded, const Board& board, const std::string& name) {
-  const auto plan = PlanSession(loaded.model(), board, loaded.reader().block_bytes(), {.n_ctx = 1}, {}, loaded.index());
+std::string WhyNoContext(LoadedModel& loaded, const Board& board, plan::PlanOptions options, const std::string& name) {
+  options.n_ctx = 1;
+  const auto plan = PlanSession(loaded.model(), board, loaded.reader().block_bytes(), options, {}, loaded.index());
   if (plan) return "";
   std::string why = WithoutName(loaded.Failure(plan.error()).error(), name);
   constexpr std::string_view kAdvice = "lower ctx-size";
@@ -70,18 +71,20 @@ std::string WhyNoContext(LoadedModel& loaded, const Board& board, const std::str
   return why.substr(0, why.size() - kAdvice.size()) + "no context is small enough";
 }
 
-Status FitBoard(const ModelRequest& request, LoadedModel& elsewhere, std::optional<uint32_t> n_ctx, BoardFit& fit) {
+Status FitBoard(const ModelRequest& request, LoadedModel& elsewhere, std::optional<uint32_t> n_ctx,
+                const CacheRequest& cache, BoardFit& fit) {
   const std::string& name = request.name.empty() ? request.model : request.name;
   const head::SamplerOptions sampler;
-  fit.n_ctx = LargestContext(elsewhere.model(), fit.found.board, elsewhere.reader().block_bytes(), {}, sampler,
+  const plan::PlanOptions options = {.cache = {.k = cache.k.value_or(DType::kF32), .v = cache.v.value_or(DType::kF32)}};
+  fit.n_ctx = LargestContext(elsewhere.model(), fit.found.board, elsewhere.reader().block_bytes(), options, sampler,
                              elsewhere.index());
   if (fit.n_ctx == 0) {
-    fit.refused = WhyNoContext(elsewhere, fit.found.board, name);
+    fit.refused = WhyNoContext(elsewhere, fit.found.board, options, name);
     return {};
   }
   THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(request, ""));
   LoadedModel& loaded = simulator.loaded();
-  const PlanStart start = {.n_ctx = n_ctx.value_or(fit.n_ctx)};
+  const PlanStart start = {.n_ctx = n_ctx.value_or(fit.n_ctx), .cache = cache};
   const auto plan = MakePlan(loaded, start, sampler);
   if (!plan) {
     fit.refused = WithoutName(plan.error(), name);
@@ -120,7 +123,8 @@ const BoardFit* Fit::best() const {
   return best;
 }
 
-Expected<Fit> FitBoards(const ModelRequest& model, std::span<const std::string> boards, std::optional<uint32_t> n_ctx) {
+Expected<Fit> FitBoards(const ModelRequest& model, std::span<const std::string> boards, std::optional<uint32_t> n_ctx,
+                        const CacheRequest& cache) {
   Fit fit;
   for (const std::string& name : boards) {
     THIMBLE_ASSIGN(FoundBoard found, FindBoard(name));
@@ -137,11 +141,11 @@ Expected<Fit> FitBoards(const ModelRequest& model, std::span<const std::string> 
   fit.has_index = loaded->index() != nullptr;
   fit.q8_bytes = Q8Bytes(loaded->model());
   if (n_ctx.value_or(0) > fit.shape.max_position_embeddings) {
-    THIMBLE_TRY(MakePlan(*loaded, {.n_ctx = n_ctx}, {}));
+    THIMBLE_TRY(MakePlan(*loaded, {.n_ctx = n_ctx, .cache = cache}, {}));
   }
   for (size_t i = 0; i < boards.size(); ++i) {
     request.board = boards[i];
-    THIMBLE_TRY(FitBoard(request, *loaded, n_ctx, fit.boards[i]));
+    THIMBLE_TRY(FitBoard(request, *loaded, n_ctx, cache, fit.boards[i]));
   }
   return fit;
 }

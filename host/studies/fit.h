@@ -12,6 +12,7 @@
 #include "host/boards/board_profile.h"
 #include "host/models/loaded_model.h"
 #include "host/models/model_request.h"
+#include "host/models/plan_request.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -46,11 +47,12 @@ struct Fit {
   const BoardFit* best() const;
 };
 
-// With the usual plan and `n_ctx` positions (0: the model's), or without one the most that fit. `model.board` does not
-// matter. Each board that has room for the model runs a few tokens of it with its clock, so that this takes as long as
-// reading the weights as often. Fails if the model cannot be read or has fewer positions, and for a board that there
-// is not or whose costs nobody knows. Deterministic.
-Expected<Fit> FitBoards(const ModelRequest& model, std::span<const std::string> boards, std::optional<uint32_t> n_ctx);
+// With the usual plan, a KV cache as asked for and `n_ctx` positions (0: the model's), or without one the most that
+// fit. `model.board` does not matter. Each board that has room for the model runs a few tokens of it with its clock, so
+// that this takes as long as reading the weights as often. Fails if the model cannot be read or has fewer positions,
+// and for a board that there is not or whose costs nobody knows. Deterministic.
+Expected<Fit> FitBoards(const ModelRequest& model, std::span<const std::string> boards, std::optional<uint32_t> n_ctx,
+                        const CacheRequest& cache = {});
 
 }  // namespace thimble::host
 

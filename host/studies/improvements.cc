@@ -25,6 +25,7 @@ Expected<std::vector<Improvement>> SimulateImprovements(const ModelRequest& mode
   PlanStart plan = start;
   plan.original = false;
   plan.head = plan::HeadMode::kFull;
+  if (!plan.draft.model.empty()) plan.draft = {};
   uint64_t wide_bytes = 0;
   {
     THIMBLE_ASSIGN(Simulator simulator, Simulator::Open(wide, card_mode));

@@ -29,6 +29,7 @@ class JudgedModel {
   LoadedModel& loaded() { return *loaded_; }
   uint32_t vocab_size() const { return loaded_->model().shape.vocab_size; }
   uint32_t n_ctx() const { return plan_.n_ctx; }
+  const plan::Plan& plan() const { return plan_; }
 
   Status Restart();
   // Of the last of `ids`, which follow those since Restart(), [vocab_size]; valid until the next call.

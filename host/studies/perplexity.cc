@@ -27,6 +27,7 @@ Expected<Perplexity> MeasurePerplexity(const PerplexityRequest& request) {
   ModelRequest asked = request.model;
   THIMBLE_ASSIGN(PlanStart plan, ReadPlan(request.plan, asked));
   THIMBLE_ASSIGN(JudgedModel model, JudgedModel::Open(asked, std::move(plan)));
+  NoteCache(model.plan());
   THIMBLE_ASSIGN(std::vector<TokenId> ids, ReadTokens(request.text_file, model.loaded()));
   THIMBLE_ASSIGN(const JudgedText text,
                  InChunks(std::move(ids), model.n_ctx(), request.max_chunks, model.loaded(), request.text_file));

@@ -1,5 +1,5 @@
-"""Holds thimble perplexity to a transformer written here in numpy, in double precision: of the bundled model, and of
-the same with a louder attention.
+"""Holds thimble perplexity to a transformer written here in numpy, in double precision: of the bundled model, of the same
+with a louder attention, and with KV caches that round.
 
     python3 perplexity_test.py THIMBLE
 """
@@ -45,7 +45,25 @@ def write_louder(path, factor):
     path.write_bytes(data)
 
 
-def logits_of(tensors, config, ids):
+def exact(x):
+    return x
+
+
+def half(x):
+    """What a cache of f16 makes of keys or values."""
+    return x.astype(np.float32).astype(np.float16).astype(np.float64)
+
+
+def q8_0(x):
+    """What a cache of q8_0 makes of them, after ggml's quantize_row_q8_0_ref."""
+    blocks = x.astype(np.float32).reshape(-1, 32)
+    scale = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
+    steps = blocks * np.where(scale == 0, 0, np.float32(1) / np.where(scale == 0, 1, scale))
+    steps = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
+    return (scale.astype(np.float16).astype(np.float64) * steps).reshape(x.shape)
+
+
+def logits_of(tensors, config, ids, of_keys=exact, of_values=exact):
     """[len(ids), vocab_size] of one chunk."""
     w = {name: value.astype(np.float64) for name, value in tensors.items()}
     heads, kv_heads, size = config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]
@@ -67,8 +85,8 @@ def logits_of(tensors, config, ids):
         h = norm(x, w[at + "input_layernorm.weight"])
         q, k, v = (h @ w[f"{at}self_attn.{p}_proj.weight"].T for p in "qkv")
         q = rotate(q.reshape(n, heads, size))
-        k = np.repeat(rotate(k.reshape(n, kv_heads, size)), heads // kv_heads, 1)
-        v = np.repeat(v.reshape(n, kv_heads, size), heads // kv_heads, 1)
+        k = np.repeat(of_keys(rotate(k.reshape(n, kv_heads, size))), heads // kv_heads, 1)
+        v = np.repeat(of_values(v.reshape(n, kv_heads, size)), heads // kv_heads, 1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(size)
         scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
         p = np.exp(scores - scores.max(-1, keepdims=True))
@@ -85,13 +103,13 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def expected(model, base, config, ids):
-    """The measures, with base as what is compared with."""
+def expected(model, base, config, ids, of_keys=exact, of_values=exact):
+    """The measures of model with such a cache, with base as what is compared with."""
     p, q, top, nexts = [], [], [], []
     for at in range(0, len(ids) - CHUNK + 1, CHUNK):
         part = [config["bos_token_id"], *ids[at + 1:at + CHUNK]]
         rows = slice(CHUNK // 2, CHUNK - 1)
-        mine, other = logits_of(model, config, part)[rows], logits_of(base, config, part)[rows]
+        mine, other = logits_of(model, config, part, of_keys, of_values)[rows], logits_of(base, config, part)[rows]
         p.append(log_softmax(mine))
         q.append(log_softmax(other))
         top.append(mine.argmax(-1) == other.argmax(-1))
@@ -133,6 +151,20 @@ def main():
         for key, value in want.items():
             print(f"{key:10} {got[key]:.9g}, numpy {value:.9g}")
             assert abs(got[key] - value) <= 2e-5 * max(abs(value), 1e-3), key
+
+        # With a cache that rounds, against the same model without.
+        model = read_safetensors(folder / "louder/model.safetensors")
+        for types, of_keys, of_values in ((("f16", "f16"), half, half), (("q8_0", "q8_0"), q8_0, q8_0),
+                                          (("f16", "q8_0"), half, q8_0), (("q8_0", "f32"), q8_0, exact)):
+            rounded = expected(model, model, config, ids, of_keys, of_values)
+            got = json.loads(run("perplexity", "-m", folder / "louder.gguf", "-f", folder / "text.txt", "-c", CHUNK,
+                                 "--kl-divergence", folder / "louder.gguf", "-ctk", types[0], "-ctv", types[1],
+                                 "--json"))
+            print(f"{types[0]:5} {types[1]:5} kld_mean {got['kld_mean']:.9g}, numpy {rounded['kld_mean']:.9g}")
+            assert 0 < rounded["kld_mean"] < 1e-2, rounded
+            # A number in the middle of two steps may go to the other one here.
+            assert abs(got["ppl"] - rounded["ppl"]) <= 1e-4 * rounded["ppl"], (got, rounded)
+            assert abs(got["kld_mean"] - rounded["kld_mean"]) <= 0.03 * rounded["kld_mean"] + 1e-8, (got, rounded)
 
         # A model is itself: no divergence, and every top token is the same.
         same = json.loads(run("perplexity", "-m", folder / "base.gguf", "-f", folder / "text.txt", "-c", CHUNK,

@@ -117,6 +117,40 @@ TEST_F(SimulationTest, GuessesSaveTimeWhereTheyComeAndLittleIsLostWhereNot) {
   EXPECT_GT(in_vain.tok_per_s[kTypical], drawn.tok_per_s[kTypical] * 0.98);
 }
 
+// It is the board's time and the board's card, too, whoever guesses there.
+TEST_F(SimulationTest, AModelThatGuessesTakesTime) {
+  request_.model.model = WriteSynth(folder_ / "large.gguf", "hidden_size=64,intermediate_size=256,num_hidden_layers=4");
+  request_.run.n_predict = 40;
+  request_.run.prompt = std::vector<TokenId>{300, 300};
+  request_.run.sampler = {.temperature = 1, .seed = 3};
+  const Simulated plain = Run().runs.front().simulated;
+  EXPECT_FALSE(plain.run.drafter);
+  EXPECT_EQ(StagesOf(plain).size(), 6u);
+  const std::string small =
+      WriteSynth(folder_ / "small.gguf", "hidden_size=64,intermediate_size=256,num_hidden_layers=1");
+  for (const std::string& model : {request_.model.model, small}) {
+    request_.plan.draft = {.mode = plan::DraftMode::kGiven, .model = model, .most = 3};
+    const Simulated guessed = Run().runs.front().simulated;
+    EXPECT_EQ(guessed.run.ids, plain.run.ids);
+    EXPECT_EQ(guessed.run.draft_mode, "model");
+    ASSERT_TRUE(guessed.run.drafter);
+    EXPECT_EQ(guessed.run.drafter->fault, "");
+    EXPECT_GT(guessed.run.draft.drafted, 0u);
+    const std::vector<Stage> stages = StagesOf(guessed);
+    ASSERT_EQ(stages.size(), 7u);
+    EXPECT_STREQ(stages[5].name, "draft");
+    EXPECT_GT(stages[5].ms, 0);
+    EXPECT_GT(stages[5].card_bytes, 0);
+    uint64_t sum = 0;
+    for (const ZoneCounts& zone : guessed.counted) sum += zone.card_bytes;
+    EXPECT_EQ(guessed.run.card.card_bytes, sum);
+    EXPECT_EQ(guessed.run.drafter->card_bytes, guessed.counted[static_cast<size_t>(Zone::kDraft)].card_bytes);
+    double of_zones = 0;
+    for (size_t i = 0; i + 1 < stages.size(); ++i) of_zones += stages[i].ms;
+    EXPECT_NEAR(of_zones, guessed.ms_of_token(), 1e-3);
+  }
+}
+
 TEST_F(SimulationTest, RefusesABoardWhoseCostsNobodyKnows) {
   request_.model.board = "host";
   const auto none = Simulate(request_);

@@ -149,6 +149,8 @@ std::vector<Stage> StagesOf(const Simulated& simulated) {
   ZoneCounts first;
   ZoneCounts all;
   for (size_t i = 1; i < kNumZones; ++i) {
+    // Only where a model guesses.
+    if (static_cast<Zone>(i) == Zone::kDraft && !simulated.run.drafter) continue;
     stages.push_back(stage(ZoneName(static_cast<Zone>(i)), simulated.of_tokens.zones[i], simulated.counted_to_first[i],
                            simulated.counted[i]));
     first += simulated.counted_to_first[i];

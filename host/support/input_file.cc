@@ -35,7 +35,9 @@ Expected<InputFile> InputFile::Open(const std::string& path, Accept accept) {
   const auto status = StatusOf(*fd, path);
   if (!status) return CannotOpen(path, status.error());
   if (status->kind == FileKind::kFolder) return CannotOpen(path, "it is a folder");
-  if (status->kind != FileKind::kFile && accept == Accept::kFile) return CannotOpen(path, "it is not a regular file");
+  if (status->kind != FileKind::kFile && accept != Accept::kFileOrDevice) {
+    return CannotOpen(path, "it is not a regular file");
+  }
   if (status->kind == FileKind::kOther) return CannotOpen(path, "it is neither a file nor a block device");
   file.size_bytes_ = status->size_bytes;
   if (status->kind == FileKind::kBlockDevice) {
@@ -43,7 +45,9 @@ Expected<InputFile> InputFile::Open(const std::string& path, Accept accept) {
     if (!size_bytes) return CannotOpen(path, size_bytes.error());
     file.size_bytes_ = *size_bytes;
   }
-  if (status->has_name) InputFiles::Remember(path, status->identity.device, status->identity.number);
+  if (status->has_name && accept != Accept::kFileToReplace) {
+    InputFiles::Remember(path, status->identity.device, status->identity.number);
+  }
   return file;
 }
 

@@ -18,9 +18,10 @@ namespace thimble::host {
 // A file that is read at any offset. Every file of a run is opened here, whatever reads it.
 class InputFile {
  public:
-  // A regular file, or also a block device, as a card in a reader; a folder or a pipe is refused. Fails with one
-  // sentence that names the path.
-  enum class Accept { kFile, kFileOrDevice };
+  // A regular file, or also a block device, as a card in a reader; a folder or a pipe is refused. One that is to be
+  // replaced by what the run itself makes of it is not remembered by InputFiles. Fails with one sentence that names the
+  // path.
+  enum class Accept { kFile, kFileOrDevice, kFileToReplace };
   static Expected<InputFile> Open(const std::string& path, Accept accept = Accept::kFile);
 
   InputFile(InputFile&& other) noexcept

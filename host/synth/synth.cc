@@ -37,6 +37,16 @@ constexpr ModelShape kStories15M = {.vocab_size = 32000,
                                     .max_position_embeddings = 256,
                                     .rms_norm_eps = 1e-5f,
                                     .rope_theta = 10000};
+constexpr ModelShape kSmolLm2135M = {.vocab_size = 49152,
+                                     .hidden_size = 576,
+                                     .intermediate_size = 1536,
+                                     .num_hidden_layers = 30,
+                                     .num_attention_heads = 9,
+                                     .num_key_value_heads = 3,
+                                     .head_dim = 64,
+                                     .max_position_embeddings = 8192,
+                                     .rms_norm_eps = 1e-5f,
+                                     .rope_theta = 100000};
 constexpr ModelShape kSmall = {.vocab_size = 512,
                                .hidden_size = 64,
                                .intermediate_size = 172,
@@ -47,9 +57,11 @@ constexpr ModelShape kSmall = {.vocab_size = 512,
                                .max_position_embeddings = 128,
                                .rms_norm_eps = 1e-5f,
                                .rope_theta = 10000};
-constexpr std::array<SynthPreset, 3> kPresets = {
+constexpr std::array<SynthPreset, 4> kPresets = {
     {{"tiny-llm", "the shape of arnir0/Tiny-LLM: 12 988 992 parameters, 51.96 MB", kTinyLlm, false},
      {"stories15m", "the shape of llama2.c's stories15M: 15 191 712 parameters, 60.77 MB, tied", kStories15M, true},
+     {"smollm2-135m", "the shape of SmolLM2-135M: 30 layers; 134 515 008 parameters, 269.03 MB in BF16, tied",
+      kSmolLm2135M, true, DType::kBF16},
      {"small", "two layers, four heads, two key/value heads; 0.6 MB", kSmall, false}}};
 
 constexpr std::array<std::string_view, 3> kHeadNames = {"plain", "story", "web"};  // in the order of SynthHead
@@ -57,11 +69,14 @@ constexpr std::array<std::string_view, 3> kHeadNames = {"plain", "story", "web"}
 class SynthWeights : public WeightSource {
  public:
   SynthWeights(const SynthPreset& preset, uint64_t seed, SynthHead head)
-      : shape_(preset.shape), tied_(preset.tied), seed_(seed) {
+      : shape_(preset.shape), stored_(preset.stored), tied_(preset.tied), seed_(seed) {
     if (head != SynthHead::kPlain) geometry_.emplace(head, shape_.vocab_size, shape_.hidden_size, seed);
   }
 
-  DType StoredType(TensorId id) const override { return geometry_ && !IsVector(id.kind) ? DType::kF16 : DType::kF32; }
+  DType StoredType(TensorId id) const override {
+    if (IsVector(id.kind)) return DType::kF32;
+    return geometry_ ? DType::kF16 : stored_;
+  }
 
   Status ReadRows(TensorId id, uint32_t first_row, std::span<float> out) override {
     if (geometry_ && (id.kind == TensorKind::kTokenEmbd || id.kind == TensorKind::kLmHead)) {
@@ -79,6 +94,7 @@ class SynthWeights : public WeightSource {
       out[i] = mean + product;
     }
     if (StoredType(id) == DType::kF16) std::ranges::transform(out, out.begin(), RoundToF16);
+    if (StoredType(id) == DType::kBF16) std::ranges::transform(out, out.begin(), RoundToBF16);
     return {};
   }
 
@@ -118,6 +134,7 @@ class SynthWeights : public WeightSource {
   static constexpr double kQuiet = 0.6;
 
   ModelShape shape_;
+  DType stored_;
   bool tied_;
   uint64_t seed_;
   std::optional<HeadGeometry> geometry_;  // none: plain

@@ -18,6 +18,7 @@ struct SynthPreset {
   const char* description;
   ModelShape shape;
   bool tied;
+  DType stored = DType::kF32;  // of the matrices: F32 or BF16; vectors are F32
 };
 
 // "tiny-llm" and others.

@@ -107,6 +107,12 @@ float RoundToF16(float value) {
   return std::bit_cast<float>((bits + 0xfff + odd) & ~0x1fffu);
 }
 
+float RoundToBF16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t odd = bits >> 16 & 1;
+  return std::bit_cast<float>((bits + 0x7fff + odd) & ~0xffffu);
+}
+
 HeadGeometry::HeadGeometry(SynthHead head, uint32_t vocab_size, uint32_t hidden_size, uint64_t seed)
     : profile_(head == SynthHead::kStory ? kStory : kWeb),
       vocab_size_(vocab_size),

@@ -42,6 +42,9 @@ enum class SynthHead {
 // `value` to the nearest number of IEEE 754 binary16, ties to even; |value| < 65 504.
 float RoundToF16(float value);
 
+// Likewise to bfloat16, for a finite value.
+float RoundToBF16(float value);
+
 // Rows of both matrices, each by itself. Every element is a pure function of the arguments, made of integers and of
 // IEEE 754 basic operations and square roots in a fixed order: the same bits on every computer. Immutable.
 class HeadGeometry {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -69,11 +70,12 @@ TEST(Synth, TinyLlmHasTheParametersOfTinyLlm) {
 TEST(Synth, TheDescriptionsTellTheTruth) {
   for (const SynthPreset& preset : SynthPresets()) {
     const uint64_t n = CountParameters(preset.shape, preset.tied);
+    const double mb = static_cast<double>(n) * (preset.stored == DType::kBF16 ? 2e-6 : 4e-6);
     if (n > 1'000'000) {
       EXPECT_THAT(preset.description, HasSubstr(fmt::format("{} {:03} {:03} parameters, {:.2f} MB", n / 1'000'000,
-                                                            n / 1000 % 1000, n % 1000, static_cast<double>(n) * 4e-6)));
+                                                            n / 1000 % 1000, n % 1000, mb)));
     } else {
-      EXPECT_THAT(preset.description, HasSubstr(fmt::format("{:.1f} MB", static_cast<double>(n) * 4e-6)));
+      EXPECT_THAT(preset.description, HasSubstr(fmt::format("{:.1f} MB", mb)));
     }
   }
 }
@@ -277,6 +279,27 @@ TEST(SynthHead, AnyShapeWillDo) {
       EXPECT_NEAR(squares / preset.shape.hidden_size, 1, 2e-3) << changes;
     }
   }
+}
+
+TEST(Synth, SmolLm2sShapeIsInBFloat16) {
+  const SynthPreset preset = Shape("smollm2-135m", "num_hidden_layers=1");
+  EXPECT_EQ(CountParameters(Shape("smollm2-135m").shape, true), 134'515'008u);
+  const Checkpoint checkpoint = MakeSynth(preset, 1, SynthHead::kPlain);
+  const TensorId query = {TensorKind::kAttnQ, 0};
+  EXPECT_EQ(checkpoint.weights->StoredType(query), DType::kBF16);
+  EXPECT_EQ(checkpoint.weights->StoredType({TensorKind::kFinalNorm, 0}), DType::kF32);
+  std::set<uint32_t> seen;
+  for (float value : Row(*checkpoint.weights, query, 3, preset.shape.hidden_size)) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(value) & 0xffff, 0u);
+    seen.insert(std::bit_cast<uint32_t>(value));
+  }
+  EXPECT_GT(seen.size(), 300u);
+  // Ties to even, up to the next power of two, and a sign.
+  const auto rounded = [](uint32_t bits) { return std::bit_cast<uint32_t>(RoundToBF16(std::bit_cast<float>(bits))); };
+  EXPECT_EQ(rounded(0x3f808000), 0x3f800000u);
+  EXPECT_EQ(rounded(0x3f818000), 0x3f820000u);
+  EXPECT_EQ(rounded(0x3fffc000), 0x40000000u);
+  EXPECT_EQ(rounded(0xbf808001), 0xbf810000u);
 }
 
 TEST(SynthHead, IsChosenByName) {
