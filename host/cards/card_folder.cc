@@ -66,28 +66,10 @@ Status CheckRoom(const std::string& path, uint64_t bytes, const FileSystem& syst
                               Grouped(system.free_bytes), Grouped(need - system.free_bytes - replaced)));
 }
 
-Status CopyBytes(const StoredFile& from, const std::string& name, FileSink& sink) {
-  constexpr uint64_t kPieceBytes = 1 << 20;
-  Ledger ledger;
-  storage::FileReader reader(*from.device, from.file, ledger);
-  AlignedBuffer buffer(reader.BufferBytes(kPieceBytes));
-  Progress progress("copy", from.file.size_bytes);
-  for (uint64_t offset = 0; offset < from.file.size_bytes; offset += kPieceBytes) {
-    const uint64_t size = std::min(kPieceBytes, from.file.size_bytes - offset);
-    auto started = reader.Start(offset, size, buffer.bytes());
-    if (!started) return Failed(name, started.error());
-    const auto bytes = reader.Wait();
-    if (!bytes) return Failed(name, bytes.error());
-    THIMBLE_TRY(sink.Write(*bytes));
-    progress.Advance(size);
-  }
-  return {};
-}
-
 // Writes a file that will be `path`, and reads it back.
 Expected<AtomicFile> WriteBeside(const FileForCard& from, const std::string& path) {
   THIMBLE_ASSIGN(AtomicFile file, AtomicFile::Create(path, std::span(&from.given, 1)));
-  THIMBLE_TRY(CopyBytes(from.bytes, from.given, file.sink()));
+  THIMBLE_TRY(CopyBytes(from, [&](uint64_t, std::span<const std::byte> bytes) { return file.sink().Write(bytes); }));
   THIMBLE_TRY(file.Flush());
   THIMBLE_ASSIGN(const auto device, FileDevice::Open(file.path_while_open()));
   std::array extents = {storage::WholeDevice(*device)};
@@ -110,9 +92,7 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
   THIMBLE_ASSIGN(
       const ModelForCard model,
       OpenModelForCard(options.contents, system.kind == FileSystem::Kind::kExFat ? kMaxExFatFileBytes : kMaxFileBytes));
-  const auto on_card = [&](const std::string& name) {
-    return options.folder + (options.folder.ends_with('/') ? "" : "/") + name;
-  };
+  const auto on_card = [&](const std::string& name) { return Joined(options.folder, name); };
   CardFolderCopy copy;
   copy.path = on_card(model.name_on_card);
   copy.model_bytes = model.opened.file.size_bytes;

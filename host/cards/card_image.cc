@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <utility>
 #include <vector>
 
@@ -12,14 +11,10 @@
 #include "engine/base/ledger.h"
 #include "engine/formats/card_models.h"
 #include "engine/storage/sectors.h"
-#include "host/cards/card_names.h"
+#include "host/cards/fat32_volume.h"
 #include "host/models/card_open.h"
 #include "host/models/verify.h"
 #include "host/support/atomic_file.h"
-#include "host/support/file_system.h"
-#include "host/support/input_file.h"
-#include "host/support/program.h"
-#include "host/support/progress.h"
 
 namespace thimble::host {
 namespace {
@@ -28,21 +23,10 @@ constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kMinImageBytes = 64'000'000;
 constexpr uint32_t kPartitionStartSector = 4 * kMiB / kSectorBytes;
 constexpr uint32_t kMaxSectorsPerCluster = 64;
-constexpr uint64_t kMinClusters = 65525 + 75;  // and some, for what mkfs.fat aligns
+constexpr uint64_t kMinClusters = 65525 + 75;  // and some: there are programs that compare with 65 525 inexactly
 constexpr uint64_t kReservedSectors = 32;
 
 constexpr uint64_t RoundUp(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
-
-Expected<std::string> FindTool(const std::string& folders, const std::string& name) {
-  return FindProgram(folders, name, "the packages dosfstools and mtools");
-}
-
-Status RunTool(const std::string& folders, const std::string& name, std::vector<std::string> arguments,
-               const std::function<void()>& while_it_runs) {
-  THIMBLE_ASSIGN(const std::string path, FindTool(folders, name));
-  // The user's settings of mtools are for their drives.
-  return RunProgram(path, std::move(arguments), {"MTOOLSRC=/dev/null"}, "MTOOLS", while_it_runs);
-}
 
 // One partition of type 0x0C (FAT32, addressed by sectors), and no code.
 std::array<std::byte, kSectorBytes> MasterBootRecord(uint32_t start_sector, uint32_t sectors) {
@@ -57,6 +41,23 @@ std::array<std::byte, kSectorBytes> MasterBootRecord(uint32_t start_sector, uint
   put(446 + 12, sectors, 4);
   put(510, 0xaa55, 2);
   return record;
+}
+
+// The volume of such a card. Its clusters start on a multiple of their size, as mkfs.fat has it, so that a cluster is
+// whole blocks of the card's flash.
+Fat32Shape ShapeOf(const CardLayout& layout) {
+  Fat32Shape shape = {
+      .start_sector = layout.partition_start_sector,
+      .sectors = static_cast<uint32_t>(layout.image_bytes / kSectorBytes) - layout.partition_start_sector,
+      .sectors_per_cluster = layout.sectors_per_cluster,
+      .tables = 2,
+      .label = "THIMBLE"};
+  // Room for more clusters than the tables themselves leave. An entry has 4 bytes, the first two are no cluster's.
+  const uint64_t entries = uint64_t{shape.sectors} / shape.sectors_per_cluster + 2;
+  shape.table_sectors = static_cast<uint32_t>(RoundUp(entries * 4, kSectorBytes) / kSectorBytes);
+  const uint64_t before = RoundUp(kReservedSectors + uint64_t{2} * shape.table_sectors, shape.sectors_per_cluster);
+  shape.reserved_sectors = static_cast<uint32_t>(before) - 2 * shape.table_sectors;
+  return shape;
 }
 
 // Reads a file of the card's root folder back.
@@ -83,12 +84,8 @@ CardLayout PlanCard(uint64_t file_bytes, bool superfloppy) {
   const uint64_t volume_bytes = file_bytes + file_bytes / 48 + kMiB;
   layout.image_bytes = RoundUp(std::max(kMinImageBytes, start_bytes + volume_bytes), kMiB);
 
-  const uint64_t sectors = (layout.image_bytes - start_bytes) / kSectorBytes;
   layout.sectors_per_cluster = kMaxSectorsPerCluster;
-  const auto clusters = [&] {
-    const uint64_t table_sectors = RoundUp((sectors / layout.sectors_per_cluster + 2) * 4, kSectorBytes) / kSectorBytes;
-    return (sectors - kReservedSectors - 2 * table_sectors) / layout.sectors_per_cluster;
-  };
+  const auto clusters = [&] { return ShapeOf(layout).clusters(); };
   while (layout.sectors_per_cluster > 1 && clusters() < kMinClusters) layout.sectors_per_cluster /= 2;
   return layout;
 }
@@ -105,9 +102,6 @@ Expected<size_t> ReadBack(const ModelForCard& model, const std::string& path, co
 }
 
 Expected<CardImage> WriteCardImage(const CardOptions& options) {
-  const std::string folders = options.tool_folders.empty() ? UsualProgramFolders() : options.tool_folders;
-  THIMBLE_TRY(FindTool(folders, "mkfs.fat"));
-  THIMBLE_TRY(FindTool(folders, "mcopy"));
   THIMBLE_ASSIGN(const ModelForCard model, OpenModelForCard(options.contents));
   CardImage card;
   card.name_on_card = model.name_on_card;
@@ -125,42 +119,14 @@ Expected<CardImage> WriteCardImage(const CardOptions& options) {
   const uint32_t start = card.layout.partition_start_sector;
 
   THIMBLE_ASSIGN(AtomicFile image, AtomicFile::Create(options.out, inputs));
-  const std::string path = image.path_while_open();
   if (start != 0) {
     const auto sectors = static_cast<uint32_t>(card.layout.image_bytes / kSectorBytes - start);
     THIMBLE_TRY(image.sink().Write(MasterBootRecord(start, sectors)));
   }
   THIMBLE_TRY(image.SetSize(card.layout.image_bytes));
-  std::vector<std::string> format = {"-F", "32",      "-S", "512",
-                                     "-n", "THIMBLE", "-s", std::to_string(card.layout.sectors_per_cluster)};
-  if (start != 0) {
-    for (const char* option : {"-h", "--offset"}) {
-      format.push_back(option);
-      format.push_back(std::to_string(start));
-    }
-  }
-  format.push_back(path);
-  THIMBLE_TRY(RunTool(folders, "mkfs.fat", format, [] {}));
+  THIMBLE_TRY(WriteFat32Volume(image, ShapeOf(card.layout), model.files));
 
-  for (const FileForCard& file : model.files) {
-    THIMBLE_ASSIGN(const InputFile input, InputFile::Open(file.path));
-    // mcopy does not tell how far it is, but what it wrote takes room on the disk.
-    uint64_t written_bytes = RoomOf(path);
-    Progress progress("card", file.bytes.file.size_bytes);
-    THIMBLE_TRY(RunTool(folders, "mcopy",
-                        {"-i", fmt::format("{}@@{}", path, start * kSectorBytes), input.path_while_open(),
-                         "::" + NameForMtools(file.name_on_card)},
-                        [&] {
-                          const uint64_t now_bytes = RoomOf(path);
-                          if (now_bytes > written_bytes) progress.Advance(now_bytes - written_bytes);
-                          written_bytes = std::max(written_bytes, now_bytes);
-                        }));
-  }
-  for (const FileForCard& file : model.files) {
-    THIMBLE_TRY(WriteCardName(image, start * kSectorBytes, file.name_on_card));
-  }
-
-  THIMBLE_ASSIGN(card.pieces, ReadBack(model, path, options.out));
+  THIMBLE_ASSIGN(card.pieces, ReadBack(model, image.path_while_open(), options.out));
   THIMBLE_TRY(image.Commit());
   return card;
 }

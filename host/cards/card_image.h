@@ -28,9 +28,6 @@ struct CardOptions {
   CardContents contents;
   std::string out;
   bool superfloppy = false;  // without a partition table
-  // Where mkfs.fat and mcopy are looked for, separated by colons; empty: $PATH and where administration tools usually
-  // are.
-  std::string tool_folders = {};
 };
 
 struct CardImage {
@@ -48,9 +45,9 @@ struct CardImage {
 Expected<size_t> ReadBack(const ModelForCard& model, const std::string& path, const std::string& out);
 
 // Writes a FAT32 image that holds the model and what goes with it (OpenModelForCard()), which appears whole or not at
-// all, and reads all of it back through the engine. Runs mkfs.fat of dosfstools and mcopy of mtools, with a progress
-// line. Fails with one sentence: the model cannot be read as GGUF or is larger than a FAT32 file may be (4 GiB less one
-// byte), its name cannot stand on FAT32, a tool is missing or fails.
+// all, with a progress line, and reads all of it back through the engine. The same files give the same bytes, on
+// whatever system. Fails with one sentence: the model cannot be read as GGUF or is larger than a FAT32 file may be (4
+// GiB less one byte), its name cannot stand on FAT32.
 Expected<CardImage> WriteCardImage(const CardOptions& options);
 
 }  // namespace thimble::host

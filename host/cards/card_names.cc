@@ -5,15 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <span>
+#include <cstdint>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "engine/formats/card_models.h"
 #include "engine/storage/volume.h"
 #include "host/models/card_open.h"
-#include "host/support/input_file.h"
 #include "host/support/utf8.h"
 
 namespace thimble::host {
@@ -47,44 +44,6 @@ const char* Objection(const std::string& name) {
   return nullptr;
 }
 
-// An image, to be read and changed in place.
-class Image {
- public:
-  explicit Image(AtomicFile& file) : file_(&file), input_(InputFile::Open(file.path_while_open())) {}
-
-  uint32_t Get(uint64_t offset, size_t size) {
-    std::array<uint8_t, 4> bytes = {};
-    is_good_ = is_good_ && input_ && input_->ReadAt(offset, std::as_writable_bytes(std::span(bytes).first(size)));
-    return bytes[0] | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
-  }
-  void Put16(uint64_t offset, uint16_t value) {
-    const std::array bytes = {static_cast<std::byte>(value), static_cast<std::byte>(value >> 8)};
-    is_good_ = is_good_ && file_->WriteAt(offset, bytes);
-  }
-  bool is_good() const { return is_good_; }
-
- private:
-  AtomicFile* file_;
-  Expected<InputFile> input_;
-  bool is_good_ = true;
-};
-
-// Where the entries of the volume's root folder stand, up to the first that was never used.
-std::vector<uint64_t> RootEntries(Image& image, uint64_t boot) {
-  const uint64_t cluster_bytes = uint64_t{image.Get(boot + 13, 1)} * kSectorBytes;
-  const uint64_t table = boot + image.Get(boot + 14, 2) * kSectorBytes;
-  const uint64_t data = table + uint64_t{image.Get(boot + 16, 1)} * image.Get(boot + 36, 4) * kSectorBytes;
-  std::vector<uint64_t> entries;
-  for (uint32_t cluster = image.Get(boot + 44, 4); image.is_good() && cluster >= 2 && cluster < 0x0FFFFFF7;
-       cluster = image.Get(table + uint64_t{cluster} * 4, 4) & 0x0FFFFFFF) {
-    for (uint64_t at = 0; at < cluster_bytes; at += storage::kFolderEntryBytes) {
-      entries.push_back(data + uint64_t{cluster - 2} * cluster_bytes + at);
-      if (image.Get(entries.back(), 1) == 0) return entries;
-    }
-  }
-  return entries;
-}
-
 }  // namespace
 
 Status CheckCardName(const std::string& name) {
@@ -109,51 +68,6 @@ std::u16string Utf16(const std::string& utf8) {
     units.push_back(static_cast<char16_t>(c));
   }
   return units;
-}
-
-std::string NameForMtools(const std::string& name) {
-  std::string plain;
-  for (size_t i = 0; i < name.size(); ++i) {
-    if (static_cast<uint8_t>(name[i]) < 0xF0) {
-      plain += name[i];
-    } else {
-      plain += "xx";
-      i += 3;
-    }
-  }
-  return plain;
-}
-
-Status WriteCardName(AtomicFile& file, uint64_t volume_bytes, const std::string& name) {
-  const std::u16string from = Utf16(NameForMtools(name));
-  const std::u16string to = Utf16(name);
-  if (from == to) return {};
-  Image image(file);
-  std::vector<std::pair<uint64_t, size_t>> units;  // of the long name in hand: where each stands, its place in the name
-  bool is_it = true;
-  for (const uint64_t entry : RootEntries(image, volume_bytes)) {
-    if (image.Get(entry + 11, 1) != 0x0F) {
-      if (is_it && units.size() >= to.size()) {
-        for (const auto& [at, i] : units) {
-          if (i < to.size()) image.Put16(at, to[i]);
-        }
-        return image.is_good() ? Status() : Sentence(fmt::format("cannot write the name of {}", Quote(name)));
-      }
-      units.clear();
-      is_it = true;
-      continue;
-    }
-    const size_t first = ((image.Get(entry, 1) & 0x3F) - 1) * size_t{13};
-    for (size_t i = 0; i < 13; ++i) {
-      const uint64_t at = entry + (i < 5 ? 1 + 2 * i : i < 11 ? 14 + 2 * (i - 5) : 28 + 2 * (i - 11));
-      units.emplace_back(at, first + i);
-      const uint32_t have = image.Get(at, 2);
-      is_it = is_it &&
-              (first + i < from.size() ? have == from[first + i] : have == (first + i == from.size() ? 0 : 0xFFFF));
-    }
-  }
-  return Sentence(
-      fmt::format("\"{}\" could not be written as a name on FAT32: give another one with --name", Quote(name)));
 }
 
 }  // namespace thimble::host

@@ -1,11 +1,9 @@
-// Names of files on FAT32: which may stand there, and those that mtools cannot write.
+// Names of files on FAT32.
 #ifndef THIMBLE_HOST_CARDS_CARD_NAMES_H_
 #define THIMBLE_HOST_CARDS_CARD_NAMES_H_
 
-#include <cstdint>
 #include <string>
 
-#include "host/support/atomic_file.h"
 #include "host/support/errors.h"
 
 namespace thimble::host {
@@ -18,14 +16,6 @@ Status CheckCardName(const std::string& name);
 
 // A name in the units that FAT32 has. `utf8` is valid.
 std::u16string Utf16(const std::string& utf8);
-
-// mtools writes no character beyond U+FFFF. This is the name with two letters x for each, as many units of UTF-16 as
-// the name itself has.
-std::string NameForMtools(const std::string& name);
-
-// Gives the file that mtools called NameForMtools(name) in the root folder of the FAT32 volume at this byte of the
-// image its name. The volume was made a moment ago and is trusted. Nothing is written when both are one.
-Status WriteCardName(AtomicFile& image, uint64_t volume_bytes, const std::string& name);
 
 }  // namespace thimble::host
 

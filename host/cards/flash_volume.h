@@ -20,9 +20,8 @@ struct FlashVolume {
 };
 
 // Writes a volume that holds the model and what goes with it (OpenModelForCard()), each file in one piece; it appears
-// whole or not at all, and all of it is read back through the engine. mkfs.fat and mcopy make no volume of fewer than
-// 65 525 clusters, which take 32 MB, so every byte is written here; docs/formats/flash.md lists them. Fails with one
-// sentence, as WriteCardImage(), and if it would have more than `max_bytes`.
+// whole or not at all, and all of it is read back through the engine. docs/formats/flash.md lists its bytes. Fails with
+// one sentence, as WriteCardImage(), and if it would have more than `max_bytes`.
 Expected<FlashVolume> WriteFlashVolume(const CardContents& contents, const std::string& out, uint64_t max_bytes);
 
 }  // namespace thimble::host

@@ -105,6 +105,26 @@ Status AddText(const std::string& given, std::string name_on_card, bool is_named
 
 }  // namespace
 
+Status CopyBytes(const FileForCard& from,
+                 const std::function<Status(uint64_t offset, std::span<const std::byte> bytes)>& write) {
+  constexpr uint64_t kPieceBytes = 1 << 20;
+  const storage::FileMap& file = from.bytes.file;
+  Ledger ledger;
+  storage::FileReader reader(*from.bytes.device, file, ledger);
+  AlignedBuffer buffer(reader.BufferBytes(kPieceBytes));
+  Progress progress("copy", file.size_bytes);
+  for (uint64_t offset = 0; offset < file.size_bytes; offset += kPieceBytes) {
+    const uint64_t size = std::min(kPieceBytes, file.size_bytes - offset);
+    const auto started = reader.Start(offset, size, buffer.bytes());
+    if (!started) return Failed(from.given, started.error());
+    const auto bytes = reader.Wait();
+    if (!bytes) return Failed(from.given, bytes.error());
+    THIMBLE_TRY(write(offset, *bytes));
+    progress.Advance(size);
+  }
+  return {};
+}
+
 Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string& name) {
   if (a.file.size_bytes != b.file.size_bytes) return Sentence(fmt::format("{}: the copy has another size", name));
   constexpr size_t kChunkBytes = (size_t{1} << 20);

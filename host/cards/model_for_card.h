@@ -2,8 +2,11 @@
 #ifndef THIMBLE_HOST_CARDS_MODEL_FOR_CARD_H_
 #define THIMBLE_HOST_CARDS_MODEL_FOR_CARD_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -65,6 +68,10 @@ struct ModelForCard {
 // is a card already, it is larger than `max_bytes`, its name cannot stand on a card (CheckCardName(); a name that is
 // given is checked before anything is read).
 Expected<ModelForCard> OpenModelForCard(const CardContents& contents, uint64_t max_bytes = kMaxFileBytes);
+
+// Hands all bytes of the file to `write(offset in the file, bytes)`, in order, with a progress line.
+Status CopyBytes(const FileForCard& from,
+                 const std::function<Status(uint64_t offset, std::span<const std::byte> bytes)>& write);
 
 // Whether both hold the same bytes, with a progress line. `name` stands in the sentence of a failure.
 Status CompareFiles(const StoredFile& a, const StoredFile& b, const std::string& name);

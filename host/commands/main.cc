@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include "host/support/hugging_face.h"
 #include "host/support/input_file.h"
 #include "host/support/messages.h"
+#include "host/support/process.h"
 #include "host/support/suggestion.h"
 
 namespace thimble::host {
@@ -66,8 +66,7 @@ void Finish(CLI::App& app) {
 [[noreturn]] void EndWithoutMemory() {
   RemoveUncommitted();
   constexpr std::string_view kSentence = "thimble: this computer has no memory left for what was asked\n";
-  (void)!write(STDERR_FILENO, kSentence.data(), kSentence.size());
-  _exit(kExitFailed);
+  EndProcess(kSentence, kExitFailed);
 }
 
 // Before anything else takes memory, static objects too.
@@ -144,16 +143,16 @@ int Answer(const CLI::ParseError& error, const CLI::App& app) {
 }
 
 // What the command line asks for; the exit code.
-int Main(int argc, char** argv) {
+int Main(std::span<char* const> words) {
   int exit_code = 0;
   const InputFiles inputs;
   CLI::App app("Thimble runs language models many times larger than a microcontroller's memory, off its SD card.",
                "thimble");
   parsing = &app;
+  app.allow_windows_style_options(false);  // where CLI11 would take /tmp/model.gguf for an option
   app.set_version_flag("--version", "thimble " THIMBLE_VERSION, "Show the version")->group("Other");
   app.formatter(HelpFormatter());
-  std::vector<std::string> arguments =
-      WithLongNames({argv + std::min(argc, 1), static_cast<size_t>(std::max(argc - 1, 0))});
+  std::vector<std::string> arguments = WithLongNames(words.subspan(std::min<size_t>(words.size(), 1)));
   if (arguments.empty()) {
     WriteResult(FirstScreen());
     return 0;
@@ -189,8 +188,8 @@ int AnswerThrown(const std::exception& error) {
 
 int main(int argc, char** argv) {
   using namespace thimble::host;
-  command_line = {argv, static_cast<size_t>(argc)};
-  const int exit_code = Main(argc, argv);
+  command_line = StartProcess(argc, argv);
+  const int exit_code = Main(command_line);
   // What was printed is lost if it could not be written, whatever the command thinks of itself.
   if (FlushResult() || exit_code != 0) return exit_code;
   return ReportFailure("standard output is lost, some of it at least: make room where it goes, or send it elsewhere");

@@ -1,7 +1,6 @@
 #include "host/formats/gguf_writer.h"
 
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,7 @@
 #include "engine/formats/model_file.h"
 #include "host/formats/tensor_name.h"
 #include "host/formats/weights.h"
+#include "host/support/glob.h"
 #include "host/support/progress.h"
 #include "host/support/utf8.h"
 
@@ -177,9 +177,7 @@ bool IsLarge(const ModelShape& shape, TensorId id) {
   return uint64_t{dims.rows} * dims.cols * matrices >= sum;
 }
 
-bool Matches(const TypeRule& rule, TensorId id) {
-  return fnmatch(rule.pattern.c_str(), TensorName(id).c_str(), 0) == 0;
-}
+bool Matches(const TypeRule& rule, TensorId id) { return host::Matches(rule.pattern, TensorName(id)); }
 
 Status CheckRules(const Checkpoint& checkpoint, const TypeRecipe& recipe) {
   const std::vector<TensorId> ids = GgufTensorOrder(checkpoint.shape, checkpoint.tied);

@@ -425,8 +425,7 @@ Status ReadVocabulary(const std::string& folder, const std::string& tokenizer, c
 }  // namespace
 
 Expected<Checkpoint> OpenHfFolder(const std::string& path, const std::string& tokenizer) {
-  std::string folder = path;
-  while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
+  const std::string folder = WithoutLastSeparators(path);
   const std::string config_path = folder + "/config.json";
   if (!Exists(config_path)) {
     return Sentence(fmt::format("{} is no Hugging Face folder: it has no config.json", folder));

@@ -111,8 +111,7 @@ class Llama2cWeights : public WeightSource {
 
 // From the file that the user names, which must be good, or from the one beside the checkpoint.
 Status ReadVocabulary(const std::string& path, const std::string& tokenizer, Checkpoint& checkpoint) {
-  const std::string folder = FolderOf(path);
-  const std::string beside = folder + (folder.empty() || folder.ends_with('/') ? "" : "/") + "tokenizer.bin";
+  const std::string beside = Joined(FolderOf(path), "tokenizer.bin");
   const std::string& file = tokenizer.empty() ? beside : tokenizer;
   const size_t notes = checkpoint.notes.size();
   if (tokenizer.empty() && !Exists(file)) {

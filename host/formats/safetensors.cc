@@ -314,8 +314,8 @@ Expected<Safetensors> Safetensors::OpenSharded(const std::string& index_path,
   Safetensors safetensors(index_path);
   std::set<std::string> names;
   for (const auto& [tensor, file] : index) names.insert(file);
-  const std::string folder = index_path.substr(0, index_path.rfind('/') + 1);
-  for (const std::string& name : names) THIMBLE_TRY(safetensors.AddShard(folder + name, index, is_ignorable));
+  const std::string folder = FolderOf(index_path);
+  for (const std::string& name : names) THIMBLE_TRY(safetensors.AddShard(Joined(folder, name), index, is_ignorable));
   for (const auto& [tensor, file] : index) {
     if (safetensors.tensors_.contains(tensor)) continue;
     return Sentence(fmt::format("{} puts tensor {} in {}, which does not have it", index_path, Quote(tensor), file));
@@ -337,7 +337,7 @@ Status Safetensors::AddShard(const std::string& shard_path, const std::map<std::
       if (is_ignorable(name)) continue;
       return Sentence(fmt::format("{} has tensor {}, which {} does not name", shard_path, Quote(name), path_));
     }
-    if (!shard_path.ends_with("/" + it->second)) {
+    if (NameOf(shard_path) != it->second) {
       return Sentence(
           fmt::format("{} has tensor {}, which {} puts in \"{}\"", shard_path, Quote(name), path_, it->second));
     }

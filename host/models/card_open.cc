@@ -85,9 +85,7 @@ Expected<FoundModel> ChooseModel(storage::Volume& volume, const std::string& pat
 }
 
 std::string NameBeside(const std::string& model, std::string_view extension) {
-  std::string stem = model;
-  while (stem.size() > 1 && stem.back() == '/') stem.pop_back();
-  return std::string(formats::StemOf(stem)) + std::string(extension);
+  return std::string(formats::StemOf(WithoutLastSeparators(model))) + std::string(extension);
 }
 
 // Makes room for the files of a folder.

@@ -6,15 +6,16 @@
 #include <ctime>
 #include <optional>
 
+#include "host/support/local_time.h"
+
 namespace thimble::host {
 namespace {
 
 std::string Today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local = {};
+  const std::optional<std::tm> now = LocalTime(std::time(nullptr));
   std::array<char, 32> text;
-  if (localtime_r(&now, &local) == nullptr) return "";
-  return std::string(text.data(), std::strftime(text.data(), text.size(), "%d %b %Y", &local));
+  if (!now) return "";
+  return std::string(text.data(), std::strftime(text.data(), text.size(), "%d %b %Y", &*now));
 }
 
 Expected<text::ChatTemplate> FindTemplate(LoadedModel& loaded, const std::string& name) {

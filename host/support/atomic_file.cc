@@ -17,7 +17,10 @@
 #include <list>
 #include <system_error>
 
+#include "host/support/file_calls.h"
+#include "host/support/file_tricks.h"
 #include "host/support/input_file.h"
+#include "host/support/paths.h"
 
 namespace thimble::host {
 namespace {
@@ -139,7 +142,7 @@ Expected<std::string> Resolve(const std::string& path) {
 }
 
 // What stands at `path` now; nothing if there is nothing. A stat that fails for another reason is no proof of that.
-Expected<std::optional<struct stat>> StatusOf(const std::string& path) {
+Expected<std::optional<struct stat>> LookAt(const std::string& path) {
   struct stat existing;
   if (stat(path.c_str(), &existing) == 0) return existing;
   if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
@@ -148,7 +151,7 @@ Expected<std::optional<struct stat>> StatusOf(const std::string& path) {
 
 // Whether `input` is the file or folder with this status.
 Expected<bool> IsSame(const std::string& input, const struct stat& existing) {
-  THIMBLE_ASSIGN(const std::optional<struct stat> info, StatusOf(input));
+  THIMBLE_ASSIGN(const std::optional<struct stat> info, LookAt(input));
   return info && info->st_dev == existing.st_dev && info->st_ino == existing.st_ino;
 }
 
@@ -250,7 +253,7 @@ void RemoveUncommitted() {
 
 Expected<AtomicFile> AtomicFile::Create(const std::string& given_path, std::span<const std::string> inputs) {
   THIMBLE_ASSIGN(const std::string path, Resolve(given_path));
-  THIMBLE_ASSIGN(const std::optional<struct stat> existing, StatusOf(path));
+  THIMBLE_ASSIGN(const std::optional<struct stat> existing, LookAt(path));
   if (existing) {
     if (!S_ISREG(existing->st_mode)) {
       return Sentence(fmt::format("cannot write {}: it is not a regular file", given_path));
@@ -293,27 +296,26 @@ AtomicFile::~AtomicFile() {
   ClearPending(temporary_path_);
 }
 
-std::string AtomicFile::path_while_open() const { return fmt::format("/proc/{}/fd/{}", getpid(), fd_); }
+std::string AtomicFile::path_while_open() const { return PathOfOpen(fd_); }
 
 Status AtomicFile::WriteAt(uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return CannotWrite(path_);
-    offset += static_cast<uint64_t>(n);
-    bytes = bytes.subspan(static_cast<size_t>(n));
+    const auto n = WriteTo(fd_, offset, bytes);
+    if (!n) return CannotWrite(path_);
+    offset += *n;
+    bytes = bytes.subspan(*n);
   }
   return {};
 }
 
 Status AtomicFile::SetSize(uint64_t bytes) {
-  if (ftruncate(fd_, static_cast<off_t>(bytes)) != 0) return CannotWrite(path_);
+  if (!SetFileSize(fd_, bytes)) return CannotWrite(path_);
   return {};
 }
 
 Status AtomicFile::Flush() {
   if (fsync(fd_) != 0) return CannotWrite(path_);
-  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+  ForgetCached(fd_);
   return {};
 }
 
@@ -360,10 +362,8 @@ Status WriteWhole(const std::string& path, std::span<const std::string> inputs, 
 
 Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::span<const std::string> inputs,
                                             bool (*ours)(std::string_view name)) {
-  std::string trimmed = given_path;
-  while (trimmed.size() > 1 && trimmed.ends_with('/')) trimmed.pop_back();
-  THIMBLE_ASSIGN(const std::string path, Resolve(trimmed));
-  THIMBLE_ASSIGN(const std::optional<struct stat> existing, StatusOf(path));
+  THIMBLE_ASSIGN(const std::string path, Resolve(WithoutLastSeparators(given_path)));
+  THIMBLE_ASSIGN(const std::optional<struct stat> existing, LookAt(path));
   if (existing) {
     if (!S_ISDIR(existing->st_mode)) return Sentence(fmt::format("cannot write {}: it is not a folder", path));
     for (const std::string& input : inputs) {
@@ -459,7 +459,7 @@ Status AtomicFolder::Commit() {
     // A folder that is not empty cannot be renamed over: the two change places, or, where the file system cannot do
     // that, the old one steps aside for a moment.
     old_path = temporary_path_;
-    if (renameat2(AT_FDCWD, temporary_path_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
+    if (!ExchangeNames(temporary_path_, path_)) {
       old_path = temporary_path_ + ".old";
       if (rename(path_.c_str(), old_path.c_str()) != 0) return CannotWrite(path_);
       if (rename(temporary_path_.c_str(), path_.c_str()) != 0) {
@@ -494,6 +494,6 @@ TemporaryFile::~TemporaryFile() {
   if (fd_ >= 0) close(fd_);
 }
 
-std::string TemporaryFile::path() const { return fmt::format("/proc/self/fd/{}", fd_); }
+std::string TemporaryFile::path() const { return PathOfOpen(fd_); }
 
 }  // namespace thimble::host

@@ -15,7 +15,7 @@
 
 namespace thimble::host {
 
-// Bytes written one after the other to an open file descriptor.
+// Bytes written one after the other to an open file, from its start on.
 class FileSink {
  public:
   // `name` stands in error sentences. Does not own `fd`.
@@ -49,7 +49,7 @@ class AtomicFile {
 
   FileSink& sink() { return sink_; }
 
-  // A path by which this process and those it starts can open what is being written, as long as this object lives.
+  // A path by which this process can open what is being written, as long as this object lives.
   std::string path_while_open() const;
 
   // Changes bytes of it, or adds some.
@@ -115,15 +115,15 @@ class AtomicFolder {
   std::string path_;
   std::string temporary_path_;
   bool (*ours_)(std::string_view name);
-  int fd_;            // of the folder
+  int fd_;            // of the folder, or whatever stands for it; below 0: there is none any more
   int file_fd_ = -1;  // of the file being written
   std::optional<FileSink> sink_;
 };
 
-// A nameless temporary file that is gone when its descriptor is closed, however the process ends.
+// A temporary file without a name that others could open, gone when its descriptor is closed, however the process ends.
 class TemporaryFile {
  public:
-  // In $TMPDIR, or /tmp when that is not set.
+  // In $TMPDIR, or /tmp when that is not set; on Windows where that has such files.
   static Expected<TemporaryFile> Create();
 
   TemporaryFile(TemporaryFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)), sink_(other.sink_) {}

@@ -84,11 +84,6 @@ uint64_t FileBytesOf(const std::string& path) {
   return stat(path.c_str(), &info) == 0 && info.st_size > 0 ? static_cast<uint64_t>(info.st_size) : 0;
 }
 
-uint64_t RoomOf(const std::string& path) {
-  struct stat info = {};
-  return stat(path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_blocks) * 512 : 0;
-}
-
 // By the oldest way of asking, which FAT knows and only an administrator may use.
 std::optional<size_t> CountPieces(const std::string& path, uint64_t cluster_bytes) {
   const OpenFile file(path);

@@ -30,9 +30,8 @@ Status CheckWritable(const std::string& folder);
 // Writes all of the file system that the folder lies on to its disk.
 Status FlushFileSystem(const std::string& folder);
 
-// The length of a file, and the room that it takes on the disk; 0 if there is none.
+// The length of a file; 0 if there is none.
 uint64_t FileBytesOf(const std::string& path);
-uint64_t RoomOf(const std::string& path);
 
 // In how many runs of consecutive clusters the file lies, where the operating system says so.
 std::optional<size_t> CountPieces(const std::string& path, uint64_t cluster_bytes);

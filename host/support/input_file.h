@@ -39,9 +39,6 @@ class InputFile {
   // or why not in the system's words.
   std::expected<size_t, const char*> ReadSome(uint64_t offset, std::span<std::byte> out) const;
 
-  // A path by which this process and those it starts can open the same file, as long as this object lives.
-  std::string path_while_open() const;
-
  private:
   InputFile(std::string path, int fd, uint64_t size_bytes) : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes) {}
 

@@ -7,11 +7,13 @@
 #include <memory>
 #include <string>
 
+#include "host/support/line_editor.h"
+
 namespace thimble::host {
 
 // Reads standard input line by line. On a terminal (of standard input and standard error) lines can be edited, and
-// those from before come back, by NetBSD's editline library; they are shown on standard error, so that standard output
-// has results only. Anything else is read as it comes, and nothing is shown. One at a time.
+// those from before come back, as far as host/support/line_editor.h has it; they are shown on standard error, so that
+// standard output has results only. Anything else is read as it comes, and nothing is shown. One at a time.
 class LineReader {
  public:
   // `interrupted`, which outlives this, is set by whoever catches SIGINT: Read() ends then.
@@ -34,13 +36,11 @@ class LineReader {
   Outcome Read(const std::string& prompt, std::string& line);
 
  private:
-  struct Editor;
-
   Outcome ReadPlain(std::string& line);
 
   const std::atomic<bool>& interrupted_;
-  std::unique_ptr<Editor> editor_;  // null: no terminal
-  std::string buffer_;              // read and not given out yet
+  std::unique_ptr<LineEditor> editor_;  // null: no terminal
+  std::string buffer_;                  // read and not given out yet
   bool at_end_ = false;
 };
 

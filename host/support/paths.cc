@@ -5,6 +5,8 @@
 
 namespace thimble::host {
 
+bool IsSeparator(char c) { return c == '/'; }
+
 std::string NameOf(const std::string& path) {
   const std::filesystem::path whole(path);
   return (whole.has_filename() ? whole : whole.parent_path()).filename().string();

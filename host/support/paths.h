@@ -3,11 +3,21 @@
 #define THIMBLE_HOST_SUPPORT_PATHS_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "host/support/errors.h"
 
 namespace thimble::host {
+
+// Whether the letter stands between the parts of a path.
+bool IsSeparator(char c);
+
+// What is called `name` in the folder, "" being the current one.
+std::string Joined(const std::string& folder, std::string_view name);
+
+// The path without separators at its end, unless it is nothing else.
+std::string WithoutLastSeparators(std::string path);
 
 // A path's last part.
 std::string NameOf(const std::string& path);

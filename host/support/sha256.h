@@ -24,9 +24,14 @@ class Sha256 {
 
   // The digest of all that was added, as 64 hexadecimal digits in small letters. Nothing may be added afterwards.
   std::string Finish() {
-    std::array<char, SHA256_DIGEST_STRING_LENGTH> text;
-    SHA256End(&context_, text.data());
-    return text.data();
+    std::array<uint8_t, SHA256_DIGEST_LENGTH> digest;
+    SHA256Final(digest.data(), &context_);
+    std::string text;
+    for (const uint8_t byte : digest) {
+      text += "0123456789abcdef"[byte >> 4];
+      text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
   }
 
  private:

@@ -1,15 +1,12 @@
 #include "host/support/terminal.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 
 namespace thimble::host {
 namespace {
-
-int DescriptorOf(TextStream stream) { return stream == TextStream::kOutput ? STDOUT_FILENO : STDERR_FILENO; }
 
 // ECMA-48, Select Graphic Rendition.
 int Rendition(Style style) {
@@ -26,13 +23,10 @@ int Rendition(Style style) {
 
 }  // namespace
 
-bool IsTerminal(TextStream stream) { return isatty(DescriptorOf(stream)) == 1; }
-
 bool HasColors(TextStream stream) {
   const char* const no_color = std::getenv("NO_COLOR");
   if (no_color != nullptr && *no_color != '\0') return false;
-  const char* const term = std::getenv("TERM");
-  return IsTerminal(stream) && term != nullptr && std::string_view(term) != "dumb";
+  return IsTerminal(stream) && TerminalKnowsColors(stream);
 }
 
 std::string Styled(std::string_view text, Style style, TextStream stream) {

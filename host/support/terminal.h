@@ -17,7 +17,11 @@ bool IsTerminal(TextStream stream);
 inline constexpr size_t kMaxPageColumns = 100;
 size_t PageColumns();
 
-// Whether colours may be used there: a terminal, unless the environment has NO_COLOR (no-color.org) or TERM=dumb.
+// Whether the terminal of this stream understands ECMA-48: outside Windows, unless the environment has no TERM or
+// TERM=dumb.
+bool TerminalKnowsColors(TextStream stream);
+
+// Whether colours may be used there: a terminal that knows them, unless the environment has NO_COLOR (no-color.org).
 bool HasColors(TextStream stream);
 
 enum class Style { kBold, kRed, kYellow };

@@ -20,6 +20,8 @@ Parts PartsOf(std::string_view path) {
 
 }  // namespace
 
+bool IsSeparator(char c) { return c == '/'; }
+
 std::string NameOf(const std::string& path) {
   const Parts parts = PartsOf(path);
   return std::string(parts.name.empty() ? PartsOf(parts.folder).name : parts.name);

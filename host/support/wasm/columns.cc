@@ -1,7 +1,0 @@
-#include "host/support/terminal.h"
-
-namespace thimble::host {
-
-size_t PageColumns() { return kMaxPageColumns; }
-
-}  // namespace thimble::host
