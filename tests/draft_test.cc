@@ -320,10 +320,11 @@ class Guesser {
   Guesser(storage::BlockDevice& device, const head::SamplerOptions& sampler, const plan::PlanOptions& options = {})
       : model_(device, {.plan = options, .keep_logits = false, .sampler = sampler}), sampler_(sampler) {}
 
-  // Between the large model and its drafter.
-  std::unique_ptr<OpenModel> Help(storage::BlockDevice& device, uint32_t draft_max, bool keep_logits = false) {
+  // Between the large model, with a KV cache of these types, and its drafter.
+  std::unique_ptr<OpenModel> Help(storage::BlockDevice& device, const model::CacheTypes& cache, uint32_t draft_max,
+                                  bool keep_logits = false) {
     auto model = std::make_unique<OpenModel>(
-        device, OpenModel::Options{.plan = {.draft = plan::DraftMode::kGiven, .draft_max = draft_max},
+        device, OpenModel::Options{.plan = {.draft = plan::DraftMode::kGiven, .draft_max = draft_max, .cache = cache},
                                    .keep_logits = keep_logits,
                                    .sampler = sampler_,
                                    .drafter = &later_});
@@ -366,15 +367,15 @@ TEST_P(DraftTest, AModelMayGuess) {
     const Text want = Write(*plain->session(), sampler);
     const auto draft_max = static_cast<uint32_t>(1 + seed % 6);
     {
-      Guesser itself(device_, sampler);
-      const auto model = itself.Help(device_, draft_max, keep_logits);
+      Guesser itself(device_, sampler, {.cache = GetParam().cache});
+      const auto model = itself.Help(device_, GetParam().cache, draft_max, keep_logits);
       ASSERT_TRUE(model->session()->Prefill(kPrompt));
       EXPECT_EQ(Write(*model->session(), sampler), want) << mode.group << ", by the model itself, " << draft_max;
       EXPECT_EQ(model->ledger().draft.passes, (kTokens - 1 + draft_max) / (draft_max + 1)) << mode.group;
     }
     for (const uint32_t n_ctx : {0u, 17u}) {
       Guesser other(small, sampler, {.n_ctx = n_ctx});
-      const auto model = other.Help(device_, draft_max, keep_logits);
+      const auto model = other.Help(device_, GetParam().cache, draft_max, keep_logits);
       HeardReads heard;
       const ZoneCounts opened = other.model().ledger().total();
       model->ledger().events = &heard;
@@ -415,14 +416,14 @@ TEST_P(DraftTest, AModelFollowsTheText) {
     return texts;
   };
   const std::vector<Text> want = talk(*Open(sampler, plan::DraftMode::kNone, 0, nullptr)->session());
-  Guesser itself(device_, sampler);
-  const auto model = itself.Help(device_, 3);
+  Guesser itself(device_, sampler, {.cache = GetParam().cache});
+  const auto model = itself.Help(device_, GetParam().cache, 3);
   EXPECT_EQ(talk(*model->session()), want);
   const DraftCounts& counts = model->ledger().draft;
   EXPECT_GT(counts.accepted, counts.drafted / 2);
   // Of a text that goes on, it runs what is new.
-  Guesser once(device_, sampler);
-  const auto again = once.Help(device_, 3);
+  Guesser once(device_, sampler, {.cache = GetParam().cache});
+  const auto again = once.Help(device_, GetParam().cache, 3);
   ASSERT_TRUE(again->session()->Prefill(kPrompt));
   Write(*again->session(), sampler, 2);
   const uint64_t first_macs = again->ledger().zones[static_cast<size_t>(Zone::kDraft)].macs;
@@ -438,8 +439,8 @@ TEST_P(DraftTest, AModelWhoseCardFailsIsLeftAlone) {
   ASSERT_TRUE(plain->session()->Prefill(kPrompt));
   const Text want = Write(*plain->session(), sampler);
   host::FaultyDevice faulty(device_);
-  Guesser itself(faulty, sampler);
-  const auto model = itself.Help(device_, 2);
+  Guesser itself(faulty, sampler, {.cache = GetParam().cache});
+  const auto model = itself.Help(device_, GetParam().cache, 2);
   ASSERT_TRUE(model->session()->Prefill(kPrompt));
   faulty.Add({.first_read = faulty.starts() + 30, .times = host::Fault::kForever});
   EXPECT_EQ(Write(*model->session(), sampler), want);
