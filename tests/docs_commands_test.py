@@ -34,6 +34,7 @@ SHORTER = {
     r"synth tiny-llm": "synth small",
     r"(story\.gguf.*) -c 512": r"\1 -c 64",
     r" -n 32\b": " -n 4",
+    r" -cnv\b": " -cnv -n 20",  # the bundled model, which was not made for it, may fill the context
 }
 LONGEST_S = 240
 CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
