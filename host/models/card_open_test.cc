@@ -62,9 +62,9 @@ class PiecesTest : public testing::Test {
     const size_t first_table = 512 * Get(14, 2);
     const size_t table_bytes = 512 * Get(36, 4);
     const size_t data = first_table + Get(16, 1) * table_bytes;
-    // The root folder is the first cluster; the file's entry is the one of its name in eight letters and three.
-    const size_t entry = whole_.find("MODEL~1 GGU", data) != whole_.npos ? whole_.find("MODEL~1 GGU", data)
-                                                                         : whole_.find("MODEL   GGU", data);
+    // The root folder is the first cluster; the file's entry is the one of its short name, behind those of its long
+    // one.
+    const size_t entry = whole_.find("FILE0", data);
     ASSERT_NE(entry, whole_.npos);
     const uint32_t first = Get(entry + 20, 2) << 16 | Get(entry + 26, 2);
     const size_t clusters = (file_.size() + cluster_bytes - 1) / cluster_bytes;
