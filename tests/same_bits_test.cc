@@ -321,7 +321,8 @@ TEST(SameBitsOfBlocks, NumbersThatATypeCannotHoldAreRefused) {
   const OpenModel whole(intact, {});
   const TensorRef& values = whole.model().tensor({TensorKind::kAttnV, 1});
   std::vector<float> row(values.cols, 1e30f);
-  std::memcpy(&gguf[static_cast<size_t>(values.offset + values.row_bytes())], row.data(), values.row_bytes());
+  std::memcpy(&gguf[static_cast<size_t>(values.offset + values.row_bytes())], row.data(),
+              static_cast<size_t>(values.row_bytes()));
   host::RamDevice device(gguf, 512, 16);
   OpenModel model(device, {.plan = {.cache = {DType::kF32, DType::kF16}}, .keep_logits = false});
   ASSERT_NE(model.session(), nullptr) << model.error();
