@@ -71,7 +71,7 @@ class Bench:
     def call(self, *words):
         subprocess.run([self.tool, *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 
-    def furnish(self, page):
+    def furnish(self):
         """The folder of a page."""
         there = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         (there / "build/firmware/simulated").mkdir(parents=True)
@@ -136,7 +136,7 @@ def main():
                 environment["SERVER"], _ = stack.enter_context(served(command, bench.folder, environment))
             for page in PAGES:
                 commands = list(lines_of(page.read_text(encoding="utf-8")))
-                there = bench.furnish(page) if commands else None
+                there = bench.furnish() if commands else None
                 for written in commands:
                     command = written
                     for pattern, stand_in in {**STAND_INS, **SHORTER}.items():

@@ -21,7 +21,7 @@ struct AsFloat {
 struct AsBFloat16 {
   using Stored = uint16_t;
   static float Activation(float x) { return x; }
-  static float Weight(const uint16_t* w) { return std::bit_cast<float>(static_cast<uint32_t>(*w) << 16); }
+  static float Weight(const uint16_t* w) { return K::N::ExpandBF16(*w); }
 };
 // The load extends the sign, so that one shift brings sign, exponent and mantissa to their places; the mask clears the
 // sign's copies. That is 2^-112 times the number, subnormals too.
@@ -33,8 +33,6 @@ struct AsFloat16 {
     return std::bit_cast<float>(wide & 0x8fffe000u);
   }
 };
-
-bool IsFinite(float value) { return (~std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0; }
 
 // Element j of three rows into their lanes, j below 8. Always a constant, or the lanes would not be in registers.
 template <class As>
@@ -75,7 +73,8 @@ void Matvec(float* y, const typename As::Stored* w, const float* x, uint32_t row
 void MatvecF16(float* y, const uint16_t* w, const float* x, uint32_t rows, uint32_t cols) {
   for (; rows >= kRows; rows -= kRows, y += kRows, w += size_t{kRows} * cols) {
     DotThree<AsFloat16>(y, w, x, cols);
-    if (!IsFinite(y[0]) || !IsFinite(y[1]) || !IsFinite(y[2])) K::Matvec<K::FromF16>(y, w, x, kRows, cols);
+    if (!K::N::IsFinite(y[0]) || !K::N::IsFinite(y[1]) || !K::N::IsFinite(y[2]))
+      K::Matvec<K::FromF16>(y, w, x, kRows, cols);
   }
   K::Matvec<K::FromF16>(y, w, x, rows, cols);
 }

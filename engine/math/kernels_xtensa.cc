@@ -131,8 +131,6 @@ void Matvec(float* y, const Stored* w, const float* x, uint32_t rows, uint32_t c
 // For any FPU: it sees no subnormal that was not one in float32.
 constexpr auto MatvecF16 = Matvec<thimble_dot1_f16, thimble_dot3_f16, uint16_t>;
 
-bool IsFinite(float value) { return (~std::bit_cast<uint32_t>(value) & 0x7f800000) != 0; }
-
 // As many rows as there are sixes or threes, for an FPU that takes subnormals for what they are. An x[i] that 2^112
 // makes infinite leaves no finite sum, and such rows are left as well. Advances what it is given to the rows that are
 // left.
@@ -148,7 +146,7 @@ void MatvecF16By(float*& y, const uint16_t*& w, const float* x, uint32_t& rows, 
     bool are_finite = true;
     for (uint32_t r = 0; r < kRows; ++r) {
       y[r] = (lanes[0][r] + lanes[2][r]) + (lanes[1][r] + lanes[3][r]);
-      are_finite = are_finite && IsFinite(y[r]);
+      are_finite = are_finite && K::N::IsFinite(y[r]);
     }
     if (!are_finite) return;
   }

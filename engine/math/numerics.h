@@ -172,6 +172,8 @@ struct Numerics {
   // To the nearest integer, ties to even, for |x| < 127.5.
   static int8_t RoundToInt8(float x) { return static_cast<int8_t>(std::bit_cast<uint32_t>(x + kRoundShift)); }
 
+  static bool IsFinite(float value) { return (~std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0; }
+
   // bfloat16 to binary32, exact.
   static float ExpandBF16(uint16_t upper) { return std::bit_cast<float>(static_cast<uint32_t>(upper) << 16); }
 

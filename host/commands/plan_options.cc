@@ -42,8 +42,7 @@ void AddCacheOptions(CLI::App& command, CacheRequest& request) {
   };
   add("--cache-type-k", request.k,
       "How keys are stored in the KV cache: f32, exact; f16 and q8_0 take a half and a quarter of the memory and "
-      "round, "
-      "which changes texts (default: the plan's, or f32)");
+      "round, which changes texts (default: the plan's, or f32)");
   add("--cache-type-v", request.v, "The same for values");
 }
 
