@@ -90,6 +90,14 @@ uint32_t LargestContext(const formats::ModelFile& model, const Board& board, uin
 Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
   static_assert(sizeof(Session) <= plan::kSessionBytes && alignof(Session) <= kArenaAlign);
   parts.reader->ledger().zone = Zone::kOpen;
+  const plan::Plan& plan = *parts.plan;
+  if (const uint64_t need = plan.SwapBytes();
+      need != 0 && (parts.swap == nullptr || parts.swap->room_bytes() + storage::kSwapHeaderBytes < need)) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "the plan needs a swap file of {need} bytes, and there is one of {have}",
+                 .have = parts.swap == nullptr ? 0 : parts.swap->room_bytes() + storage::kSwapHeaderBytes,
+                 .need = need});
+  }
   THIMBLE_ASSIGN(const std::span<std::byte> bounce, Take<std::byte>(*parts.plan, BufferId::kBounce, arenas));
   THIMBLE_ASSIGN(const std::span<std::byte> place, Take<std::byte>(*parts.plan, BufferId::kSession, arenas));
   auto* session = new (place.data()) Session(parts, bounce);
@@ -138,6 +146,7 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
       reader_(parts.plan->options.tiles == plan::TileMode::kBounced ? &bounced_reader_ : parts.reader),
       stream_(*reader_),
       card_buffer_(bounce) {
+  memory_.swap.file = parts.swap;
   if (plan_->options.draft == plan::DraftMode::kLookup) drafter_ = &lookup_;
   if (plan_->options.draft == plan::DraftMode::kGiven) drafter_ = parts.drafter;
   governor_ = draft::Governor(plan_->options.draft_worth_percent);
@@ -169,15 +178,18 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   const ModelShape& s = model_->shape;
   THIMBLE_ASSIGN(memory_.vectors, Take<float>(*plan_, BufferId::kNorms, arenas));
   THIMBLE_ASSIGN(const std::span<float> one, Take<float>(*plan_, BufferId::kActivations, arenas));
-  memory_.one = model::CutActivations(*model_, one, 1, 1);
+  const model::Context context = plan_->context();
+  memory_.one = model::CutActivations(*model_, context, one, 1, 1);
   THIMBLE_ASSIGN(memory_.states, Take<float>(*plan_, BufferId::kDraftStates, arenas));
   THIMBLE_ASSIGN(scratch_, Reserve(*plan_, BufferId::kScratch, arenas));
   if (plan_->batch_positions() > 1) {
     const std::span<float> batch(reinterpret_cast<float*>(scratch_.data()), scratch_.size() / sizeof(float));
-    memory_.batch = model::CutActivations(*model_, batch, plan_->batch_positions(), plan_->draft_max + 1);
+    memory_.batch = model::CutActivations(*model_, context, batch, plan_->batch_positions(), plan_->draft_max + 1);
   }
   THIMBLE_ASSIGN(memory_.inv_freq, Take<float>(*plan_, BufferId::kRotary, arenas));
   THIMBLE_ASSIGN(memory_.scores, Take<float>(*plan_, BufferId::kScores, arenas));
+  memory_.one.scores = memory_.scores;
+  THIMBLE_ASSIGN(memory_.swap.checks, Take<uint32_t>(*plan_, BufferId::kSwapChecks, arenas));
   THIMBLE_ASSIGN(text_memory_, Take<std::byte>(*plan_, BufferId::kText, arenas));
   THIMBLE_ASSIGN(prompt_ids_, Take<TokenId>(*plan_, BufferId::kTokens, arenas));
   THIMBLE_ASSIGN(history_, Take<TokenId>(*plan_, BufferId::kHistory, arenas));
@@ -193,11 +205,12 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   THIMBLE_ASSIGN(memory_.resident.psram, Reserve(*plan_, BufferId::kWeightsPsram, arenas));
   THIMBLE_ASSIGN(memory_.resident.flash, Reserve(*plan_, BufferId::kWeightsFlash, arenas));
   memory_.resident.shares = plan_->options.resident();
-  const model::CacheTypes& types = plan_->options.cache;
-  memory_.k_type = types.k;
-  memory_.v_type = types.v;
-  memory_.k_cache = cache.first(static_cast<size_t>(model::CacheBytes(s, plan_->n_ctx, types.k)));
-  memory_.v_cache = cache.subspan(static_cast<size_t>(model::ValuesAt(s, plan_->n_ctx, types.k)));
+  memory_.k_type = context.types.k;
+  memory_.v_type = context.types.v;
+  memory_.k_cache = cache.first(static_cast<size_t>(model::CacheBytes(s, context.window, context.types.k)));
+  memory_.v_cache = cache.subspan(static_cast<size_t>(model::ValuesAt(s, context.window, context.types.k)));
+  memory_.window = context.window;
+  memory_.swap.layout = plan_->swap;
   memory_.kv_region = plan_->buffer(BufferId::kKvCache).region;
   const model::Memory::Tiles& head_tiles = memory_.tiles[static_cast<size_t>(Zone::kHead)];
   head_memory_.tiles = head_tiles.buffers;
@@ -349,6 +362,12 @@ Error Session::PromptTooLong(uint64_t need, uint32_t have) const {
 }
 
 void Session::Clear() {
+  transformer_->Keep(0);
+  Forget();
+}
+
+// All but keys and values.
+void Session::Forget() {
   pending_.reset();
   n_past_ = num_ahead_ = 0;
   chosen_by_.reset();
@@ -361,7 +380,8 @@ Result<uint32_t> Session::Replace(std::span<const TokenId> tokens) {
   THIMBLE_TRY(CheckTokens(tokens));
   uint32_t kept = 0;
   while (kept < n_past_ && kept + 1 < tokens.size() && history_[kept] == tokens[kept]) ++kept;
-  Clear();
+  kept = transformer_->Keep(kept);
+  Forget();
   n_past_ = kept;
   for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
   THIMBLE_TRY(Prefill(tokens.subspan(kept)));
@@ -381,6 +401,9 @@ std::span<std::byte> Session::values(uint32_t layer, uint32_t head) {
 Result<void> Session::Adopt(std::span<const TokenId> tokens) {
   if (tokens.size() > plan_->n_ctx) return Fail(PromptTooLong(tokens.size(), plan_->n_ctx));
   THIMBLE_TRY(CheckTokens(tokens));
+  if (plan_->swaps()) {
+    return Fail({.code = Code::kUnsupported, .what = "a conversation whose context is swapped cannot be taken again"});
+  }
   Clear();
   std::ranges::copy(tokens, history_.begin());
   n_past_ = static_cast<uint32_t>(tokens.size());

@@ -30,6 +30,7 @@
 #include "engine/storage/bouncing_device.h"
 #include "engine/storage/file_reader.h"
 #include "engine/storage/flash.h"
+#include "engine/storage/swap_file.h"
 #include "engine/stream/tile_stream.h"
 #include "engine/text/tokenizer.h"
 
@@ -67,10 +68,14 @@ struct SessionParts {
   // What the arena of Region::kFlash is made over (storage::FlashArenaMemory()). Null: that arena is memory.
   storage::Flash* flash = nullptr;
   draft::Drafter* drafter = nullptr;  // for plan::DraftMode::kGiven; null: nobody guesses
+  // Where keys and values go that the plan has no room for; it may share the model's device. Null is refused if the
+  // plan swaps.
+  storage::SwapFile* swap = nullptr;
 };
 
 // One conversation with one model. One thread. Nothing is allocated after Open(): a step fails only by I/O, time-out,
-// cancellation or a full context; and, if the plan's KV cache rounds, by a number that its type cannot hold.
+// cancellation or a full context; if the plan's KV cache rounds, by a number that its type cannot hold; and if it
+// swaps, by a card that does not take what is written to it, or gives back something else (kCorrupt).
 class Session {
  public:
   // Takes the plan's buffers from the arenas, reads norms, tokenizer, the rows that stay in memory and what is kept of
@@ -102,21 +107,23 @@ class Session {
   // Begins another conversation: as after Open().
   void Clear();
 
-  // Makes the context `tokens`: what it begins with that they begin with, too, stays, the rest is forgotten, and only
+  // Makes the context `tokens`: what it begins with that they begin with, too, stays (of a page of the swap file all or
+  // nothing), the rest is forgotten, and only
   // the rest of them is run, their last in any case. Returns how many stayed. Afterwards all is as after Clear() and
   // Prefill() of them, bit by bit: what a position keeps depends on those before it alone. Fails as Prefill(); nothing
   // has changed after kInvalidArgument and kContextFull (have: positions in all).
   Result<uint32_t> Replace(std::span<const TokenId> tokens);
 
-  // For whoever keeps a conversation: keys and values of one key/value head of a layer, n_ctx() rows of positions in
-  // ascending order, stored as the plan's types say. Those of past() have been run. Valid as long as the session.
+  // For whoever keeps a conversation, where the plan does not swap: keys and values of one key/value head of a layer,
+  // n_ctx() rows of positions in ascending order, stored as the plan's types say. Those of past() have been run. Valid
+  // as long as the session.
   std::span<std::byte> keys(uint32_t layer, uint32_t head);
   std::span<std::byte> values(uint32_t layer, uint32_t head);
 
   // Begins another conversation with `tokens`, whose rows the caller has put into keys() and values(), as a session of
-  // the same model with the same types had them. What a position keeps depends on those before it alone, so what
-  // Prefill() and Replace() go on to is as after Prefill() of all; before that there is nothing for Next() to continue.
-  // Fails as Prefill() of them would in an empty context; nothing has changed then.
+  // the same model with the same types had them; kUnsupported if the plan swaps. What a position keeps depends on those
+  // before it alone, so what Prefill() and Replace() go on to is as after Prefill() of all; before that there is
+  // nothing for Next() to continue. Fails as Prefill() of them would in an empty context; nothing has changed then.
   Result<void> Adopt(std::span<const TokenId> tokens);
 
   // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
@@ -156,6 +163,7 @@ class Session {
   Error PromptTooLong(uint64_t need, uint32_t have) const;
   Result<void> CheckTokens(std::span<const TokenId> tokens) const;
   Result<void> Run(std::span<const TokenId> tokens, uint32_t num_hidden, bool chooses_next = false);
+  void Forget();
   Result<void> RunPending();
   uint32_t Guess();
   Result<TokenId> Choose(const head::SamplerOptions& sampler);

@@ -84,6 +84,8 @@ class EventSink {
   virtual void OnReadAwaited(Zone zone) = 0;
   // It goes on now. For an observer with a clock of its own.
   virtual void OnReadDone(Zone) {}
+  // `bytes` bytes were written to the card; the thread waited for it.
+  virtual void OnWritten(Zone, uint64_t bytes) { (void)bytes; }
   // The thread goes on when this is done; told after it was.
   virtual void OnWork(Zone zone, const Work& work) = 0;
 

@@ -85,12 +85,24 @@ struct DraftCounts {
   }
 };
 
+// What went to a swap file (engine/storage/swap_file.h); what came back counts as reads of its zone.
+struct SwapCounts {
+  uint64_t pages = 0;
+  uint64_t writes = 0;  // calls of the device, retries not included
+  uint64_t written_bytes = 0;
+
+  SwapCounts Since(const SwapCounts& before) const {
+    return {pages - before.pages, writes - before.writes, written_bytes - before.written_bytes};
+  }
+};
+
 // Owned by the caller of the session; written by the session's thread only.
 struct Ledger {
   std::array<ZoneCounts, kNumZones> zones = {};
   Zone zone = Zone::kOpen;  // where counts go now; the model step sets it
   ScreenCounts screen = {};
   DraftCounts draft = {};
+  SwapCounts swap = {};
   uint64_t retries = 0;         // reads issued again after a failure
   uint64_t reinitialised = 0;   // times the device was re-initialised
   EventSink* events = nullptr;  // told of all work, if there is one; outlives the ledger's use

@@ -26,6 +26,8 @@ const char* BufferName(BufferId id) {
       return "rotary frequencies";
     case BufferId::kScores:
       return "attention scores";
+    case BufferId::kSwapChecks:
+      return "swap checksums";
     case BufferId::kTokens:
       return "prompt ids";
     case BufferId::kHistory:

@@ -174,7 +174,7 @@ class Head {
   Result<TokenId> ChooseFromLogits(const math::Activation& x, uint64_t spent, TokenChoice& choice);
 
   HeadParts parts_;
-  HeadMemory memory_;
+  const HeadMemory& memory_;
   Query query_;
   uint32_t matrix_checksum_ = 0;  // of a matrix that is not kept
   // Of the token being chosen: HeadMemory::sums is over so many parts, and these are tables of this one.

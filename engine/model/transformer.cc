@@ -16,6 +16,19 @@ constexpr uint32_t kAttentionBlockBytes = 8192;
 // Bytes before the `element`-th of a cache of `type`.
 size_t At(DType type, size_t element) { return static_cast<size_t>(StoredBytes(type, element)); }
 
+// Calls prepare(first row, rows) and then use(head of the group, first row, rows) for all heads of a group, for blocks
+// of rows of `cols` numbers that are stored as `type`: keys and values are read once for all of them.
+template <class Prepare, class Use>
+void ForBlocks(DType type, uint32_t first, uint32_t last, uint32_t cols, uint32_t group, Prepare prepare, Use use) {
+  const uint32_t floats = type == DType::kF32 ? kAttentionBlockBytes / uint32_t{sizeof(float)} : kMostExpandedFloats;
+  const uint32_t block = std::max<uint32_t>(floats / std::max<uint32_t>(cols, 1), 1);  // a core's share may be empty
+  for (uint32_t begin = first; begin < last; begin += block) {
+    const uint32_t rows = std::min(block, last - begin);
+    prepare(begin, rows);
+    for (uint32_t g = 0; g < group; ++g) use(g, begin, rows);
+  }
+}
+
 }  // namespace
 
 Vectors::Vectors(const ModelShape& shape) : norms((2 * uint64_t{shape.num_hidden_layers} + 1) * shape.hidden_size) {
@@ -132,6 +145,7 @@ Result<void> Transformer::Run(std::span<const TokenId> tokens, uint32_t first_po
   quantized_ = a.quantized;
   const auto n = static_cast<uint32_t>(tokens.size());
   const uint32_t half = shape_.head_dim / 2;
+  THIMBLE_TRY(MakeRoom(first_position + n));
   THIMBLE_TRY(Embed(tokens, a));
   for (uint32_t i = 0; i < n; ++i) {
     ShareRows(workers_, half, kMinSharedUnits, [&](uint32_t begin, uint32_t end) {
@@ -249,8 +263,10 @@ Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uin
     float* const q = &a.q[i * shape_.q_dim()];
     kernels_->rope(q, &a.cos[row * half], &a.sin[row * half], shape_.num_attention_heads, shape_.head_dim);
     CountRope(shape_.num_attention_heads);
+    if (swapped_ != 0) continue;
     Attend(layer, first_position + static_cast<uint32_t>(row), q, &a.attended[i * shape_.q_dim()]);
   }
+  if (swapped_ != 0) THIMBLE_TRY(AttendSwapped(layer, first_position + whole.begin, num_whole, a));
   return Stream({TensorKind::kAttnO, layer}, a.attended.data(), outputs, num_whole);
 }
 
@@ -310,76 +326,79 @@ void Transformer::CountRead(DType type, uint32_t positions, uint32_t parts) {
                   .bytes = StoredBytes(type, numbers)});
 }
 
-// Keys and values are read once for all heads of a group, block by block; those that are not float32 are expanded
-// first, so that the sums are those over the numbers that were stored.
+// scores[g * stride + r] = q[g] . key r, for rows of the keys of one head and the heads q [group, head_dim] that share
+// them. Keys that are not float32 are expanded first, so that the sums are those over the numbers that were stored.
+void Transformer::ScoreKeys(const std::byte* keys, Rows rows, const float* q, float* scores, size_t stride) const {
+  const uint32_t head_dim = shape_.head_dim;
+  const DType type = memory_.k_type;
+  float expanded[kMostExpandedFloats];
+  const float* floats = expanded;
+  ForBlocks(
+      type, rows.begin, rows.end, head_dim, shape_.num_attention_heads / shape_.num_key_value_heads,
+      [&](uint32_t begin, uint32_t n) {
+        const std::byte* const stored = keys + At(type, size_t{begin} * head_dim);
+        if (type == DType::kF32) {
+          floats = reinterpret_cast<const float*>(stored);
+        } else {
+          math::Expand(*kernels_, type, expanded, stored, size_t{n} * head_dim);
+        }
+      },
+      [&](uint32_t g, uint32_t begin, uint32_t n) {
+        kernels_->matvec_f32(scores + g * stride + begin, floats, q + g * head_dim, n, head_dim);
+      });
+}
+
+// attended[g] += the sum of scores[g * stride + r] * value r over the rows in ascending order, for the columns of these
+// units and the heads attended [group, head_dim].
+void Transformer::AddValues(const std::byte* values, uint32_t num_rows, Rows units, const float* scores, size_t stride,
+                            float* attended) const {
+  const uint32_t head_dim = shape_.head_dim;
+  const DType type = memory_.v_type;
+  const uint32_t unit = BlockElements(type);
+  float expanded[kMostExpandedFloats];
+  const float* floats = expanded;
+  const uint32_t column = units.begin * unit;
+  const uint32_t cols = (units.end - units.begin) * unit;
+  const uint32_t row_floats = type == DType::kF32 ? head_dim : cols;
+  ForBlocks(
+      type, 0, num_rows, row_floats, shape_.num_attention_heads / shape_.num_key_value_heads,
+      [&](uint32_t begin, uint32_t n) {
+        const std::byte* const stored = values + At(type, size_t{begin} * head_dim + column);
+        if (type == DType::kF32) {
+          floats = reinterpret_cast<const float*>(stored);
+          return;
+        }
+        for (uint32_t r = 0; r < n; ++r) {
+          math::Expand(*kernels_, type, expanded + r * cols, stored + At(type, size_t{r} * head_dim), cols);
+        }
+      },
+      [&](uint32_t g, uint32_t begin, uint32_t n) {
+        kernels_->add_weighted_rows_f32(attended + g * head_dim + column, floats, scores + g * stride + begin, n, cols,
+                                        row_floats);
+      });
+}
+
 void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, float* attended) {
   const uint32_t head_dim = shape_.head_dim;
   const uint32_t n = position + 1;
   const uint32_t group = shape_.num_attention_heads / shape_.num_key_value_heads;
   const DType k_type = memory_.k_type;
   const DType v_type = memory_.v_type;
-  // Calls use(head of the group, first row, rows) for all heads after prepare(first row, rows), for blocks of rows of
-  // `cols` numbers.
-  const auto for_blocks = [&](DType type, uint32_t first, uint32_t last, uint32_t cols, auto prepare, auto use) {
-    const uint32_t floats = type == DType::kF32 ? kAttentionBlockBytes / uint32_t{sizeof(float)} : kMostExpandedFloats;
-    const uint32_t block = std::max<uint32_t>(floats / std::max<uint32_t>(cols, 1), 1);  // a core's share may be empty
-    for (uint32_t begin = first; begin < last; begin += block) {
-      const uint32_t rows = std::min(block, last - begin);
-      prepare(begin, rows);
-      for (uint32_t g = 0; g < group; ++g) use(g, begin, rows);
-    }
-  };
   const uint64_t macs = uint64_t{group} * n * head_dim;
   const uint32_t unit = BlockElements(v_type);  // columns of values that belong together
+  float* const scores = memory_.scores.data();
   std::fill_n(attended, shape_.q_dim(), 0.0f);
   for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
     const std::byte* const k = &memory_.k_cache[At(k_type, CacheRow(layer, kv, 0))];
     const std::byte* const v = &memory_.v_cache[At(v_type, CacheRow(layer, kv, 0))];
     const size_t heads = size_t{kv} * group * head_dim;
-    const auto scores = [&](uint32_t g) { return &memory_.scores[g * size_t{n}]; };
-    ShareRows(workers_, n, macs, [&](uint32_t first, uint32_t last) {
-      float expanded[kMostExpandedFloats];
-      const float* keys = expanded;
-      for_blocks(
-          k_type, first, last, head_dim,
-          [&](uint32_t begin, uint32_t rows) {
-            const std::byte* const stored = k + At(k_type, size_t{begin} * head_dim);
-            if (k_type == DType::kF32) {
-              keys = reinterpret_cast<const float*>(stored);
-            } else {
-              math::Expand(*kernels_, k_type, expanded, stored, size_t{rows} * head_dim);
-            }
-          },
-          [&](uint32_t g, uint32_t begin, uint32_t rows) {
-            kernels_->matvec_f32(scores(g) + begin, keys, q + heads + g * head_dim, rows, head_dim);
-          });
-    });
+    ShareRows(workers_, n, macs,
+              [&](uint32_t first, uint32_t last) { ScoreKeys(k, {first, last}, q + heads, scores, n); });
     ShareRows(workers_, group, macs, [&](uint32_t first, uint32_t last) {
-      for (uint32_t g = first; g < last; ++g) kernels_->softmax(scores(g), n, attention_scale_);
+      for (uint32_t g = first; g < last; ++g) kernels_->softmax(scores + g * size_t{n}, n, attention_scale_);
     });
-    ShareRows(workers_, head_dim / unit, macs, [&](uint32_t first, uint32_t last) {
-      float expanded[kMostExpandedFloats];
-      const float* values = expanded;
-      const uint32_t column = first * unit;
-      const uint32_t cols = (last - first) * unit;
-      const uint32_t row_floats = v_type == DType::kF32 ? head_dim : cols;
-      for_blocks(
-          v_type, 0, n, v_type == DType::kF32 ? head_dim : cols,
-          [&](uint32_t begin, uint32_t rows) {
-            const std::byte* const stored = v + At(v_type, size_t{begin} * head_dim + column);
-            if (v_type == DType::kF32) {
-              values = reinterpret_cast<const float*>(stored);
-              return;
-            }
-            for (uint32_t r = 0; r < rows; ++r) {
-              math::Expand(*kernels_, v_type, expanded + r * cols, stored + At(v_type, size_t{r} * head_dim), cols);
-            }
-          },
-          [&](uint32_t g, uint32_t begin, uint32_t rows) {
-            kernels_->add_weighted_rows_f32(attended + heads + g * head_dim + column, values, scores(g) + begin, rows,
-                                            cols, row_floats);
-          });
-    });
+    ShareRows(workers_, head_dim / unit, macs,
+              [&](uint32_t first, uint32_t last) { AddValues(v, n, {first, last}, scores, n, attended + heads); });
   }
   for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
     const auto reading = [&](Kernel kernel, DType type, uint32_t parts) {
@@ -395,6 +414,191 @@ void Transformer::Attend(uint16_t layer, uint32_t position, const float* q, floa
     ledger_->Count({.kernel = Kernel::kSoftmax, .units = uint64_t{group} * n});
     reading(Kernel::kWeightedSum, v_type, head_dim / unit);
   }
+}
+
+// Calls use(first position, rows) for the positions in memory before `end`, each time for those that follow one another
+// there, in ascending order.
+template <class Use>
+void Transformer::ForPieces(uint32_t end, Use use) const {
+  for (uint32_t begin = swapped_; begin < end;) {
+    const uint32_t rows = std::min(memory_.window - begin % memory_.window, end - begin);
+    use(begin, rows);
+    begin += rows;
+  }
+}
+
+// Attention of all positions of a batch, where earlier ones lie in the swap file: its keys come once for all of them,
+// beside those in memory, and then its values. The sums are Attend()'s, in its order.
+Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position, uint32_t positions,
+                                        const Activations& a) {
+  const uint32_t head_dim = shape_.head_dim;
+  const uint32_t kv_heads = shape_.num_key_value_heads;
+  const uint32_t group = shape_.num_attention_heads / kv_heads;
+  const uint32_t group_dim = group * head_dim;
+  const uint32_t unit = BlockElements(memory_.v_type);
+  const uint32_t units = head_dim / unit;
+  const uint32_t page = memory_.swap.layout.page_positions;
+  const size_t stride = n_ctx_;
+  const auto scores = [&](uint32_t i, uint32_t kv) {
+    return a.scores.data() + (size_t{i} * shape_.num_attention_heads + kv * group) * stride;
+  };
+  const auto count = [&](Kernel kernel, DType type, uint64_t rows, uint32_t parts, Region region, uint64_t passes) {
+    const uint64_t numbers = rows * shape_.kv_dim();
+    const uint64_t bytes = StoredBytes(type, numbers);
+    if (type != DType::kF32) {
+      ledger_->Count({.kernel = Kernel::kExpand,
+                      .units = numbers * passes,
+                      .parts = parts,
+                      .region = region,
+                      .bytes = bytes,
+                      .passes = passes});
+    }
+    Work work = {.kernel = kernel, .units = rows * shape_.q_dim() * passes, .parts = parts};
+    if (type == DType::kF32) {
+      work.region = region;
+      work.bytes = bytes;
+      work.passes = passes;
+    }
+    ledger_->Count(work);
+  };
+  // Keys of `rows` positions of all heads, the rows of a head following one another, with `between` elements from one
+  // head's to the next one's.
+  const auto score = [&](uint32_t i, const std::byte* keys, size_t between, uint32_t first, uint32_t rows) {
+    ShareRows(workers_, kv_heads * rows, uint64_t{rows} * shape_.q_dim(), [&](uint32_t begin, uint32_t end) {
+      for (uint32_t kv = begin / rows; kv * rows < end; ++kv) {
+        ScoreKeys(keys + At(memory_.k_type, kv * between),
+                  {std::max(begin, kv * rows) - kv * rows, std::min(end, (kv + 1) * rows) - kv * rows},
+                  &a.q[i * size_t{shape_.q_dim()} + kv * group_dim], scores(i, kv) + first, stride);
+      }
+    });
+  };
+  const auto add = [&](uint32_t i, const std::byte* values, size_t between, uint32_t first, uint32_t rows) {
+    ShareRows(workers_, kv_heads * units, uint64_t{rows} * shape_.q_dim(), [&](uint32_t begin, uint32_t end) {
+      for (uint32_t kv = begin / units; kv * units < end; ++kv) {
+        AddValues(values + At(memory_.v_type, kv * between), rows,
+                  {std::max(begin, kv * units) - kv * units, std::min(end, (kv + 1) * units) - kv * units},
+                  scores(i, kv) + first, stride, &a.attended[i * size_t{shape_.q_dim()} + kv * group_dim]);
+      }
+    });
+  };
+  const size_t in_memory = size_t{memory_.window} * head_dim;
+  const size_t in_page = size_t{page} * head_dim;
+
+  // The first tile of the keys is on its way.
+  for (uint32_t i = 0; i < positions; ++i) {
+    ForPieces(first_position + i + 1, [&](uint32_t first, uint32_t rows) {
+      score(i, &memory_.k_cache[At(memory_.k_type, CacheRow(layer, 0, first))], in_memory, first, rows);
+      count(Kernel::kMatvecF32, memory_.k_type, rows, kv_heads * rows, memory_.kv_region, 1);
+    });
+  }
+  THIMBLE_TRY(stream_->Begin(SwapRequest(layer, false)));
+  THIMBLE_TRY(stream_->Follow(SwapRequest(layer, true)));
+  while (!stream_->done()) {
+    THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
+    THIMBLE_TRY(CheckPage(layer, false, tile));
+    for (uint32_t i = 0; i < positions; ++i) score(i, tile.rows.data(), in_page, tile.first_row * page, page);
+    count(Kernel::kMatvecF32, memory_.k_type, page, kv_heads * page, tile.region, positions);
+  }
+  for (uint32_t i = 0; i < positions; ++i) {
+    const uint32_t n = first_position + i + 1;
+    ShareRows(workers_, shape_.num_attention_heads, uint64_t{n} * shape_.num_attention_heads,
+              [&](uint32_t begin, uint32_t end) {
+                for (uint32_t h = begin; h < end; ++h)
+                  kernels_->softmax(scores(i, 0) + h * stride, n, attention_scale_);
+              });
+    ledger_->Count({.kernel = Kernel::kSoftmax, .units = uint64_t{n} * shape_.num_attention_heads});
+  }
+  std::fill_n(a.attended.data(), positions * size_t{shape_.q_dim()}, 0.0f);
+  THIMBLE_TRY(stream_->Begin(SwapRequest(layer, true)));
+  THIMBLE_TRY(FollowWith({TensorKind::kAttnO, layer}));
+  while (!stream_->done()) {
+    THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
+    THIMBLE_TRY(CheckPage(layer, true, tile));
+    for (uint32_t i = 0; i < positions; ++i) add(i, tile.rows.data(), in_page, tile.first_row * page, page);
+    count(Kernel::kWeightedSum, memory_.v_type, page, kv_heads * units, tile.region, positions);
+  }
+  for (uint32_t i = 0; i < positions; ++i) {
+    ForPieces(first_position + i + 1, [&](uint32_t first, uint32_t rows) {
+      add(i, &memory_.v_cache[At(memory_.v_type, CacheRow(layer, 0, first))], in_memory, first, rows);
+      count(Kernel::kWeightedSum, memory_.v_type, rows, kv_heads * units, memory_.kv_region, 1);
+    });
+  }
+  return {};
+}
+
+// The keys or the values of a layer in the swap file, a page at a time.
+stream::TileRequest Transformer::SwapRequest(uint16_t layer, bool of_values) const {
+  const SwapLayout& layout = memory_.swap.layout;
+  stream::RowsRef rows(of_values ? layout.ValuesAt(layer) : layout.KeysAt(layer),
+                       of_values ? layout.value_bytes : layout.key_bytes, SwappedPages(), {});
+  rows.stride_bytes = layout.page_bytes;
+  return {.rows = rows,
+          .num_rows = rows.rows,
+          .tile_rows = 1,
+          .buffers = memory_.tiles[static_cast<size_t>(Zone::kAttention)].buffers,
+          .reader = &memory_.swap.file->reader()};
+}
+
+Result<void> Transformer::CheckPage(uint16_t layer, bool of_values, const stream::Tile& tile) {
+  const uint32_t check = Xxh32::Of(kernels_->xxh32_stripes, tile.rows);
+  ledger_->Count(
+      {.kernel = Kernel::kXxh32, .units = tile.rows.size(), .region = tile.region, .bytes = tile.rows.size()});
+  if (check == PageCheck(tile.first_row, layer, of_values)) return {};
+  stream_->Abandon();
+  return Fail({.code = Code::kCorrupt,
+               .what = "the swap file holds other keys and values than were written to it: begin the conversation "
+                       "again; if it happens again, the card wears out"});
+}
+
+// Writes pages until the positions before `end` have room in memory beside those that stay there.
+Result<void> Transformer::MakeRoom(uint32_t end) {
+  if (memory_.swap.layout.empty() || end - swapped_ <= memory_.window) return {};
+  stream_->Abandon();
+  ledger_->zone = Zone::kAttention;
+  THIMBLE_TRY(memory_.swap.file->CheckSameCard(memory_.tiles[static_cast<size_t>(Zone::kAttention)].buffers.first));
+  while (end - swapped_ > memory_.window) THIMBLE_TRY(WritePage());
+  return {};
+}
+
+// The page of the first positions in memory, through a tile's buffer, which the card's DMA can reach.
+Result<void> Transformer::WritePage() {
+  const KvSwap& swap = memory_.swap;
+  const std::span<std::byte> buffer = memory_.tiles[static_cast<size_t>(Zone::kAttention)].buffers.first;
+  const uint32_t page = SwappedPages();
+  const size_t page_floats = size_t{swap.layout.page_positions} * shape_.head_dim;
+  for (uint32_t i = 0; i < 2 * shape_.num_hidden_layers; ++i) {
+    const auto layer = static_cast<uint16_t>(i / 2);
+    const bool of_values = i % 2 != 0;
+    const DType type = of_values ? memory_.v_type : memory_.k_type;
+    const std::span<const std::byte> cache = of_values ? memory_.v_cache : memory_.k_cache;
+    const size_t head_bytes = At(type, page_floats);
+    const std::span<std::byte> bytes = buffer.first(of_values ? swap.layout.value_room : swap.layout.key_room);
+    for (uint32_t kv = 0; kv < shape_.num_key_value_heads; ++kv) {
+      std::copy_n(&cache[At(type, CacheRow(layer, kv, swapped_))], head_bytes, &bytes[kv * head_bytes]);
+    }
+    const std::span<std::byte> used = bytes.first(shape_.num_key_value_heads * head_bytes);
+    std::ranges::fill(bytes.subspan(used.size()), std::byte{0});
+    ledger_->Count({.kernel = Kernel::kCopy,
+                    .units = used.size(),
+                    .region = memory_.kv_region,
+                    .bytes = used.size(),
+                    .written_region = Region::kSramDma,
+                    .written_bytes = used.size()});
+    PageCheck(page, layer, of_values) = Xxh32::Of(kernels_->xxh32_stripes, used);
+    ledger_->Count({.kernel = Kernel::kXxh32, .units = used.size()});
+    const uint64_t at = of_values ? swap.layout.ValuesAt(layer) : swap.layout.KeysAt(layer);
+    THIMBLE_TRY(swap.file->Write(at + page * swap.layout.page_bytes, bytes));
+  }
+  swapped_ += swap.layout.page_positions;
+  ++ledger_->swap.pages;
+  return {};
+}
+
+uint32_t Transformer::Keep(uint32_t positions) {
+  if (positions >= swapped_) return positions;
+  const uint32_t page = memory_.swap.layout.page_positions;
+  swapped_ = positions / page * page;
+  return swapped_;
 }
 
 // normed -> normed: down_proj(silu(gate_proj(x)) * up_proj(x)).
@@ -455,7 +659,9 @@ TensorId Transformer::After(TensorId id) const {
 
 Result<void> Transformer::BeginTiles(TensorId id) {
   THIMBLE_TRY(stream_->Begin(RequestOf(model_->tensor(id))));
-  return FollowWith(After(id));
+  const TensorId next = After(id);
+  if (swapped_ != 0 && next.kind == TensorKind::kAttnO) return stream_->Follow(SwapRequest(id.layer, false));
+  return FollowWith(next);
 }
 
 Result<void> Transformer::FollowWith(TensorId id) {

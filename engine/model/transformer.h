@@ -16,6 +16,7 @@
 #include "engine/formats/index_file.h"
 #include "engine/formats/model_file.h"
 #include "engine/math/kernels.h"
+#include "engine/model/kv_swap.h"
 #include "engine/stream/resident_rows.h"
 #include "engine/stream/tile_stream.h"
 
@@ -35,6 +36,9 @@ struct Activations {
   std::span<float> attended;  // [whole positions, q_dim]
   std::span<float> gate;      // [whole positions, intermediate_size]
   std::span<float> up;        // [whole positions, intermediate_size]
+  // [whole positions, num_attention_heads, n_ctx], where keys and values are swapped; of one position in its place
+  // Memory::scores.
+  std::span<float> scores;
   // Of all positions, the input of one matrix at a time, as Q8_0 wants it.
   std::span<math::Q8Block> quantized;
 };
@@ -66,14 +70,19 @@ struct Memory {
   std::span<float> states;    // [positions, hidden_size], beside the first whose hidden state is wanted; may be empty
   std::span<float> vectors;   // as Vectors says
   std::span<float> inv_freq;  // [head_dim / 2]
-  std::span<float> scores;    // [num_attention_heads / num_key_value_heads, n_ctx]
-  // [num_hidden_layers, num_key_value_heads, n_ctx, head_dim], stored as these types: of kF32, kF16 and kQ8_0 each
-  // where CanCache() says so; aligned to 4 bytes.
+  // [num_attention_heads / num_key_value_heads, n_ctx]; where keys and values are swapped [num_attention_heads, n_ctx]
+  std::span<float> scores;
+  // [num_hidden_layers, num_key_value_heads, window, head_dim], stored as these types: of kF32, kF16 and kQ8_0 each
+  // where CanCache() says so; aligned to 4 bytes. A position is in row position % window.
   std::span<std::byte> k_cache;
   std::span<std::byte> v_cache;
   DType k_type = DType::kF32;
   DType v_type = DType::kF32;
   Region kv_region = Region::kPsram;
+  // Positions that the caches have room for: n_ctx; or, where others are swapped, whole pages, and at least a page and
+  // all positions that are run at once.
+  uint32_t window = 0;
+  KvSwap swap;
   stream::ResidentMemory resident;  // rows of the layers' matrices that are in memory
 
   // What the tensors of each zone come through, indexed by Zone; kOpen: the norms. Zones may share buffers.
@@ -104,7 +113,8 @@ class Transformer {
   // none.
   Result<void> Load();
 
-  // Runs `tokens` at the positions from `first_position` on (at most the first that was not run yet, all below n_ctx;
+  // Runs `tokens` at the positions from `first_position` on (at most the first that was not run yet, all below n_ctx,
+  // none that Keep() would drop;
   // tokens below vocab_size; one of them, or at most as many as Memory::batch has rows), and leaves their keys and
   // values in the cache, in place of what positions from there on had. Of the last `num_hidden` of them, at most one
   // more than Memory::states has rows, the hidden states are made: hidden() is then the first of these. Every tensor is
@@ -114,6 +124,10 @@ class Transformer {
   // `scan_follows`: the LM head is streamed next, whole, and nothing else is read before.
   Result<void> Run(std::span<const TokenId> tokens, uint32_t first_position, uint32_t num_hidden,
                    bool scan_follows = false);
+
+  // Forgets all positions but the first so many. Returns how many are kept: fewer than asked for where a page of the
+  // swap file would be kept in part.
+  uint32_t Keep(uint32_t positions);
 
   // The state [hidden_size] that the LM head multiplies: after the final norm. Valid until the next Run() or
   // UseHidden().
@@ -149,9 +163,24 @@ class Transformer {
   Result<void> Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
   void CountRope(uint64_t heads);
   void Attend(uint16_t layer, uint32_t position, const float* q, float* attended);
+  Result<void> AttendSwapped(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
+  void ScoreKeys(const std::byte* keys, Rows rows, const float* q, float* scores, size_t stride) const;
+  void AddValues(const std::byte* values, uint32_t num_rows, Rows units, const float* scores, size_t stride,
+                 float* attended) const;
+  template <class Use>
+  void ForPieces(uint32_t end, Use use) const;
+  uint32_t SwappedPages() const { return swapped_ == 0 ? 0 : swapped_ / memory_.swap.layout.page_positions; }
+  stream::TileRequest SwapRequest(uint16_t layer, bool of_values) const;
+  Result<void> CheckPage(uint16_t layer, bool of_values, const stream::Tile& tile);
+  uint32_t& PageCheck(uint32_t page, uint16_t layer, bool of_values) const {
+    return memory_.swap.checks[(size_t{page} * shape_.num_hidden_layers + layer) * 2 + (of_values ? 1 : 0)];
+  }
+  Result<void> MakeRoom(uint32_t end);
+  Result<void> WritePage();
   // The element of a cache where a head's row begins.
   size_t CacheRow(uint16_t layer, uint32_t kv_head, uint32_t position) const {
-    return ((size_t{layer} * shape_.num_key_value_heads + kv_head) * n_ctx_ + position) * shape_.head_dim;
+    const uint32_t row = position < memory_.window ? position : position % memory_.window;
+    return ((size_t{layer} * shape_.num_key_value_heads + kv_head) * memory_.window + row) * shape_.head_dim;
   }
   void CountStored(DType type, uint32_t positions);
   void CountRead(DType type, uint32_t positions, uint32_t parts);
@@ -173,6 +202,7 @@ class Transformer {
   float attention_scale_;  // 1 / sqrt(head_dim)
   RowChecks row_checks_;
   const float* hidden_ = nullptr;
+  uint32_t swapped_ = 0;  // positions in the swap file, the first ones: whole pages
   // Of the present run.
   uint32_t num_hidden_ = 0;
   bool scan_follows_ = false;

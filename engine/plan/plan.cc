@@ -88,11 +88,12 @@ Result<void> PlanZones(const formats::ModelFile& model, Plan& plan) {
 }
 
 // The most positions whose buffer has at most `bytes` bytes, 1 at least.
-uint32_t LargestPromptBatch(const formats::ModelFile& model, uint32_t draft_max, uint64_t bytes, uint32_t most) {
+uint32_t LargestPromptBatch(const formats::ModelFile& model, const Plan& plan, uint64_t bytes, uint32_t most) {
   uint32_t fits = 1;
   for (uint32_t fails = most + 1; fits + 1 < fails;) {
     const uint32_t tried = fits + (fails - fits) / 2;
-    (ArenaBytes(model::BatchNeed(model, tried, draft_max + 1).bytes) <= bytes ? fits : fails) = tried;
+    const uint64_t need = model::BatchNeed(model, plan.context(), tried, plan.draft_max + 1).bytes;
+    (ArenaBytes(need) <= bytes ? fits : fails) = tried;
   }
   return fits;
 }
@@ -102,7 +103,7 @@ uint32_t LargestPromptBatch(const formats::ModelFile& model, uint32_t draft_max,
 uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_batch, uint32_t num_candidates) {
   const bool has_texts = plan.tokenizer == TokenizerPlace::kInMemory || plan.tokenizer == TokenizerPlace::kOnCard;
   const uint32_t hidden = plan.draft_max + 1;
-  uint64_t bytes = model::BatchNeed(request.model, std::max(prompt_batch, hidden), hidden).bytes;
+  uint64_t bytes = model::BatchNeed(request.model, plan.context(), std::max(prompt_batch, hidden), hidden).bytes;
   if (has_texts) {
     const uint64_t text_bytes = text::StretchBytes(request.model.tokenizer, plan.n_ctx);
     bytes = std::max(bytes, text::EncodingNeed(request.text.work_bytes(text_bytes)).bytes);
@@ -112,19 +113,17 @@ uint64_t ScratchBytes(const Request& request, const Plan& plan, uint32_t prompt_
 }
 
 // In the order of the claim to internal memory, but for the last, whose size may follow from what is left.
-constexpr std::array kOrder = {BufferId::kTiles,         BufferId::kBounce,       BufferId::kTokenizerCache,
-                               BufferId::kTensorTable,   BufferId::kSession,      BufferId::kActivations,
-                               BufferId::kDraftStates,   BufferId::kRotary,       BufferId::kNorms,
-                               BufferId::kScores,        BufferId::kDraftChoices, BufferId::kCandidates,
-                               BufferId::kHeadRows,      BufferId::kScreenTables, BufferId::kScreenQuery,
-                               BufferId::kScreenVectors, BufferId::kText,         BufferId::kPenalised,
-                               BufferId::kBlockChecks,   BufferId::kTokens,       BufferId::kHistory,
-                               BufferId::kLogits,        BufferId::kTokenizer,    BufferId::kEmbeddingTile,
-                               BufferId::kAttentionTile, BufferId::kFfnTile,      BufferId::kHeadTile,
-                               BufferId::kKvCache,       BufferId::kWeightsPsram, BufferId::kWeightsFlash,
-                               BufferId::kDraftTable,    BufferId::kScreenSums,   BufferId::kScreenTransform,
-                               BufferId::kScreenFlash,   BufferId::kScreenPsram,  BufferId::kRowChecks,
-                               BufferId::kScratch};
+constexpr std::array kOrder = {
+    BufferId::kTiles,         BufferId::kBounce,          BufferId::kTokenizerCache, BufferId::kTensorTable,
+    BufferId::kSession,       BufferId::kActivations,     BufferId::kDraftStates,    BufferId::kRotary,
+    BufferId::kNorms,         BufferId::kScores,          BufferId::kDraftChoices,   BufferId::kCandidates,
+    BufferId::kHeadRows,      BufferId::kScreenTables,    BufferId::kScreenQuery,    BufferId::kScreenVectors,
+    BufferId::kText,          BufferId::kPenalised,       BufferId::kBlockChecks,    BufferId::kTokens,
+    BufferId::kHistory,       BufferId::kLogits,          BufferId::kTokenizer,      BufferId::kEmbeddingTile,
+    BufferId::kAttentionTile, BufferId::kFfnTile,         BufferId::kHeadTile,       BufferId::kKvCache,
+    BufferId::kSwapChecks,    BufferId::kWeightsPsram,    BufferId::kWeightsFlash,   BufferId::kDraftTable,
+    BufferId::kScreenSums,    BufferId::kScreenTransform, BufferId::kScreenFlash,    BufferId::kScreenPsram,
+    BufferId::kRowChecks,     BufferId::kScratch};
 static_assert(kOrder.size() == kNumBuffers);
 constexpr auto kPlaceInOrder = [] {
   std::array<uint8_t, kNumBuffers> places = {};
@@ -144,8 +143,7 @@ std::array<Need, kNumBuffers> Needs(const Request& request, const Plan& plan) {
   const auto add = [&](std::span<const Need> needs) {
     for (const Need& need : needs) all[kPlaceInOrder[static_cast<size_t>(need.id)]] = need;
   };
-  add(model::Needs(request.model, plan.n_ctx, plan.options.cache, plan.draft_max, plan.options.resident(),
-                   request.index));
+  add(model::Needs(request.model, plan.context(), plan.draft_max, plan.options.resident(), request.index));
   add(head::Needs(request.model, plan.screened ? request.index : nullptr, plan.options.keep_logits));
   const uint64_t at_once = plan.scans_at_once ? plan.draft_max + 1 : 1;
   add(head::SamplerNeeds(at_once * text.candidate_bytes, at_once * std::min(text.penalised, uint64_t{plan.n_ctx})));
@@ -418,6 +416,16 @@ TokenCost Plan::PromptCost(const formats::ModelFile& model, uint32_t positions) 
   return sum;
 }
 
+TokenCost Plan::SwapCost(const ModelShape& shape, uint32_t position) const {
+  if (!swaps() || position < window) return {};
+  const uint64_t pages = swap.PagesOf(position + 1, window);
+  const uint64_t layers = shape.num_hidden_layers;
+  const auto blocks = [&](uint64_t bytes) { return (bytes + block_bytes - 1) / block_bytes * block_bytes; };
+  return {.payload_bytes = pages * layers * (uint64_t{swap.key_bytes} + swap.value_bytes),
+          .card_bytes = pages * layers * (blocks(swap.key_bytes) + blocks(swap.value_bytes)),
+          .reads = 2 * pages * layers};
+}
+
 PlanOptions OriginalPlan(const ModelShape& shape) {
   constexpr uint32_t kHeadRows = 256;
   return {.tiles = TileMode::kBounced,
@@ -453,6 +461,7 @@ struct Layout {
   TokenizerPlace tokenizer = TokenizerPlace::kNone;
   uint32_t tile_buffer_bytes = 0;
   bool cache_first = false;  // the KV cache is placed before what is hot
+  bool swaps = false;        // keys and values of earlier positions go to the swap file
 };
 
 // Not inlined, so that what PlanLayout() needs of the stack stays what it was.
@@ -471,6 +480,56 @@ struct Layout {
                  .need = is_narrow ? BlockElements(type) : model::kMostExpandedFloats});
   }
   return {};
+}
+
+// Pages of more positions would save few reads.
+constexpr uint32_t kMostPagePositions = 64;
+
+// The largest pages whose parts fit a tile.
+[[gnu::noinline]] model::SwapLayout LargestPages(const Request& request, const Plan& plan, uint32_t most_positions) {
+  for (uint32_t positions = most_positions; positions != 0; positions /= 2) {
+    const model::SwapLayout layout(request.model.shape, plan.options.cache, positions, request.block_bytes);
+    if (std::max(layout.key_room, layout.value_room) <= plan.tile_buffer_bytes) return layout;
+  }
+  return {};
+}
+
+// Gives the plan the largest window that `left` bytes hold beside the activations of a batch, which the window must
+// hold beside a page: for as many positions as it then can, or for as many as the options say. False: there is none.
+[[gnu::noinline]] bool PlanWindow(const Request& request, Plan& plan, uint64_t left, uint32_t num_candidates) {
+  const ModelShape& shape = request.model.shape;
+  const model::CacheTypes& types = plan.options.cache;
+  for (model::SwapLayout pages = LargestPages(request, plan, kMostPagePositions); !pages.empty();
+       pages = LargestPages(request, plan, pages.page_positions / 2)) {
+    const uint32_t page = pages.page_positions;
+    plan.swap = pages;
+    const auto fits = [&](uint32_t num_pages) {
+      plan.window = num_pages * page;
+      const uint32_t most_batch = plan.window - page;
+      const uint32_t batch = plan.options.prompt_batch != 0 ? plan.options.prompt_batch
+                                                            : std::min({most_batch, plan.n_ctx, kMaxPromptBatch});
+      if (std::max(batch, plan.draft_max + 1) > most_batch) return false;
+      const uint64_t cache =
+          model::ValuesAt(shape, plan.window, types.k) + model::CacheBytes(shape, plan.window, types.v);
+      return ArenaBytes(cache) + ArenaBytes(plan.context().CheckBytes(shape)) +
+                 ArenaBytes(ScratchBytes(request, plan, batch, num_candidates)) <=
+             left;
+    };
+    const uint32_t least = 1 + (std::max(plan.options.prompt_batch, plan.draft_max + 1) + page - 1) / page;
+    uint32_t most = std::max((plan.n_ctx + page - 1) / page, least);
+    if (!fits(least)) continue;
+    uint32_t found = least;
+    while (found < most) {
+      const uint32_t tried = found + (most - found + 1) / 2;
+      if (fits(tried)) {
+        found = tried;
+      } else {
+        most = tried - 1;
+      }
+    }
+    return fits(found);
+  }
+  return false;
 }
 
 Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
@@ -497,6 +556,11 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
                  .need = plan.n_ctx});
   }
   THIMBLE_TRY(CheckCache(options.cache, model.shape.head_dim));
+  if (options.swap_bytes != 0 && options.tiles == TileMode::kBounced) {
+    return Fail({.code = Code::kInvalidArgument, .what = "a swap file needs streamed tiles"});
+  }
+  plan.window = layout.swaps ? 0 : plan.n_ctx;
+  if (layout.swaps) plan.swap = LargestPages(request, plan, kMostPagePositions);
   if (options.prompt_batch > plan.n_ctx) {
     return Fail(
         {.code = Code::kInvalidArgument,
@@ -577,14 +641,44 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
   }
   const uint32_t num_candidates = plan.screened ? index->screen.num_candidates : 0;
   // A prompt goes a few positions at a time at least.
-  const uint64_t scratch = ArenaBytes(ScratchBytes(
-      request, plan, options.prompt_batch != 0 ? options.prompt_batch : std::min(plan.n_ctx, kMinPromptBatch),
-      num_candidates));
+  const auto scratch_for = [&](uint32_t batch) {
+    return ArenaBytes(
+        ScratchBytes(request, plan, options.prompt_batch != 0 ? options.prompt_batch : batch, num_candidates));
+  };
+  uint64_t scratch = scratch_for(std::min(plan.n_ctx, kMinPromptBatch));
   const auto psram_left = [&] {
     const uint64_t psram = left_in(Region::kPsram);
     return psram > scratch ? psram - scratch : 0;
   };
   for (Need& need : needs) {
+    if (need.id == BufferId::kKvCache && layout.swaps) {
+      using enum BufferId;
+      // What is still to come and cannot be left out.
+      uint64_t kept = 0;
+      for (const Need& later : needs) {
+        if (later.id == kWeightsPsram || later.id == kDraftTable || later.id == kScreenSums) {
+          kept += ArenaBytes(later.bytes);
+        }
+      }
+      const auto region = std::ranges::max(need.regions.span(), {}, left_in);
+      const uint64_t left_bytes = left_in(region);
+      need.regions = Only(region);
+      if (!PlanWindow(request, plan, left_bytes > kept ? left_bytes - kept : 0, num_candidates)) {
+        return RefuseBuffer(need, region, left_bytes, plan);
+      }
+      const model::CacheTypes& types = options.cache;
+      need.bytes =
+          model::ValuesAt(model.shape, plan.window, types.k) + model::CacheBytes(model.shape, plan.window, types.v);
+      if (plan.SwapBytes() > options.swap_bytes) {
+        return Fail({.code = Code::kOutOfMemory,
+                     .what = "a context of so many positions needs a swap file of {need} bytes, and there are {have}: "
+                             "lower ctx-size, or make a larger one",
+                     .have = options.swap_bytes,
+                     .need = plan.SwapBytes()});
+      }
+      scratch = scratch_for(plan.window - plan.swap.page_positions);
+    }
+    if (need.id == BufferId::kSwapChecks) need.bytes = plan.context().CheckBytes(model.shape);
     if (need.id == BufferId::kRowChecks && ArenaBytes(need.bytes) > psram_left()) {
       need.bytes = 0;  // read from the card one by one
     }
@@ -616,7 +710,8 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
       uint64_t room = 0;
       for (Region region : need.regions.span()) room = std::max(room, left_in(region) / kArenaAlign * kArenaAlign);
       if (plan.prompt_batch == 0) {
-        plan.prompt_batch = LargestPromptBatch(model, plan.draft_max, room, std::min(plan.n_ctx, kMaxPromptBatch));
+        const uint32_t most = plan.swaps() ? plan.window - plan.swap.page_positions : plan.n_ctx;
+        plan.prompt_batch = LargestPromptBatch(model, plan, room, std::min({most, plan.n_ctx, kMaxPromptBatch}));
       }
       const uint32_t least = plan.screened ? head::MinCandidates(text.candidate_bytes != 0, index->screen) : 0;
       need.bytes = std::max(std::min(ScratchBytes(request, plan, plan.prompt_batch, num_candidates), room),
@@ -689,10 +784,10 @@ Tried ChooseTiles(const Request& request, Layout layout) {
 }
 
 // The tokenizer where it fits first.
-Tried ChooseTokenizer(const Request& request, bool screened) {
+Tried ChooseTokenizer(const Request& request, bool screened, bool swaps) {
   const TextNeeds& text = request.text;
   const auto in = [&](TokenizerPlace place) {
-    return ChooseTiles(request, {.screened = screened, .tokenizer = place});
+    return ChooseTiles(request, {.screened = screened, .tokenizer = place, .swaps = swaps});
   };
   if (text.table_bytes == 0) return in(TokenizerPlace::kNone);
   const bool fits_board = ArenaBytes(text.table_bytes) <=
@@ -704,15 +799,22 @@ Tried ChooseTokenizer(const Request& request, bool screened) {
   return on_card.fits ? on_card : in_memory;
 }
 
+// With all keys and values in memory; or, where that does not fit, with some of them.
+Tried Choose(const Request& request, bool screened) {
+  const Tried whole = ChooseTokenizer(request, screened, /*swaps=*/false);
+  if (request.options.swap_bytes == 0 || !whole.is_small) return whole;
+  return ChooseTokenizer(request, screened, /*swaps=*/true);
+}
+
 }  // namespace
 
 Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
                       const PlanOptions& options, const formats::Index* index) {
   const Request request = {model, text, board, block_bytes, options, index};
   THIMBLE_ASSIGN(const bool wants_screen, WantsScreen(text, index, options));
-  Tried chosen = ChooseTokenizer(request, wants_screen);
+  Tried chosen = Choose(request, wants_screen);
   const bool is_no_use = chosen.fits ? !chosen.saves_reads : chosen.is_small;
-  if (wants_screen && options.head == HeadMode::kAuto && is_no_use) chosen = ChooseTokenizer(request, false);
+  if (wants_screen && options.head == HeadMode::kAuto && is_no_use) chosen = Choose(request, false);
   return PlanLayout(request, chosen.layout);
 }
 

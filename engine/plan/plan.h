@@ -83,6 +83,9 @@ struct PlanOptions {
   uint32_t draft_max = 0;
   // Guesses that come less often than this are not run: about what one costs, in percent of what it saves if it comes.
   uint32_t draft_worth_percent = 0;
+  // Bytes of a file on the card for keys and values of earlier positions (engine/storage/swap_file.h), where memory has
+  // no room for all of n_ctx; 0: none. Streamed tiles only. It changes no bit.
+  uint64_t swap_bytes = 0;
   // How keys and values are stored. What is not float32 is smaller and rounds them: another text, by choice alone.
   model::CacheTypes cache = {};
   bool keep_logits = false;  // compute and keep all logits, for a caller that wants to see them
@@ -144,6 +147,8 @@ struct Placement {
 struct Plan {
   PlanOptions options;  // as they were given
   uint32_t n_ctx = 0;
+  uint32_t window = 0;                           // positions whose keys and values lie in memory: n_ctx, if not swapped
+  model::SwapLayout swap;                        // of the others; empty: none are swapped
   uint32_t tile_buffer_bytes = 0;                // what the options' came to
   uint32_t prompt_batch = 1;                     // positions of a prompt that are run together
   uint32_t draft_max = 0;                        // guessed tokens that are run with the one that is due
@@ -160,6 +165,15 @@ struct Plan {
   const Buffer& buffer(BufferId id) const { return buffers[static_cast<size_t>(id)]; }
   const ZoneTiles& zone(Zone zone) const { return zones[static_cast<size_t>(zone)]; }
   uint64_t region_bytes(Region region) const;
+  bool swaps() const { return !swap.empty(); }
+  model::Context context() const {
+    return {.n_ctx = n_ctx, .window = window, .swaps = swaps(), .pages = swap_pages(), .types = options.cache};
+  }
+  // Pages of the swap file that a full context takes, and the bytes that the file has then; 0: none.
+  uint32_t swap_pages() const { return swap.PagesOf(n_ctx, window); }
+  uint64_t SwapBytes() const { return swaps() ? storage::kSwapHeaderBytes + swap_pages() * swap.page_bytes : 0; }
+  // What a token at this position reads of it, beside token_cost.
+  TokenCost SwapCost(const ModelShape& shape, uint32_t position) const;
   // The most positions that go through the model together: of a prompt, or of a token with drafts.
   uint32_t batch_positions() const { return std::max(prompt_batch, draft_max + 1); }
 
@@ -193,9 +207,10 @@ inline constexpr uint32_t kHeaderBufferBytes = 4096;
 // Plans `model` on `board`, with its index if there is one. Internal memory is one budget: what tiles leave
 // of Region::kSramDma is used as Region::kSram is. Buffers the step touches most go there while it lasts, then to
 // PSRAM; the KV cache, the tokenizer, the logits and the tiles that are bounced go to PSRAM, then to internal memory. A
-// board with too little memory for the screen or for the tokenizer's tables does without: HeadMode::kAuto becomes a
-// scan of all rows, the tokenizer stays in the index. Fails with kOutOfMemory (the region in `{name}`, need and have in
-// bytes) when something fits nowhere, kInvalidArgument for options out of range.
+// board with too little memory for the screen or for the tokenizer's tables does without, one with too little for all
+// keys and values swaps, if it may: HeadMode::kAuto becomes a scan of all rows, the tokenizer stays in the index. Fails
+// with kOutOfMemory (the region in `{name}`, need and have in bytes) when something fits nowhere, kInvalidArgument for
+// options out of range.
 Result<Plan> MakePlan(const formats::ModelFile& model, const TextNeeds& text, const Board& board, uint32_t block_bytes,
                       const PlanOptions& options, const formats::Index* index = nullptr);
 

@@ -37,7 +37,19 @@ class BlockDevice {
   ~BlockDevice() = default;  // never deleted through this interface
 };
 
-// The checks every device makes of a read against its geometry.
+// A device that can be written, too: for a file that was made to be (engine/storage/swap_file.h). Nothing else of a
+// card is ever written.
+class WritableDevice : public BlockDevice {
+ public:
+  // Writes src.size() bytes at `offset_bytes`, and returns when the device has them. Refuses as StartRead(); fails with
+  // kIo and kTimeout, and what lies there is undefined then.
+  virtual Result<void> Write(uint64_t offset_bytes, std::span<const std::byte> src) = 0;
+
+ protected:
+  ~WritableDevice() = default;  // never deleted through this interface
+};
+
+// The checks every device makes of a read, or of a write, against its geometry.
 Result<void> CheckRead(const BlockGeometry& geometry, uint64_t offset_bytes, std::span<const std::byte> dst);
 
 }  // namespace thimble::storage

@@ -10,16 +10,16 @@ namespace {
 // Only these say that trying again can help; anything else is a mistake of the caller.
 bool IsDeviceFailure(Code code) { return code == Code::kIo || code == Code::kTimeout; }
 
-const Extent* FindExtent(std::span<const Extent> extents, uint64_t file_offset) {
+}  // namespace
+
+const Extent* FindExtent(std::span<const Extent> extents, uint64_t file_offset_bytes) {
   const auto after =
-      std::upper_bound(extents.begin(), extents.end(), file_offset,
+      std::upper_bound(extents.begin(), extents.end(), file_offset_bytes,
                        [](uint64_t offset, const Extent& extent) { return offset < extent.file_offset_bytes; });
   if (after == extents.begin()) return nullptr;
   const Extent& extent = *(after - 1);
-  return file_offset - extent.file_offset_bytes < extent.size_bytes ? &extent : nullptr;
+  return file_offset_bytes - extent.file_offset_bytes < extent.size_bytes ? &extent : nullptr;
 }
-
-}  // namespace
 
 FileReader::FileReader(BlockDevice& device, const FileMap& file, Ledger& ledger, const std::atomic<bool>* cancel)
     : device_(&device), file_(file), ledger_(&ledger), cancel_(cancel), geometry_(device.geometry()) {}

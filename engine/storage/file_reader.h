@@ -31,6 +31,9 @@ struct FileMap {
   uint64_t size_bytes = 0;  // the file's size; its last block may reach beyond
 };
 
+// The extent that holds this byte of the file; null: none does.
+const Extent* FindExtent(std::span<const Extent> extents, uint64_t file_offset_bytes);
+
 // Attempts of one read: the first, kReadRetries more, then the device is re-initialised and it is tried once again.
 inline constexpr int kReadRetries = 3;
 

@@ -25,6 +25,7 @@ Result<void> TileStream::Begin(const TileRequest& request) {
   if (!under_way) Abandon();
   next_ = {};
   next_started_ = false;
+  source_ = SourceOf(request);
   tensor_ = request.rows;
   buffers_ = request.buffers;
   tile_rows_ = request.tile_rows;
@@ -50,10 +51,10 @@ Result<void> TileStream::Begin(const TileRequest& request) {
 }
 
 bool TileStream::IsUnderWay(const TileRequest& request) const {
-  return next_started_ && request.rows.offset == next_.rows.offset && request.rows.rows == next_.rows.rows &&
-         request.rows.row_bytes == next_.rows.row_bytes && request.first_row == next_.first_row &&
-         request.num_rows == next_.num_rows && request.tile_rows == next_.tile_rows &&
-         request.buffers.first.data() == next_.buffers.first.data() &&
+  return next_started_ && SourceOf(request) == SourceOf(next_) && request.rows.offset == next_.rows.offset &&
+         request.rows.rows == next_.rows.rows && request.rows.row_bytes == next_.rows.row_bytes &&
+         request.first_row == next_.first_row && request.num_rows == next_.num_rows &&
+         request.tile_rows == next_.tile_rows && request.buffers.first.data() == next_.buffers.first.data() &&
          request.rows.rows_in_memory() == next_.rows.rows_in_memory();
 }
 
@@ -63,6 +64,7 @@ void TileStream::BeginChecks(const TileRequest& request) {
   checksum_ = Xxh32(checks_.xxh32());
   checked_bytes_ = read_row_ * tensor_.row_bytes;
   const uint64_t end = end_row_ * tensor_.row_bytes;
+  if (request.reader != nullptr) return;
   if (request.num_rows == 0 || checked_bytes_ % formats::kCheckBlockBytes != 0) return;
   if (end % formats::kCheckBlockBytes != 0 && end_row_ != tensor_.rows) return;
   const std::span<const uint32_t> blocks = checks_.BlocksOf(tensor_.id);
@@ -79,7 +81,7 @@ Result<Tile> TileStream::Next() {
   if (memory_row_ != memory_end_ && (!share_given_ || next_row_ == end_row_)) return NextInMemory();
   if (read_row_ == next_row_) THIMBLE_TRY(StartRead());
   share_given_ = false;
-  Result<std::span<const std::byte>> rows = reader_->Wait();
+  Result<std::span<const std::byte>> rows = reading_->Wait();
   if (!rows) {
     read_row_ = next_row_;
     return FailAt(tensor_, rows.error());
@@ -122,7 +124,7 @@ Tile TileStream::NextInMemory() {
 }
 
 void TileStream::Abandon() {
-  if (read_row_ != next_row_ || next_started_) (void)reader_->Wait();
+  if (read_row_ != next_row_ || next_started_) (void)reading_->Wait();
   next_row_ = read_row_ = end_row_;
   memory_row_ = memory_end_;
   next_ = {};
@@ -183,11 +185,11 @@ Result<void> TileStream::Check(std::span<const std::byte> bytes) {
 Result<void> TileStream::StartRead() {
   const uint32_t rows = std::min(tile_rows_, end_row_ - read_row_);
   if (rows == 0) return {};
-  const uint64_t offset = tensor_.offset + read_row_ * tensor_.row_bytes;
   const std::span<std::byte> buffer = filling_second_ ? buffers_.second : buffers_.first;
-  if (Result<void> started = reader_->Start(offset, rows * tensor_.row_bytes, buffer); !started) {
+  if (Result<void> started = source_->Start(tensor_.OffsetOf(read_row_), rows * tensor_.row_bytes, buffer); !started) {
     return FailAt(tensor_, started.error());
   }
+  reading_ = source_;
   read_row_ += rows;
   return {};
 }
@@ -205,12 +207,14 @@ Result<void> TileStream::StartFollowing() {
   if (rows == 0) return {};
   // Bytes count where the tensor belongs, not where its read starts.
   Ledger& ledger = reader_->ledger();
-  const Zone zone = std::exchange(ledger.zone, ZoneOf(next_.rows.id.kind));
-  const Result<void> started =
-      reader_->Start(next_.rows.offset + first * next_.rows.row_bytes, rows * next_.rows.row_bytes,
-                     filling_second_ ? buffers_.second : buffers_.first);
+  const Zone zone = ledger.zone;
+  if (next_.reader == nullptr) ledger.zone = ZoneOf(next_.rows.id.kind);
+  storage::FileReader* const source = SourceOf(next_);
+  const Result<void> started = source->Start(next_.rows.OffsetOf(first), rows * next_.rows.row_bytes,
+                                             filling_second_ ? buffers_.second : buffers_.first);
   ledger.zone = zone;
   if (!started) return FailAt(next_.rows, started.error());
+  reading_ = source;
   next_started_ = true;
   return {};
 }

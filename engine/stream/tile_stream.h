@@ -25,11 +25,12 @@ struct Tile {
   uint32_t num_rows = 0;
 };
 
-// Rows of equal size, one after the other in a file: a tensor, or a table of the index. The first of them may lie in
-// PSRAM, and those after them in flash.
+// Rows of equal size at equal distances in a file: a tensor, a table of the index, or pages of a swap file. The first
+// of them may lie in PSRAM, and those after them in flash.
 struct RowsRef {
   uint64_t offset = 0;
   uint64_t row_bytes = 0;
+  uint64_t stride_bytes = 0;  // from a row to the next one; 0: row_bytes
   uint32_t rows = 0;
   TensorId id = {};                       // for errors
   std::span<const std::byte> psram = {};  // whole rows
@@ -42,6 +43,7 @@ struct RowsRef {
       : offset(t.offset), row_bytes(t.row_bytes()), rows(t.rows), id(t.id) {}
 
   uint64_t size_bytes() const { return row_bytes * rows; }
+  uint64_t OffsetOf(uint32_t row) const { return offset + row * (stride_bytes == 0 ? row_bytes : stride_bytes); }
   // Rows in memory, from the first on.
   uint32_t rows_in_memory() const {
     return row_bytes == 0 ? 0 : static_cast<uint32_t>((psram.size() + flash.size()) / row_bytes);
@@ -67,8 +69,9 @@ struct TileRequest {
   RowsRef rows;
   uint32_t first_row = 0;  // 0 where rows lie in memory
   uint32_t num_rows = 0;
-  uint32_t tile_rows = 0;
+  uint32_t tile_rows = 0;  // 1 where rows do not follow one another
   TileBuffers buffers = {};
+  storage::FileReader* reader = nullptr;  // of another file, of which no checksums are known; null: the stream's own
 };
 
 // A tensor's tiles, each row once. Rows from the card come in ascending order; before each of their tiles a share of
@@ -81,10 +84,10 @@ struct TileRequest {
 //   }
 class TileStream {
  public:
-  // The reader and `workers`, if there are any, must outlive this. With `checks`, tensors that are streamed whole are
-  // checked.
+  // The reader, those of requests and `workers`, if there are any, must outlive this. With `checks`, tensors that are
+  // streamed whole are checked.
   explicit TileStream(storage::FileReader& reader, const formats::WeightChecks& checks = {}, Workers* workers = nullptr)
-      : reader_(&reader), checks_(checks), workers_(workers) {}
+      : reader_(&reader), source_(&reader), reading_(&reader), checks_(checks), workers_(workers) {}
 
   // Starts streaming rows [first_row, first_row + num_rows) in tiles of `tile_rows` rows (the last may be smaller) into
   // `buffers`, which stay the caller's; the first read starts here. Must not be called while tiles of the previous
@@ -113,11 +116,16 @@ class TileStream {
   bool IsUnderWay(const TileRequest& request) const;
   void BeginChecks(const TileRequest& request);
   Tile NextInMemory();
+  storage::FileReader* SourceOf(const TileRequest& request) const {
+    return request.reader != nullptr ? request.reader : reader_;
+  }
   Result<void> StartRead();
   Result<void> StartFollowing();
   Result<void> Check(std::span<const std::byte> bytes);
 
   storage::FileReader* reader_;
+  storage::FileReader* source_;   // of the rows at hand
+  storage::FileReader* reading_;  // of the read in flight
   formats::WeightChecks checks_;
   Workers* workers_;
   std::span<const uint32_t> blocks_;  // checksums of the tensor, from the block now read on; empty: not checked

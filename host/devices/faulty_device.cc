@@ -16,11 +16,13 @@ std::unexpected<Error> Broken(Code code) {
 
 FaultyDevice::FaultyDevice(storage::BlockDevice& device, std::vector<Fault> faults)
     : device_(&device), faults_(std::move(faults)) {}
+FaultyDevice::FaultyDevice(storage::WritableDevice& device, std::vector<Fault> faults)
+    : device_(&device), writable_(&device), faults_(std::move(faults)) {}
 
-Fault* FaultyDevice::FindFault(uint64_t offset_bytes, uint64_t size_bytes) {
+Fault* FaultyDevice::FindFault(bool is_write, uint64_t offset_bytes, uint64_t size_bytes) {
   for (Fault& fault : faults_) {
-    if (starts_ >= fault.first_read && fault.times != 0 && offset_bytes < fault.offset_end &&
-        offset_bytes + size_bytes > fault.offset_begin) {
+    if ((fault.in == Fault::In::kWrite) == is_write && (is_write ? writes_ : starts_) >= fault.first_read &&
+        fault.times != 0 && offset_bytes < fault.offset_end && offset_bytes + size_bytes > fault.offset_begin) {
       return &fault;
     }
   }
@@ -28,7 +30,7 @@ Fault* FaultyDevice::FindFault(uint64_t offset_bytes, uint64_t size_bytes) {
 }
 
 Result<void> FaultyDevice::StartRead(uint64_t offset_bytes, std::span<std::byte> dst) {
-  Fault* fault = FindFault(offset_bytes, dst.size());
+  Fault* fault = FindFault(false, offset_bytes, dst.size());
   ++starts_;
   if (fault != nullptr && fault->times != Fault::kForever) --fault->times;
   if (fault != nullptr && fault->in == Fault::In::kStart) return Broken(fault->code);
@@ -46,6 +48,19 @@ Result<void> FaultyDevice::WaitRead() {
   return Broken(wait_code_);
 }
 
+Result<void> FaultyDevice::Write(uint64_t offset_bytes, std::span<const std::byte> src) {
+  if (writable_ == nullptr) return Fail({.code = Code::kInvalidArgument, .what = "this device is only read"});
+  Fault* fault = FindFault(true, offset_bytes, src.size());
+  ++writes_;
+  if (fault == nullptr) return writable_->Write(offset_bytes, src);
+  if (fault->times != Fault::kForever) --fault->times;
+  const size_t block_bytes = geometry().block_bytes;
+  (void)writable_->Write(offset_bytes, src.first(src.size() / block_bytes / 2 * block_bytes));
+  return Fail({.code = fault->code,
+               .what = fault->code == Code::kTimeout ? "the device did not answer in time"
+                                                     : "the device reports a broken write"});
+}
+
 Result<void> FaultyDevice::Reinitialise() {
   ++reinitialisations_;
   fail_wait_ = false;
@@ -54,7 +69,8 @@ Result<void> FaultyDevice::Reinitialise() {
     return Fail({.code = Code::kIo, .what = "the device cannot be re-initialised"});
   }
   for (Fault& fault : faults_) {
-    if (fault.until_reinitialised && starts_ > fault.first_read) fault.times = 0;
+    const uint64_t calls = fault.in == Fault::In::kWrite ? writes_ : starts_;
+    if (fault.until_reinitialised && calls > fault.first_read) fault.times = 0;
   }
   return device_->Reinitialise();
 }

@@ -28,6 +28,14 @@ Result<void> RamDevice::WaitRead() {
   return {};
 }
 
+Result<void> RamDevice::Write(uint64_t offset_bytes, std::span<const std::byte> src) {
+  if (!dst_.empty()) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
+  THIMBLE_TRY(storage::CheckRead(geometry_, offset_bytes, src));
+  writes_.push_back({offset_bytes, src.size()});
+  std::memcpy(bytes_.data() + offset_bytes, src.data(), src.size());
+  return {};
+}
+
 Result<void> RamDevice::Reinitialise() {
   dst_ = {};
   return {};

@@ -76,7 +76,7 @@ ScreenedHead::ScreenedHead(TensorRef tensor, std::span<const std::byte> rows, Bu
   stream_ = std::make_unique<stream::TileStream>(*reader_);
   scan_stream_ = std::make_unique<stream::TileStream>(*scan_reader_);
 
-  const head::HeadMemory memory = TakeMemory(options);
+  memory_ = TakeMemory(options);
   head::HeadParts parts = {.tensor = &tensor_,
                            .kernels = options.kernels,
                            .workers = options.workers,
@@ -84,14 +84,14 @@ ScreenedHead::ScreenedHead(TensorRef tensor, std::span<const std::byte> rows, Bu
                            .stream = scan_stream_.get(),
                            .block_bytes = kBlockBytes,
                            .ledger = &scan_ledger_};
-  scan_ = std::make_unique<head::Head>(parts, memory);
+  scan_ = std::make_unique<head::Head>(parts, memory_);
   parts.reader = reader_.get();
   parts.stream = stream_.get();
   parts.ledger = &ledger_;
   ledger_.events = options.events;
   parts.index = &index_;
   parts.index_reader = index_reader_.get();
-  screen_ = std::make_unique<head::Head>(parts, memory);
+  screen_ = std::make_unique<head::Head>(parts, memory_);
   storage::FlashWriter in_memory;
   if (!screen_->Load(in_memory)) std::abort();  // made a moment ago
 }

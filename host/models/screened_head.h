@@ -84,6 +84,7 @@ class ScreenedHead {
   std::vector<int8_t> codes_;
   std::vector<std::byte> candidates_, transform_;
   std::vector<std::byte> psram_, flash_;
+  head::HeadMemory memory_;  // of both
   std::unique_ptr<head::Head> scan_, screen_;
 };
 

@@ -19,6 +19,21 @@ OpenModel::OpenModel(storage::BlockDevice& device, const Options& options, std::
   error_.assign(text.data(), FormatError(opened.error(), text));
 }
 
+// Apart from Open(), whose stack is measured.
+Result<void> OpenModel::OpenSwap(const Options& options, plan::PlanOptions& plan) {
+  swap_extents_.assign(options.swap_extents.begin(), options.swap_extents.end());
+  if (swap_extents_.empty()) swap_extents_.push_back({.size_bytes = options.swap->geometry().size_bytes});
+  const storage::Extent& end = swap_extents_.back();
+  const storage::FileMap map = {.extents = swap_extents_, .size_bytes = end.file_offset_bytes + end.size_bytes};
+  const auto& crc32c = options.kernels->crc32c;
+  alignas(kArenaAlign) std::array<std::byte, storage::kSwapHeaderUsed> buffer =
+      storage::EncodeSwapHeader({.file_bytes = map.size_bytes, .id = 1}, crc32c);
+  THIMBLE_TRY(options.swap->Write(swap_extents_.front().device_offset_bytes, buffer));
+  THIMBLE_ASSIGN(swap_, storage::SwapFile::Open(*options.swap, map, ledger_, &cancel_, buffer, crc32c, std::nullopt));
+  plan.swap_bytes = map.size_bytes;
+  return {};
+}
+
 Result<void> OpenModel::Open(storage::BlockDevice& device, const Options& options) {
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto bytes = static_cast<size_t>(options.board.capacity_bytes[i]);
@@ -41,11 +56,13 @@ Result<void> OpenModel::Open(storage::BlockDevice& device, const Options& option
     THIMBLE_TRY(
         opening_->OpenIndex(*options.index, {.extents = {&index_extent_, 1}, .size_bytes = index_extent_.size_bytes}));
   }
+  if (options.swap != nullptr) THIMBLE_TRY(OpenSwap(options, plan));
   THIMBLE_ASSIGN(plan_, opening_->Plan(options.board, plan, options.sampler));
   SessionParts parts = opening_->PartsFor(plan_);
   parts.workers = options.workers;
   parts.flash = options.flash;
   parts.drafter = options.drafter;
+  if (swap_) parts.swap = &*swap_;
   THIMBLE_ASSIGN(session_, opening_->Start(parts));
   return {};
 }

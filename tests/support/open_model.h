@@ -23,6 +23,7 @@
 #include "engine/storage/block_device.h"
 #include "engine/storage/file_reader.h"
 #include "engine/storage/flash.h"
+#include "engine/storage/swap_file.h"
 
 namespace thimble::tests {
 
@@ -35,12 +36,14 @@ class OpenModel {
     bool keep_logits = true;  // whatever the plan says
     const math::Kernels* kernels = &math::BestKernels();
     Workers* workers = nullptr;
-    const formats::ModelFolder* folder = nullptr;  // of a tensor folder
-    head::SamplerOptions sampler = {};             // that the plan is for
-    storage::BlockDevice* index = nullptr;         // all of it is the model's index
-    storage::Flash* flash = nullptr;               // in place of the board's memory of Region::kFlash
-    draft::Drafter* drafter = nullptr;             // for plan::DraftMode::kGiven
-    std::optional<std::byte> left_over = {};       // what all memory holds before; empty: whatever it does
+    const formats::ModelFolder* folder = nullptr;        // of a tensor folder
+    head::SamplerOptions sampler = {};                   // that the plan is for
+    storage::BlockDevice* index = nullptr;               // all of it is the model's index
+    storage::Flash* flash = nullptr;                     // in place of the board's memory of Region::kFlash
+    draft::Drafter* drafter = nullptr;                   // for plan::DraftMode::kGiven
+    storage::WritableDevice* swap = nullptr;             // all of it is a swap file, which gets its header here
+    std::span<const storage::Extent> swap_extents = {};  // in place of all of it
+    std::optional<std::byte> left_over = {};             // what all memory holds before; empty: whatever it does
   };
 
   // `extents`: where the model's file lies on the device; empty: the whole device is the file. On failure session() is
@@ -61,6 +64,7 @@ class OpenModel {
 
  private:
   Result<void> Open(storage::BlockDevice& device, const Options& options);
+  Result<void> OpenSwap(const Options& options, plan::PlanOptions& plan);
 
   std::array<std::unique_ptr<std::byte[]>, kNumRegions> memory_;
   std::array<Arena, kNumRegions> arenas_;
@@ -68,6 +72,8 @@ class OpenModel {
   Ledger ledger_;
   std::atomic<bool> cancel_ = false;
   storage::Extent index_extent_;
+  std::vector<storage::Extent> swap_extents_;
+  std::optional<storage::SwapFile> swap_;
   std::optional<Opening> opening_;
   plan::Plan plan_;
   Session* session_ = nullptr;

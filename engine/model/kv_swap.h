@@ -1,0 +1,58 @@
+// Keys and values of earlier positions in a swap file, where memory has no room for all of a context.
+//
+// Whole pages of positions go there, the earliest first, and come back as tiles beside the weights. What attention
+// computes, and in which order, does not depend on where they lie, so no bit does (docs/decisions/swap-by-pages.md).
+#ifndef THIMBLE_ENGINE_MODEL_KV_SWAP_H_
+#define THIMBLE_ENGINE_MODEL_KV_SWAP_H_
+
+#include <cstdint>
+#include <span>
+
+#include "engine/base/tensor.h"
+#include "engine/storage/swap_file.h"
+
+namespace thimble::model {
+
+// How keys and values are stored.
+struct CacheTypes {
+  DType k = DType::kF32;
+  DType v = DType::kF32;
+
+  bool is_exact() const { return k == DType::kF32 && v == DType::kF32; }
+  friend bool operator==(const CacheTypes&, const CacheTypes&) = default;
+};
+
+// Pages in ascending order of their positions behind the file's header. A page has of one layer after the other the
+// keys and then the values, each [num_key_value_heads, page_positions, head_dim] and on a block of its own.
+struct SwapLayout {
+  uint32_t page_positions = 0;  // a power of two; 0: nothing is swapped
+  uint32_t key_bytes = 0;       // of a layer in a page
+  uint32_t value_bytes = 0;
+  uint32_t key_room = 0;  // the same in whole blocks
+  uint32_t value_room = 0;
+  uint64_t page_bytes = 0;
+
+  SwapLayout() = default;
+  SwapLayout(const ModelShape& shape, CacheTypes types, uint32_t positions, uint32_t block_bytes);
+
+  bool empty() const { return page_positions == 0; }
+  uint64_t KeysAt(uint32_t layer) const {
+    return storage::kSwapHeaderBytes + layer * (uint64_t{key_room} + value_room);
+  }
+  uint64_t ValuesAt(uint32_t layer) const { return KeysAt(layer) + key_room; }
+  // Pages that go to the file at most, of a context with so many of its positions in memory.
+  uint32_t PagesOf(uint32_t n_ctx, uint32_t in_memory) const {
+    return empty() || n_ctx <= in_memory ? 0 : (n_ctx - in_memory + page_positions - 1) / page_positions;
+  }
+};
+
+// Where a Transformer swaps to: the caller's.
+struct KvSwap {
+  SwapLayout layout;                  // empty: nowhere
+  storage::SwapFile* file = nullptr;  // with room for the pages
+  std::span<uint32_t> checks;         // [pages, num_hidden_layers, keys and values]: of what was written
+};
+
+}  // namespace thimble::model
+
+#endif  // THIMBLE_ENGINE_MODEL_KV_SWAP_H_
