@@ -46,6 +46,10 @@ struct SwapLayout {
   }
 };
 
+// Positions whose attention is computed together, so that what was swapped is read once for all of them; each needs the
+// scores of all heads.
+inline constexpr uint32_t kSwapTogether = 8;
+
 // Where a Transformer swaps to: the caller's.
 struct KvSwap {
   SwapLayout layout;                  // empty: nowhere

@@ -38,7 +38,7 @@ void ForActivations(const formats::ModelFile& model, const Context& context, uin
   floats(&Activations::attended, whole * s.q_dim());
   floats(&Activations::gate, whole * s.intermediate_size);
   floats(&Activations::up, whole * s.intermediate_size);
-  floats(&Activations::scores, positions == 1 ? 0 : whole * context.SwapScores(s));
+  floats(&Activations::scores, positions == 1 ? 0 : std::min<uint64_t>(whole, kSwapTogether) * context.SwapScores(s));
   blocks(whole * QuantizedBlocks(model, true) + (positions - whole) * QuantizedBlocks(model, false));
 }
 

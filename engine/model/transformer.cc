@@ -266,7 +266,10 @@ Result<void> Transformer::Attention(uint16_t layer, uint32_t first_position, uin
     if (swapped_ != 0) continue;
     Attend(layer, first_position + static_cast<uint32_t>(row), q, &a.attended[i * shape_.q_dim()]);
   }
-  if (swapped_ != 0) THIMBLE_TRY(AttendSwapped(layer, first_position + whole.begin, num_whole, a));
+  for (uint32_t i = 0; swapped_ != 0 && i < num_whole; i += kSwapTogether) {
+    const Rows some = {i, std::min(i + kSwapTogether, num_whole)};
+    THIMBLE_TRY(AttendSwapped(layer, first_position + whole.begin, some, some.end != num_whole, a));
+  }
   return Stream({TensorKind::kAttnO, layer}, a.attended.data(), outputs, num_whole);
 }
 
@@ -427,9 +430,10 @@ void Transformer::ForPieces(uint32_t end, Use use) const {
   }
 }
 
-// Attention of all positions of a batch, where earlier ones lie in the swap file: its keys come once for all of them,
-// beside those in memory, and then its values. The sums are Attend()'s, in its order.
-Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position, uint32_t positions,
+// Attention of some positions of a batch, the first of which is first_position, where earlier ones lie in the swap
+// file: its keys come once for all of them, beside those in memory, and then its values. The sums are Attend()'s, in
+// its order. `goes_on`: it is called for more of them next.
+Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position, Rows some, bool goes_on,
                                         const Activations& a) {
   const uint32_t head_dim = shape_.head_dim;
   const uint32_t kv_heads = shape_.num_key_value_heads;
@@ -440,7 +444,7 @@ Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position,
   const uint32_t page = memory_.swap.layout.page_positions;
   const size_t stride = n_ctx_;
   const auto scores = [&](uint32_t i, uint32_t kv) {
-    return a.scores.data() + (size_t{i} * shape_.num_attention_heads + kv * group) * stride;
+    return a.scores.data() + (size_t{i - some.begin} * shape_.num_attention_heads + kv * group) * stride;
   };
   const auto count = [&](Kernel kernel, DType type, uint64_t rows, uint32_t parts, Region region, uint64_t passes) {
     const uint64_t numbers = rows * shape_.kv_dim();
@@ -485,7 +489,7 @@ Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position,
   const size_t in_page = size_t{page} * head_dim;
 
   // The first tile of the keys is on its way.
-  for (uint32_t i = 0; i < positions; ++i) {
+  for (uint32_t i = some.begin; i < some.end; ++i) {
     ForPieces(first_position + i + 1, [&](uint32_t first, uint32_t rows) {
       score(i, &memory_.k_cache[At(memory_.k_type, CacheRow(layer, 0, first))], in_memory, first, rows);
       count(Kernel::kMatvecF32, memory_.k_type, rows, kv_heads * rows, memory_.kv_region, 1);
@@ -496,10 +500,10 @@ Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position,
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
     THIMBLE_TRY(CheckPage(layer, false, tile));
-    for (uint32_t i = 0; i < positions; ++i) score(i, tile.rows.data(), in_page, tile.first_row * page, page);
-    count(Kernel::kMatvecF32, memory_.k_type, page, kv_heads * page, tile.region, positions);
+    for (uint32_t i = some.begin; i < some.end; ++i) score(i, tile.rows.data(), in_page, tile.first_row * page, page);
+    count(Kernel::kMatvecF32, memory_.k_type, page, kv_heads * page, tile.region, some.end - some.begin);
   }
-  for (uint32_t i = 0; i < positions; ++i) {
+  for (uint32_t i = some.begin; i < some.end; ++i) {
     const uint32_t n = first_position + i + 1;
     ShareRows(workers_, shape_.num_attention_heads, uint64_t{n} * shape_.num_attention_heads,
               [&](uint32_t begin, uint32_t end) {
@@ -508,16 +512,17 @@ Result<void> Transformer::AttendSwapped(uint16_t layer, uint32_t first_position,
               });
     ledger_->Count({.kernel = Kernel::kSoftmax, .units = uint64_t{n} * shape_.num_attention_heads});
   }
-  std::fill_n(a.attended.data(), positions * size_t{shape_.q_dim()}, 0.0f);
+  std::fill(a.attended.begin() + static_cast<ptrdiff_t>(size_t{some.begin} * shape_.q_dim()),
+            a.attended.begin() + static_cast<ptrdiff_t>(size_t{some.end} * shape_.q_dim()), 0.0f);
   THIMBLE_TRY(stream_->Begin(SwapRequest(layer, true)));
-  THIMBLE_TRY(FollowWith({TensorKind::kAttnO, layer}));
+  THIMBLE_TRY(goes_on ? stream_->Follow(SwapRequest(layer, false)) : FollowWith({TensorKind::kAttnO, layer}));
   while (!stream_->done()) {
     THIMBLE_ASSIGN(const stream::Tile tile, stream_->Next());
     THIMBLE_TRY(CheckPage(layer, true, tile));
-    for (uint32_t i = 0; i < positions; ++i) add(i, tile.rows.data(), in_page, tile.first_row * page, page);
-    count(Kernel::kWeightedSum, memory_.v_type, page, kv_heads * units, tile.region, positions);
+    for (uint32_t i = some.begin; i < some.end; ++i) add(i, tile.rows.data(), in_page, tile.first_row * page, page);
+    count(Kernel::kWeightedSum, memory_.v_type, page, kv_heads * units, tile.region, some.end - some.begin);
   }
-  for (uint32_t i = 0; i < positions; ++i) {
+  for (uint32_t i = some.begin; i < some.end; ++i) {
     ForPieces(first_position + i + 1, [&](uint32_t first, uint32_t rows) {
       add(i, &memory_.v_cache[At(memory_.v_type, CacheRow(layer, 0, first))], in_memory, first, rows);
       count(Kernel::kWeightedSum, memory_.v_type, rows, kv_heads * units, memory_.kv_region, 1);

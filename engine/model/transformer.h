@@ -36,8 +36,8 @@ struct Activations {
   std::span<float> attended;  // [whole positions, q_dim]
   std::span<float> gate;      // [whole positions, intermediate_size]
   std::span<float> up;        // [whole positions, intermediate_size]
-  // [whole positions, num_attention_heads, n_ctx], where keys and values are swapped; of one position in its place
-  // Memory::scores.
+  // [whole positions, or kSwapTogether, num_attention_heads, n_ctx], where keys and values are swapped; of one position
+  // in its place Memory::scores.
   std::span<float> scores;
   // Of all positions, the input of one matrix at a time, as Q8_0 wants it.
   std::span<math::Q8Block> quantized;
@@ -163,7 +163,7 @@ class Transformer {
   Result<void> Store(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
   void CountRope(uint64_t heads);
   void Attend(uint16_t layer, uint32_t position, const float* q, float* attended);
-  Result<void> AttendSwapped(uint16_t layer, uint32_t first_position, uint32_t positions, const Activations& a);
+  Result<void> AttendSwapped(uint16_t layer, uint32_t first_position, Rows some, bool goes_on, const Activations& a);
   void ScoreKeys(const std::byte* keys, Rows rows, const float* q, float* scores, size_t stride) const;
   void AddValues(const std::byte* values, uint32_t num_rows, Rows units, const float* scores, size_t stride,
                  float* attended) const;

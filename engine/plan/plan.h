@@ -85,7 +85,7 @@ struct PlanOptions {
   uint32_t draft_worth_percent = 0;
   // Bytes of a file on the card for keys and values of earlier positions (engine/storage/swap_file.h), where memory has
   // no room for all of n_ctx; 0: none. Streamed tiles only. It changes no bit.
-  uint64_t swap_bytes = 0;
+  uint32_t swap_bytes = 0;
   // How keys and values are stored. What is not float32 is smaller and rounds them: another text, by choice alone.
   model::CacheTypes cache = {};
   bool keep_logits = false;  // compute and keep all logits, for a caller that wants to see them

@@ -13,6 +13,8 @@
 namespace thimble::plan {
 namespace {
 
+constexpr std::string_view kSwapKey = "swap_bytes";  // written only where there is one, as the cache's types are
+
 // The keys whose values are numbers, in the order of the file.
 struct NumberKey {
   std::string_view name;
@@ -32,6 +34,7 @@ constexpr std::array kNumberKeys = {
     NumberKey{"flash_weights_percent", &PlanOptions::flash_weights_percent, "of the layers' rows, kept in flash"},
     NumberKey{"screen_card_percent", &PlanOptions::screen_card_percent,
               "of the screen's first stage, left on the card"},
+    NumberKey{kSwapKey, &PlanOptions::swap_bytes, "of a file on the card for keys and values; 0: none"},
 };
 constexpr std::string_view kBoardKey = "board";
 constexpr std::string_view kTilesKey = "tiles";
@@ -175,7 +178,10 @@ size_t FormatPlanFile(const PlanFile& file, std::span<char> out) {
   };
   cache_line(kKeysKey, file.options.cache.k);
   cache_line(kValuesKey, file.options.cache.v);
-  for (const NumberKey& key : kNumberKeys) line(key.name, uint64_t{file.options.*key.member}, key.comment);
+  for (const NumberKey& key : kNumberKeys) {
+    if (key.name == kSwapKey && file.options.swap_bytes == 0) continue;
+    line(key.name, uint64_t{file.options.*key.member}, key.comment);
+  }
   return text.size();
 }
 

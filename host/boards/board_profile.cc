@@ -38,6 +38,7 @@ constexpr char kCardPrefix[] = "card.";
 constexpr char kCommand[] = ".command_us";
 constexpr char kSector[] = ".sector_us";
 constexpr char kRandom[] = "card.random_us";
+constexpr char kWrite[] = "card.write_us";
 constexpr char kFork[] = "fork_us";
 constexpr char kPsramLine[] = "psram.line_us";
 constexpr char kPsramWrite[] = "psram.write_us";
@@ -52,7 +53,7 @@ std::string KernelKey(Kernel kernel) { return fmt::format("kernel.{}_cycles", Ke
 std::string CardKey(std::string_view mode, const char* what) { return fmt::format("{}{}{}", kCardPrefix, mode, what); }
 
 std::vector<std::string> RequiredKeys(const BoardProfile& profile) {
-  std::vector<std::string> keys = {kFork, kRandom, CardKey(profile.card_mode, kCommand),
+  std::vector<std::string> keys = {kFork, kRandom, kWrite, CardKey(profile.card_mode, kCommand),
                                    CardKey(profile.card_mode, kSector)};
   if (profile.memory.capacity(Region::kPsram) != 0) keys.insert(keys.end(), {kPsramLine, kPsramWrite});
   if (profile.memory.capacity(Region::kFlash) != 0) keys.emplace_back(kFlashLine);
@@ -62,7 +63,7 @@ std::vector<std::string> RequiredKeys(const BoardProfile& profile) {
 }
 
 bool IsKnownKey(std::string_view key) {
-  for (const char* known : {kRandom, kFork, kPsramLine, kPsramWrite, kFlashLine}) {
+  for (const char* known : {kRandom, kWrite, kFork, kPsramLine, kPsramWrite, kFlashLine}) {
     if (key == known) return true;
   }
   for (size_t i = 0; i < kNumKernels; ++i) {
@@ -403,6 +404,7 @@ Expected<ClockConstants> ConstantsOf(const BoardProfile& profile, const std::str
                               .command_ns = ns(CardKey(mode, kCommand)),
                               .random_ns = ns(kRandom),
                               .sector_ns = ns(CardKey(mode, kSector)),
+                              .write_ns = ns(kWrite),
                               .psram_line_ns = ns(kPsramLine),
                               .psram_write_ns = ns(kPsramWrite),
                               .flash_line_ns = ns(kFlashLine)};

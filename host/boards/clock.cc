@@ -99,6 +99,17 @@ void BoardClock::OnReadAwaited(Zone zone) {
   now_ns_ += wait;
 }
 
+void BoardClock::OnWritten(Zone zone, uint64_t bytes) {
+  const uint64_t sectors = (bytes + kSectorBytes - 1) / kSectorBytes;
+  const int64_t duration = Nanoseconds(constants_.write_ns + static_cast<double>(sectors) * constants_.sector_ns);
+  Occupy(zone, Lane::kCard, {.is_read = true, .start_ns = now_ns_, .duration_ns = duration, .amount = bytes});
+  of(zone).waited_ns += duration;
+  of(zone).elapsed_ns += duration;
+  now_ns_ += duration;
+  read_done_ns_ = now_ns_;
+  next_offset_ = UINT64_MAX;
+}
+
 BoardClock::Cost BoardClock::CostOf(const Work& work, double share) const {
   Cost cost;
   cost.compute_ns = static_cast<double>(work.units) * share * constants_.cycles[static_cast<size_t>(work.kernel)] *

@@ -24,6 +24,7 @@ struct ClockConstants {
   double command_ns = 0;                        // of a read, before its first sector
   double random_ns = 0;                         // more for a read that does not begin where the last one ended
   double sector_ns = 0;                         // of 512 bytes
+  double write_ns = 0;                          // of a write, beside its sectors
   bool reads_by_core = false;                   // a read is a copy that core 0 makes, over the bus, when it is started
   double psram_line_ns = 0;                     // a cache line from PSRAM
   double psram_write_ns = 0;                    // a cache line to PSRAM, its fetch included
@@ -73,6 +74,7 @@ class BoardClock final : public EventSink {
 
   void OnReadStarted(Zone zone, uint64_t offset_bytes, uint64_t bytes) override;
   void OnReadAwaited(Zone zone) override;
+  void OnWritten(Zone zone, uint64_t bytes) override;
   void OnWork(Zone zone, const Work& work) override;
 
   // Of the session's thread, from 0.
@@ -115,6 +117,9 @@ class ClockSet final : public EventSink {
   }
   void OnReadAwaited(Zone zone) override {
     for (BoardClock* clock : clocks_) clock->OnReadAwaited(zone);
+  }
+  void OnWritten(Zone zone, uint64_t bytes) override {
+    for (BoardClock* clock : clocks_) clock->OnWritten(zone, bytes);
   }
   void OnWork(Zone zone, const Work& work) override {
     for (BoardClock* clock : clocks_) clock->OnWork(zone, work);

@@ -252,6 +252,15 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
         "at least.\n",
         p.draft_max, plan::DraftModeName(p.options.draft), p.options.draft_worth_percent);
   }
+  if (p.swaps()) {
+    const plan::TokenCost swap = p.SwapCost(shape, p.n_ctx - 1);
+    out += fmt::format(
+        "Keys and values of {} positions lie in memory, the others in a swap file of {}, written {} positions at a "
+        "time: "
+        "a token of a full context reads {} of it in {} reads more.\n",
+        Grouped(p.window), Megabytes(p.SwapBytes()), p.swap.page_positions, Megabytes(swap.card_bytes),
+        Grouped(swap.reads));
+  }
   for (const Limit& limit : limits) out += fmt::format("This board cannot do {}: {}.\n", limit.what, limit.why);
   if (original) out += "\n" + FirstPlanTable(p, shape);
   WriteResult(out);
@@ -312,6 +321,11 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                                   {{"mode", plan::DraftModeName(p.options.draft)},
                                    {"max", p.draft_max},
                                    {"worth_percent", p.options.draft_worth_percent}}},
+                                 {"swap",
+                                  {{"bytes", p.SwapBytes()},
+                                   {"positions_in_memory", p.window},
+                                   {"page_positions", p.swap.page_positions},
+                                   {"full_context_token", CostJson(p.SwapCost(loaded.model().shape, p.n_ctx - 1))}}},
                                  {"cannot", nlohmann::ordered_json::array()}};
   for (const Limit& limit : limits) json["cannot"].push_back({{"what", limit.what}, {"why", limit.why}});
   const uint32_t prompt = std::min(p.n_ctx, kPromptShown);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/formats/index_file.h"
+#include "engine/storage/swap_file.h"
 #include "host/commands/choice.h"
 #include "host/commands/command.h"
 #include "host/commands/help.h"
@@ -44,6 +45,17 @@ void AddCacheOptions(CLI::App& command, CacheRequest& request) {
       "How keys are stored in the KV cache: f32, exact; f16 and q8_0 take a half and a quarter of the memory and "
       "round, which changes texts (default: the plan's, or f32)");
   add("--cache-type-v", request.v, "The same for values");
+}
+
+void AddSwapOption(CLI::App& command, std::optional<uint32_t>& bytes) {
+  command
+      .add_option_function<uint64_t>(
+          "--swap", [&bytes](const uint64_t& given) { bytes = static_cast<uint32_t>(given); },
+          "Bytes, as in 64M, of a swap file for keys and values that memory has no room for (docs/formats/swap.md): a "
+          "longer context, and the same text. On a computer a temporary file stands for it")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{0}, storage::kMostSwapBytes))
+      ->type_name("SIZE");
 }
 
 void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess) {
@@ -92,6 +104,7 @@ void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess) 
                   "Tokens guessed at once (default: the plan's, or 3; auto: as many as are fastest)")
       ->check(CLI::Range(1u, plan::kMostDrafts));
   AddCacheOptions(command, request.cache);
+  AddSwapOption(command, request.swap_bytes);
 }
 
 void AddScreenOption(CLI::App& command, ScreenSize& size) {

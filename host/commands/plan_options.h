@@ -2,6 +2,9 @@
 #ifndef THIMBLE_HOST_COMMANDS_PLAN_OPTIONS_H_
 #define THIMBLE_HOST_COMMANDS_PLAN_OPTIONS_H_
 
+#include <cstdint>
+#include <optional>
+
 #include "host/models/plan_request.h"
 #include "host/models/screen_builder.h"
 
@@ -12,6 +15,9 @@ class App;
 namespace thimble::host {
 
 void AddCacheOptions(CLI::App& command, CacheRequest& request);
+
+// --swap.
+void AddSwapOption(CLI::App& command, std::optional<uint32_t>& bytes);
 
 // `models_guess`: --draft takes a smaller model, too.
 void AddPlanOptions(CLI::App& command, PlanRequest& request, bool models_guess = false);

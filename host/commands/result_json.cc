@@ -75,7 +75,8 @@ Json ToJson(const RunResult& r) {
                 {{"mode", r.draft_mode},
                  {"drafted", r.draft.drafted},
                  {"accepted", r.draft.accepted},
-                 {"passes", r.draft.passes}}}};
+                 {"passes", r.draft.passes}}},
+               {"swap", {{"pages", r.swap.pages}, {"writes", r.swap.writes}, {"written_bytes", r.swap.written_bytes}}}};
   if (!r.drafter) return json;
   Json memory;
   for (size_t i = 0; i < kNumRegions; ++i) memory[RegionName(static_cast<Region>(i))] = r.drafter->peak_bytes[i];

@@ -107,6 +107,11 @@ void PrintSummary(Detail detail, LoadedModel& loaded, const plan::Plan& plan, co
     out += fmt::format("screen    {} tokens from {} rows of the LM head, {} by a scan of all rows\n", screen.tokens,
                        Grouped(screen.rows_fetched), screen.fallbacks);
   }
+  if (plan.swaps()) {
+    out +=
+        fmt::format("swap      {} positions in memory; {} written in {} pages of {} positions\n", Grouped(plan.window),
+                    Megabytes(ledger.swap.written_bytes), Grouped(ledger.swap.pages), plan.swap.page_positions);
+  }
   if (plan.draft_max != 0) {
     const DraftCounts& draft = ledger.draft;
     out += fmt::format(

@@ -120,9 +120,36 @@ Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan, draft::Draft
   }
   SessionParts parts = opening_->PartsFor(plan);
   parts.drafter = drafter;
+  if (const uint64_t bytes = plan.SwapBytes(); bytes != 0) {
+    THIMBLE_TRY(MakeSwap(bytes));
+    parts.swap = &*swap_->swap;
+  }
   const auto session = opening_->Start(parts);
   if (!session) return Failure(session.error());
   return *session;
+}
+
+Status LoadedModel::MakeSwap(uint64_t bytes) {
+  auto swap = std::make_unique<Swap>();
+  bytes = (bytes + storage::kSwapHeaderBytes - 1) / storage::kSwapHeaderBytes * storage::kSwapHeaderBytes;
+  THIMBLE_ASSIGN(swap->file, TemporaryDevice::Create(bytes, board().dma_align));
+  swap->device.emplace(*swap->file, ledger_, end_byte_);
+  swap->extent = {.size_bytes = bytes};
+  const Crc32c crc32c = math::BestKernels().crc32c;
+  AlignedBuffer buffer(storage::kSwapHeaderUsed);
+  std::ranges::copy(storage::EncodeSwapHeader({.file_bytes = bytes}, crc32c), buffer.bytes().begin());
+  Result<void> made = swap->file->Write(0, buffer.bytes());
+  if (made) {
+    auto opened = storage::SwapFile::Open(*swap->device, {.extents = {&swap->extent, 1}, .size_bytes = bytes}, ledger_,
+                                          cancel_, buffer.bytes(), crc32c, std::nullopt);
+    if (opened) {
+      swap->swap.emplace(std::move(*opened));
+      swap_ = std::move(swap);
+      return {};
+    }
+    made = std::unexpected(opened.error());
+  }
+  return Failure(made.error());
 }
 
 std::unexpected<std::string> LoadedModel::Failure(const Error& error) const { return Failed(name_, error); }

@@ -20,9 +20,11 @@
 #include "engine/opening.h"
 #include "engine/session.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/swap_file.h"
 #include "engine/stream/observed_device.h"
 #include "host/boards/board_memory.h"
 #include "host/boards/board_profile.h"
+#include "host/devices/temporary_device.h"
 #include "host/models/card_open.h"
 #include "host/models/loaded_tokenizer.h"
 #include "host/models/model_request.h"
@@ -113,8 +115,8 @@ class LoadedModel {
   // memory()'s arenas, with room for a session of this plan; the one before is gone.
   Expected<Arenas> ArenasFor(const plan::Plan& plan);
 
-  // A fresh session in memory(); the one before is gone. `drafter`, for plan::DraftMode::kGiven, outlives it; null:
-  // drafts() has one.
+  // A fresh session in memory(), which swaps to a temporary file if the plan does; the one before is gone. `drafter`,
+  // for plan::DraftMode::kGiven, outlives it; null: drafts() has one.
   Expected<Session*> OpenSession(const plan::Plan& plan, draft::Drafter* drafter = nullptr);
   // Null: nobody.
   DraftSource* drafts() const { return drafts_.get(); }
@@ -135,6 +137,14 @@ class LoadedModel {
  private:
   template <class... Types>
   Expected<chat::SpecialTokens> ReadTokens(Types... types);
+  // Where a session swaps to.
+  struct Swap {
+    std::unique_ptr<TemporaryDevice> file;
+    std::optional<stream::ObservedDevice> device;  // around it
+    storage::Extent extent;
+    std::optional<storage::SwapFile> swap;
+  };
+  Status MakeSwap(uint64_t bytes);
   static Expected<std::unique_ptr<LoadedModel>> OpenOn(const FoundBoard& board, const ModelRequest& request,
                                                        const std::atomic<bool>* cancel, uint64_t first_byte);
   LoadedModel(std::string name, FoundBoard board, ModelSource source, OpenedModel opened, BoardMemory memory)
@@ -156,6 +166,7 @@ class LoadedModel {
   std::optional<Opening> opening_;
   const std::atomic<bool>* cancel_ = nullptr;
   uint64_t end_byte_ = 0;                // of the card, behind its files
+  std::unique_ptr<Swap> swap_;           // of the session
   std::unique_ptr<DraftSource> drafts_;  // of the session, so it goes first
 };
 

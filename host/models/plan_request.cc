@@ -30,7 +30,8 @@ Expected<PlanStart> ReadPlan(const PlanRequest& request, ModelRequest& model) {
                      .n_ctx = request.n_ctx,
                      .head = request.head,
                      .draft = request.draft,
-                     .cache = request.cache};
+                     .cache = request.cache,
+                     .swap_bytes = request.swap_bytes};
   if (request.original) model.written = WrittenType::kF32;
   if (request.original || request.file.empty()) return start;
   if (request.file != kStandardInput && !Exists(request.file)) {
@@ -117,6 +118,7 @@ Expected<plan::Plan> MakePlan(LoadedModel& loaded, const PlanStart& start, const
   if (start.head) options.head = *start.head;
   if (start.draft.mode) options.draft = *start.draft.mode;
   if (start.draft.most) options.draft_max = *start.draft.most;
+  if (start.swap_bytes) options.swap_bytes = *start.swap_bytes;
   options.cache.k = start.cache.k.value_or(options.cache.k);
   options.cache.v = start.cache.v.value_or(options.cache.v);
   const uint32_t block_bytes = loaded.reader().block_bytes();

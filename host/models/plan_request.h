@@ -36,6 +36,7 @@ struct PlanRequest {
   std::optional<plan::HeadMode> head = {};  // how the next token is found; not part of a plan file
   DraftRequest draft = {};
   CacheRequest cache = {};
+  std::optional<uint32_t> swap_bytes = {};  // of a file for keys and values that memory has no room for
 };
 
 // A request with its file read: what a plan is made from.
@@ -47,6 +48,7 @@ struct PlanStart {
   std::optional<plan::HeadMode> head = {};
   DraftRequest draft = {};
   CacheRequest cache = {};
+  std::optional<uint32_t> swap_bytes = {};
 };
 
 // Says in a note that keys or values are rounded, if they are: numbers and texts are others then.

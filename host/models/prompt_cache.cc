@@ -126,6 +126,11 @@ Expected<PromptCache::Identity> PromptCache::IdentityOf(LoadedModel& loaded) {
 
 Expected<PromptCache> PromptCache::Open(const PromptCacheRequest& request, LoadedModel& loaded, Session& session) {
   PromptCache cache(request);
+  if (session.plan().swaps()) {
+    return Sentence(
+        "--prompt-cache keeps what memory holds, and the swap file has a part of this context: take a shorter "
+        "one (-c), or leave --swap out");
+  }
   if (!request.read_only) THIMBLE_TRY(AtomicFile::Create(request.file, {}));  // before anybody waits for a text
   THIMBLE_ASSIGN(cache.identity_, IdentityOf(loaded));
   if (!Exists(request.file)) return cache;

@@ -66,7 +66,8 @@ RunResult ResultOf(LoadedModel& loaded, const plan::Plan& plan, const RunRequest
                       .card = loaded.ledger().total(),
                       .retries = loaded.ledger().retries,
                       .draft_mode = DraftModeOf(loaded, plan),
-                      .draft = loaded.ledger().draft};
+                      .draft = loaded.ledger().draft,
+                      .swap = loaded.ledger().swap};
   if (const auto* prompt = std::get_if<std::string>(&request.prompt)) result.prompt = *prompt;
   for (size_t i = 0; i < kNumRegions; ++i) {
     const auto region = static_cast<Region>(i);

@@ -79,6 +79,7 @@ struct RunResult {
   std::optional<Screen> screen = {};  // if the head was screened
   std::string draft_mode;             // DraftModeOf()
   DraftCounts draft = {};
+  SwapCounts swap = {};
   std::optional<Drafter> drafter = {};  // who guesses beside the model itself
 };
 

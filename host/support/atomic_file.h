@@ -135,6 +135,9 @@ class TemporaryFile {
   // A path that this process can open as long as this object lives.
   std::string path() const;
 
+  // For file_calls.h, as long as this object lives.
+  int fd() const { return fd_; }
+
  private:
   explicit TemporaryFile(int fd);
 

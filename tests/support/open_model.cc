@@ -30,7 +30,7 @@ Result<void> OpenModel::OpenSwap(const Options& options, plan::PlanOptions& plan
       storage::EncodeSwapHeader({.file_bytes = map.size_bytes, .id = 1}, crc32c);
   THIMBLE_TRY(options.swap->Write(swap_extents_.front().device_offset_bytes, buffer));
   THIMBLE_ASSIGN(swap_, storage::SwapFile::Open(*options.swap, map, ledger_, &cancel_, buffer, crc32c, std::nullopt));
-  plan.swap_bytes = map.size_bytes;
+  plan.swap_bytes = static_cast<uint32_t>(map.size_bytes);
   return {};
 }
 
