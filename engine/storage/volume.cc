@@ -206,6 +206,50 @@ Result<FileMap> Volume::MapFile(const DirEntry& entry, std::span<Extent> extents
   return FileMap{.extents = extents.first(used), .size_bytes = entry.size_bytes};
 }
 
+Result<uint32_t> Volume::TablesCheck(const DirEntry& entry, const FileMap& file, std::span<std::byte> scratch,
+                                     Crc32c crc32c) {
+  if (layout_.format != VolumeFormat::kFat32) {
+    return Fail(
+        {.code = Code::kUnsupported,
+         .what = "the card is formatted as exFAT, and its swap file is used on FAT32 only: format it as FAT32"});
+  }
+  const auto is_of_file = [&](uint32_t cluster) {
+    if (!layout_.IsCluster(cluster)) return false;
+    const uint64_t at = layout_.ClusterOffset(cluster);
+    return std::ranges::any_of(file.extents, [&](const Extent& extent) {
+      return at >= extent.device_offset_bytes && at - extent.device_offset_bytes < extent.size_bytes;
+    });
+  };
+  constexpr Error kShared = {.code = Code::kCorrupt,
+                             .what =
+                                 "another file of the card lies where '{name}' does: check the card on a computer, "
+                                 "and make that file again",
+                             .tensor = {},
+                             .name = {}};
+  bool is_shared = false;
+  const auto visit = [&](const DirEntry& other) {
+    is_shared |= other.first_cluster != entry.first_cluster && is_of_file(other.first_cluster);
+    is_shared |= other.first_cluster == entry.first_cluster && !SameName(other.name.data(), entry.name.data());
+    return !is_shared;
+  };
+  THIMBLE_TRY(ListRoot(visit));
+  THIMBLE_TRY(ListRootFolders(visit));
+  FileReader& disk = sectors_->disk();
+  const uint64_t used_bytes = (uint64_t{layout_.cluster_count} + 2) * 4;
+  uint32_t check = 0;
+  THIMBLE_TRY(ForBytes(disk, layout_.table_offset_bytes, used_bytes, scratch,
+                       [&](uint64_t at, std::span<const std::byte> bytes) -> Result<void> {
+                         check = crc32c(check, bytes.data(), bytes.size());
+                         for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+                           const uint32_t next = Get(bytes, i, 4) & layout_.entry_mask;
+                           is_shared |= is_of_file(next) && !is_of_file(static_cast<uint32_t>((at + i) / 4));
+                         }
+                         return {};
+                       }));
+  if (is_shared) return Fail(kShared.Named(entry.name.data()));
+  return check;
+}
+
 Result<void> Volume::CompareTables(std::span<std::byte> scratch) {
   if (layout_.table_count < 2) return {};
   FileReader& disk = sectors_->disk();

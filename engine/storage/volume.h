@@ -8,6 +8,7 @@
 #include <span>
 #include <string_view>
 
+#include "engine/base/checksum.h"
 #include "engine/base/error.h"
 #include "engine/storage/exfat.h"
 #include "engine/storage/fat32.h"
@@ -69,6 +70,12 @@ class Volume {
   // may see another file. `scratch` is aligned as the device wants it, of eight of its blocks at least; more is faster.
   // kCorrupt (offset: in the second table, have: cluster) when they differ.
   Result<void> CompareTables(std::span<std::byte> scratch);
+
+  // Of `file`, which MapFile() gave for this entry: that no other file or folder of the root folder begins in its
+  // extents, and no other chain of clusters leads into them; then a checksum of the allocation table in use, which any
+  // other computer changes that writes a file. `scratch` as for CompareTables(). kCorrupt when they meet; kUnsupported
+  // for exFAT.
+  Result<uint32_t> TablesCheck(const DirEntry& entry, const FileMap& file, std::span<std::byte> scratch, Crc32c crc32c);
 
   VolumeFormat format() const { return layout_.format; }
   const char* format_name() const { return layout_.format == VolumeFormat::kExFat ? "exFAT" : "FAT32"; }

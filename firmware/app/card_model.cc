@@ -99,8 +99,40 @@ Result<void> CardModel::ReadPlanFile() {
   return {};
 }
 
+// Of a card; nothing is written yet.
+void CardModel::FindSwapFile() {
+  if (is_in_flash_) return;
+  const Result<storage::DirEntry> entry = volume_.Find(storage::kSwapFileName);
+  if (!entry) return;
+  swap_entry_ = *entry;
+  const Result<storage::FileMap> map = volume_.volume().MapFile(swap_entry_, swap_extents_);
+  if (map) {
+    swap_map_ = *map;
+  } else {
+    swap_note_ = map.error();
+  }
+}
+
+// Through the memory that tiles are in later.
+Result<void> CardModel::OpenSwapFile() {
+  constexpr uint64_t kScratchBytes = 8192;
+  Arena& arena = ArenaOf(machine_->arenas(), Region::kSramDma);
+  const uint64_t mark = arena.used_bytes();
+  THIMBLE_ASSIGN(const std::span<std::byte> scratch, arena.Take<std::byte>(kScratchBytes));
+  arena.Release(mark);
+  const Crc32c crc32c = machine_->kernels().crc32c;
+  THIMBLE_ASSIGN(const uint32_t check, volume_.volume().TablesCheck(swap_entry_, swap_map_, scratch, crc32c));
+  THIMBLE_ASSIGN(
+      swap_, storage::SwapFile::Open(*observed_, swap_map_, ledger_, &machine_->interrupted(), scratch, crc32c, check));
+  return {};
+}
+
 Result<void> CardModel::OpenFiles() {
-  observed_.emplace(*device_, ledger_);
+  if (is_in_flash_) {
+    observed_.emplace(*device_, ledger_);
+  } else {
+    observed_.emplace(*machine_->card(), ledger_);
+  }
   if (name_.is_folder) {
     THIMBLE_TRY(MapFolder());
   } else {
@@ -109,6 +141,7 @@ Result<void> CardModel::OpenFiles() {
   opening_.emplace(machine_->arenas(), machine_->kernels(), ledger_, &machine_->interrupted());
   THIMBLE_TRY(opening_->OpenFile(*observed_, map_, name_.is_folder ? &folder_ : nullptr));
   THIMBLE_TRY(OpenIndex());
+  FindSwapFile();
   return ReadPlanFile();
 }
 
@@ -139,6 +172,9 @@ Result<plan::Plan> CardModel::Plan(const plan::PlanOptions& wanted, const StartO
   if (options.n_ctx != 0) chosen.n_ctx = options.n_ctx;
   if (options.head != plan::HeadMode::kAuto) chosen.head = options.head;
   chosen.keep_logits = options.keep_logits;
+  const auto swap_bytes = static_cast<uint32_t>(swap_map_.size_bytes);
+  chosen.swap_bytes = chosen.swap_bytes == 0 ? swap_bytes : std::min(chosen.swap_bytes, swap_bytes);
+  if (chosen.tiles == plan::TileMode::kBounced) chosen.swap_bytes = 0;
   const auto plan = [&] { return opening_->Plan(board_, chosen, options.sampler); };
   Result<plan::Plan> made = plan();
   if (made || made.error().code != Code::kOutOfMemory || chosen.n_ctx != 0) return made;
@@ -159,12 +195,21 @@ Result<void> CardModel::Start(const StartOptions& options) {
   if (!is_open()) return Fail({.code = Code::kInvalidArgument, .what = "no model is open: choose one with 'use'"});
   EndSession();
   THIMBLE_ASSIGN(plan_, MakePlan(options));
+  if (plan_.swaps() && !swap_) {
+    if (const Result<void> opened = OpenSwapFile(); !opened) {
+      if (opened.error().code == Code::kCancelled) return opened;
+      swap_note_ = opened.error();
+      swap_map_ = {};
+      THIMBLE_ASSIGN(plan_, MakePlan(options));
+    }
+  }
   return StartPlanned();
 }
 
 Result<void> CardModel::StartBy(const plan::Plan& plan) {
   EndSession();
   plan_ = plan;
+  if (plan_.swaps() && !swap_) THIMBLE_TRY(OpenSwapFile());
   return StartPlanned();
 }
 
@@ -172,6 +217,7 @@ Result<void> CardModel::StartPlanned() {
   SessionParts parts = opening_->PartsFor(plan_);
   parts.workers = workers_;
   parts.flash = machine_->flash();
+  if (swap_) parts.swap = &*swap_;
   THIMBLE_ASSIGN(session_, opening_->Start(parts));
   ++starts_;
   return {};
@@ -182,9 +228,11 @@ void CardModel::Close() {
   opening_.reset();
   index_note_.reset();
   plan_note_.reset();
+  swap_note_.reset();
+  swap_.reset();
   plan_file_.reset();
   folder_ = {};
-  map_ = index_map_ = {};
+  map_ = index_map_ = swap_map_ = {};
   ledger_ = {};
   board_ = machine_->board();
   for (Arena& arena : machine_->arenas()) arena.Release(0);

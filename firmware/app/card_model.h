@@ -25,6 +25,7 @@
 #include "engine/plan/plan_file.h"
 #include "engine/session.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/swap_file.h"
 #include "engine/storage/volume.h"
 #include "engine/stream/observed_device.h"
 #include "firmware/app/machine.h"
@@ -46,7 +47,7 @@ struct StartOptions {
   head::SamplerOptions sampler = {};
 };
 
-// One model at a time, in the machine's arenas. Some 6 KB: static, and as MountedVolume says in memory for the card's
+// One model at a time, in the machine's arenas. Some 8 KB: static, and as MountedVolume says in memory for the card's
 // DMA. One task.
 class CardModel {
  public:
@@ -75,7 +76,7 @@ class CardModel {
 
   // Plans the open model and opens a session in the machine's arenas; the session before is gone. A plan file that does
   // not fit this board is left aside (plan_note()). If n_ctx is 0 and the model's context does not fit, it becomes the
-  // largest that does.
+  // largest that does; a swap file on the card counts as room. One that cannot be used is left aside (swap_note()).
   Result<void> Start(const StartOptions& options);
   // Its plan; and a session by a plan that was so made.
   Result<plan::Plan> MakePlan(const StartOptions& options);
@@ -91,6 +92,8 @@ class CardModel {
   // What is wrong with an index or a plan file that is beside the model and not used; null: nothing.
   const Error* index_note() const { return index_note_ ? &*index_note_ : nullptr; }
   const Error* plan_note() const { return plan_note_ ? &*plan_note_ : nullptr; }
+  // Why a swap file of the card is not used; null: it is, or is not needed, or there is none.
+  const Error* swap_note() const { return swap_note_ ? &*swap_note_ : nullptr; }
   bool has_plan_file() const { return plan_file_.has_value(); }
   uint64_t file_bytes() const { return map_.size_bytes; }
   size_t pieces() const { return map_.extents.size(); }  // of the file on the card
@@ -161,6 +164,8 @@ class CardModel {
   Result<void> FindModel(std::string_view name);
   Result<void> MapFolder();
   Result<void> OpenFiles();
+  void FindSwapFile();
+  Result<void> OpenSwapFile();
   Result<void> OpenIndex();
   Result<void> ReadPlanFile();
   Result<plan::Plan> Plan(const plan::PlanOptions& wanted, const StartOptions& options);
@@ -184,11 +189,14 @@ class CardModel {
   Ledger ledger_;
   std::array<storage::Extent, storage::kUsualExtents> extents_;
   std::array<storage::Extent, storage::kUsualExtents> index_extents_;
+  std::array<storage::Extent, storage::kUsualExtents> swap_extents_;
   formats::ModelFolder folder_;
-  storage::FileMap map_, index_map_;
+  storage::DirEntry swap_entry_;
+  storage::FileMap map_, index_map_, swap_map_;     // of no bytes: there is none
   std::optional<stream::ObservedDevice> observed_;  // around the device
+  std::optional<storage::SwapFile> swap_;
   std::optional<Opening> opening_;
-  std::optional<Error> index_note_, plan_note_;
+  std::optional<Error> index_note_, plan_note_, swap_note_;
   std::optional<plan::PlanOptions> plan_file_;
   plan::Plan plan_;
   Session* session_ = nullptr;

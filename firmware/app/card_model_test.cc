@@ -6,13 +6,19 @@
 
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <iomanip>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "engine/formats/card_models.h"
+#include "engine/storage/sectors.h"
+#include "engine/storage/swap_file.h"
 #include "firmware/app/autorun.h"
 #include "firmware/simulated/simulated_board.h"
 #include "host/cards/card_image.h"
@@ -102,6 +108,141 @@ class CardModelTest : public testing::Test {
   std::unique_ptr<CardModel> model_;
 };
 TemporaryFolder* CardModelTest::folder_ = nullptr;
+
+// The card in memory, with a swap file: of the kind of board that has no room for all of a context.
+class SwapCardTest : public CardModelTest {
+ protected:
+  void SetUp() override {
+    const auto card = host::WriteCardImage({.contents = {.model = *folder_ / "stories.gguf", .swap_bytes = 4 << 20},
+                                            .out = own_ / "swap.img",
+                                            .superfloppy = true});
+    ASSERT_TRUE(card) << card.error();
+    EXPECT_EQ(card->others.back(), "thimble.swap");
+    const std::string bytes = ReadFile(own_ / "swap.img");
+    card_ = std::make_unique<host::RamDevice>(std::as_bytes(std::span(bytes)));
+    before_.assign(card_->bytes().begin(), card_->bytes().end());
+    slot_ = std::make_unique<SimulatedSlot>(card_.get());
+    slot_->writable = card_.get();
+    Board board = kEsp32Cam;
+    board.capacity_bytes[static_cast<size_t>(Region::kPsram)] = 300 << 10;
+    board_ = std::make_unique<SimulatedBoard>(board, *slot_);
+    model_ = std::make_unique<CardModel>(*board_, nullptr);
+  }
+
+  // Where the swap file lies.
+  storage::FileMap Map() {
+    sectors_.emplace(*card_, sector_, ledger_);
+    auto volume = formats::MountModels(*sectors_);
+    EXPECT_TRUE(volume);
+    EXPECT_TRUE(formats::FindFile(*volume, storage::kSwapFileName, file_));
+    return file_.map;
+  }
+
+  GreedyRun Run() {
+    EXPECT_TRUE(model_->Open(""));
+    StartOptions options = {.n_ctx = 512, .keep_logits = true, .sampler = {.temperature = 0}};
+    const Result<void> started = model_->Start(options);
+    if (!started) {
+      ADD_FAILURE() << started.error().what;
+      return {};
+    }
+    return RunGreedy(model_->session(), prompt_, 20);
+  }
+  bool Starts(uint32_t n_ctx = 512) {
+    EXPECT_TRUE(model_->Open(""));
+    return model_->Start({.n_ctx = n_ctx, .sampler = {.temperature = 0}}).has_value();
+  }
+
+  // All of the card, quickly.
+  bool Holds(const std::vector<std::byte>& bytes) const {
+    return bytes.size() == card_->bytes().size() && std::memcmp(bytes.data(), card_->bytes().data(), bytes.size()) == 0;
+  }
+
+  std::vector<TokenId> prompt_ = [] {
+    std::vector<TokenId> ids(480);
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = 3 + static_cast<TokenId>(i * 7919 % 1000);
+    return ids;
+  }();
+  std::unique_ptr<host::RamDevice> card_;
+  std::vector<std::byte> before_;
+  Ledger ledger_;
+  alignas(64) std::array<std::byte, kSectorBytes> sector_;
+  std::optional<storage::Sectors> sectors_;
+  formats::CardFile file_;
+};
+
+TEST_F(SwapCardTest, ABoardWithoutRoomWritesToItsSwapFileAndNowhereElse) {
+  const GreedyRun got = Run();
+  ASSERT_TRUE(model_->plan().swaps());
+  EXPECT_EQ(model_->swap_note(), nullptr);
+  EXPECT_NE(model_->ledger().swap.pages, 0u);
+  host::RamDevice device(before_);
+  {
+    SimulatedSlot slot(&device);
+    SimulatedBoard board(kEsp32Cam, slot);
+    CardModel whole(board, nullptr);
+    ASSERT_TRUE(whole.Open(""));
+    ASSERT_TRUE(whole.Start({.n_ctx = 512, .keep_logits = true, .sampler = {.temperature = 0}}));
+    ASSERT_FALSE(whole.plan().swaps());
+    EXPECT_EQ(RunGreedy(whole.session(), prompt_, 20), got);
+  }
+  for (const storage::Extent& e : Map().extents) {
+    const auto begin = static_cast<size_t>(e.device_offset_bytes), size = static_cast<size_t>(e.size_bytes);
+    std::ranges::copy(card_->bytes().subspan(begin, size), before_.begin() + static_cast<ptrdiff_t>(begin));
+  }
+  EXPECT_TRUE(Holds(before_));
+}
+
+TEST_F(SwapCardTest, ALockedCardIsOnlyRead) {
+  slot_->writable = nullptr;
+  EXPECT_FALSE(Starts());
+  ASSERT_NE(model_->swap_note(), nullptr);
+  EXPECT_TRUE(Starts(0));  // with what fits
+  EXPECT_LT(model_->plan().n_ctx, 512u);
+  EXPECT_TRUE(Holds(before_));
+}
+
+TEST_F(SwapCardTest, FilesThatWereWrittenSinceMakeItUnusable) {
+  EXPECT_TRUE(Starts());
+  // Another computer gives a cluster to a file: in the table of the volume that begins with the card.
+  const auto sector = [&](size_t at) { return storage::Get(card_->bytes(), at, 4); };
+  const size_t table = storage::Get(card_->bytes(), 14, 2) * kSectorBytes;
+  const size_t entries = sector(36) * kSectorBytes / 4;
+  size_t free = 2;
+  while (free < entries && sector(table + 4 * free) != 0) ++free;
+  card_->bytes()[table + 4 * free] = std::byte{0xff};
+  std::vector<std::byte> changed(card_->bytes().begin(), card_->bytes().end());
+  EXPECT_FALSE(Starts());
+  ASSERT_NE(model_->swap_note(), nullptr);
+  EXPECT_EQ(model_->swap_note()->code, Code::kInvalidArgument);
+  EXPECT_TRUE(Holds(changed));
+}
+
+TEST_F(SwapCardTest, AFileThatSharesItsClustersMakesItUnusable) {
+  const storage::Extent extent = Map().extents.front();
+  const size_t table = storage::Get(card_->bytes(), 14, 2) * kSectorBytes;
+  const uint64_t cluster_bytes = storage::Get(card_->bytes(), 13, 1) * uint64_t{kSectorBytes};
+  const uint64_t first_cluster = table + 2 * uint64_t{storage::Get(card_->bytes(), 36, 4)} * kSectorBytes;
+  const auto inside = static_cast<uint32_t>((extent.device_offset_bytes - first_cluster) / cluster_bytes + 2 + 5);
+  const size_t entries = storage::Get(card_->bytes(), 36, 4) * kSectorBytes / 4;
+  size_t free = 2;
+  while (free < entries && storage::Get(card_->bytes(), table + 4 * free, 4) != 0) ++free;
+  for (size_t i = 0; i < 4; ++i) card_->bytes()[table + 4 * free + i] = static_cast<std::byte>(inside >> 8 * i);
+  EXPECT_FALSE(Starts());
+  ASSERT_NE(model_->swap_note(), nullptr);
+  EXPECT_EQ(model_->swap_note()->code, Code::kCorrupt);
+}
+
+TEST_F(SwapCardTest, AWriteThatFailsCostsASentence) {
+  ASSERT_TRUE(Starts());
+  Session& session = model_->session();
+  slot_->write_failures = 20;
+  Result<void> read = session.Prefill(prompt_);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code, Code::kIo);
+  slot_->write_failures = 0;
+  EXPECT_TRUE(session.Replace(prompt_));
+}
 
 TEST_F(CardModelTest, OpensThePlanAndTheSessionInTheBoardsMemory) {
   Insert("card.img");

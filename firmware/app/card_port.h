@@ -1,5 +1,5 @@
-// The card's driver, as the portable code wants it: connect in a given way, read sectors. firmware/main/ implements it
-// with ESP-IDF, the tests with cards that fail.
+// The card's driver, as the portable code wants it: connect in a given way, read and write sectors. firmware/main/
+// implements it with ESP-IDF, the tests with cards that fail.
 #ifndef THIMBLE_FIRMWARE_APP_CARD_PORT_H_
 #define THIMBLE_FIRMWARE_APP_CARD_PORT_H_
 
@@ -58,6 +58,10 @@ class CardPort {
 
   // Waits for it. kIo: bits came wrong, as the card's checksums tell; kTimeout: the card does not answer.
   virtual Result<void> WaitRead() = 0;
+
+  // Writes whole sectors from memory that CanReach(), and returns when the card has them, which may take it a quarter
+  // of a second and more. No read is in flight. kUnsupported: the card is locked; else as WaitRead().
+  virtual Result<void> Write(uint64_t first_sector, std::span<const std::byte> src) = 0;
 
  protected:
   ~CardPort() = default;  // never deleted through this interface

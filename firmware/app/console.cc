@@ -246,6 +246,8 @@ Result<void> Console::OpenSession() {
     }
     started_ = start;
     if (model_->plan_note() != nullptr) Print(*machine_, "note: ", *model_->plan_note(), "\n");
+    if (model_->swap_note() != nullptr)
+      Print(*machine_, "note: thimble.swap is not used: ", *model_->swap_note(), "\n");
     TellOfTexts();
   }
   if (is_tracing_) model_->ledger().events = &trace_;

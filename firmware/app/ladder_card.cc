@@ -166,6 +166,38 @@ Result<void> LadderCard::WaitRead() {
   return read;
 }
 
+// Whether ReadPlaces() reads any of these bytes.
+bool LadderCard::IsProbed(uint64_t offset_bytes, uint64_t size_bytes) const {
+  const uint64_t sectors = identity_.size_bytes / kSectorBytes;
+  const uint64_t probed = std::min<uint64_t>(probe_.size() / kSectorBytes, sectors);
+  for (uint64_t quarter = 0; quarter <= 4; ++quarter) {
+    const uint64_t begin = (sectors - probed) / 4 * quarter * kSectorBytes;
+    if (offset_bytes < begin + probed * kSectorBytes && offset_bytes + size_bytes > begin) return true;
+  }
+  return false;
+}
+
+Result<void> LadderCard::Write(uint64_t offset_bytes, std::span<const std::byte> src) {
+  if (!is_mounted_) return Fail({.code = Code::kNotFound, .what = kNoCard});
+  if (in_flight_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
+  THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, src));
+  if (!port_->CanReach(src)) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "the card's DMA cannot read this memory: buffers lie in internal RAM"});
+  }
+  if (is_gone_) return Fail({.code = Code::kTimeout, .what = kGone});
+  const bool is_probed = IsProbed(offset_bytes, src.size());
+  Result<void> written = port_->Write(offset_bytes / kSectorBytes, src);
+  // A write that failed may have changed some of it, too.
+  if (is_probed) {
+    if (const Result<uint32_t> sum = ReadPlaces(); sum) sum_ = *sum;
+  }
+  if (written) return {};
+  ++failures_;
+  last_failure_ = written.error().code;
+  return written;
+}
+
 Result<void> LadderCard::Reinitialise() {
   if (!is_mounted_) return Fail({.code = Code::kNotFound, .what = kNoCard});
   if (in_flight_) (void)port_->WaitRead();

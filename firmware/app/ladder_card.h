@@ -19,7 +19,7 @@ namespace thimble::firmware {
 //
 // Who retries: storage::FileReader makes a failed read four times, then calls Reinitialise(), then reads once more.
 // What is here is what happens in Reinitialise(): the same way again, or the next slower one if bits came wrong.
-class LadderCard final : public storage::BlockDevice {
+class LadderCard final : public storage::WritableDevice {
  public:
   // `rungs`: the ways to try, the fastest first. `probe`: memory that the card can be read into, of whole sectors, for
   // the reads that tell whether a way reads right; 4 KiB are usual. `buffer_align`: what the DMA wants of addresses.
@@ -60,6 +60,8 @@ class LadderCard final : public storage::BlockDevice {
   storage::BlockGeometry geometry() const override;
   Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
+  // Of what was written nothing counts as a change that somebody else made.
+  Result<void> Write(uint64_t offset_bytes, std::span<const std::byte> src) override;
   // Connects again, and reads as Mount() did: in the same way after a card that did not answer, in the next slower
   // after one whose bits came wrong, and further down until the card reads as it did. kNotFound: it is gone, or it is
   // another one, or was written to since: Mount() and look for the files anew.
@@ -67,6 +69,7 @@ class LadderCard final : public storage::BlockDevice {
 
  private:
   Result<uint32_t> ReadPlaces();
+  bool IsProbed(uint64_t offset_bytes, uint64_t size_bytes) const;
   Result<void> CheckRung(uint32_t rung, int times);
   Result<uint32_t> FindReference();
   bool IsSpi(uint32_t rung) const { return rungs_[rung].bus == CardBus::kSpi; }

@@ -88,7 +88,8 @@ class Machine {
   // failed or was changed. kNotFound: there is none. Afterwards card() is there; a read that fails because the card was
   // pulled is kNotFound or kIo, and MountCard() may be called again, without a restart.
   virtual Result<void> MountCard() = 0;
-  virtual storage::BlockDevice* card() = 0;  // null before the first MountCard() that did not fail; stays where it is
+  virtual storage::WritableDevice*
+  card() = 0;  // null before the first MountCard() that did not fail; stays where it is
   virtual CardInfo card_info() const = 0;
   // Tries the rung of this number, 0 the fastest; false if there is none. Leaves the card unmounted. kUnsupported: it
   // was left out, as the slot does not have it, or it would make the others fail; kCancelled: interrupted() was set.

@@ -47,7 +47,7 @@ class EspBoard final : public Machine {
   void Write(std::string_view text) override;
   std::atomic<bool>& interrupted() override { return interrupted_; }
   Result<void> MountCard() override;
-  storage::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
+  storage::WritableDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
   storage::BlockDevice* model_partition() override { return has_model_ ? &model_ : nullptr; }

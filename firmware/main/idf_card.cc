@@ -68,7 +68,9 @@ bool CardSlot::Start() {
   }
   const auto read = [](void* self) {
     CardSlot& card = *static_cast<CardSlot*>(self);
-    card.outcome_ = sdmmc_read_sectors(&card.card_, card.dst_, card.first_sector_, card.sectors_);
+    card.outcome_ = card.src_ == nullptr
+                        ? sdmmc_read_sectors(&card.card_, card.dst_, card.first_sector_, card.sectors_)
+                        : sdmmc_write_sectors(&card.card_, card.src_, card.first_sector_, card.sectors_);
   };
   return task_.Start("card", kStackBytes, kPriority, 0, read, this);
 }
@@ -162,6 +164,7 @@ bool CardSlot::CanReach(std::span<const std::byte> memory) const {
 
 Result<void> CardSlot::StartRead(uint64_t first_sector, std::span<std::byte> dst) {
   if (!has_sdmmc_ && !has_spi_device_) return FailureOf(ESP_ERR_TIMEOUT);
+  src_ = nullptr;
   dst_ = dst.data();
   first_sector_ = static_cast<size_t>(first_sector);
   sectors_ = static_cast<size_t>(dst.size() / kSectorBytes);
@@ -174,6 +177,16 @@ Result<void> CardSlot::WaitRead() {
   task_.Wait();
   if (outcome_ != ESP_OK) return FailureOf(outcome_);
   return {};
+}
+
+Result<void> CardSlot::Write(uint64_t first_sector, std::span<const std::byte> src) {
+  if (!has_sdmmc_ && !has_spi_device_) return FailureOf(ESP_ERR_TIMEOUT);
+  src_ = src.data();
+  first_sector_ = static_cast<size_t>(first_sector);
+  sectors_ = static_cast<size_t>(src.size() / kSectorBytes);
+  task_.Begin();
+  // The driver waits some seconds for a card that is busy with what it was given.
+  return WaitRead();
 }
 
 }  // namespace thimble::firmware::idf

@@ -13,7 +13,8 @@
 
 namespace thimble::firmware::idf {
 
-// Reads are made by a task of its own, which sleeps while the DMA works: the caller computes meanwhile. Static.
+// Reads and writes are made by a task of its own, which sleeps while the DMA works: the caller computes meanwhile.
+// Static.
 class CardSlot final : public CardPort {
  public:
   // Starts that task, on core 0 above whatever computes there. False if there is no memory for it.
@@ -28,6 +29,7 @@ class CardSlot final : public CardPort {
   bool CanReach(std::span<const std::byte> memory) const override;
   Result<void> StartRead(uint64_t first_sector, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
+  Result<void> Write(uint64_t first_sector, std::span<const std::byte> src) override;
 
  private:
   esp_err_t ConnectBySdmmc(const CardRung& rung);
@@ -39,8 +41,9 @@ class CardSlot final : public CardPort {
   bool has_spi_device_ = false;
   sdspi_dev_handle_t spi_device_ = 0;
 
-  // The read in flight.
+  // The read in flight, or the write.
   void* dst_ = nullptr;
+  const void* src_ = nullptr;  // null: a read
   size_t first_sector_ = 0;
   size_t sectors_ = 0;
   esp_err_t outcome_ = ESP_OK;

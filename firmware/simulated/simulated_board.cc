@@ -107,6 +107,18 @@ Result<void> SimulatedSlot::WaitRead() {
   return outcome_;
 }
 
+Result<void> SimulatedSlot::Write(uint64_t first_sector, std::span<const std::byte> src) {
+  ++writes_;
+  Spend(first_sector, src.size() / kSectorBytes);
+  if (!is_connected_ || contents_ == nullptr) {
+    return Fail({.code = Code::kTimeout, .what = "the card does not answer"});
+  }
+  if (writable == nullptr) return Fail({.code = Code::kUnsupported, .what = "the card is locked"});
+  if (write_failures == 0) return writable->Write(first_sector * kSectorBytes, src);
+  --write_failures;
+  return Fail({.code = Code::kIo, .what = "the card did not take what was written to it"});
+}
+
 SimulatedBoard::SimulatedBoard(const Board& board, SimulatedSlot& slot, bool shows, host::NorFlash* flash)
     : slot_(slot),
       board_(board),

@@ -66,7 +66,12 @@ class SimulatedSlot final : public CardPort {
   uint64_t slow_every = 0;
   uint64_t busy_us() const { return busy_us_; }
 
+  // Where writes go, the same contents; null: the card is locked. So many of the next writes fail.
+  storage::WritableDevice* writable = nullptr;
+  uint64_t write_failures = 0;
+
   uint64_t reads() const { return reads_; }
+  uint64_t writes() const { return writes_; }
   uint64_t connections() const { return connections_; }
 
   // CardPort.
@@ -75,6 +80,7 @@ class SimulatedSlot final : public CardPort {
   bool CanReach(std::span<const std::byte> memory) const override;
   Result<void> StartRead(uint64_t first_sector, std::span<std::byte> dst) override;
   Result<void> WaitRead() override;
+  Result<void> Write(uint64_t first_sector, std::span<const std::byte> src) override;
 
  private:
   bool IsTooFast() const;
@@ -87,6 +93,7 @@ class SimulatedSlot final : public CardPort {
   std::span<std::byte> dst_;
   Result<void> outcome_;
   uint64_t reads_ = 0;
+  uint64_t writes_ = 0;
   uint64_t connections_ = 0;
   uint64_t next_sector_ = 0;
   uint64_t busy_us_ = 0;
@@ -171,7 +178,7 @@ class SimulatedBoard final : public Machine {
   void Write(std::string_view text) override;
   std::atomic<bool>& interrupted() override { return interrupted_; }
   Result<void> MountCard() override;
-  storage::BlockDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
+  storage::WritableDevice* card() override { return was_mounted_ ? &card_ : nullptr; }
   CardInfo card_info() const override;
   bool TryCard(uint32_t rung, CardTrial& trial) override;
   storage::BlockDevice* model_partition() override { return model_partition_ ? &*model_partition_ : nullptr; }

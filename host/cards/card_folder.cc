@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <random>
 #include <span>
 #include <string>
 #include <utility>
@@ -89,9 +90,20 @@ Expected<CardFolderCopy> CopyToCardFolder(const CardFolderOptions& options) {
   THIMBLE_TRY(CheckWritable(options.folder));
   THIMBLE_ASSIGN(const FileSystem system, options.file_system_of(options.folder));
   THIMBLE_TRY(CheckFolder(options.folder, system));
+  CardContents contents = options.contents;
+  if (contents.swap_bytes != 0) {
+    if (system.kind == FileSystem::Kind::kExFat) {
+      return Sentence(
+          fmt::format("{} is formatted as exFAT, and a board swaps to FAT32 only: format the card as FAT32, "
+                      "or leave --swap out",
+                      options.folder));
+    }
+    std::random_device random;
+    contents.swap_id = uint64_t{random()} << 32 | random();
+  }
   THIMBLE_ASSIGN(
       const ModelForCard model,
-      OpenModelForCard(options.contents, system.kind == FileSystem::Kind::kExFat ? kMaxExFatFileBytes : kMaxFileBytes));
+      OpenModelForCard(contents, system.kind == FileSystem::Kind::kExFat ? kMaxExFatFileBytes : kMaxFileBytes));
   const auto on_card = [&](const std::string& name) { return Joined(options.folder, name); };
   CardFolderCopy copy;
   copy.path = on_card(model.name_on_card);

@@ -13,10 +13,13 @@
 #include "engine/base/key_values.h"
 #include "engine/formats/card_models.h"
 #include "engine/formats/gguf.h"
+#include "engine/math/kernels.h"
+#include "engine/storage/swap_file.h"
 #include "engine/storage/volume.h"
 #include "host/cards/card_names.h"
 #include "host/models/plan_request.h"
 #include "host/support/aligned_buffer.h"
+#include "host/support/file_calls.h"
 #include "host/support/input_file.h"
 #include "host/support/paths.h"
 #include "host/support/progress.h"
@@ -75,6 +78,21 @@ Status CheckAutorun(const std::string& path, std::string_view text, std::string_
   return {};
 }
 
+Status AddTemporary(const std::string& given, std::string name_on_card, TemporaryFile file, uint64_t bytes,
+                    ModelForCard& model) {
+  THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(file.path()));
+  const auto& extent = model.text_extents.emplace_back(std::make_unique<storage::Extent>(
+      storage::Extent{.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = bytes}));
+  model.files.push_back(
+      {.given = given,
+       .path = file.path(),
+       .name_on_card = std::move(name_on_card),
+       .bytes = {.device = device.get(), .file = {.extents = {extent.get(), 1}, .size_bytes = bytes}}});
+  model.text_files.push_back(std::move(file));
+  model.text_devices.push_back(std::move(device));
+  return {};
+}
+
 // Adds a text that passes its check(text): one that the user named, or one beside the model. One that cannot be read is
 // never left behind as if it were none.
 template <class Check>
@@ -90,17 +108,20 @@ Status AddText(const std::string& given, std::string name_on_card, bool is_named
   // What was checked, also where it can be read only once.
   THIMBLE_ASSIGN(TemporaryFile copy, TemporaryFile::Create());
   THIMBLE_TRY(copy.sink().Write(std::as_bytes(std::span(text))));
-  THIMBLE_ASSIGN(std::unique_ptr<FileDevice> device, FileDevice::Open(copy.path()));
-  const auto& extent = model.text_extents.emplace_back(std::make_unique<storage::Extent>(
-      storage::Extent{.file_offset_bytes = 0, .device_offset_bytes = 0, .size_bytes = text.size()}));
-  model.files.push_back(
-      {.given = given,
-       .path = copy.path(),
-       .name_on_card = std::move(name_on_card),
-       .bytes = {.device = device.get(), .file = {.extents = {extent.get(), 1}, .size_bytes = text.size()}}});
-  model.text_files.push_back(std::move(copy));
-  model.text_devices.push_back(std::move(device));
-  return {};
+  return AddTemporary(given, std::move(name_on_card), std::move(copy), text.size(), model);
+}
+
+// Adds a swap file that nobody has used: its header, and zeros.
+Status AddSwap(const CardContents& contents, ModelForCard& model) {
+  constexpr uint64_t kUnit = storage::kSwapHeaderBytes;
+  const uint64_t bytes = std::min((contents.swap_bytes + kUnit - 1) / kUnit * kUnit, storage::kMostSwapBytes);
+  THIMBLE_ASSIGN(TemporaryFile file, TemporaryFile::Create());
+  THIMBLE_TRY(file.sink().Write(
+      storage::EncodeSwapHeader({.file_bytes = bytes, .id = contents.swap_id}, math::BestKernels().crc32c)));
+  if (const auto sized = SetFileSize(file.fd(), bytes); !sized) {
+    return Sentence(fmt::format("cannot make a temporary file of {} bytes: {}", bytes, sized.error()));
+  }
+  return AddTemporary("the swap file", std::string(storage::kSwapFileName), std::move(file), bytes, model);
 }
 
 }  // namespace
@@ -194,6 +215,7 @@ Expected<ModelForCard> OpenModelForCard(const CardContents& contents, uint64_t m
     return CheckAutorun(NameOfGiven(autorun), text, autorun_is_named ? "" : model.name_on_card);
   };
   THIMBLE_TRY(AddText(autorun, std::string(formats::kAutorunFile), autorun_is_named, check_autorun, model));
+  if (contents.swap_bytes != 0) THIMBLE_TRY(AddSwap(contents, model));
   return model;
 }
 

@@ -28,6 +28,8 @@ struct CardContents {
   std::string name_on_card = {};  // empty: the model's own name, with .gguf at its end
   std::string plan = {};          // a plan file, as for ReadGiven(); empty: the one beside the model, if there is one
   std::string autorun = {};       // an automatic run, the same; empty: autorun.txt beside the model
+  uint64_t swap_bytes = 0;        // of a swap file (docs/formats/swap.md); 0: none
+  uint64_t swap_id = 0;           // its number
 };
 
 // A file, and what it is read from. Refers to the model that it is of.
@@ -49,10 +51,10 @@ struct ModelForCard {
   ModelSource source;  // what `opened` reads, which it must outlive
   OpenedModel opened;
   std::string name_on_card;
-  std::vector<FileForCard> files = {};  // the model, its index, its plan file, the automatic run: those that there are
+  std::vector<FileForCard> files = {};  // the model, index, plan file, automatic run, swap file: those that there are
   std::vector<std::string> notes = {};  // on what lies beside the model and stays there, a sentence each
 
-  // What the texts of `files` are read from.
+  // What the texts of `files`, and the swap file, are read from.
   std::vector<TemporaryFile> text_files = {};
   std::vector<std::unique_ptr<FileDevice>> text_devices = {};
   std::vector<std::unique_ptr<storage::Extent>> text_extents = {};

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/storage/swap_file.h"
 #include "host/cards/card_folder.h"
 #include "host/cards/card_image.h"
 #include "host/commands/command.h"
@@ -72,6 +73,14 @@ void AddCardCommand(CLI::App& app, int& exit_code) {
       ->add_option("--autorun", options->image.contents.autorun,
                    "What the board runs when it starts, instead of autorun.txt beside the model")
       ->type_name("FILE");
+  command
+      ->add_option(
+          "--swap", options->image.contents.swap_bytes,
+          "Bytes, as in 64M, of a swap file: where a board's memory has no room for a whole context, it writes "
+          "keys and values of earlier positions there, and nowhere else; the text is the same")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{8192}, storage::kMostSwapBytes))
+      ->type_name("SIZE");
   command->add_option("--tokenizer", options->image.contents.tokenizer, "As for convert")->type_name("FILE");
   command->add_flag("--superfloppy", options->image.superfloppy, "An image without a partition table")->excludes(to);
   command->footer(
@@ -82,7 +91,8 @@ void AddCardCommand(CLI::App& app, int& exit_code) {
       "\n"
       "Examples:\n"
       "  thimble card tiny-llm.gguf -o card.img\n"
-      "  thimble card tiny-llm.gguf --plan best.plan --to /media/$USER/CARD");
+      "  thimble card tiny-llm.gguf --plan best.plan --to /media/$USER/CARD\n"
+      "  thimble card smollm2-135m.gguf --swap 64M -o card.img");
   command->callback([options, &exit_code] {
     const Status done = options->to.empty() ? WriteImage(options->image) : CopyToFolder(*options);
     exit_code = done ? 0 : ReportFailure(done.error());

@@ -72,6 +72,30 @@ TEST_F(RunTest, TheSameSeedGivesTheSameText) {
   EXPECT_EQ(texts.size(), 5u);
 }
 
+TEST_F(RunTest, ASwapFileMakesRoomAndChangesNoText) {
+  const std::string stories = folder_ / "stories.gguf";
+  ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", stories}).exit_code, 0);
+  const std::string prompt(440, 'a');
+  const auto run = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"run", "-m", stories, "-p", prompt, "-n", "40", "--json", "-c", "500"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunTool(arguments);
+  };
+  const ToolRun refused = run({"--board", "esp32"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.error, HasSubstr("no room for the KV cache"));
+  const ToolRun swapped = run({"--board", "esp32", "--swap", "4M"});
+  ASSERT_EQ(swapped.exit_code, 0) << swapped.error;
+  const auto got = nlohmann::json::parse(swapped.out), want = nlohmann::json::parse(run({}).out);
+  EXPECT_EQ(got["ids"], want["ids"]);
+  EXPECT_GT(got["swap"]["pages"], 1);
+  EXPECT_EQ(want["swap"]["pages"], 0);
+  EXPECT_THAT(run({"--board", "esp32", "--swap", "64K"}).error, HasSubstr("needs a swap file of"));
+  const ToolRun kept = run({"--board", "esp32", "--swap", "4M", "--prompt-cache", folder_ / "kept"});
+  EXPECT_EQ(kept.exit_code, 1);
+  EXPECT_THAT(kept.error, HasSubstr("leave --swap out"));
+}
+
 TEST_F(RunTest, ARandomSeedIsShownAndGivesTheTextAgain) {
   const nlohmann::json first = RunJson({"-p", "a"});
   const uint64_t seed = first["sampler"]["seed"];
