@@ -77,7 +77,8 @@ TEST_F(RunTest, ASwapFileMakesRoomAndChangesNoText) {
   ASSERT_EQ(RunTool({"convert", "model/thimble-stories", "-o", stories}).exit_code, 0);
   const std::string prompt(440, 'a');
   const auto run = [&](std::vector<std::string> more) {
-    std::vector<std::string> arguments = {"run", "-m", stories, "-p", prompt, "-n", "40", "--json", "-c", "500"};
+    std::vector<std::string> arguments = {"run", "-m",     stories, "-p",  prompt, "-n",
+                                          "40",  "--json", "-c",    "500", "-s",   "7"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return RunTool(arguments);
   };
