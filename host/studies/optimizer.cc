@@ -52,6 +52,14 @@ constexpr uint64_t kPlansOfRound = [] {
   return sum;
 }();
 
+// Where every row of the LM head is read and nobody guesses, a token takes what the one before it took.
+Expected<RunRequest> RunOf(Simulator& simulator, const PlanStart& start, RunRequest request) {
+  THIMBLE_ASSIGN(const plan::Plan plan, MakePlan(simulator.loaded(), start, request.sampler));
+  constexpr int64_t kTokens = 2;
+  if (!plan.screened && plan.draft_max == 0 && request.n_predict > kTokens) request.n_predict = kTokens;
+  return request;
+}
+
 }  // namespace
 
 Expected<std::vector<Worth>> WorthOfMemory(const ModelRequest& model, const std::string& card_mode,
@@ -74,7 +82,8 @@ RunRequest ShortRun(RunRequest request) {
   return request;
 }
 
-Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const RunRequest& request) {
+Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const RunRequest& wanted) {
+  THIMBLE_ASSIGN(const RunRequest request, RunOf(simulator, start, wanted));
   Optimized found;
   found.plan = start;
   // A large model takes long. How many rounds there will be, and what each plan reads, is not known before.
@@ -86,6 +95,7 @@ Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const
   found.tried = 1;
   // The best of some values of one choice, the others held. True if it is another than before.
   const auto improve = [&](uint32_t plan::PlanOptions::* member, std::span<const uint32_t> values) {
+    if (member == &plan::PlanOptions::screen_card_percent && !found.best.plan.screened) return false;
     PlanStart best_plan = found.plan;
     for (uint32_t value : values) {
       PlanStart plan = found.plan;
@@ -118,6 +128,9 @@ Expected<Optimized> Optimize(Simulator& simulator, const PlanStart& start, const
       const uint32_t best = found.plan.options.*dimension.member;
       improve(dimension.member, std::array{best - std::min(best, step), std::min(best + step, 100u)});
     }
+  }
+  if (request.n_predict != wanted.n_predict) {
+    THIMBLE_ASSIGN(found.best, simulator.Run(found.plan, wanted));
   }
   return found;
 }
