@@ -6,8 +6,9 @@ computer. Each run must end with the line PASS; each fault must end without it. 
 
   card                                 makes the card's image that the other tests read
   kernels                              all kernels, over lengths and misalignments
-  generate greedy|sampled full|screen|f16|q8_0
-                                       ids, text and checksums of logits or hidden states; with a KV cache of these types
+  generate greedy|sampled full|screen|f16|q8_0|lookup|swap
+                                       ids, text and checksums of logits or hidden states; with a KV cache of these types,
+                                       with drafts, with keys and values in a swap file
   fault unaligned|beyond|stack|psram   what must be found out is found out
   instructions [--update]              counts, against instructions.txt; --update writes them there
 """
@@ -22,6 +23,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 TABLE = HERE / "instructions.txt"
 MODEL = HERE.parent / "model" / "thimble-stories"
 PROMPT = "Once upon a time"
+# What is guessed from, and more than a swapping board's memory holds.
+REPEATING = "Once upon a time Once upon a time Once upon a time Once upon"
 TOKENS = 8
 # A scan of all rows, with a KV cache of this type.
 CACHES = ("f16", "q8_0")
@@ -104,18 +107,24 @@ class Check:
         print(*lines, sep="\n")
         rows = [line.split() for line in lines]
         temperature = "0" if how == "greedy" else "0.8"
-        run = json.loads(self.thimble("run", "-m", self.card, "-p", PROMPT, "-n", str(TOKENS), "--temp", temperature,
+        run = json.loads(self.thimble("run", "-m", self.card, "-p", self.prompt(head), "-n", str(TOKENS), "--temp", temperature,
                                       "-s", "1", "--json", *(["-ctk", head, "-ctv", head] if head in CACHES else [])))
         if [int(row[1]) for row in rows if row[0] == "prompt"] != run["prompt_ids"]:
             fail(f"'thimble run' reads the prompt as {run['prompt_ids']}")
         if [int(row[1]) for row in rows if row[0] == "token"] != run["ids"]:
             fail(f"'thimble run' makes the ids {run['ids']}")
+        for word in ("draft", "swap"):
+            if any(row[0] == word and int(row[1]) > 0 for row in rows) != (head == {"draft": "lookup"}.get(word, word)):
+                fail(f"{word} is not what this run is about")
         screened = [int(row[1]) for row in rows if row[0] == "screen"]
         if screened != [TOKENS if head == "screen" else 0]:
             fail(f"{screened} tokens were chosen with the screen")
 
     def generation(self, how, head):
-        return ["generate", str(self.card), how, head, str(TOKENS), *PROMPT.split()]
+        return ["generate", str(self.card), how, head, str(TOKENS), *self.prompt(head).split()]
+
+    def prompt(self, head):
+        return REPEATING if head in ("lookup", "swap") else PROMPT
 
     def fault(self, kind):
         done = self.emulate("fault", kind)

@@ -16,6 +16,7 @@
 #include "engine/session.h"
 #include "engine/storage/block_device.h"
 #include "engine/storage/file_reader.h"
+#include "engine/storage/swap_file.h"
 #include "engine/storage/volume.h"
 
 namespace thimble::emulated {
@@ -27,6 +28,10 @@ Board MachineBoard() {
   board.capacity_bytes = {128 * 1024, 128 * 1024, 3072 * 1024, 0};
   return board;
 }
+
+// So little that keys and values of a few positions have room.
+constexpr std::array<uint64_t, kNumRegions> kSwappingBytes = {128 * 1024, 36 * 1024, 56 * 1024, 0};
+constexpr uint32_t kSwapBytes = 128 * 1024;
 
 // A card's image. As the card of a board, it can write to the DMA's memory only.
 class Card final : public storage::BlockDevice {
@@ -67,10 +72,55 @@ class Card final : public storage::BlockDevice {
   bool is_read_ = false;
 };
 
+// A swap file of the machine's own memory, with the same limits.
+class SwapMemory final : public storage::WritableDevice {
+ public:
+  SwapMemory(std::span<std::byte> memory, uint32_t dma_align, std::span<const std::byte> dma)
+      : memory_(memory), dma_align_(dma_align), dma_(dma) {}
+
+  storage::BlockGeometry geometry() const override {
+    return {.block_bytes = 512, .buffer_align = dma_align_, .size_bytes = memory_.size()};
+  }
+  Result<void> StartRead(uint64_t offset_bytes, std::span<std::byte> dst) override {
+    THIMBLE_TRY(Check(offset_bytes, dst));
+    std::copy_n(memory_.begin() + static_cast<ptrdiff_t>(offset_bytes), dst.size(), dst.begin());
+    is_started_ = true;
+    return {};
+  }
+  Result<void> WaitRead() override {
+    if (!is_started_) return Fail({.code = Code::kInvalidArgument, .what = "no read was started"});
+    is_started_ = false;
+    return {};
+  }
+  Result<void> Reinitialise() override { return {}; }
+  Result<void> Write(uint64_t offset_bytes, std::span<const std::byte> src) override {
+    THIMBLE_TRY(Check(offset_bytes, src));
+    std::copy(src.begin(), src.end(), memory_.begin() + static_cast<ptrdiff_t>(offset_bytes));
+    return {};
+  }
+
+ private:
+  Result<void> Check(uint64_t offset_bytes, std::span<const std::byte> buffer) const {
+    if (is_started_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
+    THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, buffer));
+    if (buffer.data() < dma_.data() || buffer.data() + buffer.size() > dma_.data() + dma_.size()) {
+      return Fail({.code = Code::kInvalidArgument, .what = "the card's DMA cannot reach this memory"});
+    }
+    return {};
+  }
+
+  std::span<std::byte> memory_;
+  uint32_t dma_align_;
+  std::span<const std::byte> dma_;
+  bool is_started_ = false;
+};
+
 // What the command line says.
 struct Choices {
   head::SamplerOptions sampler;
   bool screened = false;
+  bool drafts = false;
+  bool swaps = false;
   DType cache = DType::kF32;
   int64_t n_predict = 0;
   Text prompt;
@@ -80,12 +130,14 @@ bool ParseChoices(std::span<const char* const> words, Choices& choices) {
   if (words.size() < 3) return false;
   const std::string_view how = words[0], head = words[1], tokens = words[2];
   if ((how != "greedy" && how != "sampled") ||
-      (head != "full" && head != "screen" && head != "f16" && head != "q8_0")) {
+      (head != "full" && head != "screen" && head != "f16" && head != "q8_0" && head != "lookup" && head != "swap")) {
     return false;
   }
   choices.sampler.seed = 1;
   if (how == "greedy") choices.sampler.temperature = 0;
   choices.screened = head == "screen";
+  choices.drafts = head == "lookup";
+  choices.swaps = head == "swap";
   if (head == "f16") choices.cache = DType::kF16;
   if (head == "q8_0") choices.cache = DType::kQ8_0;
   for (const char* word : words.subspan(3)) choices.prompt.Add(choices.prompt.text().empty() ? "" : " ").Add(word);
@@ -129,6 +181,7 @@ class Output final : public TextSink {
 class Program {
  public:
   Result<void> Run(const char* path) {
+    if (choices.swaps) board_.capacity_bytes = kSwappingBytes;
     THIMBLE_TRY(TakeArenas());
     THIMBLE_TRY(OpenCard(path));
     THIMBLE_TRY(FindFiles());
@@ -150,6 +203,8 @@ class Program {
       THIMBLE_ASSIGN(const std::span<std::byte> memory, all.Take<std::byte>(board_.capacity_bytes[i]));
       arenas_[i] = Arena(static_cast<Region>(i), memory);
     }
+    if (!choices.swaps) return {};
+    THIMBLE_ASSIGN(swap_memory_, all.Take<std::byte>(kSwapBytes));
     return {};
   }
 
@@ -160,6 +215,17 @@ class Program {
     THIMBLE_ASSIGN(const std::span<std::byte> all_dma, dma().Take<std::byte>(dma().capacity_bytes()));
     dma().Release(0);
     card_.emplace(file, static_cast<uint64_t>(size_bytes), board_.dma_align, all_dma);
+    return choices.swaps ? OpenSwap(all_dma) : Result<void>();
+  }
+
+  // `memory`: what the card can write.
+  __attribute__((noinline)) Result<void> OpenSwap(std::span<std::byte> memory) {
+    swap_device_.emplace(swap_memory_, board_.dma_align, memory);
+    swap_extent_.size_bytes = kSwapBytes;
+    std::ranges::copy(storage::EncodeSwapHeader({.file_bytes = kSwapBytes}, kernels_.crc32c), swap_memory_.begin());
+    THIMBLE_ASSIGN(swap_,
+                   storage::SwapFile::Open(*swap_device_, {.extents = {&swap_extent_, 1}, .size_bytes = kSwapBytes},
+                                           ledger_, nullptr, memory.first(512), kernels_.crc32c, std::nullopt));
     return {};
   }
 
@@ -181,7 +247,10 @@ class Program {
   }
 
   __attribute__((noinline)) Result<void> Plan() {
-    const plan::PlanOptions options = {.head = choices.screened ? plan::HeadMode::kScreen : plan::HeadMode::kFull,
+    const plan::PlanOptions options = {.n_ctx = choices.swaps ? 128u : 0,
+                                       .head = choices.screened ? plan::HeadMode::kScreen : plan::HeadMode::kFull,
+                                       .draft = choices.drafts ? plan::DraftMode::kLookup : plan::DraftMode::kNone,
+                                       .swap_bytes = choices.swaps ? kSwapBytes : 0,
                                        .cache = {choices.cache, choices.cache},
                                        .keep_logits = !choices.screened};
     THIMBLE_ASSIGN(plan_, opening_->Plan(board_, options, choices.sampler));
@@ -189,7 +258,9 @@ class Program {
   }
 
   __attribute__((noinline)) Result<void> Open() {
-    THIMBLE_ASSIGN(session_, opening_->Start(plan_));
+    SessionParts parts = opening_->PartsFor(plan_);
+    if (swap_) parts.swap = &*swap_;
+    THIMBLE_ASSIGN(session_, opening_->Start(parts));
     text_.Add("count open ").Number(Instructions()).Add("\n").Print();
     return {};
   }
@@ -213,14 +284,21 @@ class Program {
     const ScreenCounts& screen = ledger_.screen;
     text_.Add("screen ").Number(screen.tokens).Add(" tokens, ").Number(screen.rows_fetched).Add(" rows, ");
     text_.Number(screen.fallbacks).Add(" fallbacks\n").Print();
+    const DraftCounts& draft = ledger_.draft;
+    text_.Add("draft ").Number(draft.drafted).Add(" guessed, ").Number(draft.accepted).Add(" came\n").Print();
+    text_.Add("swap ").Number(ledger_.swap.pages).Add(" pages\n").Print();
     return {};
   }
 
-  const Board board_ = MachineBoard();
+  Board board_ = MachineBoard();
   const math::Kernels& kernels_ = math::BestKernels();
   Text text_;
   std::array<Arena, kNumRegions> arenas_;
   std::optional<Card> card_;
+  std::span<std::byte> swap_memory_;
+  std::optional<SwapMemory> swap_device_;
+  storage::Extent swap_extent_;
+  std::optional<storage::SwapFile> swap_;
   formats::CardFile model_file_, index_file_;
   Ledger ledger_;
   std::optional<Opening> opening_;
@@ -233,7 +311,7 @@ class Program {
 bool GenerateFromCard(std::span<const char* const> arguments) {
   static Program program;
   if (arguments.empty() || !ParseChoices(arguments.subspan(1), program.choices)) {
-    Write("FAIL: generate CARD greedy|sampled full|screen TOKENS WORD...\n");
+    Write("FAIL: generate CARD greedy|sampled full|screen|f16|q8_0|lookup|swap TOKENS WORD...\n");
     return false;
   }
   const Result<void> done = program.Run(arguments[0]);
