@@ -15,6 +15,7 @@
 
 #include "engine/formats/card_models.h"
 #include "engine/formats/model_folder.h"
+#include "engine/math/kernels.h"
 #include "engine/storage/volume.h"
 #include "host/devices/ram_device.h"
 #include "host/support/utf8.h"
@@ -314,6 +315,8 @@ size_t Use(storage::BlockDevice& device, storage::Volume& volume) {
     const Result<storage::FileMap> map = volume.MapFile(entry, extents);
     if (map) {
       CheckFile(device, entry, *map);
+      const auto check = volume.TablesCheck(entry, *map, scratch, math::BestKernels().crc32c);
+      if (!check) RequireSentence(check.error());
       ++files;
     } else {
       RequireSentence(map.error());
