@@ -25,6 +25,8 @@ set(CMAKE_C_COMPILER ${tools}/clang)
 set(CMAKE_CXX_COMPILER ${tools}/clang++)
 set(CMAKE_AR ${tools}/ar CACHE FILEPATH "")
 set(CMAKE_RANLIB ${tools}/ranlib CACHE FILEPATH "")
+# CMake asks for this one of macOS', which has work only where libraries are shared.
+set(CMAKE_INSTALL_NAME_TOOL /bin/false CACHE FILEPATH "")
 # Zig's linker has its own way of finding what macOS has.
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY NEVER)
 

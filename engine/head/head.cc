@@ -18,6 +18,11 @@ constexpr uint32_t kAsksOfPrune = 8;  // after so many answers, rows that cannot
 constexpr size_t kMinPruned = 32;     // of so many rows at least
 constexpr size_t kMinNarrowed = 128;  // survivors, of which it pays to ask more of the likeliest
 
+// After a selection, which leaves each C++ library's own order: what is asked next, and how often, depends on it.
+void ToOrderOfFile(std::span<Bounded> rows) {
+  std::sort(rows.begin(), rows.end(), [](const Bounded& a, const Bounded& b) { return a.id < b.id; });
+}
+
 // What stands at the end of a later stage's record.
 formats::RecordTail TailOf(std::span<const std::byte> record) {
   formats::RecordTail tail;
@@ -410,6 +415,7 @@ Result<TokenId> Head::Screen(const math::Activation& x, TokenChoice& choice) {
     for (Bounded& c : candidates_.first(k)) {
       if (c.id < on_card && c.asked == 1) THIMBLE_TRY(AskRecord(c, choice));
     }
+    ToOrderOfFile(candidates_);
     looks += 4 * candidates_.size();
     candidates_ = candidates_.first(choice.Prune(candidates_, true));
     if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
@@ -714,6 +720,8 @@ Result<void> Head::AskLikeliestTopK(TokenChoice& choice, uint64_t& spent) {
   }
   choice.RaiseFloorOfTopK(least);
   DropSurvivors(choice);
+  std::sort(first, first + static_cast<ptrdiff_t>(num_survivors_),
+            [](const Survivor& a, const Survivor& b) { return a.id() < b.id(); });
   return {};
 }
 
@@ -809,7 +817,7 @@ Result<TokenId> Head::ChooseFromLogits(const math::Activation& x, uint64_t spent
   if (!IsBoundable(choice.options())) return kNoToken;
   candidates_ = candidates_.first(choice.Prune(candidates_, true));
   if (candidates_.empty()) return kNoToken;  // bounds that lie exclude each other
-  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  ToOrderOfFile(candidates_);
   const uint64_t all = ScanCost();
   for (Run run = NextRun(0); run.first != run.end; run = NextRun(run.end)) spent += FetchCost(run);
   if (spent >= all) return kNoToken;

@@ -1,6 +1,11 @@
 #include "engine/math/kernels.h"
 
 #include <cstring>
+#ifdef THIMBLE_X86_FMA
+#include <cpuid.h>
+
+#include <atomic>
+#endif
 
 #include "engine/base/exact.h"
 #include "engine/math/kernels-inl.h"
@@ -14,9 +19,26 @@ extern const Kernels kX86FmaKernels;
 
 namespace {
 const Kernels* const kBoth[] = {&kReferenceKernels, &kX86FmaKernels, nullptr};
+
+// As __builtin_cpu_supports() has it, which not every compiler's library knows.
+bool FindFma() {
+  constexpr unsigned kWanted = bit_FMA | bit_F16C | bit_SSE4_2 | bit_PCLMUL | bit_OSXSAVE;
+  constexpr unsigned kWideRegisters = 6;  // that the operating system keeps them
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & kWanted) != kWanted) return false;
+  __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  if ((a & kWideRegisters) != kWideRegisters) return false;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & bit_AVX2) != 0;
+}
+
+// Asking takes a virtual machine microseconds.
 bool HasFma() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
-         __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+  enum class Known : uint8_t { kNothing, kNo, kYes };
+  static std::atomic<Known> known = Known::kNothing;
+  if (known.load(std::memory_order_relaxed) == Known::kNothing) {
+    known.store(FindFma() ? Known::kYes : Known::kNo, std::memory_order_relaxed);
+  }
+  return known.load(std::memory_order_relaxed) == Known::kYes;
 }
 }  // namespace
 

@@ -169,6 +169,17 @@ TEST_F(RunTest, TextsPlansAndBoardsComeFromPipes) {
   same({"boards", "FILE"}, board, folder_ / "mine.json");
 }
 
+TEST_F(RunTest, ANewlineAtAPromptFilesEndIsDropped) {
+  const auto ids = RunJson({"-p", "a b", "-s", "1"})["prompt_ids"];
+  const std::string file = folder_ / "prompt";
+  for (const std::string end : {"", "\n", "\r\n"}) {
+    WriteFile(file, "a b" + end);
+    EXPECT_EQ(RunJson({"-f", file, "-s", "1"})["prompt_ids"], ids);
+  }
+  WriteFile(file, "a b\r\n\r\n");
+  EXPECT_NE(RunJson({"-f", file, "-s", "1"})["prompt_ids"], ids);
+}
+
 TEST_F(RunTest, WhatIsNoTextIsOneSentence) {
   const std::vector<std::pair<std::string, std::string>> wrong = {
       {folder_.path(), "it is a folder\n"}, {folder_ / "absent", "No such file"}, {"/dev/zero", "has more than "}};

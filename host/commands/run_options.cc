@@ -36,7 +36,8 @@ Expected<std::vector<TokenId>> ParseIds(const std::string& list) {
 Expected<std::string> PromptText(const RunArguments& arguments) {
   if (arguments.prompt_file.empty()) return arguments.prompt.value_or("");
   THIMBLE_ASSIGN(std::string text, ReadGiven(arguments.prompt_file, kMaxPromptFileBytes));
-  if (text.ends_with('\n')) text.pop_back();
+  const size_t ending = text.ends_with("\r\n") ? 2 : text.ends_with('\n') ? 1 : 0;
+  text.resize(text.size() - ending);
   return text;
 }
 

@@ -370,16 +370,16 @@ Expected<AtomicFolder> AtomicFolder::Create(const std::string& given_path, std::
       THIMBLE_ASSIGN(const bool is_in, IsInFolder(input, *existing));
       if (is_in) return IsBeingRead(path);
     }
-    std::error_code error;
-    for (std::filesystem::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-      const std::string name = it->path().filename().string();
-      THIMBLE_ASSIGN(const bool is_open, InputFiles::Hold(it->path().string()));
+    THIMBLE_ASSIGN(const std::vector<std::string> names, NamesIn(path));
+    for (const std::string& name : names) {
+      const std::string file = Joined(path, name);
+      THIMBLE_ASSIGN(const bool is_open, InputFiles::Hold(file));
       if (is_open) return IsBeingRead(path);
-      if (ours(name) && it->is_regular_file(error)) continue;
+      std::error_code error;
+      if (ours(name) && std::filesystem::is_regular_file(file, error)) continue;
       return Sentence(fmt::format(
           "cannot replace the folder {}: it holds \"{}\", which would be lost; give another name", path, Quote(name)));
     }
-    if (error) return Sentence(fmt::format("cannot list {}: {}", path, error.message()));
   }
   THIMBLE_ASSIGN(std::string temporary_path, TemporaryNameFor(path, ours));
   const SignalBlock block;

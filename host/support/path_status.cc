@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -36,10 +37,12 @@ Expected<std::vector<std::string>> NamesIn(const std::string& folder) {
     errno = 0;
     const struct dirent* const entry = readdir(open.get());
     if (entry == nullptr && errno != 0) return failed();
-    if (entry == nullptr) return names;
+    if (entry == nullptr) break;
     std::string name = entry->d_name;
     if (name != "." && name != "..") names.push_back(std::move(name));
   }
+  std::ranges::sort(names);
+  return names;
 }
 
 }  // namespace thimble::host

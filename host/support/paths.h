@@ -31,7 +31,7 @@ bool Exists(const std::string& path);
 bool IsFolder(const std::string& path);
 bool IsDevice(const std::string& path);
 
-// The names of what a folder holds, in no order.
+// The names of what a folder holds, in the order of their bytes.
 Expected<std::vector<std::string>> NamesIn(const std::string& folder);
 
 // The folder that it lies in, "" for the current one.

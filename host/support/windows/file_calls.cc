@@ -74,7 +74,10 @@ CallResult<FileStatus> StatusOf(int fd, const std::string& path) {
     status.has_name = false;
     return status;
   }
-  return StatusOfHandle(HandleOf(fd));
+  const auto status = StatusOfHandle(HandleOf(fd));
+  // Whoever started this process may have given it what can be read and no more.
+  if (!status && path == "-") return FileStatus{};
+  return status;
 }
 
 CallResult<std::optional<FileStatus>> StatusAt(const std::string& path) {

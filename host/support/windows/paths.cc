@@ -67,6 +67,7 @@ Expected<std::vector<std::string>> NamesIn(const std::string& folder) {
   const auto why = failed();
   FindClose(search);
   if (!at_end) return why;
+  std::ranges::sort(names);
   return names;
 }
 

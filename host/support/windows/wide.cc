@@ -54,8 +54,8 @@ std::string ShownPath(std::wstring_view whole) {
 bool IsDevicePath(const std::string& path) { return FullPath(Wide(path)).starts_with(kDevice); }
 
 const char* LastErrorText() {
+  const DWORD error = GetLastError();  // before a thread's first text, which forgets it
   thread_local std::string text;
-  const DWORD error = GetLastError();
   wchar_t* words = nullptr;
   const DWORD n =
       FormatMessageW(FORMAT_MESSAGE_ALLOCATE_BUFFER | FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS,
