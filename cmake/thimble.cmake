@@ -33,8 +33,9 @@ endif()
 # For what fuzz targets link: the coverage that libFuzzer steers by.
 set(THIMBLE_FUZZED "")
 if(THIMBLE_FUZZ)
-  set(THIMBLE_FUZZED -fsanitize=fuzzer-no-link)
-  set(THIMBLE_FUZZ_SECONDS 10 CACHE STRING "How long ctest lets each fuzz target run")
+  set(THIMBLE_FUZZED -fsanitize=fuzzer-no-link
+    -fsanitize-coverage-ignorelist=${PROJECT_SOURCE_DIR}/fuzz/uncounted.txt)
+  set(THIMBLE_FUZZ_SECONDS 5 CACHE STRING "How long ctest lets each fuzz target run")
 endif()
 
 # For code whose time to compile matters more than its speed: tests. What they test is compiled as the preset says.
@@ -62,10 +63,13 @@ function(thimble_test_code name)
   target_precompile_headers(${name} REUSE_FROM test_support)
 endfunction()
 
-# thimble_test(NAME SOURCES... LIBS... [DEFINES...] [OPTIMIZED] [WHOLE] [ONLY sanitized|optimized] [LONG FILTER]): one
-# GoogleTest binary; each of its tests is a ctest entry NAME/Suite.Test, so that a skipped one is counted as skipped.
-# Tests run in the root of the tree. OPTIMIZED where the test's own objects hold the code under test or long loops.
+# thimble_test(NAME SOURCES... LIBS... [DEFINES...] [OPTIMIZED] [WHOLE] [ONLY sanitized|optimized] [LONG FILTER]
+# [COST SECONDS]): one GoogleTest binary; each of its tests is a ctest entry NAME/Suite.Test, so that a skipped one is
+# counted as skipped. Tests run in the root of the tree. OPTIMIZED where the test's own objects hold the code under test
+# or long loops.
 # WHOLE: all of them are one entry, because what a suite sets up for its tests takes longer than they do.
+# COST: about how long the dearest of them takes; ctest starts what costs most first, so that it does not run alone at
+# the end. Where nothing is said, 10 for a WHOLE one and 1 for others; fuzz targets, with 0, come last.
 #
 # With THIMBLE_SPLIT_TESTS, for who runs them with sanitizers, without, and as 32-bit code, as ./check does: ONLY names
 # the one of the first two builds that has the test, because optimisation can change nothing that it looks at, or because
@@ -73,7 +77,13 @@ endfunction()
 # to the 32-bit one, which is optimised and has all of the engine's tests, where the test is ONLY sanitized.
 include(GoogleTest)
 function(thimble_test name)
-  cmake_parse_arguments(arg "OPTIMIZED;WHOLE" "ONLY;LONG" "SOURCES;LIBS;DEFINES" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMIZED;WHOLE" "ONLY;LONG;COST" "SOURCES;LIBS;DEFINES" ${ARGN})
+  if(NOT arg_COST)
+    set(arg_COST 1)
+    if(arg_WHOLE)
+      set(arg_COST 10)
+    endif()
+  endif()
   if(THIMBLE_SPLIT_TESTS AND arg_ONLY)
     string(COMPARE EQUAL "${arg_ONLY}" sanitized wants_sanitizers)
     if((THIMBLE_SANITIZE AND NOT wants_sanitizers) OR (wants_sanitizers AND NOT THIMBLE_SANITIZE))
@@ -92,11 +102,12 @@ function(thimble_test name)
   endif()
   if(arg_WHOLE)
     add_test(NAME ${name} COMMAND ${name} --gtest_filter=${filter} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES COST ${arg_COST})
     return()
   endif()
   gtest_discover_tests(${name} TEST_FILTER "${filter}"
     TEST_PREFIX ${name}/ WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
-    PROPERTIES SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
+    PROPERTIES COST ${arg_COST} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]")
 endfunction()
 
 # thimble_fuzz(NAME SOURCES... LIBS...): one libFuzzer target and its ctest entry, a run of THIMBLE_FUZZ_SECONDS that

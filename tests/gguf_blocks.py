@@ -116,7 +116,7 @@ def check_runs(tool, folder, source):
     want = json.loads(run(tool, "run", "-m", folder / "wide.gguf", *options))["ids"]
     run(tool, "verify", source)
     assert json.loads(run(tool, "run", "-m", source, *options))["ids"] == want
-    run(tool, "prepare", source)
+    run(tool, "prepare", source, "--screen", "48,3")
     screened = json.loads(run(tool, "run", "-m", source, *options, "--head", "screen"))
     assert screened["ids"] == want, (screened["ids"], want)
     run(tool, "verify", source)

@@ -37,13 +37,19 @@ class CompareTest : public testing::Test {
     return json::parse(Ok(arguments), nullptr, false);
   }
   // The text that the model writes, and enough of it.
-  std::string WriteText() const {
+  std::string WriteText(const std::string& model = kModel) const {
     const std::string path = folder_ / "text.txt";
     std::string text;
     for (const char* seed : {"1", "2", "3", "4"}) {
-      text += Json({"run", "-m", kModel, "-p", "One day", "-n", "180", "--temp", "1", "-s", seed})["text"];
+      text += Json({"run", "-m", model, "-p", "One day", "-n", "180", "--temp", "1", "-s", seed})["text"];
     }
     WriteFile(path, text);
+    return path;
+  }
+  // In 16 bits, with as many positions as the bundled one; an index of it is made in a seventh of the time.
+  std::string SmallModel() const {
+    const std::string path = folder_ / "small.gguf";
+    Ok({"synth", "small", "--shape", "head_dim=32,max_position_embeddings=512", "--head", "story", "-o", path});
     return path;
   }
 
@@ -62,8 +68,9 @@ std::vector<std::string> Refused(const ToolRun& run) {
 
 // Nothing is computed but what the commands that a user would go step by step with compute.
 TEST_F(CompareTest, SaysWhatItsStepsSay) {
-  const std::string text = WriteText();
-  const json compared = Json({"compare", kModel, "-f", text, "--chunk", "64", "-n", "8", "--screen", "48,3"});
+  const std::string model = SmallModel();
+  const std::string text = WriteText(model);
+  const json compared = Json({"compare", model, "-f", text, "--chunk", "64", "-n", "8", "--screen", "48,3"});
   ASSERT_EQ(compared["rows"].size(), 4u);
   EXPECT_EQ(compared["constants"], "published constants, measured on no board here");
   const std::vector<std::vector<std::string>> recipes = {
@@ -74,7 +81,7 @@ TEST_F(CompareTest, SaysWhatItsStepsSay) {
     const json& row = compared["rows"][i];
     const std::string file = folder_ / ("model" + std::to_string(i) + ".gguf");
     files.push_back(file);
-    std::vector<std::string> convert = {"convert", kModel, "-o", file};
+    std::vector<std::string> convert = {"convert", model, "-o", file};
     convert.insert(convert.end(), recipes[i].begin(), recipes[i].end());
     Ok(convert);
     EXPECT_EQ(row["file_bytes"], ReadFile(file).size());
@@ -145,11 +152,12 @@ TEST_F(CompareTest, SaysWhereRowsAreTheSameAndWhatTheBoardCannotDo) {
   EXPECT_THAT(Ok(compare), AllOf(HasSubstr("| Q8_0           | the same as float32 |"), HasSubstr("modelled")));
 
   // A context that all have room for, unless one is asked for that is too large.
-  const json fits = Json({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen", "48,3"});
+  const std::string small = SmallModel();
+  const json fits = Json({"compare", small, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen", "48,3"});
   EXPECT_LT(fits["n_ctx"], 512);
   for (const json& row : fits["rows"]) EXPECT_GT(row["full"]["modelled_tok_per_s"]["low"], 0);
   const ToolRun large =
-      RunTool({"compare", kModel, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen", "48,3", "-c", "512"});
+      RunTool({"compare", small, "--board", "esp32", "--chunks", "1", "-n", "4", "--screen", "48,3", "-c", "512"});
   EXPECT_EQ(large.exit_code, 0);
   EXPECT_THAT(large.out,
               AllOf(HasSubstr("not on this board"), HasSubstr("float32, full scan: "), HasSubstr("lower ctx-size")));
