@@ -91,7 +91,7 @@ Result<Session*> Session::Open(const SessionParts& parts, Arenas arenas) {
   static_assert(sizeof(Session) <= plan::kSessionBytes && alignof(Session) <= kArenaAlign);
   parts.reader->ledger().zone = Zone::kOpen;
   const plan::Plan& plan = *parts.plan;
-  if (const uint64_t need = plan.SwapBytes();
+  if (const uint64_t need = plan.SwapBytes(parts.model->shape);
       need != 0 && (parts.swap == nullptr || parts.swap->room_bytes() + storage::kSwapHeaderBytes < need)) {
     return Fail({.code = Code::kInvalidArgument,
                  .what = "the plan needs a swap file of {need} bytes, and there is one of {have}",
@@ -145,7 +145,8 @@ Session::Session(const SessionParts& parts, std::span<std::byte> bounce)
       bounced_reader_(parts.reader->Through(bouncer_)),
       reader_(parts.plan->options.tiles == plan::TileMode::kBounced ? &bounced_reader_ : parts.reader),
       stream_(*reader_),
-      card_buffer_(bounce) {
+      card_buffer_(bounce),
+      kernels_(parts.kernels) {
   memory_.swap.file = parts.swap;
   if (plan_->options.draft == plan::DraftMode::kLookup) drafter_ = &lookup_;
   if (plan_->options.draft == plan::DraftMode::kGiven) drafter_ = parts.drafter;
@@ -211,6 +212,7 @@ Result<void> Session::TakeBuffers(Arenas arenas) {
   memory_.v_cache = cache.subspan(static_cast<size_t>(model::ValuesAt(s, context.window, context.types.k)));
   memory_.window = context.window;
   memory_.swap.layout = plan_->swap;
+  memory_.swap.pages = plan_->swap_pages();
   memory_.kv_region = plan_->buffer(BufferId::kKvCache).region;
   const model::Memory::Tiles& head_tiles = memory_.tiles[static_cast<size_t>(Zone::kHead)];
   head_memory_.tiles = head_tiles.buffers;
@@ -409,6 +411,49 @@ Result<void> Session::Adopt(std::span<const TokenId> tokens) {
   n_past_ = static_cast<uint32_t>(tokens.size());
   for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
   return {};
+}
+
+Result<model::KeptIdentity> Session::Kept() const {
+  if (!plan_->swaps()) {
+    return Fail({.code = Code::kInvalidArgument,
+                 .what = "only a context that goes to a swap file is kept, and all of this one is in memory"});
+  }
+  const auto vectors = std::as_bytes(memory_.vectors);
+  return model::KeptIdentity{.model_bytes = reader_->file_size_bytes(),
+                             .model_check = kernels_->crc32c(0, vectors.data(), vectors.size()),
+                             .n_ctx = plan_->n_ctx,
+                             .page_positions = plan_->swap.page_positions,
+                             .types = static_cast<uint32_t>(memory_.k_type) | static_cast<uint32_t>(memory_.v_type)
+                                                                                  << 8};
+}
+
+Result<uint32_t> Session::Keep() {
+  THIMBLE_ASSIGN(const model::KeptIdentity identity, Kept());
+  THIMBLE_TRY(transformer_->SwapOut(n_past_));
+  THIMBLE_TRY(model::WriteKept(memory_.swap, identity, model_->shape.num_hidden_layers, past(), KeptBuffer(),
+                               kernels_->crc32c));
+  transformer_->OnKept();
+  return n_past_;
+}
+
+Result<uint32_t> Session::Restore() {
+  THIMBLE_ASSIGN(const model::KeptIdentity identity, Kept());
+  stream_.Abandon();
+  Clear();
+  THIMBLE_ASSIGN(const uint32_t n, model::ReadKept(memory_.swap, identity, model_->shape.num_hidden_layers, prompt_ids_,
+                                                   KeptBuffer(), kernels_->crc32c));
+  if (n == 0) return 0;
+  const std::span<const TokenId> ids = prompt_ids_.first(n);
+  THIMBLE_TRY(CheckTokens(ids));
+  const uint32_t page = plan_->swap.page_positions;
+  const uint32_t swapped = (n - 1) / page * page;  // the last token is run
+  transformer_->TakeSwapped(swapped);
+  transformer_->OnKept();
+  std::ranges::copy(ids.first(swapped), history_.begin());
+  n_past_ = swapped;
+  for (const TokenId token : past()) has_text_ |= token != model_->tokenizer.bos;
+  THIMBLE_TRY(Prefill(ids.subspan(swapped)));
+  return n;
 }
 
 Result<void> Session::CheckTokens(std::span<const TokenId> tokens) const {

@@ -126,6 +126,17 @@ class Session {
   // nothing for Next() to continue. Fails as Prefill() of them would in an empty context; nothing has changed then.
   Result<void> Adopt(std::span<const TokenId> tokens);
 
+  // Keeps the conversation in the swap file until one of its pages is written over: another session of the same
+  // model and plan takes it by Restore(), also after a loss of power. Returns how many positions there are.
+  // kInvalidArgument if the plan does not swap; fails by I/O, and what was kept before may be gone then.
+  Result<uint32_t> Keep();
+
+  // Begins the conversation that the swap file keeps: whole pages of it are where they were, and the tokens behind them
+  // are run again, its last in any case, so that all is as after Prefill() of all. Returns how many tokens it has; 0 if
+  // none is kept, or one of another model or plan, and the context is empty then. kInvalidArgument if the plan does not
+  // swap; kCorrupt for a damaged one; fails as Prefill().
+  Result<uint32_t> Restore();
+
   // Of the last position run, [vocab_size], if the plan keeps logits; they are computed with the position then. Empty
   // before the first Prefill(), and if the plan does not keep them.
   std::span<const float> logits() const { return have_logits_ ? logits_ : std::span<const float>(); }
@@ -164,6 +175,8 @@ class Session {
   Result<void> CheckTokens(std::span<const TokenId> tokens) const;
   Result<void> Run(std::span<const TokenId> tokens, uint32_t num_hidden, bool chooses_next = false);
   void Forget();
+  Result<model::KeptIdentity> Kept() const;
+  std::span<std::byte> KeptBuffer() { return memory_.tiles[static_cast<size_t>(Zone::kAttention)].buffers.first; }
   Result<void> RunPending();
   uint32_t Guess();
   Result<TokenId> Choose(const head::SamplerOptions& sampler);
@@ -206,6 +219,7 @@ class Session {
   draft::Ngram ngram_;
   draft::Drafter* drafter_ = nullptr;  // null: none
   draft::Governor governor_;
+  const math::Kernels* kernels_;
   bool have_hidden_ = false;
   bool have_logits_ = false;
   bool has_text_ = false;

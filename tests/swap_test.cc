@@ -273,6 +273,79 @@ TEST_P(SwapTest, AFailingWriteIsTriedAgainAndThenASentence) {
   }
 }
 
+TEST_P(SwapTest, AConversationIsKeptAndTakenAgain) {
+  OpenModel::Options options = Tight(Options(), 60);
+  options.plan.n_ctx = 200;
+  options.swap = &swap_;
+  const std::vector<TokenId> prompt = Prompt(120);
+  const auto write = [](Session& session, int n) {
+    std::vector<TokenId> ids;
+    for (int i = 0; i < n; ++i) {
+      const auto id = session.Next({.temperature = 0});
+      EXPECT_TRUE(id);
+      if (id) ids.push_back(*id);
+    }
+    return ids;
+  };
+  const auto first = Open(options);
+  ASSERT_TRUE(first->plan().swaps());
+  ASSERT_TRUE(first->session()->Prefill(prompt));
+  const std::vector<TokenId> begun = write(*first->session(), 10);
+  const Result<uint32_t> kept = first->session()->Keep();
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(*kept, 129u);  // the tenth has not run yet
+  const std::vector<std::byte> card(swap_.bytes().begin(), swap_.bytes().end());
+  EXPECT_EQ(first->session()->n_past(), 129u);
+  const std::vector<TokenId> rest = write(*first->session(), 30);  // goes on as if nothing had been kept
+
+  const auto restore = [&](std::vector<std::byte> bytes, auto use) {
+    host::RamDevice device(bytes);
+    OpenModel::Options again = options;
+    again.swap = &device;
+    const auto second = Open(again);
+    use(*second->session(), second->session()->Restore());
+  };
+  restore(card, [&](Session& session, const Result<uint32_t>& restored) {
+    ASSERT_TRUE(restored) << restored.error().what;
+    EXPECT_EQ(*restored, *kept);
+    EXPECT_TRUE(std::ranges::equal(session.past().first(prompt.size()), prompt));
+    std::vector<TokenId> want = {begun.back()};
+    want.insert(want.end(), rest.begin(), rest.end());
+    EXPECT_EQ(write(session, 31), want);
+  });
+  // Written on while it went on, and not kept again: what was kept is still there.
+  restore({swap_.bytes().begin(), swap_.bytes().end()},
+          [&](Session&, const Result<uint32_t>& restored) { EXPECT_EQ(restored.value_or(0), *kept); });
+  // Another conversation in its place.
+  first->session()->Clear();
+  ASSERT_TRUE(first->session()->Prefill(Prompt(150)));
+  restore({swap_.bytes().begin(), swap_.bytes().end()}, [&](Session& session, const Result<uint32_t>& restored) {
+    EXPECT_EQ(restored.value_or(1), 0u);
+    EXPECT_EQ(session.n_past(), 0u);
+  });
+  // Damaged: its pages, its ids, its header.
+  const auto damaged = [&](size_t at) {
+    std::vector<std::byte> bytes = card;
+    bytes[at] ^= std::byte{4};
+    return bytes;
+  };
+  const auto is_corrupt = [](Session&, const Result<uint32_t>& restored) {
+    ASSERT_FALSE(restored);
+    EXPECT_EQ(restored.error().code, Code::kCorrupt);
+  };
+  const size_t at = static_cast<size_t>(first->plan().swap.KeptAt(first->plan().swap_pages()));
+  restore(damaged(storage::kSwapHeaderBytes + 8), is_corrupt);
+  restore(damaged(at + 512), is_corrupt);
+  restore(damaged(at + 9), [](Session&, const Result<uint32_t>& restored) { EXPECT_EQ(restored.value_or(1), 0u); });
+  // Of another plan.
+  options.plan.n_ctx = 190;
+  restore(card, [](Session&, const Result<uint32_t>& restored) { EXPECT_EQ(restored.value_or(1), 0u); });
+  // All in memory: there is nothing to keep it in.
+  const Result<uint32_t> whole = Open(Options())->session()->Keep();
+  ASSERT_FALSE(whole);
+  EXPECT_EQ(whole.error().code, Code::kInvalidArgument);
+}
+
 TEST_P(SwapTest, AnotherCardIsNotWritten) {
   OpenModel::Options options = Tight(Options(), 60);
   options.plan.n_ctx = 200;

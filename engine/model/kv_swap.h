@@ -40,10 +40,13 @@ struct SwapLayout {
     return storage::kSwapHeaderBytes + layer * (uint64_t{key_room} + value_room);
   }
   uint64_t ValuesAt(uint32_t layer) const { return KeysAt(layer) + key_room; }
-  // Pages that go to the file at most, of a context with so many of its positions in memory.
+  // Pages that go to the file, of a context with so many of its positions in memory.
   uint32_t PagesOf(uint32_t n_ctx, uint32_t in_memory) const {
     return empty() || n_ctx <= in_memory ? 0 : (n_ctx - in_memory + page_positions - 1) / page_positions;
   }
+  // Bytes of a file with so many pages, and behind them a kept conversation of n_ctx positions.
+  uint64_t KeptAt(uint32_t pages) const { return storage::kSwapHeaderBytes + pages * page_bytes; }
+  uint64_t FileBytes(uint32_t pages, uint32_t n_ctx, uint32_t num_layers) const;
 };
 
 // Positions whose attention is computed together, so that what was swapped is read once for all of them; each needs the
@@ -54,8 +57,27 @@ inline constexpr uint32_t kSwapTogether = 8;
 struct KvSwap {
   SwapLayout layout;                  // empty: nowhere
   storage::SwapFile* file = nullptr;  // with room for the pages
+  uint32_t pages = 0;                 // of the file
   std::span<uint32_t> checks;         // [pages, num_hidden_layers, keys and values]: of what was written
 };
+
+// A conversation that a swap file keeps behind its pages (docs/formats/swap.md): its ids, and the checksums of the
+// pages that hold its whole pages. It is taken again only by what it was kept of.
+struct KeptIdentity {
+  uint64_t model_bytes = 0;  // of the model's file
+  uint32_t model_check = 0;  // CRC-32C of the vectors that stay in memory
+  uint32_t n_ctx = 0;
+  uint32_t page_positions = 0;
+  uint32_t types = 0;  // of keys, and of values in the next byte, as DType numbers them
+};
+// `buffer`: a tile's. WriteKept() keeps all `ids`; ReadKept() returns how many it has put into `ids`, which has room
+// for n_ctx, and the checksums of their whole pages into KvSwap::checks: 0 where nothing is kept, or of something else.
+// DropKept() makes it nothing. All fail by I/O, ReadKept() with kCorrupt for a damaged one.
+Result<void> WriteKept(const KvSwap& swap, const KeptIdentity& identity, uint32_t num_layers,
+                       std::span<const TokenId> ids, std::span<std::byte> buffer, Crc32c crc32c);
+Result<uint32_t> ReadKept(const KvSwap& swap, const KeptIdentity& identity, uint32_t num_layers, std::span<TokenId> ids,
+                          std::span<std::byte> buffer, Crc32c crc32c);
+Result<void> DropKept(const KvSwap& swap, std::span<std::byte> buffer);
 
 }  // namespace thimble::model
 

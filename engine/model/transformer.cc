@@ -570,6 +570,10 @@ Result<void> Transformer::WritePage() {
   const KvSwap& swap = memory_.swap;
   const std::span<std::byte> buffer = memory_.tiles[static_cast<size_t>(Zone::kAttention)].buffers.first;
   const uint32_t page = SwappedPages();
+  if (page < kept_pages_) {
+    THIMBLE_TRY(DropKept(swap, buffer));
+    kept_pages_ = 0;
+  }
   const size_t page_floats = size_t{swap.layout.page_positions} * shape_.head_dim;
   for (uint32_t i = 0; i < 2 * shape_.num_hidden_layers; ++i) {
     const auto layer = static_cast<uint16_t>(i / 2);
@@ -597,6 +601,14 @@ Result<void> Transformer::WritePage() {
   swapped_ += swap.layout.page_positions;
   ++ledger_->swap.pages;
   return {};
+}
+
+Result<uint32_t> Transformer::SwapOut(uint32_t positions) {
+  stream_->Abandon();
+  ledger_->zone = Zone::kAttention;
+  THIMBLE_TRY(memory_.swap.file->CheckSameCard(memory_.tiles[static_cast<size_t>(Zone::kAttention)].buffers.first));
+  while (swapped_ + memory_.swap.layout.page_positions <= positions) THIMBLE_TRY(WritePage());
+  return swapped_;
 }
 
 uint32_t Transformer::Keep(uint32_t positions) {

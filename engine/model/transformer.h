@@ -129,6 +129,15 @@ class Transformer {
   // swap file would be kept in part.
   uint32_t Keep(uint32_t positions);
 
+  // Writes all whole pages of the first so many positions, which have run, to the swap file. Returns how many positions
+  // these are. Fails as Run().
+  Result<uint32_t> SwapOut(uint32_t positions);
+  // The first so many positions, whole pages, lie in the swap file, and Memory::swap's checksums are theirs; nothing
+  // else is known.
+  void TakeSwapped(uint32_t positions) { swapped_ = positions; }
+  // The swap file keeps a conversation of the pages that it has now: it is dropped before one of them is written over.
+  void OnKept() { kept_pages_ = SwappedPages(); }
+
   // The state [hidden_size] that the LM head multiplies: after the final norm. Valid until the next Run() or
   // UseHidden().
   const float* hidden() const { return hidden_; }
@@ -202,7 +211,8 @@ class Transformer {
   float attention_scale_;  // 1 / sqrt(head_dim)
   RowChecks row_checks_;
   const float* hidden_ = nullptr;
-  uint32_t swapped_ = 0;  // positions in the swap file, the first ones: whole pages
+  uint32_t swapped_ = 0;                // positions in the swap file, the first ones: whole pages
+  uint32_t kept_pages_ = ~uint32_t{0};  // of a conversation that the file keeps, or may keep
   // Of the present run.
   uint32_t num_hidden_ = 0;
   bool scan_follows_ = false;

@@ -669,12 +669,12 @@ Result<Plan> PlanLayout(const Request& request, const Layout& layout) {
       const model::CacheTypes& types = options.cache;
       need.bytes =
           model::ValuesAt(model.shape, plan.window, types.k) + model::CacheBytes(model.shape, plan.window, types.v);
-      if (plan.SwapBytes() > options.swap_bytes) {
+      if (plan.SwapBytes(model.shape) > options.swap_bytes) {
         return Fail({.code = Code::kOutOfMemory,
                      .what = "a context of so many positions needs a swap file of {need} bytes, and there are {have}: "
                              "lower ctx-size, or make a larger one",
                      .have = options.swap_bytes,
-                     .need = plan.SwapBytes()});
+                     .need = plan.SwapBytes(model.shape)});
       }
       scratch = scratch_for(plan.window - plan.swap.page_positions);
     }

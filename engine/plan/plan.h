@@ -169,9 +169,11 @@ struct Plan {
   model::Context context() const {
     return {.n_ctx = n_ctx, .window = window, .swaps = swaps(), .pages = swap_pages(), .types = options.cache};
   }
-  // Pages of the swap file that a full context takes, and the bytes that the file has then; 0: none.
-  uint32_t swap_pages() const { return swap.PagesOf(n_ctx, window); }
-  uint64_t SwapBytes() const { return swaps() ? storage::kSwapHeaderBytes + swap_pages() * swap.page_bytes : 0; }
+  // Pages of the swap file that a whole context takes, and the bytes of the file; 0: none.
+  uint32_t swap_pages() const { return swap.PagesOf(n_ctx, 0); }
+  uint64_t SwapBytes(const ModelShape& shape) const {
+    return swaps() ? swap.FileBytes(swap_pages(), n_ctx, shape.num_hidden_layers) : 0;
+  }
   // What a token at this position reads of it, beside token_cost.
   TokenCost SwapCost(const ModelShape& shape, uint32_t position) const;
   // The most positions that go through the model together: of a prompt, or of a token with drafts.

@@ -233,6 +233,22 @@ TEST_F(SwapCardTest, AFileThatSharesItsClustersMakesItUnusable) {
   EXPECT_EQ(model_->swap_note()->code, Code::kCorrupt);
 }
 
+TEST_F(SwapCardTest, AConversationSurvivesARestart) {
+  ASSERT_TRUE(Starts());
+  Session& session = model_->session();
+  ASSERT_TRUE(session.Prefill(prompt_));
+  const auto next = [](Session& of) { return of.Next({.temperature = 0}).value_or(0); };
+  const TokenId first = next(session);
+  EXPECT_EQ(session.Keep().value_or(0), prompt_.size());
+  const TokenId second = next(session);
+  model_ = std::make_unique<CardModel>(*board_, nullptr);
+  ASSERT_TRUE(Starts());
+  Session& again = model_->session();
+  EXPECT_EQ(again.Restore().value_or(0), prompt_.size());
+  EXPECT_EQ(next(again), first);
+  EXPECT_EQ(next(again), second);
+}
+
 TEST_F(SwapCardTest, AWriteThatFailsCostsASentence) {
   ASSERT_TRUE(Starts());
   Session& session = model_->session();

@@ -332,12 +332,18 @@ void Console::ExecuteChat(std::string_view line) {
   } else if (line == "/clear") {
     done = OpenSession();
     if (done) BeginText();
+  } else if (line == "/keep") {
+    done = KeepText();
+  } else if (line == "/resume") {
+    done = ResumeText();
   } else if (line.starts_with("/set")) {
     done = line_.Parse(line.substr(1));
     if (done) Set();
   } else if (line.starts_with('/')) {
     Print(*machine_,
-          "/clear            begin another text\n/set NAME VALUE   as 'set'\n/bye              back to commands\n");
+          "/clear            begin another text\n/keep             keep this one in the card's swap file\n/resume      "
+          "     go "
+          "on with the one that is kept\n/set NAME VALUE   as 'set'\n/bye              back to commands\n");
   } else if (line.size() > kMaxLineBytes) {
     done = Fail(LineTooLong(line.size()));
   } else {
@@ -347,6 +353,25 @@ void Console::ExecuteChat(std::string_view line) {
   if (done) return;
   Tell(done.error());
   is_chatting_ = model_->is_started();
+}
+
+Result<void> Console::KeepText() {
+  THIMBLE_TRY(OpenSession());
+  THIMBLE_ASSIGN(const uint32_t kept, model_->session().Keep());
+  Print(*machine_, kept, " tokens are kept; /resume takes them again, also after a restart\n");
+  return {};
+}
+
+Result<void> Console::ResumeText() {
+  THIMBLE_TRY(OpenSession());
+  BeginText();
+  THIMBLE_ASSIGN(const uint32_t restored, model_->session().Restore());
+  if (restored == 0) {
+    Print(*machine_, "nothing is kept of this model in a context of this size\n");
+  } else {
+    Print(*machine_, restored, " tokens are back; Enter goes on\n");
+  }
+  return {};
 }
 
 void Console::BeginText() {

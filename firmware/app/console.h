@@ -105,6 +105,8 @@ class Console {
   void TellOfText(const Output& output, const GenerateResult& made, const head::SamplerOptions& sampler,
                   const CountsBefore& before);
   void BeginText();
+  Result<void> KeepText();
+  Result<void> ResumeText();
   bool HasNetwork();
   bool IsHelped() const { return help_ != nullptr && help_->is_on() && model_->session().tokenizer().size() != 0; }
   Result<void> BenchToken();

@@ -258,7 +258,7 @@ void PrintText(const LoadedModel& loaded, const plan::Plan& p, std::span<const L
         "Keys and values of {} positions lie in memory, the others in a swap file of {}, written {} positions at a "
         "time: "
         "a token of a full context reads {} of it in {} reads more.\n",
-        Grouped(p.window), Megabytes(p.SwapBytes()), p.swap.page_positions, Megabytes(swap.card_bytes),
+        Grouped(p.window), Megabytes(p.SwapBytes(shape)), p.swap.page_positions, Megabytes(swap.card_bytes),
         Grouped(swap.reads));
   }
   for (const Limit& limit : limits) out += fmt::format("This board cannot do {}: {}.\n", limit.what, limit.why);
@@ -322,7 +322,7 @@ nlohmann::ordered_json PlanJson(const LoadedModel& loaded, const plan::Plan& p, 
                                    {"max", p.draft_max},
                                    {"worth_percent", p.options.draft_worth_percent}}},
                                  {"swap",
-                                  {{"bytes", p.SwapBytes()},
+                                  {{"bytes", p.SwapBytes(loaded.model().shape)},
                                    {"positions_in_memory", p.window},
                                    {"page_positions", p.swap.page_positions},
                                    {"full_context_token", CostJson(p.SwapCost(loaded.model().shape, p.n_ctx - 1))}}},

@@ -120,7 +120,7 @@ Expected<Session*> LoadedModel::OpenSession(const plan::Plan& plan, draft::Draft
   }
   SessionParts parts = opening_->PartsFor(plan);
   parts.drafter = drafter;
-  if (const uint64_t bytes = plan.SwapBytes(); bytes != 0) {
+  if (const uint64_t bytes = plan.SwapBytes(model().shape); bytes != 0) {
     THIMBLE_TRY(MakeSwap(bytes));
     parts.swap = &*swap_->swap;
   }
