@@ -157,6 +157,13 @@ class NextCommands {
     return fmt::format("thimble prepare {}{}", file(), board == kDefaultBoard ? "" : " --board " + ShellWord(board));
   }
 
+  std::string HowToSwap() const {
+    return fmt::format(
+        "a swap file on the card ('thimble card {} --swap 64M -o card.img'), for more context and the same "
+        "numbers",
+        file());
+  }
+
   // What to type when `best` of `fit` is the board, as it was named.
   std::string Best(const Fit& fit, const std::string& best) const {
     if (!is_runnable()) return Convert();
@@ -178,7 +185,10 @@ std::vector<std::string> HelpFor(const BoardFit& board, const Fit& fit, const Ne
                                  const std::string& as) {
   std::vector<std::string> help;
   if (!board.runs()) {
-    if (board.n_ctx != 0) help.push_back(fmt::format("a shorter context: -c {}", board.n_ctx));
+    if (board.n_ctx != 0) {
+      help.push_back(fmt::format("a shorter context: -c {}", board.n_ctx));
+      if (next.given() != Given::kCard) help.push_back(next.HowToSwap());
+    }
     std::vector<std::string> others;
     for (const BoardFit& other : fit.boards) {
       if (other.runs()) others.push_back(other.name());
@@ -197,6 +207,10 @@ std::vector<std::string> HelpFor(const BoardFit& board, const Fit& fit, const Ne
   if (left < kWorthIt) {
     help.push_back(fmt::format("8 bits ('{}'), which leave {} % of the bytes and are not exact", next.Round(),
                                Fixed(100 * left, 0)));
+  }
+  constexpr uint32_t kShortContext = 512;
+  if (board.n_ctx < std::min(kShortContext, fit.shape.max_position_embeddings) && next.given() != Given::kCard) {
+    help.push_back(next.HowToSwap());
   }
   return help;
 }
