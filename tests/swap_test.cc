@@ -84,6 +84,14 @@ class SwapTest : public testing::TestWithParam<Case> {
     return options;
   }
 
+  // One that swaps.
+  OpenModel::Options Swapping() {
+    OpenModel::Options options = Tight(Options(), 60);
+    options.plan.n_ctx = 200;
+    options.swap = &swap_;
+    return options;
+  }
+
   std::unique_ptr<OpenModel> Open(const OpenModel::Options& options) {
     auto model = std::make_unique<OpenModel>(device_, options);
     EXPECT_NE(model->session(), nullptr) << model->error();
@@ -120,9 +128,7 @@ TEST_P(SwapTest, NoBitChangesHoweverLittleMemoryThereIs) {
 }
 
 TEST_P(SwapTest, TokenReadsWhatThePlanSays) {
-  OpenModel::Options options = Tight(Options(), 60);
-  options.plan.n_ctx = 200;
-  options.swap = &swap_;
+  OpenModel::Options options = Swapping();
   const auto model = Open(options);
   ASSERT_TRUE(model->plan().swaps());
   ASSERT_TRUE(model->session()->Prefill(Prompt(100)));
@@ -170,9 +176,7 @@ TEST_P(SwapTest, PromptsInPiecesDraftsAndCoresChangeNothing) {
 }
 
 TEST_P(SwapTest, ConversationsThatGoBackChangeNothing) {
-  OpenModel::Options options = Tight(Options(), 60);
-  options.plan.n_ctx = 200;
-  options.swap = &swap_;
+  OpenModel::Options options = Swapping();
   const auto swapped = Open(options);
   ASSERT_TRUE(swapped->plan().swaps());
   const auto whole = Open(Options());
@@ -227,9 +231,7 @@ TEST_P(SwapTest, NothingOutsideTheFileIsWritten) {
 }
 
 TEST_P(SwapTest, BytesThatChangeOnTheCardAreASentence) {
-  OpenModel::Options options = Tight(Options(), 60);
-  options.plan.n_ctx = 200;
-  options.swap = &swap_;
+  OpenModel::Options options = Swapping();
   const auto model = Open(options);
   const std::vector<TokenId> prompt = Prompt(120);
   const GreedyRun want = RunGreedy(*Open(Options())->session(), prompt, 10);
@@ -274,9 +276,7 @@ TEST_P(SwapTest, AFailingWriteIsTriedAgainAndThenASentence) {
 }
 
 TEST_P(SwapTest, AConversationIsKeptAndTakenAgain) {
-  OpenModel::Options options = Tight(Options(), 60);
-  options.plan.n_ctx = 200;
-  options.swap = &swap_;
+  OpenModel::Options options = Swapping();
   const std::vector<TokenId> prompt = Prompt(120);
   const auto write = [](Session& session, int n) {
     std::vector<TokenId> ids;
@@ -347,9 +347,7 @@ TEST_P(SwapTest, AConversationIsKeptAndTakenAgain) {
 }
 
 TEST_P(SwapTest, AnotherCardIsNotWritten) {
-  OpenModel::Options options = Tight(Options(), 60);
-  options.plan.n_ctx = 200;
-  options.swap = &swap_;
+  OpenModel::Options options = Swapping();
   const auto model = Open(options);
   ASSERT_TRUE(model->plan().swaps());
   const auto other = storage::EncodeSwapHeader({.file_bytes = kSwapBytes, .id = 2, .generation = 1, .tables_check = {}},

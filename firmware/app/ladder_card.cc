@@ -136,15 +136,21 @@ void LadderCard::Unmount() {
   port_->Disconnect();
 }
 
-Result<void> LadderCard::StartRead(uint64_t offset_bytes, std::span<std::byte> dst) {
+// What a read and a write ask of their buffer and of the card before the port is asked.
+Result<void> LadderCard::CheckTransfer(uint64_t offset_bytes, std::span<const std::byte> buffer) const {
   if (!is_mounted_) return Fail({.code = Code::kNotFound, .what = kNoCard});
   if (in_flight_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
-  THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, dst));
-  if (!port_->CanReach(dst)) {
+  THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, buffer));
+  if (!port_->CanReach(buffer)) {
     return Fail({.code = Code::kInvalidArgument,
-                 .what = "the card's DMA cannot write to this memory: buffers lie in internal RAM"});
+                 .what = "the card's DMA cannot reach this memory: buffers lie in internal RAM"});
   }
   if (is_gone_) return Fail({.code = Code::kTimeout, .what = kGone});
+  return {};
+}
+
+Result<void> LadderCard::StartRead(uint64_t offset_bytes, std::span<std::byte> dst) {
+  THIMBLE_TRY(CheckTransfer(offset_bytes, dst));
   const Result<void> started = port_->StartRead(offset_bytes / kSectorBytes, dst);
   if (!started) {
     ++failures_;
@@ -178,14 +184,7 @@ bool LadderCard::IsProbed(uint64_t offset_bytes, uint64_t size_bytes) const {
 }
 
 Result<void> LadderCard::Write(uint64_t offset_bytes, std::span<const std::byte> src) {
-  if (!is_mounted_) return Fail({.code = Code::kNotFound, .what = kNoCard});
-  if (in_flight_) return Fail({.code = Code::kInvalidArgument, .what = "a read is in flight"});
-  THIMBLE_TRY(storage::CheckRead(geometry(), offset_bytes, src));
-  if (!port_->CanReach(src)) {
-    return Fail({.code = Code::kInvalidArgument,
-                 .what = "the card's DMA cannot read this memory: buffers lie in internal RAM"});
-  }
-  if (is_gone_) return Fail({.code = Code::kTimeout, .what = kGone});
+  THIMBLE_TRY(CheckTransfer(offset_bytes, src));
   const bool is_probed = IsProbed(offset_bytes, src.size());
   Result<void> written = port_->Write(offset_bytes / kSectorBytes, src);
   // A write that failed may have changed some of it, too.

@@ -69,6 +69,7 @@ class LadderCard final : public storage::WritableDevice {
 
  private:
   Result<uint32_t> ReadPlaces();
+  Result<void> CheckTransfer(uint64_t offset_bytes, std::span<const std::byte> buffer) const;
   bool IsProbed(uint64_t offset_bytes, uint64_t size_bytes) const;
   Result<void> CheckRung(uint32_t rung, int times);
   Result<uint32_t> FindReference();
